@@ -1,0 +1,111 @@
+"""Simulated time: integer nanoseconds since boot, on a simpy environment.
+
+Everything that happens is a callback at an instant; two at one instant run in the order in which they were scheduled
+(simpy's sequence number), so a run is a function of its input alone.
+"""
+
+import re
+from collections.abc import Callable
+
+import simpy
+import simpy.events
+
+from ebpfsim.errors import InputError, InternalError
+
+__all__ = ["Clock", "Timer", "parse_duration", "parse_rate"]
+
+_UNITS_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "min": 60_000_000_000}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ns|us|ms|s|min|m)\s*")
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)(bit|bps|bit/s)\s*")
+_SCALE = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+class Timer:
+    """A callback that waits for its instant; ``cancel`` makes it a no-op."""
+
+    __slots__ = ("_action", "when_ns")
+
+    def __init__(self, when_ns: int, action: Callable[[], object]) -> None:
+        self.when_ns = when_ns
+        self._action: Callable[[], object] | None = action
+
+    @property
+    def pending(self) -> bool:
+        """True until the timer has run or was cancelled."""
+        return self._action is not None
+
+    def cancel(self) -> None:
+        """Forget the callback."""
+        self._action = None
+
+    def _fire(self, _event: simpy.events.Event) -> None:
+        action, self._action = self._action, None
+        if action is not None:
+            action()
+
+
+class Clock:
+    """The one clock of a simulation."""
+
+    def __init__(self) -> None:
+        self.env = simpy.Environment(initial_time=0)
+
+    @property
+    def now_ns(self) -> int:
+        """Simulated nanoseconds since boot."""
+        return int(self.env.now)
+
+    def call_at(self, when_ns: int, action: Callable[[], object]) -> Timer:
+        """Run ``action`` at an absolute instant, which must not lie in the past."""
+        delay = when_ns - self.now_ns
+        if delay < 0:
+            raise InternalError(f"event scheduled {-delay} ns in the past")
+        timer = Timer(when_ns, action)
+        timeout = self.env.timeout(delay)
+        assert timeout.callbacks is not None
+        timeout.callbacks.append(timer._fire)
+        return timer
+
+    def call_in(self, delay_ns: int, action: Callable[[], object]) -> Timer:
+        """Run ``action`` after ``delay_ns``."""
+        return self.call_at(self.now_ns + delay_ns, action)
+
+    def run(self, until_ns: int | None = None) -> None:
+        """Let events happen until nothing is left or the clock reads ``until_ns`` (events at that instant happen)."""
+        if until_ns is None:
+            self.env.run()
+            return
+        while self.env.peek() <= until_ns:
+            self.env.step()
+        if until_ns > self.now_ns:
+            self.env.run(until=until_ns)
+
+
+def parse_duration(text: str | int, *, where: str = "") -> int:
+    """Return nanoseconds for ``"5us"``, ``"1.5ms"`` or an integer count of nanoseconds; raise InputError otherwise."""
+    if isinstance(text, bool) or (isinstance(text, int) and text < 0):
+        raise InputError(where, f"duration {text!r} is not a number of nanoseconds of 0 or more")
+    if isinstance(text, int):
+        return text
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise InputError(where, f"duration {text!r} is not understood", "a number with ns, us, ms or s, as in '20us'")
+    return _scaled(match[1], _UNITS_NS[match[2]])
+
+
+def parse_rate(text: str | int, *, where: str = "") -> int:
+    """Return bits per second for ``"10Gbit"`` or an integer; raise InputError otherwise."""
+    if isinstance(text, bool) or (isinstance(text, int) and text <= 0):
+        raise InputError(where, f"rate {text!r} is not a positive number of bits per second")
+    if isinstance(text, int):
+        return text
+    match = _RATE.fullmatch(text)
+    rate = _scaled(match[1], _SCALE[match[2]]) if match else 0
+    if rate <= 0:
+        raise InputError(where, f"rate {text!r} is not understood", "a number with kbit, Mbit or Gbit, as in '10Gbit'")
+    return rate
+
+
+def _scaled(number: str, unit: int) -> int:
+    whole, _, fraction = number.partition(".")
+    return int(whole) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)

@@ -1,0 +1,21 @@
+"""What a user may set about a simulated kernel."""
+
+from dataclasses import dataclass, field
+
+__all__ = ["KernelConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelConfig:
+    """Settings of one simulated kernel (``kernel:`` in a scenario).
+
+    ``mitigations`` is ``auto`` (retpolines, as the kernel chooses on the profile's CPU) or ``off``; ``costs`` names the
+    cost profile; ``stats`` is the sysctl kernel.bpf_stats_enabled.
+    """
+
+    cpus: int = 1
+    mitigations: str = "auto"
+    costs: str = "skx3"
+    stats: bool = False
+    debug: bool = False
+    sysctl: dict[str, int | str] = field(default_factory=dict)

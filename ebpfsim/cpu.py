@@ -1,0 +1,42 @@
+"""Per-CPU state: what runs there, how much simulated time it has used since the clock last moved, its BPF stack.
+
+Work on a CPU happens at one instant of the clock and adds up its cost here, in picoseconds (costs are fractions of a
+nanosecond); ``now_ns`` is the clock plus that cost. Whoever started the work (a NAPI poll, a task) then lets the clock
+catch up by ``take_elapsed_ns``.
+"""
+
+from ebpfsim.clock import Clock
+from ebpfsim.memory import Memory
+
+__all__ = ["Cpu"]
+
+# MAX_CALL_FRAMES is 8 (include/linux/bpf_verifier.h) with at most 512 bytes each; room for nested activations
+STACK_BYTES = 64 * 1024
+
+
+class Cpu:
+    """One simulated CPU. ``stack_top`` is the address one past its BPF stack; activations take frames below it."""
+
+    __slots__ = ("_clock", "elapsed_ps", "number", "scratch", "stack_top")
+
+    def __init__(self, number: int, clock: Clock, mem: Memory) -> None:
+        self.number = number
+        self._clock = clock
+        self.elapsed_ps = 0
+        self.stack_top = mem.alloc_guarded(STACK_BYTES) + STACK_BYTES
+        # per-CPU variables of subsystems, by name (bpf_redirect_info and the like)
+        self.scratch: dict[str, object] = {}
+
+    @property
+    def now_ns(self) -> int:
+        """The time on this CPU: the clock plus the cost of the work in progress."""
+        return self._clock.now_ns + self.elapsed_ps // 1000
+
+    def charge(self, cost_ps: int) -> None:
+        """Add the cost of work done, in picoseconds."""
+        self.elapsed_ps += cost_ps
+
+    def take_elapsed_ns(self) -> int:
+        """Return the whole nanoseconds charged so far and keep the rest."""
+        elapsed_ns, self.elapsed_ps = divmod(self.elapsed_ps, 1000)
+        return elapsed_ns

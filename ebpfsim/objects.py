@@ -1,0 +1,124 @@
+"""Kernel objects that user space names by id or fd: reference counts, id tables, file descriptors.
+
+An object lives while anything refers to it: a file descriptor, a link, a pin, another object. ``put`` of the last
+reference calls ``on_release`` once. Counts are Python integers and cannot overflow.
+"""
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import InternalError, KernelError
+
+__all__ = ["FdTable", "IdTable", "KernelObject"]
+
+
+class KernelObject:
+    """An object with a reference count that starts at one, owned by its maker.
+
+    ``user_refs`` counts the references of user space among them (descriptors and pins; ``usercnt`` of struct bpf_map).
+    """
+
+    def __init__(self) -> None:
+        self.id = 0
+        self.refs = 1
+        self.user_refs = 0
+
+    def get(self) -> None:
+        """Take a reference."""
+        if self.refs <= 0:
+            raise InternalError(f"reference taken on a released {type(self).__name__}")
+        self.refs += 1
+
+    def put(self) -> None:
+        """Drop a reference; the last one releases the object."""
+        if self.refs <= 0:
+            raise InternalError(f"reference dropped on a released {type(self).__name__}")
+        self.refs -= 1
+        if self.refs == 0:
+            self.on_release()
+
+    def on_release(self) -> None:
+        """Free what the object holds; called once."""
+
+    def get_user(self) -> None:
+        """Count the caller's reference as one of user space."""
+        self.user_refs += 1
+
+    def put_user(self) -> None:
+        """Drop a reference of user space, descriptor or pin."""
+        self.user_refs -= 1
+        if self.user_refs == 0:
+            self.on_user_release()
+        self.put()
+
+    def on_user_release(self) -> None:
+        """Called when user space holds the object no more; the kernel itself may still."""
+
+
+ObjectT = TypeVar("ObjectT", bound=KernelObject)
+
+
+class IdTable(Generic[ObjectT]):
+    """Ids of one kind of object: given in ascending order, never reused (idr_alloc_cyclic in kernel/bpf/syscall.c)."""
+
+    def __init__(self) -> None:
+        self._objects: dict[int, ObjectT] = {}
+        self._next_id = 1
+
+    def add(self, obj: ObjectT) -> int:
+        """Give the object its id."""
+        obj.id = self._next_id
+        self._objects[obj.id] = obj
+        self._next_id += 1
+        return obj.id
+
+    def remove(self, obj: ObjectT) -> None:
+        """Forget the object; its id is not given again."""
+        self._objects.pop(obj.id, None)
+
+    def find(self, object_id: int) -> ObjectT | None:
+        """Return the object with that id, or None."""
+        return self._objects.get(object_id)
+
+    def next_id(self, start_id: int) -> int | None:
+        """Return the lowest id above ``start_id``, or None."""
+        return min((i for i in self._objects if i > start_id), default=None)
+
+    def __iter__(self) -> Iterator[ObjectT]:
+        return iter(list(self._objects.values()))
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+
+class FdTable:
+    """The file descriptors of one task: the lowest free number from 3 on, each holding one reference."""
+
+    def __init__(self) -> None:
+        self._files: dict[int, KernelObject] = {}
+
+    def install(self, obj: KernelObject) -> int:
+        """Give the object a descriptor, which takes over the caller's reference."""
+        fd = 3
+        while fd in self._files:
+            fd += 1
+        self._files[fd] = obj
+        obj.get_user()
+        return fd
+
+    def lookup(self, fd: int) -> KernelObject | None:
+        """Return the object behind a descriptor, or None."""
+        return self._files.get(fd)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor; EBADF when it is not open."""
+        obj = self._files.pop(fd, None)
+        if obj is None:
+            raise KernelError("close", Errno.EBADF, f"fd {fd} is not open")
+        obj.put_user()
+
+    def close_all(self) -> None:
+        """Close every descriptor, as at the end of a task."""
+        for fd in sorted(self._files):
+            self.close(fd)

@@ -1,0 +1,64 @@
+"""What a running program and its helpers see: the kernel around them, and their own activation."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from ebpfsim.clock import Clock
+from ebpfsim.config import KernelConfig
+from ebpfsim.costs import CostProfile
+from ebpfsim.cpu import Cpu
+from ebpfsim.maps.map import Map
+from ebpfsim.memory import Memory
+from ebpfsim.progs.prog import Prog
+from ebpfsim.recorder import Recorder
+from ebpfsim.rng import Rng
+
+__all__ = ["Helper", "Run", "Runtime"]
+
+
+class Runtime(Protocol):
+    """The parts of a simulated kernel that core code uses."""
+
+    name: str
+    config: KernelConfig
+    mem: Memory
+    clock: Clock
+    rng: Rng
+    costs: CostProfile
+    cpus: list[Cpu]
+    recorder: Recorder
+    helpers: Mapping[int, "Helper"]
+
+    def map_at(self, address: int) -> Map:
+        """Return the map whose ``struct bpf_map`` is at that address; KernelOops when there is none."""
+        ...
+
+    def trace_print(self, cpu: Cpu, text: bytes) -> None:
+        """Append a line to the trace pipe."""
+        ...
+
+
+class Run:
+    """One activation of a program on a CPU.
+
+    ``prog`` changes with a tail call. ``insns`` and ``cost_ps`` count what was executed. ``call(addr, r1..r5)`` runs a
+    callback subprogram of the current program and returns its R0; the engine sets it.
+    """
+
+    __slots__ = ("call", "cost_ps", "cpu", "ctx", "insns", "kernel", "mem", "prog", "tail_calls")
+
+    def __init__(self, kernel: Runtime, prog: Prog, ctx: int, cpu: Cpu) -> None:
+        self.kernel = kernel
+        self.mem = kernel.mem
+        self.prog = prog
+        self.ctx = ctx
+        self.cpu = cpu
+        self.insns = 0
+        self.cost_ps = 0
+        self.tail_calls = 0
+        self.call: Callable[[int, int, int, int, int, int], int]
+
+
+# A helper takes the activation and R1..R5 as unsigned 64-bit numbers and returns R0, of which 64 bits count:
+# a negative errno may be returned as a negative int.
+Helper = Callable[[Run, int, int, int, int, int], int]

@@ -1,0 +1,1 @@
+"""Numbers of the kernel's user API: enums, flags, helper ids. No behaviour here."""
