@@ -45,7 +45,7 @@ class Errno(IntEnum):
     EPIPE = 32
     EDOM = 33
     ERANGE = 34
-    EDEADLOCK = 35
+    EDEADLK = 35
     ENAMETOOLONG = 36
     ENOLCK = 37
     ENOSYS = 38
@@ -103,7 +103,7 @@ class Errno(IntEnum):
     ENOPROTOOPT = 92
     EPROTONOSUPPORT = 93
     ESOCKTNOSUPPORT = 94
-    ENOTSUP = 95
+    EOPNOTSUPP = 95
     EPFNOSUPPORT = 96
     EAFNOSUPPORT = 97
     EADDRINUSE = 98
