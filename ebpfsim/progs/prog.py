@@ -36,8 +36,8 @@ class Prog(KernelObject):
     """A verified program.
 
     ``insns`` are the rewritten slots: LD_IMM64 hold simulated addresses, helper calls keep the helper's number, calls
-    of subprograms their relative slot, callbacks the address ``func_addr`` of their first slot. ``run(ctx, cpu)`` executes
-    it on a CPU with the address of its context in R1 and returns R0 (u32 for programs, as the kernel reads it).
+    of subprograms their relative slot, callbacks the address ``func_addr`` of their first slot. ``run(ctx, cpu)``
+    executes it on a CPU with the address of its context in R1 and returns R0 (u32, as the kernel reads it).
     """
 
     name: str
