@@ -5,12 +5,13 @@ reference calls ``on_release`` once. Counts are Python integers and cannot overf
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InternalError, KernelError
 
-__all__ = ["FdTable", "IdTable", "KernelObject"]
+__all__ = ["FdTable", "IdTable", "KernelObject", "OpenFile"]
 
 
 class KernelObject:
@@ -92,31 +93,45 @@ class IdTable(Generic[ObjectT]):
         return len(self._objects)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """What a descriptor stands for: an object, and what may be done to it through this descriptor (``f_mode``)."""
+
+    obj: KernelObject
+    readable: bool = True
+    writable: bool = True
+
+
 class FdTable:
     """The file descriptors of one task: the lowest free number from 3 on, each holding one reference."""
 
     def __init__(self) -> None:
-        self._files: dict[int, KernelObject] = {}
+        self._files: dict[int, OpenFile] = {}
 
-    def install(self, obj: KernelObject) -> int:
+    def install(self, obj: KernelObject, *, readable: bool = True, writable: bool = True) -> int:
         """Give the object a descriptor, which takes over the caller's reference."""
         fd = 3
         while fd in self._files:
             fd += 1
-        self._files[fd] = obj
+        self._files[fd] = OpenFile(obj, readable, writable)
         obj.get_user()
         return fd
 
     def lookup(self, fd: int) -> KernelObject | None:
         """Return the object behind a descriptor, or None."""
+        file = self._files.get(fd)
+        return file.obj if file is not None else None
+
+    def file(self, fd: int) -> OpenFile | None:
+        """Return the open file behind a descriptor, or None."""
         return self._files.get(fd)
 
     def close(self, fd: int) -> None:
         """Close a descriptor; EBADF when it is not open."""
-        obj = self._files.pop(fd, None)
-        if obj is None:
+        file = self._files.pop(fd, None)
+        if file is None:
             raise KernelError("close", Errno.EBADF, f"fd {fd} is not open")
-        obj.put_user()
+        file.obj.put_user()
 
     def close_all(self) -> None:
         """Close every descriptor, as at the end of a task."""
