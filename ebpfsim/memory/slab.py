@@ -1,8 +1,11 @@
 """The allocator on top of the arena: power-of-two size classes below a page, whole pages above.
 
 Models no particular Linux allocator; addresses are what a program can see of it, and they are the same in every run.
-Freed memory goes to a free list of its class and is reused last in, first out.
+Freed memory goes to a free list of its class and is reused last in, first out. Large blocks go back to the host when
+they are freed, so that a map of many megabytes costs only the pages that were touched.
 """
+
+import mmap
 
 from ebpfsim.errors import InternalError, KernelOops
 from ebpfsim.memory.arena import KERNEL_BASE, PAGE_SIZE, UNMAPPED, Arena
@@ -10,6 +13,7 @@ from ebpfsim.memory.arena import KERNEL_BASE, PAGE_SIZE, UNMAPPED, Arena
 __all__ = ["Memory"]
 
 MIN_CLASS = 8
+LARGE = 1 << 18  # blocks of this size and above are given back to the host, which hands out zeroed pages
 FIRST_OFFSET = 1 << 24  # low offsets stay unmapped, so that a near-NULL offset from KERNEL_BASE faults
 
 
@@ -32,7 +36,7 @@ class Memory(Arena):
             self._refill(unit, free)
         address = free.pop()
         self._sizes[address] = unit
-        if zero:
+        if zero and unit < LARGE:
             offset = address ^ KERNEL_BASE
             self.buf[offset : offset + unit] = bytes(unit)
         return address
@@ -51,6 +55,8 @@ class Memory(Arena):
         if not unit:
             raise InternalError(f"free of {address:#x}, which is not allocated")
         self._free[unit].append(address)
+        if unit >= LARGE:
+            self._mapping.madvise(mmap.MADV_DONTNEED, address ^ KERNEL_BASE, unit)
 
     @property
     def allocated_bytes(self) -> int:
