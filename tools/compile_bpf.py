@@ -43,10 +43,9 @@ def find_compiler(prefer: str = "") -> Compiler:
             if path and _major(version) >= OLDEST_CLANG:
                 multiarch = f"/usr/include/{platform.machine()}-linux-gnu"
                 return Compiler([path], ["-target", "bpf", "-idirafter", multiarch], _strip(_major(version)), version)
-    if prefer != "clang" and importlib.util.find_spec("ziglang"):
+    spec = importlib.util.find_spec("ziglang")
+    if prefer != "clang" and spec and spec.origin:
         command = [sys.executable, "-m", "ziglang", "cc"]
-        spec = importlib.util.find_spec("ziglang")
-        assert spec and spec.origin
         headers = Path(spec.origin).parent / "lib" / "libc" / "include"
         arch = "x86" if platform.machine() in {"x86_64", "i686"} else platform.machine()
         flags = ["-target", "bpfel-freestanding-none", "-fno-unwind-tables", "-fno-sanitize=all"]
@@ -80,8 +79,8 @@ def compile_object(compiler: Compiler, source: Path, target: Path, cpu: str = "v
     target.write_bytes(data)
 
 
-def _version(command: list[str | None] | list[str]) -> str:
-    text = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False).stdout  # type: ignore[list-item]
+def _version(command: list[str]) -> str:
+    text = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False).stdout
     return text.splitlines()[0] if text else ""
 
 

@@ -1,0 +1,63 @@
+# What to type. `make help` lists it. Needs make and Python 3.11 or newer; everything else comes from pip.
+
+VENV   ?= .venv
+JOBS   ?= 2
+BIN    := $(VENV)/bin
+# the first of these that is new enough; `make PYTHON=/path/to/python` overrides the choice
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
+DEMO   := scenarios/first-steps/xdp-firewall.yaml
+
+.PHONY: help demo test check format bench objects clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## set up, then run the first scenario
+	$(BIN)/ebpfsim run $(DEMO)
+
+test: $(VENV)/.installed-dev ## set up, then run the tests
+	$(BIN)/python -m pytest -n $(JOBS)
+
+check: $(VENV)/.installed-dev ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## format the code and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-dev ## run the benchmarks
+	$(BIN)/python -m pytest -m bench tests/bench
+
+objects: | $(BIN)/python ## build the BPF objects from their C sources (clang-19 or newer, else the ziglang wheel)
+	$(BIN)/python tools/compile_bpf.py scenarios/bpf/*.bpf.c
+
+clean: ## remove the virtual environment and what tools left behind
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An editable install, so that changed sources count at once; again only when pyproject.toml changes.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(BIN)/python:
+	@for python in $(PYTHON); do \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && found=$$python && break; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "error: no Python 3.11 or newer among: $(PYTHON)" >&2; \
+	  echo "try: make PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	if ! $$found -c 'import ensurepip, venv' 2>/dev/null; then \
+	  echo "error: $$found cannot create virtual environments: its modules venv or ensurepip are missing" >&2; \
+	  echo "try: apt install python3-venv (Debian, Ubuntu), or in an environment of your own:" >&2; \
+	  echo "     pip install . && ebpfsim run $(DEMO)" >&2; exit 1; \
+	fi; \
+	echo "$$found -m venv $(VENV)"; $$found -m venv $(VENV)
