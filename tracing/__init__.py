@@ -1,1 +1,1 @@
-"""."""
+"""Kernel functions and what observes them. So far: the trace pipe."""
