@@ -1,17 +1,27 @@
-"""What every map is: attributes, a ``struct bpf_map`` in RAM, and the operations of programs and of user space."""
+"""What every map is: attributes, a ``struct bpf_map`` in RAM, and the operations of programs and of user space.
 
-from dataclasses import dataclass
+The rules that hold for all types follow kernel/bpf/syscall.c, v6.18 (``bpf_map_copy_value``, ``bpf_map_update_value``,
+``generic_map_*_batch``).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError
+from ebpfsim.errors import KernelError, KernelOops
 from ebpfsim.memory import Memory
 from ebpfsim.objects import KernelObject
+from ebpfsim.uapi import flags as uapi
 from ebpfsim.uapi.bpf import MapType
 
-__all__ = ["Map", "MapAttr"]
+__all__ = ["Batch", "BatchError", "Map", "MapAttr", "MapEnv", "round_up8"]
 
 # sizeof(struct bpf_map) in the BTF of Linux 6.18 is below this; programs see only its address
 STRUCT_BPF_MAP_BYTES = 256
+
+# user space has no CPU of its own here: its system calls run on the first one
+SYSCALL_CPU = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,67 @@ class MapAttr:
     btf_vmlinux_value_type_id: int = 0
 
 
+class MapEnv(Protocol):
+    """What maps that hold other objects ask of their kernel: descriptors and interface numbers turned into objects."""
+
+    def prog_by_fd(self, fd: int) -> KernelObject:
+        """Return the program behind a descriptor; KernelError EBADF or EINVAL when there is none."""
+        ...
+
+    def map_by_fd(self, fd: int) -> "Map":
+        """Return the map behind a descriptor; KernelError EBADF or EINVAL when there is none."""
+        ...
+
+    def device_by_ifindex(self, ifindex: int) -> object | None:
+        """Return the network device of that index, or None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a batch lookup gave: ``done`` when the end of the map was reached (ENOENT of the system call).
+
+    ``out_batch`` is opaque and goes into the next call as ``in_batch``.
+    """
+
+    keys: list[bytes]
+    values: list[bytes]
+    out_batch: bytes
+    done: bool
+
+
+class BatchError(KernelError):
+    """A batch that stopped early; ``count`` elements were done before."""
+
+    def __init__(self, op: str, errno: int, count: int, detail: str = "") -> None:
+        self.count = count
+        super().__init__(op, errno, detail or f"after {count} elements")
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialField:
+    """A field of map values that is not plain data, found through BTF (``struct btf_field``)."""
+
+    kind: str  # the C name of its type, for instance bpf_spin_lock
+    off: int
+    size: int
+
+
+@dataclass(slots=True)
+class MapBtf:
+    """The BTF that describes keys and values (``btf``, ``btf_key_type_id`` and so on of struct bpf_map)."""
+
+    obj: KernelObject
+    key_type_id: int
+    value_type_id: int
+    record: tuple[SpecialField, ...] = field(default=())
+
+
+def round_up8(size: int) -> int:
+    """Return ``size`` rounded up to a multiple of 8."""
+    return (size + 7) & ~7
+
+
 class Map(KernelObject):
     """A map. Subclasses keep their state in simulated RAM, so that programs, helpers and user space see the same bytes.
 
@@ -39,18 +110,53 @@ class Map(KernelObject):
     (``sys_*``) takes and returns bytes and raises KernelError.
     """
 
-    def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int) -> None:
+    percpu = False  # values differ by CPU
+    direct_value = False  # programs may hold the address of a value as a constant (map_direct_value_addr)
+    holds_progs = False  # map_type_contains_progs() of kernel/bpf/core.c
+
+    def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
         super().__init__()
         self.attr = attr
         self.mem = mem
         self.nr_cpus = nr_cpus
+        self.key_size = attr.key_size
+        self.value_size = attr.value_size
+        self.max_entries = attr.max_entries
+        # access flags belong to the descriptor, not to the map (bpf_map_flags_retain_permanent)
+        self.map_flags = attr.map_flags & ~(uapi.BPF_F_RDONLY | uapi.BPF_F_WRONLY)
         self.frozen = False
-        self.address = mem.alloc(STRUCT_BPF_MAP_BYTES)
+        self.writers = 0  # writable mappings of user space
+        self.btf: MapBtf | None = None
+        self.released: Callable[[Map], None] | None = None
+        self._env = env
+        self._areas: list[int] = []
+        self.address = self._alloc_area(STRUCT_BPF_MAP_BYTES)
+
+    @property
+    def type(self) -> MapType:
+        """The map's type."""
+        return self.attr.map_type
 
     @property
     def name(self) -> str:
         """The name given at creation, at most 15 characters."""
         return self.attr.map_name
+
+    @property
+    def user_value_size(self) -> int:
+        """Bytes of a value as user space passes it: for per-CPU maps one value of each CPU, rounded up to 8 bytes."""
+        return round_up8(self.value_size) * self.nr_cpus if self.percpu else self.value_size
+
+    @property
+    def record(self) -> tuple[SpecialField, ...]:
+        """The special fields of values."""
+        return self.btf.record if self.btf is not None else ()
+
+    def has_field(self, kind: str) -> bool:
+        """Tell whether values hold a special field of that C type."""
+        return any(special.kind == kind for special in self.record)
+
+    # ---- programs -----------------------------------------------------------------------------------------------
 
     def lookup_elem(self, key: bytes, cpu: int) -> int:
         """Return the address of the value for a key as seen on a CPU, or 0."""
@@ -64,18 +170,88 @@ class Map(KernelObject):
         """Remove a key; 0 or a negative errno."""
         raise NotImplementedError
 
+    def lookup_percpu_elem(self, key: bytes, cpu: int) -> int:
+        """Return the address of a CPU's value (bpf_map_lookup_percpu_elem), or 0."""
+        return 0
+
+    def elements(self, cpu: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yield key, key address (0 when the key is not in RAM) and value address, as bpf_for_each_map_elem() does."""
+        raise NotImplementedError
+
+    def direct_value_addr(self, off: int) -> int:
+        """Return the address of the value plus ``off``, or a negative errno."""
+        return -Errno.ENOTSUPP
+
+    # ---- user space ---------------------------------------------------------------------------------------------
+
     def get_next_key(self, key: bytes | None) -> bytes | None:
         """Return the key after ``key`` (the first one for None or an unknown key), or None at the end."""
         raise NotImplementedError
 
-    def sys_lookup(self, key: bytes, flags: int = 0) -> bytes:
+    def sys_lookup(self, key: bytes | None, flags: int = 0) -> bytes:
         """BPF_MAP_LOOKUP_ELEM: the value's bytes; per-CPU maps give each CPU's, rounded up to 8 bytes."""
         raise KernelError("map_lookup_elem", Errno.EOPNOTSUPP)
 
-    def sys_update(self, key: bytes, value: bytes, flags: int = 0) -> None:
+    def sys_update(self, key: bytes | None, value: bytes, flags: int = 0) -> None:
         """BPF_MAP_UPDATE_ELEM."""
         raise KernelError("map_update_elem", Errno.EOPNOTSUPP)
 
     def sys_delete(self, key: bytes) -> None:
         """BPF_MAP_DELETE_ELEM."""
-        raise KernelError("map_delete_elem", Errno.EOPNOTSUPP)
+        self._raise("map_delete_elem", self.delete_elem(key), key)
+
+    def sys_next_key(self, key: bytes | None) -> bytes:
+        """BPF_MAP_GET_NEXT_KEY; ENOENT at the end."""
+        found = self.get_next_key(key)
+        if found is None:
+            raise KernelError("map_get_next_key", Errno.ENOENT, self._who())
+        return found
+
+    def sys_lookup_and_delete(self, key: bytes | None, flags: int = 0) -> bytes:
+        """BPF_MAP_LOOKUP_AND_DELETE_ELEM."""
+        raise KernelError("map_lookup_and_delete_elem", Errno.ENOTSUPP, self._who())
+
+    def sys_lookup_batch(self, count: int, in_batch: bytes | None, delete: bool = False) -> Batch:
+        """BPF_MAP_LOOKUP_BATCH and BPF_MAP_LOOKUP_AND_DELETE_BATCH."""
+        op = "map_lookup_and_delete_batch" if delete else "map_lookup_batch"
+        raise BatchError(op, Errno.ENOTSUPP, 0, self._who())
+
+    def sys_update_batch(self, keys: Sequence[bytes], values: Sequence[bytes], elem_flags: int) -> None:
+        """BPF_MAP_UPDATE_BATCH."""
+        raise BatchError("map_update_batch", Errno.ENOTSUPP, 0, self._who())
+
+    def sys_delete_batch(self, keys: Sequence[bytes]) -> None:
+        """BPF_MAP_DELETE_BATCH."""
+        raise BatchError("map_delete_batch", Errno.ENOTSUPP, 0, self._who())
+
+    # ---- life ---------------------------------------------------------------------------------------------------
+
+    def on_release(self) -> None:
+        """Give back the RAM and tell the kernel."""
+        if self.released is not None:
+            self.released(self)
+        for address in self._areas:
+            self.mem.free(address)
+        self._areas.clear()
+        if self.btf is not None:
+            self.btf.obj.put()
+
+    def _alloc_area(self, size: int) -> int:
+        # zeroed RAM that lives as long as the map; ENOMEM when the simulated RAM does not hold it
+        try:
+            address = self.mem.alloc(size)
+        except KernelOops:
+            for earlier in self._areas:
+                self.mem.free(earlier)
+            raise KernelError("map_create", Errno.ENOMEM, f"{self._who()}: {size} bytes wanted") from None
+        self._areas.append(address)
+        return address
+
+    def _who(self) -> str:
+        return f"map '{self.name}'" if self.name else f"{self.type.lower} map"
+
+    def _raise(self, op: str, result: int, key: bytes | None = None) -> None:
+        # turn what the program side returned into what the system call raises
+        if result < 0:
+            detail = self._who() if key is None else f"{self._who()}, key {key.hex()}"
+            raise KernelError(op, -result, detail)
