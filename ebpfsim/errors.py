@@ -31,7 +31,12 @@ __all__ = [
 
 
 class EbpfSimError(Exception):
-    """Anything that ebpfsim raises on purpose."""
+    """Anything that ebpfsim raises on purpose.
+
+    ``at`` is the place in a scenario, ``path:line:col``, that led to it; the scenario runner fills it in.
+    """
+
+    at: str = ""
 
 
 class InputError(EbpfSimError):
@@ -71,7 +76,16 @@ class BtfError(InputError):
 
 
 class ScenarioError(InputError):
-    """A scenario file that is wrong."""
+    """A scenario file that is wrong. ``others`` are further errors of the same file, in the order of its lines."""
+
+    def __init__(
+        self, where: str, problem: str, hint: str = "", source: str = "", others: "tuple[InputError, ...]" = ()
+    ) -> None:
+        super().__init__(where, problem, hint, source)
+        self.others = others
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(str(other) for other in self.others)])
 
 
 class KernelError(EbpfSimError):
