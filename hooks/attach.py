@@ -12,7 +12,7 @@ from ebpfsim.errors import KernelError
 from ebpfsim.objects import KernelObject
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.bpf import AttachType, ProgType
-from hooks.link import HookKernel
+from hooks.link import LinkKernel
 from hooks.xdp import XdpState, bpf_xdp_link_attach
 
 __all__ = ["AttachTarget", "LinkCreate", "link_creators"]
@@ -32,7 +32,7 @@ class AttachTarget(Protocol):
 
 
 def link_creators(
-    kernel: HookKernel, device_by_ifindex: Callable[[int], AttachTarget | None]
+    kernel: LinkKernel, device_by_ifindex: Callable[[int], AttachTarget | None]
 ) -> dict[AttachType, LinkCreate]:
     """Return the table of link makers of one simulated kernel."""
 

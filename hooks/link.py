@@ -14,7 +14,7 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import Note, Recorder
 from ebpfsim.uapi.bpf import AttachType, LinkType
 
-__all__ = ["HookKernel", "HookStats", "Link", "note"]
+__all__ = ["HookKernel", "HookStats", "Link", "LinkKernel", "note"]
 
 
 class HookKernel(Protocol):
@@ -23,6 +23,11 @@ class HookKernel(Protocol):
     name: str
     clock: Clock
     recorder: Recorder
+
+
+class LinkKernel(HookKernel, Protocol):
+    """What links need: the table that gives them ids."""
+
     links: IdTable[KernelObject]
 
 
@@ -69,7 +74,7 @@ class Link(KernelObject):
 
     type: ClassVar[LinkType] = LinkType.UNSPEC
 
-    def __init__(self, kernel: HookKernel, prog: Prog, attach_type: AttachType, label: str = "") -> None:
+    def __init__(self, kernel: LinkKernel, prog: Prog, attach_type: AttachType, label: str = "") -> None:
         """Take a reference on ``prog`` and an id; the caller owns the link's only reference (bpf_link_prime)."""
         super().__init__()
         prog.get()

@@ -25,7 +25,7 @@ from ebpfsim.uapi.flags import (
 )
 from ebpfsim.uapi.net import XdpMode
 from hooks.dispatcher import Dispatcher
-from hooks.link import HookKernel, HookStats, Link, note
+from hooks.link import HookKernel, HookStats, Link, LinkKernel, note
 
 __all__ = [
     "MAX_SINGLE_BUFFER_MTU",
@@ -34,6 +34,7 @@ __all__ = [
     "XdpSlot",
     "XdpState",
     "bpf_xdp_link_attach",
+    "check_xdp_mtu",
     "max_xdp_mtu",
 ]
 
@@ -57,8 +58,8 @@ class XdpDevice(Protocol):
     def ndo_bpf(self) -> Callable[[Prog | None], None] | None:
         """The driver's XDP_SETUP_PROG, or None when the driver has no native XDP.
 
-        It is called with the new program, None to remove it, before the device's state changes, and may refuse a
-        program with KernelError (an MTU that does not fit: see ``max_xdp_mtu``); it must not refuse None.
+        It is called with the new program, None to remove it, before the device's state changes. It may refuse a program
+        with KernelError (``check_xdp_mtu`` does for drivers of one page a frame); it must not refuse None.
         """
         ...
 
@@ -69,6 +70,15 @@ def max_xdp_mtu(prog: Prog) -> int:
     As veth_xdp_set() has it; programs that know fragments have 17 more pages.
     """
     return MAX_SINGLE_BUFFER_MTU + (PAGE_SIZE * MAX_SKB_FRAGS if prog.prog_flags & BPF_F_XDP_HAS_FRAGS else 0)
+
+
+def check_xdp_mtu(prog: Prog | None, mtu: int, whose: str = "Peer MTU") -> None:
+    """Refuse a program for native XDP that cannot see whole frames of that MTU: ERANGE, as veth_xdp_set() does.
+
+    Drivers differ in errno and text; ``whose`` starts the sentence.
+    """
+    if prog is not None and mtu > max_xdp_mtu(prog):
+        raise KernelError("xdp_setup_prog", Errno.ERANGE, f"{whose} is too large to set XDP")
 
 
 class XdpSlot:
@@ -92,7 +102,7 @@ class XdpLink(Link):
 
     type: ClassVar[LinkType] = LinkType.XDP
 
-    def __init__(self, kernel: HookKernel, prog: Prog, state: "XdpState", flags: int, label: str = "") -> None:
+    def __init__(self, kernel: LinkKernel, prog: Prog, state: "XdpState", flags: int, label: str = "") -> None:
         super().__init__(kernel, prog, AttachType.XDP, label)
         self.state: XdpState | None = state
         self.flags = flags
@@ -291,7 +301,7 @@ class XdpState:
         )
 
 
-def bpf_xdp_link_attach(kernel: HookKernel, state: XdpState, prog: Prog, flags: int, label: str = "") -> XdpLink:
+def bpf_xdp_link_attach(kernel: LinkKernel, state: XdpState, prog: Prog, flags: int, label: str = "") -> XdpLink:
     """Attach a program to a device by a new link (BPF_LINK_CREATE) and return it with the caller's reference."""
     link = XdpLink(kernel, prog, state, flags, label)
     try:

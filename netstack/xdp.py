@@ -23,15 +23,19 @@ class DeviceStats(Protocol):
 
 
 class XdpNetDevice(XdpDevice, Protocol):
-    """What running XDP programs needs of a network device, beyond what attaching them needs."""
+    """What running XDP programs needs of a network device, beyond what attaching them needs.
+
+    A device makes its ``xdp`` with ``XdpState(self, kernel, net.xdp.dispatcher)``; a driver with native XDP makes an
+    ``XdpRing`` for each of its queues and hands each frame to ``net.xdp.receive(self, ring, frame, cpu)``, between
+    ``bpf_net_ctx_set(cpu)`` and, at the end of the poll, ``net.xdp.xdp_do_flush(cpu)``.
+    """
 
     mtu: int
-    up: bool
     mac: bytes
 
     @property
     def xdp(self) -> XdpState:
-        """The programs attached to the device: ``XdpState(device, kernel, dispatcher)``, made with the device."""
+        """The programs attached to the device."""
         ...
 
     @property
@@ -40,17 +44,17 @@ class XdpNetDevice(XdpDevice, Protocol):
         ...
 
     def xdp_rxq(self, queue: int) -> int | None:
-        """Return the address of the ``struct xdp_rxq_info`` of a receive queue (``XdpRxqInfo``), or None."""
+        """Return the address of the ``struct xdp_rxq_info`` of a receive queue, or None when there is no such queue."""
         ...
 
-    def ndo_start_xmit(self, frame: bytes, cpu: Cpu) -> bool:
-        """Send a frame as a driver sends an skb (``netdev_start_xmit``); False when the queue is stopped or full."""
+    def transmit(self, frame: bytes, cpu: Cpu | None = None) -> None:
+        """Send a frame at the CPU's time, as a driver sends an skb; what cannot leave is counted and dropped there."""
         ...
 
     def ndo_xdp_xmit(self, frames: Sequence[bytes], cpu: Cpu) -> int:
-        """Send frames of XDP_TX and XDP_REDIRECT past the stack and return how many went out; the rest is dropped.
+        """Send frames of XDP_TX and XDP_REDIRECT past the stack; return how many went out, the rest are dropped.
 
-        The driver counts what it drops. Their cost is charged to ``cpu`` by the caller; ``cpu.now_ns`` is the time.
+        The driver counts what it drops. The caller charges the cost to the CPU.
         """
         ...
 
