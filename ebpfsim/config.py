@@ -10,7 +10,8 @@ class KernelConfig:
     """Settings of one simulated kernel (``kernel:`` in a scenario).
 
     ``mitigations`` is ``auto`` (retpolines, as the kernel chooses on the profile's CPU) or ``off``; ``costs`` names the
-    cost profile; ``stats`` is the sysctl kernel.bpf_stats_enabled.
+    cost profile; ``stats`` is the sysctl kernel.bpf_stats_enabled; ``insn_budget`` is how many instructions one
+    activation of a program may execute before it counts as a runaway.
     """
 
     cpus: int = 1
@@ -18,4 +19,5 @@ class KernelConfig:
     costs: str = "skx3"
     stats: bool = False
     debug: bool = False
+    insn_budget: int = 50_000_000
     sysctl: dict[str, int | str] = field(default_factory=dict)

@@ -15,15 +15,19 @@ STACK_BYTES = 64 * 1024
 
 
 class Cpu:
-    """One simulated CPU. ``stack_top`` is the address one past its BPF stack; activations take frames below it."""
+    """One simulated CPU.
 
-    __slots__ = ("_clock", "elapsed_ps", "number", "scratch", "stack_top")
+    ``stack_base`` is the lowest address of its BPF stack, ``stack_top`` the lowest one in use: frames are taken below.
+    """
+
+    __slots__ = ("_clock", "elapsed_ps", "number", "scratch", "stack_base", "stack_top")
 
     def __init__(self, number: int, clock: Clock, mem: Memory) -> None:
         self.number = number
         self._clock = clock
         self.elapsed_ps = 0
-        self.stack_top = mem.alloc_guarded(STACK_BYTES) + STACK_BYTES
+        self.stack_base = mem.alloc_guarded(STACK_BYTES)
+        self.stack_top = self.stack_base + STACK_BYTES
         # per-CPU variables of subsystems, by name (bpf_redirect_info and the like)
         self.scratch: dict[str, object] = {}
 

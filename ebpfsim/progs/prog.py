@@ -58,6 +58,8 @@ class Prog(KernelObject):
     changes_pkt_data: bool = False
     stats: ProgStats = field(default_factory=ProgStats)
     run: Callable[[int, Cpu], int] = field(default=None, repr=False)  # type: ignore[assignment]
+    # what the engine made of the instructions; tail calls go from image to image
+    image: object = field(default=None, repr=False)
     released: Callable[["Prog"], None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from ebpfsim.clock import Clock
 from ebpfsim.config import KernelConfig
 from ebpfsim.costs import CostProfile
 from ebpfsim.cpu import Cpu
+from ebpfsim.errors import InternalError
 from ebpfsim.maps.map import Map
 from ebpfsim.memory import Memory
 from ebpfsim.progs.prog import Prog
@@ -41,11 +42,11 @@ class Runtime(Protocol):
 class Run:
     """One activation of a program on a CPU.
 
-    ``prog`` changes with a tail call. ``insns`` and ``cost_ps`` count what was executed. ``call(addr, r1..r5)`` runs a
-    callback subprogram of the current program and returns its R0; the engine sets it.
+    ``prog`` changes with a tail call. ``insns`` and ``cost_ps`` count what was executed, up to the last call of a
+    helper; ``retval`` is R0 as the kernel reads it (u32), once the program is through.
     """
 
-    __slots__ = ("call", "cost_ps", "cpu", "ctx", "insns", "kernel", "mem", "prog", "tail_calls")
+    __slots__ = ("cost_ps", "cpu", "ctx", "insns", "kernel", "mem", "prog", "retval", "tail_calls")
 
     def __init__(self, kernel: Runtime, prog: Prog, ctx: int, cpu: Cpu) -> None:
         self.kernel = kernel
@@ -56,7 +57,16 @@ class Run:
         self.insns = 0
         self.cost_ps = 0
         self.tail_calls = 0
-        self.call: Callable[[int, int, int, int, int, int], int]
+        self.retval = 0
+
+    def charge(self, cost_ps: int) -> None:
+        """Add picoseconds to the cost of this activation and to the time used on its CPU."""
+        self.cost_ps += cost_ps
+        self.cpu.elapsed_ps += cost_ps
+
+    def call(self, address: int, r1: int = 0, r2: int = 0, r3: int = 0, r4: int = 0, r5: int = 0) -> int:
+        """Run a callback of the current program, by the address of its first instruction, and return its R0."""
+        raise InternalError(f"callback {address:#x} outside an engine")
 
 
 # A helper takes the activation and R1..R5 as unsigned 64-bit numbers and returns R0, of which 64 bits count:
