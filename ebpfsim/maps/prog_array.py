@@ -72,6 +72,7 @@ class ProgArrayMap(ProgHolder):
 
     def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
         super().__init__(attr, mem, nr_cpus, env)
+        self._alloc_area(8 * attr.max_entries)  # the kernel's pointers; nothing reads them
         self._progs: dict[int, MapProg] = {}
 
     def prog_at(self, index: int) -> MapProg | None:

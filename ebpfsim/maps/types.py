@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.maps.array import ArrayMap, PercpuArrayMap
+from ebpfsim.maps.devmap import DevmapHashMap, DevmapMap
 from ebpfsim.maps.hash import HashMap
 from ebpfsim.maps.lru_hash import LruHashMap, LruPercpuHashMap
 from ebpfsim.maps.map import Map, MapAttr, MapEnv, round_up8
 from ebpfsim.maps.percpu_hash import PercpuHashMap
 from ebpfsim.maps.prog_array import ProgArrayMap
-from ebpfsim.memory import Memory
+from ebpfsim.maps.queue import QueueMap, StackMap
+from ebpfsim.maps.ringbuf import RingbufMap
+from ebpfsim.memory import PAGE_SIZE, Memory
 from ebpfsim.uapi import flags as f
 from ebpfsim.uapi.bpf import MapType
 
@@ -24,11 +27,9 @@ KMALLOC_MAX_SIZE = 4 << 20  # include/linux/slab.h: MAX_PAGE_ORDER 10 and pages 
 STRUCT_HTAB_ELEM_BYTES = 48  # kernel/bpf/hashtab.c
 
 ACCESS = f.BPF_F_RDONLY | f.BPF_F_WRONLY | f.BPF_F_RDONLY_PROG | f.BPF_F_WRONLY_PROG  # BPF_F_ACCESS_MASK
-ARRAY_FLAGS = f.BPF_F_NUMA_NODE | f.BPF_F_MMAPABLE | ACCESS | f.BPF_F_PRESERVE_ELEMS | f.BPF_F_INNER_MAP
+ARRAY_FLAGS = f.BPF_F_NUMA_NODE | f.BPF_F_MMAPABLE | ACCESS | f.BPF_F_INNER_MAP
 HASH_FLAGS = f.BPF_F_NO_PREALLOC | f.BPF_F_NO_COMMON_LRU | f.BPF_F_NUMA_NODE | ACCESS | f.BPF_F_ZERO_SEED
-
-# these types say no to flags that the general check of their family lets through
-ARRAY_ONLY_FLAGS = f.BPF_F_MMAPABLE | f.BPF_F_INNER_MAP
+FD_FLAGS = f.BPF_F_NUMA_NODE | f.BPF_F_RDONLY | f.BPF_F_WRONLY  # of maps whose values are descriptors
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,6 @@ class MapKind:
     check: Callable[[MapAttr, "MapKind"], int]
     percpu: bool = False
     lru: bool = False
-    batch: bool = True  # batch operations of the system call
 
 
 def _flags_ok(attr: MapAttr, kind: MapKind) -> bool:
@@ -82,16 +82,38 @@ def _check_hash(attr: MapAttr, kind: MapKind) -> int:
     return Errno.E2BIG if attr.max_entries > 1 << 31 or nr_buckets > 0xFFFF_FFFF // 16 else 0
 
 
+def _check_ringbuf(attr: MapAttr, kind: MapKind) -> int:
+    size = attr.max_entries
+    misfit = attr.key_size or attr.value_size or size & (size - 1) or size % PAGE_SIZE or not size
+    return Errno.EINVAL if misfit or not _flags_ok(attr, kind) else 0
+
+
+def _check_devmap(attr: MapAttr, kind: MapKind) -> int:
+    misfit = attr.max_entries == 0 or attr.key_size != 4 or attr.value_size not in (4, 8)
+    too_many = attr.map_type == MapType.DEVMAP_HASH and attr.max_entries > 1 << 31
+    return Errno.EINVAL if misfit or too_many or not _flags_ok(attr, kind) else 0
+
+
+def _check_queue(attr: MapAttr, kind: MapKind) -> int:
+    if attr.max_entries == 0 or attr.key_size or attr.value_size == 0 or not _flags_ok(attr, kind):
+        return Errno.EINVAL
+    return Errno.E2BIG if attr.value_size > KMALLOC_MAX_SIZE else 0
+
+
 # fmt: off
 MAP_TYPES: Mapping[MapType, MapKind] = {
     MapType.HASH:            MapKind(HashMap,          HASH_FLAGS, _check_hash),
-    MapType.ARRAY:           MapKind(ArrayMap,         ARRAY_FLAGS & ~f.BPF_F_PRESERVE_ELEMS, _check_array),
-    MapType.PROG_ARRAY:      MapKind(ProgArrayMap,     f.BPF_F_NUMA_NODE | f.BPF_F_RDONLY | f.BPF_F_WRONLY,
-                                     _check_fd_array, batch=False),
+    MapType.ARRAY:           MapKind(ArrayMap,         ARRAY_FLAGS, _check_array),
+    MapType.PROG_ARRAY:      MapKind(ProgArrayMap,     FD_FLAGS, _check_fd_array),
     MapType.PERCPU_HASH:     MapKind(PercpuHashMap,    HASH_FLAGS, _check_hash, percpu=True),
     MapType.PERCPU_ARRAY:    MapKind(PercpuArrayMap,   f.BPF_F_NUMA_NODE | ACCESS, _check_array, percpu=True),
     MapType.LRU_HASH:        MapKind(LruHashMap,       HASH_FLAGS, _check_hash, lru=True),
     MapType.LRU_PERCPU_HASH: MapKind(LruPercpuHashMap, HASH_FLAGS, _check_hash, percpu=True, lru=True),
+    MapType.DEVMAP:          MapKind(DevmapMap,        FD_FLAGS, _check_devmap),
+    MapType.QUEUE:           MapKind(QueueMap,         f.BPF_F_NUMA_NODE | ACCESS, _check_queue),
+    MapType.STACK:           MapKind(StackMap,         f.BPF_F_NUMA_NODE | ACCESS, _check_queue),
+    MapType.DEVMAP_HASH:     MapKind(DevmapHashMap,    FD_FLAGS, _check_devmap),
+    MapType.RINGBUF:         MapKind(RingbufMap,       f.BPF_F_NUMA_NODE, _check_ringbuf),
 }
 # fmt: on
 
