@@ -1,0 +1,127 @@
+"""Network devices: what NICs and the loopback device share (``struct net_device``, include/linux/netdevice.h, v6.18).
+
+A frame is the bytes from the destination address to the end of the payload, without preamble and FCS. Left out:
+administrative and operational state (every device is up), qdiscs, transmit queues, feature flags, promiscuous mode.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from ebpfsim.cpu import Cpu
+from ebpfsim.errors import InputError
+from ebpfsim.recorder import PacketRecord
+from netstack.drop_reasons import SkbDropReason
+from netstack.headers import ETH_HLEN, VLAN_HLEN
+
+if TYPE_CHECKING:
+    from netstack.net import Net
+    from netstack.wire import Channel
+
+__all__ = ["IfAddress", "LinkStats", "NetDevice"]
+
+
+class IfAddress(NamedTuple):
+    """An IPv4 address of a device (``struct in_ifaddr``): integer and prefix length in bits."""
+
+    address: int
+    prefixlen: int
+
+    @property
+    def mask(self) -> int:
+        """The netmask."""
+        return 0xFFFF_FFFF << (32 - self.prefixlen) & 0xFFFF_FFFF
+
+
+@dataclass(slots=True)
+class LinkStats:
+    """``struct rtnl_link_stats64``, include/uapi/linux/if_link.h: what ``ip -s -s link`` shows."""
+
+    rx_packets: int = 0
+    tx_packets: int = 0
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+    rx_errors: int = 0
+    tx_errors: int = 0
+    rx_dropped: int = 0
+    tx_dropped: int = 0
+    multicast: int = 0
+    rx_length_errors: int = 0
+    rx_missed_errors: int = 0
+    rx_nohandler: int = 0
+    rx_otherhost_dropped: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the counters by name."""
+        return asdict(self)
+
+
+class NetDevice:
+    """A device of one host.
+
+    ``net`` is the host's stack, ``ifindex`` its number there (from 1), ``mac`` 6 bytes, ``mtu`` bytes of IP packet.
+    ``addresses`` are its IPv4 addresses, the primary one first; ``Net.add_address`` changes them.
+    """
+
+    loopback = False
+    nr_rx_queues = 1
+
+    def __init__(self, net: "Net", name: str, ifindex: int, mac: bytes, mtu: int) -> None:
+        self.net = net
+        self.name = name
+        self.ifindex = ifindex
+        self.mac = mac
+        self.mtu = mtu
+        self.addresses: list[IfAddress] = []
+        self.stats = LinkStats()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.full_name}>"
+
+    @property
+    def full_name(self) -> str:
+        """Host and device, as in ``client/eth0``."""
+        return f"{self.net.name}/{self.name}"
+
+    @property
+    def max_frame_bytes(self) -> int:
+        """The longest frame that it takes: the MTU, the Ethernet header and one VLAN tag."""
+        return self.mtu + ETH_HLEN + VLAN_HLEN
+
+    def transmit(self, frame: bytes, cpu: Cpu | None = None) -> None:
+        """Send a frame: at the CPU's time when one is given, which may be ahead of the clock, else now."""
+        clock = self.net.clock
+        if cpu is not None and cpu.now_ns > clock.now_ns:
+            clock.call_at(cpu.now_ns, partial(self._transmit_now, frame))
+        else:
+            self._transmit_now(frame)
+
+    def inject(self, frame: bytes) -> None:
+        """Send a frame as a packet generator below the stack does: now, unchanged, at no cost to any CPU."""
+        self._transmit_now(bytes(frame))
+
+    def plug(self, channel: "Channel") -> None:
+        """Connect the cable on which the device sends."""
+        raise InputError("", f"device '{self.full_name}' has no socket for a cable")
+
+    def start_xmit(self, record: PacketRecord) -> None:
+        """Hand ``record.data`` to the medium (``ndo_start_xmit``); the driver counts it."""
+        raise NotImplementedError
+
+    def receive(self, frame: bytes) -> None:
+        """Take a frame from the medium, complete at this instant."""
+        raise NotImplementedError
+
+    def drop_tx(self, record: PacketRecord, reason: SkbDropReason | str) -> None:
+        """Account for a frame that does not leave."""
+        self.stats.tx_dropped += 1
+        self.net.drop_frame(record, reason)
+
+    def record(self, direction: str, frame: bytes) -> PacketRecord:
+        """Record a frame at this device now; ``direction`` is ``in`` or ``out``."""
+        record = PacketRecord(self.net.clock.now_ns, self.net.name, self.name, direction, frame)
+        self.net.recorder.packets.append(record)
+        return record
+
+    def _transmit_now(self, frame: bytes) -> None:
+        self.start_xmit(self.record("out", frame))

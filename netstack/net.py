@@ -1,0 +1,240 @@
+"""The network stack of one host: devices, addresses, routes, sockets, counters (``struct net``, one namespace).
+
+::
+
+    net = Net(kernel, host_index=0)
+    eth0 = net.add_nic("eth0", "10.0.0.1/24")
+    connect(eth0, other.devices["eth0"], rate_bps=10**9, delay_ns=50_000)
+    sock = net.udp_socket("10.0.0.1", 53)
+    net.add_route("default", via="10.0.0.254")
+
+Here the parts are put together; what each does is in its own module. IPv6 is not modelled: an address is refused, a
+frame is dropped with that reason.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from ipaddress import IPv4Interface, ip_interface, ip_network
+from typing import Protocol
+
+from ebpfsim.cpu import Cpu
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import InputError, KernelError, NotModelled
+from ebpfsim.objects import IdTable, KernelObject
+from ebpfsim.progs.runtime import Runtime
+from ebpfsim.recorder import Note, PacketRecord
+from ebpfsim.uapi.net import EtherType, IpProto
+from hooks.dispatcher import Dispatcher
+from netstack.device import IfAddress, NetDevice
+from netstack.drop_reasons import SkbDropReason
+from netstack.fib import Fib, Route, RouteType
+from netstack.headers import IcmpHdr, format_ip, parse_ip, parse_mac
+from netstack.icmp import IcmpType, IcmpUnreach, icmp_rcv, icmp_send
+from netstack.ipv4 import ip_rcv
+from netstack.loopback import Loopback
+from netstack.napi import Backlog, SoftnetData
+from netstack.neigh import NeighTable, arp_rcv
+from netstack.nic import DEFAULT_RING, Nic
+from netstack.rx import PacketHandler, netif_receive_skb
+from netstack.skb import SkBuff
+from netstack.snmp import Snmp
+from netstack.sock import PingSocket, SocketTable, UdpSocket
+from netstack.sysctl import read_sysctls
+from netstack.udp import udp_rcv
+
+__all__ = ["Net", "NetKernel"]
+
+DEFAULT_MTU = 1500  # ETH_DATA_LEN
+MIN_MTU, MAX_MTU = 68, 65535  # ETH_MIN_MTU, ETH_MAX_MTU, include/uapi/linux/if_ether.h
+IFNAMSIZ = 16
+# 02: locally administered; four bytes for the host, one for the device
+MAX_AUTO_HOSTS, MAX_AUTO_DEVICES = (1 << 32) - 1, 255
+
+
+class NetKernel(Runtime, Protocol):
+    """What the network needs of the simulated kernel around it."""
+
+    links: IdTable[KernelObject]
+    xdp_dispatcher: Dispatcher
+
+
+class Net:
+    """One host's stack; ``host_index`` (from 0) makes MAC addresses. ``devices`` holds ``lo`` from the start."""
+
+    def __init__(self, kernel: NetKernel, host_index: int = 0) -> None:
+        self.kernel = kernel
+        self.name = kernel.name
+        self.clock = kernel.clock
+        self.rng = kernel.rng
+        self.recorder = kernel.recorder
+        self.costs = kernel.costs
+        self.cpus = kernel.cpus
+        self.host_index = host_index
+        self.sysctls = read_sysctls(kernel.config.sysctl)
+        self.snmp = Snmp()
+        self.drops: Counter[str] = Counter()
+        # "stack.rx" covers the driver and the skb, which are charged where they happen
+        self.stack_rx_ps = max(
+            0, kernel.costs.ps("stack.rx") - kernel.costs.ps("xdp.drop.driver") - kernel.costs.ps("skb.alloc")
+        )
+        self.softnet = [SoftnetData(cpu, self.clock, self.costs) for cpu in self.cpus]
+        limit = self.sysctls["net.core.netdev_max_backlog"]
+        self._backlogs = [Backlog(softnet, limit, netif_receive_skb) for softnet in self.softnet]
+        self.packet_handlers: dict[int, PacketHandler] = {EtherType.IP: ip_rcv, EtherType.ARP: arp_rcv}
+        self.protocols: dict[int, PacketHandler] = {IpProto.ICMP: icmp_rcv, IpProto.UDP: udp_rcv}
+        self.fib = Fib()
+        self.neigh = NeighTable(self, _host_unreachable)
+        self.sockets = SocketTable(self)
+        self.devices: dict[str, NetDevice] = {}
+        self._by_ifindex: dict[int, NetDevice] = {}
+        self._ip_ids: Counter[tuple[int, int, int]] = Counter()
+        self.loopback = Loopback(self, 1)
+        self._register(self.loopback)
+        self.add_address(self.loopback, "127.0.0.1/8")
+
+    def add_nic(
+        self,
+        name: str,
+        addresses: str | Iterable[str] = (),
+        mac: str | bytes | None = None,
+        mtu: int = DEFAULT_MTU,
+        queues: int = 1,
+        ring_size: int = DEFAULT_RING,
+    ) -> Nic:
+        """Return a new network card with addresses such as ``"10.0.0.1/24"``; without ``mac`` it gets its own."""
+        if not name or len(name) >= IFNAMSIZ or "/" in name or name.split() != [name]:
+            raise InputError("", f"device name {name!r} is not 1 to 15 characters without spaces and slashes")
+        if name in self.devices:
+            raise InputError("", f"host '{self.name}' has a device '{name}' already")
+        if not MIN_MTU <= mtu <= MAX_MTU:
+            raise InputError("", f"mtu {mtu} of '{self.name}/{name}' is not between {MIN_MTU} and {MAX_MTU} bytes")
+        ifindex = len(self._by_ifindex) + 1
+        address = parse_mac(mac) if mac is not None else self._auto_mac(ifindex)
+        nic = Nic(self, name, ifindex, address, mtu, queues, ring_size)
+        self._register(nic)
+        for text in (addresses,) if isinstance(addresses, str) else addresses:
+            self.add_address(nic, text)
+        return nic
+
+    def add_address(self, dev: NetDevice, text: str) -> None:
+        """Give a device an address with its prefix length, and the routes that come with it (``ip addr add``)."""
+        try:
+            interface = ip_interface(text)
+        except ValueError:
+            problem = f"{text!r} is not an address with a prefix length"
+            raise InputError("", problem, "for instance '10.0.0.1/24'") from None
+        if not isinstance(interface, IPv4Interface):
+            raise NotModelled(f"IPv6 addresses ({text} on {dev.full_name})")
+        address = IfAddress(int(interface.ip), interface.network.prefixlen)
+        if address in dev.addresses:
+            raise KernelError("addr add", Errno.EEXIST, f"{text} on {dev.full_name}")
+        dev.addresses.append(address)
+        self.fib.add_address(dev, address)
+
+    def add_route(self, to: str, *, via: str | None = None, dev: str | None = None, metric: int = 0) -> None:
+        """Add a static route (``ip route add TO via VIA dev DEV``); ``to`` is a prefix, an address or ``default``."""
+        try:
+            network = ip_network("0.0.0.0/0" if to == "default" else to)
+        except ValueError as error:
+            raise InputError("", f"route to {to!r}: {error}", "a prefix such as '10.1.0.0/16', or 'default'") from None
+        if network.version != 4:
+            raise NotModelled(f"IPv6 routes ({to})")
+        gateway = parse_ip(via) if via is not None else 0
+        if dev is not None and dev not in self.devices:
+            raise KernelError("route add", Errno.ENODEV, f"host '{self.name}' has no device '{dev}'")
+        out = self.devices[dev] if dev is not None else self._dev_for(gateway, to)
+        route = Route(int(network.network_address), network.prefixlen, RouteType.UNICAST, out, gateway, metric=metric)
+        self.fib.add_route(route)
+
+    def udp_socket(self, address: str = "0.0.0.0", port: int = 0) -> UdpSocket:
+        """Return a new UDP socket bound to an address of the host (``0.0.0.0``: any) and a port (0: a free one)."""
+        return self.sockets.bind_udp(address, port)
+
+    def ping_socket(self) -> PingSocket:
+        """Return a new socket for ICMP echo requests."""
+        return self.sockets.ping()
+
+    def dev_get_by_index(self, ifindex: int) -> NetDevice | None:
+        """Return the device with that number, or None."""
+        return self._by_ifindex.get(ifindex)
+
+    def udp_err(self, saddr: int, sport: int, destination: tuple[int, int], errno: Errno, offender: int) -> None:
+        """Tell the UDP socket that sent a datagram of an ICMP error about it (``udp_err``)."""
+        for sock in self.sockets.udp_receivers(saddr, sport, broadcast=False):
+            sock.report_error(errno, destination, offender)
+
+    def netif_rx(self, skb: SkBuff, cpu: Cpu | None = None) -> None:
+        """Receive a packet through the backlog of a CPU, by default the first (``netif_rx``)."""
+        self._backlogs[cpu.number if cpu is not None else 0].enqueue(skb)
+
+    def select_addr(self, dev: NetDevice, destination: int) -> int:
+        """Return the source address for a destination on a device's link (``inet_select_addr``); 0 without any."""
+        for address in dev.addresses:
+            if (address.address ^ destination) & address.mask == 0:
+                return address.address
+        if dev.addresses:
+            return dev.addresses[0].address
+        others = (
+            other.addresses[0].address for other in self.devices.values() if other.addresses and not other.loopback
+        )
+        return next(others, 0)
+
+    def broadcast_route(self, dev: NetDevice) -> Route:
+        """Return the route of a packet to 255.255.255.255 that came in by a device."""
+        source = dev.addresses[0].address if dev.addresses else 0
+        return Route(0xFFFF_FFFF, 32, RouteType.BROADCAST, dev, prefsrc=source)
+
+    def next_ip_id(self, saddr: int, daddr: int, protocol: int) -> int:
+        """Return the next IPv4 id of a flow, counted from 1 (``ip_idents_reserve``)."""
+        self._ip_ids[saddr, daddr, protocol] += 1
+        return self._ip_ids[saddr, daddr, protocol] & 0xFFFF
+
+    def echo_reply(self, skb: SkBuff, icmp: IcmpHdr, payload: bytes, cpu: Cpu) -> bool:
+        """Give an echo reply to the socket that asked (``ping_rcv``); False when there is none."""
+        sock = self.sockets.find_ping(icmp.un >> 16)
+        if sock is None:
+            return False
+        source = int.from_bytes(skb.data[skb.network_header + 12 : skb.network_header + 16], "big")
+        sock.deliver(cpu.now_ns, (source, icmp.un & 0xFFFF), payload)
+        return True
+
+    def count_drop(self, skb: SkBuff, reason: str, detail: str) -> None:
+        """Account for a dropped packet: in its frame's record, or in a note when it never was a frame here."""
+        if skb.record is not None:
+            self.drop_frame(skb.record, reason)
+            return
+        self.drops[reason] += 1
+        packet = (
+            f"{format_ip(int.from_bytes(skb.data[12:16], 'big'))} > {format_ip(int.from_bytes(skb.data[16:20], 'big'))}"
+        )
+        text = f"packet {packet} dropped: {reason}" + (f" ({detail})" if detail else "")
+        self.recorder.notes.append(Note(self.clock.now_ns, self.name, "drop", text, {"reason": reason}))
+
+    def drop_frame(self, record: PacketRecord, reason: SkbDropReason | str) -> None:
+        """Account for a dropped frame by its record."""
+        record.reason = reason.name if isinstance(reason, SkbDropReason) else reason
+        self.drops[record.reason] += 1
+
+    def _dev_for(self, gateway: int, to: str) -> NetDevice:
+        if not gateway:
+            raise InputError("", f"route to {to} on '{self.name}' names neither a gateway nor a device")
+        route = self.fib.lookup(gateway)
+        if route is None:
+            raise KernelError("route add", Errno.ENETUNREACH, f"{to}: nexthop {format_ip(gateway)} has invalid gateway")
+        return route.dev
+
+    def _register(self, dev: NetDevice) -> None:
+        self.devices[dev.name] = dev
+        self._by_ifindex[dev.ifindex] = dev
+
+    def _auto_mac(self, ifindex: int) -> bytes:
+        # ifindex 1 is lo, so that the first card of the first host has 02:00:00:00:01:01
+        host, device = self.host_index + 1, ifindex - 1
+        if host > MAX_AUTO_HOSTS or device > MAX_AUTO_DEVICES:
+            raise InputError("", f"no automatic MAC address for device {device} of host {host}", "give it a mac")
+        return b"\x02" + host.to_bytes(4, "big") + device.to_bytes(1, "big")
+
+
+def _host_unreachable(skb: SkBuff, cpu: Cpu) -> None:
+    # arp_error_report, ipv4_link_failure
+    icmp_send(skb, IcmpType.DEST_UNREACH, IcmpUnreach.HOST_UNREACH, 0, cpu)

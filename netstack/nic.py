@@ -1,0 +1,123 @@
+"""A network card: receive queues with rings and interrupts, receive-side scaling, a cable.
+
+Follows what PCI drivers of v6.18 have in common (i40e, ice, mlx5): a frame is put into the ring of the queue that its
+hash chooses, the queue's interrupt schedules NAPI on the queue's CPU, the poll hands each frame to XDP and then builds
+an skb. Queue ``i`` interrupts CPU ``i % cpus``. Counters are those of ``ip -s link`` and, per queue, ``ethtool -S``.
+
+Left out: transmit rings (the wire's queue stands for them and for the qdisc), DMA and page pools, checksum and
+segmentation offload, GRO, VLAN stripping, interrupt moderation. Differs: there is no destination filter in the card, as
+in promiscuous mode, so programs see every frame; the stack then drops those for other hosts (OTHERHOST).
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ebpfsim.cpu import Cpu
+from ebpfsim.errors import InputError
+from ebpfsim.recorder import PacketRecord
+from netstack.device import NetDevice
+from netstack.drop_reasons import RX_MISSED, SkbDropReason
+from netstack.headers import ETH_HLEN
+from netstack.napi import Napi
+from netstack.rss import rss_hash
+from netstack.rx import eth_type_trans, netif_receive_skb
+from netstack.wire import Channel
+
+if TYPE_CHECKING:
+    from netstack.net import Net
+
+__all__ = ["DEFAULT_RING", "Nic", "RxQueue"]
+
+DEFAULT_RING = 512  # descriptors; I40E_DEFAULT_NUM_DESCRIPTORS, drivers/net/ethernet/intel/i40e
+# entries of the indirection table that maps hashes to queues; filled round robin (ethtool_rxfh_indir_default)
+INDIR_SIZE = 128
+
+
+class RxQueue(Napi):
+    """A receive queue: its ring holds frames from their arrival to their poll."""
+
+    def __init__(self, nic: "Nic", index: int, ring_size: int) -> None:
+        super().__init__(nic.net.softnet[index % len(nic.net.softnet)])
+        self.nic = nic
+        self.index = index
+        self.ring_size = ring_size
+        self.ring: deque[PacketRecord] = deque()
+        self.rx_packets = 0
+        self.rx_bytes = 0
+
+    def poll(self, cpu: Cpu, budget: int) -> int:
+        """Process at most ``budget`` frames of the ring."""
+        done = 0
+        while done < budget and self.ring:
+            record = self.ring.popleft()
+            self.rx_packets += 1
+            self.rx_bytes += len(record.data)
+            self.nic.clean_rx(self, record, cpu)
+            done += 1
+        return done
+
+
+class Nic(NetDevice):
+    """A card with ``nr_rx_queues`` queues of ``ring_size`` frames each."""
+
+    native_xdp = True
+
+    def __init__(
+        self, net: "Net", name: str, ifindex: int, mac: bytes, mtu: int, nr_rx_queues: int, ring_size: int
+    ) -> None:
+        super().__init__(net, name, ifindex, mac, mtu)
+        if nr_rx_queues < 1 or ring_size < 1:
+            raise InputError("", f"device '{self.full_name}' needs at least one queue and one ring entry")
+        self.channel: Channel | None = None
+        self.queues = [RxQueue(self, index, ring_size) for index in range(nr_rx_queues)]
+        self.nr_rx_queues = nr_rx_queues
+        self._driver_ps = net.costs.ps("xdp.drop.driver")
+        self._skb_ps = net.costs.ps("skb.alloc")
+
+    def plug(self, channel: Channel) -> None:
+        """Connect the cable on which the card sends."""
+        if self.channel is not None:
+            raise InputError("", f"device '{self.full_name}' is already linked to '{self.channel.dst.full_name}'")
+        self.channel = channel
+
+    def start_xmit(self, record: PacketRecord) -> None:
+        """Put a frame on the wire; without a cable it is dropped, as by the noop qdisc of a device without carrier."""
+        if self.channel is None:
+            self.drop_tx(record, SkbDropReason.QDISC_DROP)
+        elif self.channel.send(record):
+            self.stats.tx_packets += 1
+            self.stats.tx_bytes += len(record.data)
+
+    def receive(self, frame: bytes) -> None:
+        """Take a frame from the wire into a ring and interrupt the ring's CPU."""
+        record = self.record("in", frame)
+        size = len(frame)
+        if not ETH_HLEN <= size <= self.max_frame_bytes:
+            self.stats.rx_errors += 1
+            self.stats.rx_length_errors += 1
+            too_small = size < ETH_HLEN
+            self.net.drop_frame(record, SkbDropReason.PKT_TOO_SMALL if too_small else SkbDropReason.PKT_TOO_BIG)
+            return
+        queue = self.queues[self._select_queue(frame)]
+        record.queue = queue.index
+        if len(queue.ring) >= queue.ring_size:
+            self.stats.rx_missed_errors += 1
+            self.net.drop_frame(record, RX_MISSED)
+            return
+        queue.ring.append(record)
+        queue.interrupt()
+
+    def clean_rx(self, queue: RxQueue, record: PacketRecord, cpu: Cpu) -> None:
+        """Process one frame of a ring, as a driver's ``clean_rx_irq`` loop does."""
+        self.stats.rx_packets += 1
+        self.stats.rx_bytes += len(record.data)
+        cpu.charge(self._driver_ps)
+        cpu.charge(self._skb_ps)
+        skb = eth_type_trans(record, self)
+        skb.queue_mapping = queue.index
+        netif_receive_skb(skb, cpu)
+
+    def _select_queue(self, frame: bytes) -> int:
+        if self.nr_rx_queues == 1:
+            return 0
+        return rss_hash(frame) % INDIR_SIZE % self.nr_rx_queues

@@ -1,0 +1,77 @@
+"""Receiving: from the driver's skb to the protocol that takes it (net/core/dev.c, net/ethernet/eth.c, v6.18).
+
+Left out: taps (AF_PACKET), tc ingress, bridges and other rx_handlers, RPS, GRO. A VLAN tag is taken off as Linux does;
+there are no VLAN devices yet, so a tagged packet with an id is one for another host.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ebpfsim.cpu import Cpu
+from ebpfsim.recorder import PacketRecord
+from ebpfsim.uapi.net import EtherType
+from netstack.drop_reasons import SkbDropReason, not_modelled
+from netstack.headers import BROADCAST_MAC, ETH_HLEN, VLAN_HLEN
+from netstack.skb import PacketType, SkBuff
+
+if TYPE_CHECKING:
+    from netstack.device import NetDevice
+
+__all__ = ["PacketHandler", "eth_type_trans", "netif_receive_skb"]
+
+PacketHandler = Callable[[SkBuff, Cpu], None]
+
+ETH_P_802_3_MIN = 0x0600  # include/uapi/linux/if_ether.h: below it the field is a length
+ETH_P_802_2 = 0x0004
+VLAN_VID_MASK = 0x0FFF
+
+
+def eth_type_trans(record: PacketRecord, dev: "NetDevice") -> SkBuff:
+    """Return an skb for a received frame of at least 14 bytes, with its protocol and packet type."""
+    frame = record.data
+    skb = SkBuff(frame, dev, int.from_bytes(frame[12:14], "big"), record)
+    skb.network_header = ETH_HLEN
+    skb.skb_iif = dev.ifindex
+    if skb.protocol < ETH_P_802_3_MIN:
+        skb.protocol = ETH_P_802_2
+    destination = frame[:6]
+    if destination != dev.mac:
+        if not destination[0] & 1:
+            skb.pkt_type = PacketType.OTHERHOST
+        elif destination == BROADCAST_MAC:
+            skb.pkt_type = PacketType.BROADCAST
+        else:
+            skb.pkt_type = PacketType.MULTICAST
+            dev.stats.multicast += 1
+    return skb
+
+
+def netif_receive_skb(skb: SkBuff, cpu: Cpu) -> None:
+    """Give a packet to its protocol's handler; drop it when there is none."""
+    net = skb.dev.net
+    cpu.charge(net.stack_rx_ps)
+    if skb.protocol in (EtherType.VLAN, EtherType.VLAN_AD) and not _skb_vlan_untag(skb):
+        return
+    if skb.vlan_tci & VLAN_VID_MASK:
+        # no device for that VLAN
+        skb.pkt_type = PacketType.OTHERHOST
+    handler = net.packet_handlers.get(skb.protocol)
+    if handler is not None:
+        handler(skb, cpu)
+        return
+    skb.dev.stats.rx_dropped += 1
+    if skb.protocol == EtherType.IPV6:
+        skb.drop(not_modelled("IPv6"))
+    else:
+        skb.drop(SkbDropReason.UNHANDLED_PROTO, f"EtherType {skb.protocol:#06x}")
+
+
+def _skb_vlan_untag(skb: SkBuff) -> bool:
+    off = skb.network_header
+    if len(skb.data) < off + VLAN_HLEN:
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "VLAN tag cut short")
+        return False
+    skb.vlan_tci = int.from_bytes(skb.data[off : off + 2], "big")
+    skb.protocol = int.from_bytes(skb.data[off + 2 : off + 4], "big")
+    skb.network_header = off + VLAN_HLEN
+    return True

@@ -1,0 +1,87 @@
+"""The socket buffer: a packet on its way through the stack (``struct sk_buff``, include/linux/skbuff.h, v6.18).
+
+Data is one immutable byte string with offsets into it; a layer that changes a packet makes a new one. Left out: the
+structure in simulated RAM, paged and shared data, clones, head and tail room, GSO, checksum offload (every checksum is
+computed and checked in software), timestamps other than arrival.
+"""
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from ebpfsim.recorder import PacketRecord
+from netstack.drop_reasons import SkbDropReason
+
+if TYPE_CHECKING:
+    from netstack.device import NetDevice
+    from netstack.fib import Route
+
+__all__ = ["PacketType", "SkBuff", "skb_truesize"]
+
+# sizeof(struct sk_buff) and sizeof(struct skb_shared_info), both rounded up to cache lines, v6.18 x86-64
+_SKB_BYTES = 256
+_SHARED_INFO_BYTES = 320
+# LL_MAX_HEADER of a kernel with tunnels, as alloc_skb callers reserve it
+_HEADROOM_BYTES = 32
+
+
+class PacketType(IntEnum):
+    """``PACKET_*``, include/uapi/linux/if_packet.h."""
+
+    HOST = 0
+    BROADCAST = 1
+    MULTICAST = 2
+    OTHERHOST = 3
+    OUTGOING = 4
+    LOOPBACK = 5
+
+
+class SkBuff:
+    """A packet.
+
+    ``data`` holds the frame from its link-layer header on for a packet that was received, the IP packet for one that
+    the host builds. ``network_header`` and ``transport_header`` are offsets into it, ``protocol`` the EtherType of what
+    is at the former. ``record`` is the frame's record at the device it came in by (None for packets built here).
+    """
+
+    __slots__ = (
+        "data",
+        "dev",
+        "network_header",
+        "pkt_type",
+        "protocol",
+        "queue_mapping",
+        "record",
+        "route",
+        "skb_iif",
+        "transport_header",
+        "vlan_tci",
+    )
+
+    def __init__(self, data: bytes, dev: "NetDevice", protocol: int = 0, record: PacketRecord | None = None) -> None:
+        self.data = data
+        self.dev = dev
+        self.protocol = protocol
+        self.record = record
+        self.pkt_type = PacketType.HOST
+        self.network_header = 0
+        self.transport_header = 0
+        self.queue_mapping = 0
+        self.skb_iif = 0
+        self.vlan_tci = 0
+        self.route: Route | None = None
+
+    def consume(self) -> None:
+        """The packet has served its purpose (``consume_skb``): no drop."""
+
+    def drop(self, reason: SkbDropReason | str, detail: str = "") -> None:
+        """Account for the packet as dropped (``kfree_skb_reason``); its record gets the reason."""
+        self.dev.net.count_drop(self, reason.name if isinstance(reason, SkbDropReason) else reason, detail)
+
+
+def skb_truesize(size: int) -> int:
+    """Return what a packet of ``size`` bytes costs a buffer limit: ``skb->truesize`` of a linear skb.
+
+    The data area with its skb_shared_info comes from kmalloc, which rounds up to powers of two.
+    """
+    area = -(-(size + _HEADROOM_BYTES) // 64) * 64 + _SHARED_INFO_BYTES
+    return (1 << (area - 1).bit_length()) + _SKB_BYTES
