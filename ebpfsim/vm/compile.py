@@ -1,0 +1,248 @@
+"""Instructions into blocks of closures.
+
+A block begins at a function's first slot, at a jump's target and after a jump or call; it ends with a jump, a call, a
+return, or where the next block begins. Only what can be reached is compiled. Every form of row of the instruction
+table is in one of three tables below: straight-line operations, ends of blocks, and what is not modelled.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ebpfsim.errors import DecodeError, NotModelled
+from ebpfsim.isa.insn import Insn
+from ebpfsim.isa.table import Form, Row, find, insn_len
+from ebpfsim.progs.prog import Prog
+from ebpfsim.progs.runtime import Runtime
+from ebpfsim.uapi.flags import MAX_BPF_STACK
+from ebpfsim.uapi.helper_ids import HELPER_IDS, HELPER_NAMES
+from ebpfsim.vm import alu_ops, call_ops, mem_ops
+from ebpfsim.vm.state import CREDIT, Block, Function, Op, State, Terminator
+
+__all__ = ["ENDS", "NOT_MODELLED", "OPERATIONS", "compile_functions"]
+
+_TAIL_CALL = HELPER_IDS["bpf_tail_call"]
+MAX_REG = 11
+FRAME_ALIGN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """One instruction of the program being compiled."""
+
+    unit: "_Unit"
+    idx: int
+    row: Row
+    insn: Insn
+
+    @property
+    def place(self) -> mem_ops.Place:
+        return self.unit.prog.name, self.idx
+
+    @property
+    def following(self) -> Block:
+        return self.unit.block(self.idx + insn_len(self.insn))
+
+    @property
+    def taken(self) -> Block:
+        return self.unit.block(self.target)
+
+    @property
+    def target(self) -> int:
+        return self.idx + 1 + (self.insn.imm if self.row.form in (Form.JA32, Form.CALL_LOCAL) else self.insn.off)
+
+
+def _nothing(_state: State) -> None:
+    pass
+
+
+def _memory(factory: Callable[..., Op]) -> Callable[[_Site], Op]:
+    return lambda site: factory(site.row, site.insn, site.unit.kernel.mem, site.place)
+
+
+def _probe(factory: Callable[..., Op]) -> Callable[[_Site], Op]:
+    plain = _memory(factory)
+    return lambda site: mem_ops.probe(plain(site), site.insn)
+
+
+OPERATIONS: dict[Form, Callable[[_Site], Op]] = {
+    Form.ALU_IMM: lambda site: alu_ops.alu_imm(site.row, site.insn),
+    Form.ALU_REG: lambda site: alu_ops.alu_reg(site.row, site.insn),
+    Form.ALU_UNARY: lambda site: alu_ops.alu_unary(site.row, site.insn),
+    Form.MOVSX: lambda site: alu_ops.movsx(site.row, site.insn),
+    Form.LD_IMM64: lambda site: alu_ops.ld_imm64(site.insn, site.unit.insns[site.idx + 1]),
+    Form.LDX: _memory(mem_ops.load),
+    Form.LDSX: _memory(mem_ops.load_signed),
+    Form.PROBE_LDX: _probe(mem_ops.load),
+    Form.PROBE_LDSX: _probe(mem_ops.load_signed),
+    Form.ST: _memory(mem_ops.store_imm),
+    Form.STX: _memory(mem_ops.store_reg),
+    Form.ATOMIC: _memory(mem_ops.atomic),
+    Form.ATOMIC_FETCH: _memory(mem_ops.atomic_fetch),
+    Form.XCHG: _memory(mem_ops.xchg),
+    Form.CMPXCHG: _memory(mem_ops.cmpxchg),
+    # one instruction at a time: every access is ordered
+    Form.LOAD_ACQUIRE: _memory(mem_ops.load),
+    Form.STORE_RELEASE: _memory(mem_ops.store_reg),
+    Form.NOSPEC: lambda _site: _nothing,
+}
+
+
+def _go(block: Block) -> Terminator:
+    return lambda _state: block
+
+
+def _leave(_state: State) -> None:
+    return None
+
+
+def _may_goto(site: _Site) -> Terminator:
+    taken, following = site.taken, site.following
+
+    def end(state: State) -> Block:
+        if not state[CREDIT]:
+            return taken
+        state[CREDIT] -= 1
+        return following
+
+    return end
+
+
+def _call_helper(site: _Site) -> Terminator:
+    helper_id, kernel = site.insn.imm, site.unit.kernel
+    if helper_id == _TAIL_CALL:
+        return call_ops.tail_call(site.unit.constant_slot(site.idx), kernel, site.place, site.following)
+    if helper_id not in kernel.helpers:
+        raise NotModelled(f"helper {HELPER_NAMES.get(helper_id, f'number {helper_id}')}", "include/uapi/linux/bpf.h")
+    return call_ops.helper_call(helper_id, kernel, site.place, site.following)
+
+
+def _call_local(site: _Site) -> Terminator:
+    unit, target = site.unit, site.target
+    cost_ps = unit.kernel.costs.ps("call.bpf2bpf")
+    return call_ops.local_call(lambda: unit.functions[target], cost_ps, unit.prog, site.following)
+
+
+ENDS: dict[Form, Callable[[_Site], Terminator]] = {
+    Form.JMP_IMM: lambda site: alu_ops.jump_imm(site.row, site.insn, site.taken, site.following),
+    Form.JMP_REG: lambda site: alu_ops.jump_reg(site.row, site.insn, site.taken, site.following),
+    Form.JA: lambda site: _go(site.taken),
+    Form.JA32: lambda site: _go(site.taken),
+    Form.MAY_GOTO: _may_goto,
+    Form.CALL_HELPER: _call_helper,
+    Form.CALL_LOCAL: _call_local,
+    Form.EXIT: lambda _site: _leave,
+}
+
+NOT_MODELLED: dict[Form, str] = {
+    Form.CALL_KFUNC: "calls of kernel functions (kfuncs)",
+    Form.CALL_REG: "calls through a register (callx), which Linux refuses",
+    Form.LD_ABS: "packet access by LD_ABS",
+    Form.LD_IND: "packet access by LD_IND",
+    Form.ADDR_SPACE_CAST: "address space casts (arenas)",
+    Form.PERCPU_ADDR: "addresses of per-CPU variables",
+}
+
+_JUMPS = (Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.JA32, Form.MAY_GOTO)
+_NO_FALLTHROUGH = (Form.JA, Form.JA32, Form.EXIT)
+
+
+def compile_functions(prog: Prog, kernel: Runtime) -> dict[int, Function]:
+    """Return the functions of a program by their first slots; the main one is at slot 0."""
+    return _Unit(prog, kernel).compile()
+
+
+class _Unit:
+    def __init__(self, prog: Prog, kernel: Runtime) -> None:
+        self.prog, self.kernel = prog, kernel
+        self.insns: tuple[Insn, ...] = prog.insns
+        self.functions: dict[int, Function] = {}
+        self.sites: dict[int, _Site] = {}
+        self.blocks: dict[int, Block] = {}
+
+    def compile(self) -> dict[int, Function]:
+        depths = {subprog.start: subprog.stack_depth for subprog in self.prog.subprogs}
+        leaders = self.explore({0, *depths})
+        self.blocks = {idx: Block(idx) for idx in sorted(leaders)}
+        for start in sorted({0, *depths, *self.call_targets()}):
+            depth = depths.get(start, MAX_BPF_STACK)
+            self.functions[start] = Function(self.block(start), -(-depth // FRAME_ALIGN) * FRAME_ALIGN)
+        for block in self.blocks.values():
+            self.fill(block)
+        return self.functions
+
+    def call_targets(self) -> list[int]:
+        return [site.target for site in self.sites.values() if site.row.form is Form.CALL_LOCAL]
+
+    def block(self, idx: int) -> Block:
+        return self.blocks[idx]
+
+    # decode what can be reached from these slots; return the slots at which blocks begin
+    def explore(self, starts: set[int]) -> set[int]:
+        leaders = set(starts)
+        todo = sorted(starts)
+        while todo:
+            idx = todo.pop()
+            if idx in self.sites:
+                continue
+            site = self.sites[idx] = self.decode(idx)
+            onward = [] if site.row.form in _NO_FALLTHROUGH else [idx + insn_len(site.insn)]
+            if site.row.form in _JUMPS or site.row.form is Form.CALL_LOCAL:
+                onward.append(site.target)
+            if site.row.form in ENDS:
+                leaders.update(onward)
+            todo += onward
+        return leaders
+
+    def decode(self, idx: int) -> _Site:
+        if not 0 <= idx < len(self.insns):
+            raise self.bad(idx, "execution runs out of the program")
+        insn = self.insns[idx]
+        row = find(insn)
+        if row is None:
+            raise self.bad(idx, f"no instruction has code {insn.code:#04x}, src {insn.src}, imm {insn.imm}")
+        if max(insn.dst, insn.src) > MAX_REG:
+            raise self.bad(idx, f"register r{max(insn.dst, insn.src)} does not exist")
+        if insn_len(insn) == 2 and idx + 1 >= len(self.insns):
+            raise self.bad(idx, "64-bit load without its second slot")
+        if row.form in NOT_MODELLED:
+            raise NotModelled(f"{NOT_MODELLED[row.form]} in program '{self.prog.name}' at insn {idx}")
+        return _Site(self, idx, row, insn)
+
+    def bad(self, idx: int, problem: str) -> DecodeError:
+        return DecodeError(f"program '{self.prog.name}', insn {idx}", problem)
+
+    def fill(self, block: Block) -> None:
+        ops: list[Op] = []
+        idx = block.insn_idx
+        while True:
+            site = self.sites[idx]
+            block.count += 1
+            end = ENDS.get(site.row.form)
+            if end is not None:
+                block.end = end(site)
+                break
+            ops.append(OPERATIONS[site.row.form](site))
+            idx += insn_len(site.insn)
+            if idx in self.blocks:
+                block.end = _go(self.blocks[idx])
+                break
+        block.ops = tuple(ops)
+
+    def constant_slot(self, idx: int) -> bool:
+        """Tell whether the tail call at ``idx`` names map and slot by constants, so that Linux patches in a jump.
+
+        Differs: Linux knows constants along all paths, this looks back to the beginning of the block only.
+        """
+        start = max(lead for lead in self.blocks if lead <= idx)
+        constant: dict[int, bool] = {}
+        at = start
+        while at < idx:
+            site = self.sites[at]
+            if site.row.form is not Form.STX:
+                constant[site.insn.dst] = site.row.form is Form.LD_IMM64 or site.row.name.startswith("mov")
+            if site.row.form is Form.ALU_REG:
+                constant[site.insn.dst] = site.row.op.startswith("mov") and constant.get(site.insn.src, False)
+            if site.row.form in (Form.ATOMIC_FETCH, Form.XCHG):
+                constant[site.insn.src] = False
+            at += insn_len(site.insn)
+        return constant.get(2, False) and constant.get(3, False)

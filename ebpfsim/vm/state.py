@@ -1,0 +1,154 @@
+"""What the closures of the interpreter work on, and the activation that helpers see.
+
+All closures take one argument, a list: the registers, then what an activation carries along. A list item is the
+cheapest mutable thing that CPython has.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ebpfsim.cpu import Cpu
+from ebpfsim.errors import InternalError, KernelOops
+from ebpfsim.progs.prog import Prog
+from ebpfsim.progs.runtime import Run, Runtime
+
+__all__ = ["Activation", "Block", "Function", "Image", "Op", "State", "Terminator", "execute_blocks"]
+
+# R0 to R10 at their numbers, the auxiliary register of rewritten programs at 11, then:
+CREDIT = 12  # iterations of may_goto left to this function
+LEFT = 13  # instructions that the activation may still execute
+RUN = 14  # the Activation
+STATE_SIZE = 15
+# what a call of a function preserves: R6 to R9, the frame pointer, the auxiliary register, the credit
+SAVED = slice(6, 13)
+
+# iterations that may_goto allows: BPF_MAX_LOOPS of include/linux/bpf.h, 6.18
+MAX_LOOPS = 8 * 1024 * 1024
+
+State = list[Any]
+Op = Callable[[State], None]
+
+
+class Block:
+    """Straight-line code: ``ops``, then ``end``, which returns the block to go on with, or None to return.
+
+    ``count`` is the number of instructions, the one behind ``end`` included; ``insn_idx`` the first one's slot.
+    """
+
+    __slots__ = ("count", "end", "insn_idx", "ops")
+
+    def __init__(self, insn_idx: int) -> None:
+        self.insn_idx = insn_idx
+        self.ops: tuple[Op, ...] = ()
+        self.end: Terminator = _unfinished
+        self.count = 0
+
+
+Terminator = Callable[[State], Block | None]
+
+
+def _unfinished(_state: State) -> Block | None:
+    raise InternalError("a block without an end was executed")
+
+
+class Function:
+    """A subprogram: its first block and the bytes of its stack frame (a multiple of 16)."""
+
+    __slots__ = ("entry", "frame_bytes")
+
+    def __init__(self, entry: Block, frame_bytes: int) -> None:
+        self.entry = entry
+        self.frame_bytes = frame_bytes
+
+
+class Image:
+    """A program made ready: its functions by their first slot."""
+
+    __slots__ = ("functions", "insn_ps", "kernel", "prog")
+
+    def __init__(self, prog: Prog, kernel: Runtime, functions: dict[int, Function]) -> None:
+        self.prog = prog
+        self.kernel = kernel
+        self.functions = functions
+        self.insn_ps = kernel.costs.ps("insn")
+
+
+class Activation(Run):
+    """One run of a program in the interpreter.
+
+    Instructions are counted down in the state; ``flush`` turns those since the last time into counts and cost.
+    """
+
+    __slots__ = ("_flushed_at", "insn_ps", "state")
+
+    def __init__(self, image: Image, ctx: int, cpu: Cpu) -> None:
+        super().__init__(image.kernel, image.prog, ctx, cpu)
+        self.insn_ps = image.insn_ps
+        budget = image.kernel.config.insn_budget
+        self._flushed_at = budget
+        self.state: State = [0] * STATE_SIZE
+        self.state[1] = ctx
+        self.state[LEFT] = budget
+        self.state[RUN] = self
+
+    def flush(self) -> None:
+        """Charge the instructions executed since the last flush, so that the CPU's clock is right."""
+        left = self.state[LEFT]
+        done = self._flushed_at - left
+        self._flushed_at = left
+        self.insns += done
+        cost_ps = done * self.insn_ps
+        self.cost_ps += cost_ps
+        self.cpu.elapsed_ps += cost_ps
+
+    def call(self, address: int, r1: int = 0, r2: int = 0, r3: int = 0, r4: int = 0, r5: int = 0) -> int:
+        """Run a callback of the current program, by the address of its first instruction, and return its R0."""
+        image = self.prog.image
+        slot, rest = divmod(address - self.prog.image_addr, 8)
+        function = image.functions.get(slot) if isinstance(image, Image) and not rest else None
+        if function is None:
+            raise KernelOops("callback is no function of the program", self.prog.name, address=address)
+        state = self.state
+        saved = state[:LEFT]
+        state[1:6] = (r1, r2, r3, r4, r5)
+        result = call_function(function, state)
+        state[:LEFT] = saved
+        # what the callback executed counts before its caller goes on, which may read the time
+        self.flush()
+        return result
+
+
+def call_function(function: Function, state: State) -> int:
+    """Run a function in a new frame and return R0; the caller keeps its registers itself."""
+    cpu = state[RUN].cpu
+    frame = cpu.stack_top
+    enter_frame(function, state, frame)
+    execute_blocks(function.entry, state)
+    cpu.stack_top = frame
+    result: int = state[0]
+    return result
+
+
+def enter_frame(function: Function, state: State, frame: int) -> None:
+    """Give a function the stack frame that ends at address ``frame``; KernelOops when the CPU's stack is used up."""
+    run = state[RUN]
+    bottom = frame - function.frame_bytes
+    if bottom < run.cpu.stack_base:
+        raise KernelOops("stack overflow", run.prog.name, function.entry.insn_idx, bottom)
+    run.cpu.stack_top = bottom
+    state[10] = frame
+    state[CREDIT] = MAX_LOOPS
+
+
+def execute_blocks(block: Block | None, state: State) -> None:
+    """Run from a block until a function returns; KernelOops when the activation's budget is spent."""
+    while block is not None:
+        left = state[LEFT] - block.count
+        state[LEFT] = left
+        if left < 0:
+            run = state[RUN]
+            budget = run.kernel.config.insn_budget
+            raise KernelOops(f"runaway: more than {budget} instructions", run.prog.name, block.insn_idx)
+        for op in block.ops:
+            op(state)
+        block = block.end(state)
