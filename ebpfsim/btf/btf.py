@@ -193,6 +193,11 @@ class Btf:
         return self.first_id + len(self.offsets)
 
     @property
+    def extents(self) -> tuple[int, int, int, int]:
+        """Start and end in ``raw`` of the types, start and end of the strings."""
+        return self._type_start, self._type_end, self._str_start, self._str_end
+
+    @property
     def str_end(self) -> int:
         """First string offset after this blob's strings."""
         return self._first_str + self._str_end - self._str_start
@@ -242,6 +247,11 @@ class Btf:
         if not 0 <= idx < len(self.offsets):
             raise BtfError(self.where, f"type id {type_id} is outside the {self.nr_types} ids of this BTF")
         return Kind(self.raw[self.offsets[idx] + 7] & 0x1F)
+
+    def ids_of_kind(self, kind: Kind) -> list[int]:
+        """Return the ids of this blob's own types of a kind, ascending."""
+        raw = self.raw
+        return [i for i, pos in enumerate(self.offsets, self.first_id) if raw[pos + 7] & 0x1F == kind]
 
     def types(self) -> Iterator[tuple[int, Type]]:
         """Yield the ids and types of this blob (not of its base)."""

@@ -46,7 +46,7 @@ class BucketIndex:
 def build_index(raw: bytes) -> bytes:
     """Return the index file of a blob."""
     btf = Btf(raw)
-    ends = chain(btf.offsets[1:], [btf._type_end])
+    ends = chain(btf.offsets[1:], [btf.extents[1]])
     words = array("H", ((end - start) // 4 for start, end in zip(btf.offsets, ends, strict=True)))
     names = [(i, btf.name_of(i)) for i in range(1, btf.nr_types)]
     keyed = sorted((bucket_of(essential_name(name).encode()), i) for i, name in names if name)
