@@ -72,13 +72,13 @@ def max_xdp_mtu(prog: Prog) -> int:
     return MAX_SINGLE_BUFFER_MTU + (PAGE_SIZE * MAX_SKB_FRAGS if prog.prog_flags & BPF_F_XDP_HAS_FRAGS else 0)
 
 
-def check_xdp_mtu(prog: Prog | None, mtu: int, whose: str = "Peer MTU") -> None:
+def check_xdp_mtu(prog: Prog | None, mtu: int, text: str = "veth: Peer MTU is too large to set XDP") -> None:
     """Refuse a program for native XDP that cannot see whole frames of that MTU: ERANGE, as veth_xdp_set() does.
 
-    Drivers differ in errno and text; ``whose`` starts the sentence.
+    ``prog`` None is fine. Drivers differ in errno and text; veth's is the default.
     """
     if prog is not None and mtu > max_xdp_mtu(prog):
-        raise KernelError("xdp_setup_prog", Errno.ERANGE, f"{whose} is too large to set XDP")
+        raise KernelError("xdp_setup_prog", Errno.ERANGE, text)
 
 
 class XdpSlot:
@@ -161,13 +161,16 @@ class XdpState:
     def dev_change_xdp_fd(self, prog: Prog | None, *, flags: int = 0, expected: Prog | None = None) -> None:
         """Set or remove (None) the program by netlink, as ``ip link set dev D xdp`` does.
 
-        With XDP_FLAGS_REPLACE the attached program must be ``expected`` (None: there must be none).
+        With XDP_FLAGS_REPLACE the attached program must be ``expected`` (None: there must be none); without the flag
+        it is ignored.
         """
         if flags & ~XDP_FLAGS_MASK:
             raise KernelError("setlink", Errno.EINVAL, f"unknown IFLA_XDP_FLAGS {flags & ~XDP_FLAGS_MASK:#x}")
         # do_setlink refuses two modes before dev_xdp_attach could say so
         if (flags & XDP_FLAGS_MODES).bit_count() > 1:
             raise KernelError("setlink", Errno.EINVAL)
+        if not flags & XDP_FLAGS_REPLACE:
+            expected = None
         for given in (prog, expected):
             if given is not None and given.type != ProgType.XDP:
                 raise KernelError("setlink", Errno.EINVAL, f"program '{given.name}' is not of type xdp")
@@ -212,18 +215,14 @@ class XdpState:
                 slot.prog.put()
 
     def _attach(self, link: XdpLink | None, new: Prog | None, expected: Prog | None, flags: int, op: str) -> None:
-        # dev_xdp_attach, its checks in its order
+        # dev_xdp_attach, its checks in its order; offload has a slot of its own, which is always empty
         if link is not None and flags & ~XDP_FLAGS_MODES:
             raise KernelError(op, Errno.EINVAL, "Invalid XDP flags for BPF link attachment")
-        nr_modes = (flags & XDP_FLAGS_MODES).bit_count()
-        if nr_modes > 1:
+        if (flags & XDP_FLAGS_MODES).bit_count() > 1:
             raise KernelError(op, Errno.EINVAL, "Only one XDP mode flag can be set")
-        if not nr_modes and self.native is not None and self.generic is not None:
-            raise KernelError(op, Errno.EINVAL, "More than one program loaded, unset mode is ambiguous")
-        if expected is not None and not flags & XDP_FLAGS_REPLACE:
-            raise KernelError(op, Errno.EINVAL, "XDP_FLAGS_REPLACE is not specified")
+        offload = bool(flags & XDP_FLAGS_HW_MODE)
         mode = self._mode_of(flags)
-        slot = self.slot(mode)
+        slot = self.slot(mode) if not offload else None
         current = slot.prog if slot is not None else None
         if slot is not None and slot.link is not None:
             raise KernelError(op, Errno.EBUSY, "Can't replace active BPF XDP link")
@@ -239,9 +238,9 @@ class XdpState:
             return
         if mode is XdpMode.NATIVE and self.device.ndo_bpf is None:
             raise KernelError(op, Errno.EOPNOTSUPP, "Underlying driver does not support XDP in native mode")
-        if flags & XDP_FLAGS_HW_MODE:
-            # a driver without offload does not know XDP_SETUP_PROG_HW
-            raise KernelError(op, Errno.EINVAL, f"device '{self.device.name}' does not offload programs")
+        if offload:
+            # a driver that cannot offload does not know XDP_SETUP_PROG_HW
+            raise KernelError(op, Errno.EINVAL)
         self._install(mode, new)
         self._set(mode, XdpSlot(new, link) if new is not None else None)
         if link is None and new is not None:

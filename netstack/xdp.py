@@ -1,72 +1,152 @@
-"""XDP in the receive path: running the program on a frame and doing what its verdict says.
+"""XDP in the receive path: running the program of a device on a frame and doing what its verdict says.
 
-Follows include/net/xdp.h, the native path of drivers/net/veth.c and ``do_xdp_generic`` of net/core/dev.c, v6.18.
+Follows the native path of drivers/net/veth.c, which PCI drivers share in all that matters here, and ``do_xdp_generic``
+of net/core/dev.c, v6.18.
+
+Differs: the copy that generic XDP works on always has one page or a multiple, so its tail room is that of native XDP;
+in Linux it depends on how the driver allocated the skb.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from ebpfsim.cpu import Cpu
+from ebpfsim.errnos import errno_name
+from ebpfsim.errors import InternalError
+from ebpfsim.memory import PAGE_SIZE
+from ebpfsim.progs.prog import Prog
+from ebpfsim.progs.runtime import Runtime
+from ebpfsim.uapi.flags import BPF_F_XDP_HAS_FRAGS
 from ebpfsim.uapi.net import XdpAction
-from hooks.xdp import XdpDevice, XdpState
-from netstack.xdp_buff import XdpBuff, XdpRxqInfo, make_xdp_buff
+from hooks.dispatcher import Dispatcher
+from netstack.bpf_net_context import bpf_net_ctx_clear, bpf_net_ctx_set
+from netstack.redirect import xdp_do_flush, xdp_do_generic_redirect, xdp_do_redirect
+from netstack.xdp_buff import XDP_PACKET_HEADROOM, XdpBuff, XdpRing, XdpRxqInfo, make_xdp_buff
+from netstack.xdp_device import XdpNetDevice
+from netstack.xdp_frags import SHARED_INFO_BYTES
+from netstack.xdp_run import Execute, XdpRunner
 
-__all__ = ["DeviceStats", "XdpBuff", "XdpNetDevice", "XdpResult", "XdpRxqInfo", "make_xdp_buff"]
+__all__ = ["Xdp", "XdpBuff", "XdpNetDevice", "XdpResult", "XdpRing", "XdpRxqInfo", "make_xdp_buff"]
 
-
-class DeviceStats(Protocol):
-    """The counters of ``struct rtnl_link_stats64`` that XDP touches."""
-
-    rx_dropped: int
-    tx_dropped: int
-
-
-class XdpNetDevice(XdpDevice, Protocol):
-    """What running XDP programs needs of a network device, beyond what attaching them needs.
-
-    A device makes its ``xdp`` with ``XdpState(self, kernel, net.xdp.dispatcher)``; a driver with native XDP makes an
-    ``XdpRing`` for each of its queues and hands each frame to ``net.xdp.receive(self, ring, frame, cpu)``, between
-    ``bpf_net_ctx_set(cpu)`` and, at the end of the poll, ``net.xdp.xdp_do_flush(cpu)``.
-    """
-
-    mtu: int
-    mac: bytes
-
-    @property
-    def xdp(self) -> XdpState:
-        """The programs attached to the device."""
-        ...
-
-    @property
-    def stats(self) -> DeviceStats:
-        """The device's counters."""
-        ...
-
-    def xdp_rxq(self, queue: int) -> int | None:
-        """Return the address of the ``struct xdp_rxq_info`` of a receive queue, or None when there is no such queue."""
-        ...
-
-    def transmit(self, frame: bytes, cpu: Cpu | None = None) -> None:
-        """Send a frame at the CPU's time, as a driver sends an skb; what cannot leave is counted and dropped there."""
-        ...
-
-    def ndo_xdp_xmit(self, frames: Sequence[bytes], cpu: Cpu) -> int:
-        """Send frames of XDP_TX and XDP_REDIRECT past the stack; return how many went out, the rest are dropped.
-
-        The driver counts what it drops. The caller charges the cost to the CPU.
-        """
-        ...
+LINEAR_BYTES = PAGE_SIZE - XDP_PACKET_HEADROOM - SHARED_INFO_BYTES
+# drop reasons (PacketRecord.reason): SKB_DROP_REASON_XDP
+DROP_REASON = "XDP"
 
 
 @dataclass(frozen=True, slots=True)
 class XdpResult:
     """What became of a frame: only with XDP_PASS it goes on, as ``frame`` with ``metadata`` in front of it.
 
-    ``reason`` says why a frame was dropped (as ``PacketRecord.reason``), empty when it was not.
+    ``verdict`` is what took effect. ``reason`` says why the frame was dropped, and is empty when it was not.
     """
 
     verdict: XdpAction
     frame: bytes = b""
     metadata: bytes = b""
     reason: str = ""
+
+
+class Xdp:
+    """XDP of one simulated kernel: made with its network stack, used by drivers and by ``netif_receive_skb``."""
+
+    def __init__(
+        self,
+        kernel: Runtime,
+        dev_get_by_index: Callable[[int], XdpNetDevice | None],
+        execute: Execute,
+        dispatcher: Dispatcher | None = None,
+    ) -> None:
+        self.runner = XdpRunner(kernel, dev_get_by_index, execute, dispatcher)
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """The kernel's one XDP dispatcher."""
+        return self.runner.dispatcher
+
+    def receive(self, device: XdpNetDevice, ring: XdpRing, frame: bytes, cpu: Cpu) -> XdpResult:
+        """Run the native program of a device on a frame that its driver took from a ring.
+
+        The driver has charged its own part and counts the frame as received, whatever becomes of it.
+        """
+        slot = device.xdp.native
+        if slot is None:
+            raise InternalError(f"native XDP on device '{device.name}', which has no program")
+        xdp = ring.take()
+        xdp.prepare(frame, ring.rxq)
+        prog, before_ps = slot.prog, cpu.elapsed_ps
+        run = self.runner.bpf_prog_run_xdp(prog, xdp, cpu, "xdp", device, slot.label)
+        done = self._native_verdict(device, prog, xdp, run.verdict, cpu)
+        slot.stats.count(run.verdict.name, run.cost_ps, self.runner.costs.driver_ps + cpu.elapsed_ps - before_ps)
+        return done
+
+    def do_xdp_generic(self, device: XdpNetDevice, frame: bytes, cpu: Cpu, queue: int = 0) -> XdpResult:
+        """Run the generic program of a device on a received frame, Ethernet header first."""
+        slot = device.xdp.generic
+        rxq = device.xdp_rxq(queue)
+        if slot is None or rxq is None:
+            raise InternalError(f"generic XDP on queue {queue} of device '{device.name}'")
+        own_context = bpf_net_ctx_set(cpu)
+        before_ps = cpu.elapsed_ps
+        cpu.charge(self.runner.costs.copy_ps)
+        xdp = self._linear_buffer(slot.prog, len(frame))
+        xdp.prepare(frame, rxq)
+        prog = slot.prog
+        run = self.runner.bpf_prog_run_xdp(prog, xdp, cpu, "xdpgeneric", device, slot.label)
+        done = self._generic_verdict(device, prog, xdp, run.verdict, cpu)
+        xdp.recycle()
+        slot.stats.count(run.verdict.name, run.cost_ps, cpu.elapsed_ps - before_ps)
+        if own_context:
+            bpf_net_ctx_clear(cpu)
+        return done
+
+    def xdp_do_flush(self, cpu: Cpu) -> None:
+        """Send what redirects have queued on this CPU; a driver calls it at the end of its poll."""
+        xdp_do_flush(self.runner, cpu)
+
+    def _native_verdict(
+        self, device: XdpNetDevice, prog: Prog, xdp: XdpBuff, verdict: XdpAction, cpu: Cpu
+    ) -> XdpResult:
+        costs = self.runner.costs
+        done = XdpResult(verdict, reason=DROP_REASON)
+        if verdict is XdpAction.XDP_PASS:
+            cpu.charge(costs.pass_ps)
+            done = XdpResult(verdict, xdp.frame(), xdp.metadata())
+        elif verdict is XdpAction.XDP_TX:
+            cpu.charge(costs.tx_ps)
+            if device.ndo_xdp_xmit is not None and device.ndo_xdp_xmit([xdp.frame()], cpu) == 1:
+                done = XdpResult(verdict)
+            else:
+                device.stats.rx_dropped += 1
+                self.runner.xdp_exception(device, prog, verdict, cpu)
+        elif verdict is XdpAction.XDP_REDIRECT:
+            err = xdp_do_redirect(self.runner, device, xdp, prog, cpu)
+            if not err:
+                # the buffer belongs to a bulk queue now
+                return XdpResult(verdict)
+            device.stats.rx_dropped += 1
+            done = XdpResult(verdict, reason=f"{DROP_REASON}: redirect failed with {errno_name(err)}")
+        xdp.recycle()
+        return done
+
+    def _generic_verdict(
+        self, device: XdpNetDevice, prog: Prog, xdp: XdpBuff, verdict: XdpAction, cpu: Cpu
+    ) -> XdpResult:
+        costs = self.runner.costs
+        if verdict is XdpAction.XDP_PASS:
+            cpu.charge(costs.pass_ps)
+            return XdpResult(verdict, xdp.frame(), xdp.metadata())
+        if verdict is XdpAction.XDP_TX:
+            cpu.charge(costs.tx_ps)
+            device.transmit(xdp.frame(), cpu)
+            return XdpResult(verdict)
+        if verdict is XdpAction.XDP_REDIRECT:
+            err = xdp_do_generic_redirect(self.runner, device, xdp, prog, cpu)
+            return XdpResult(verdict, reason=f"{DROP_REASON}: redirect failed with {errno_name(err)}" if err else "")
+        return XdpResult(verdict, reason=DROP_REASON)
+
+    def _linear_buffer(self, prog: Prog, size: int) -> XdpBuff:
+        # netif_skb_check_for_xdp: fragments only for programs that know them, one linear area for all others
+        if size <= LINEAR_BYTES or prog.prog_flags & BPF_F_XDP_HAS_FRAGS:
+            return self.runner.spare.take()
+        frame_sz = -(-(size + XDP_PACKET_HEADROOM + SHARED_INFO_BYTES) // PAGE_SIZE) * PAGE_SIZE
+        return XdpBuff(self.runner.kernel.mem, frame_sz)

@@ -9,38 +9,36 @@ page: headroom, the frame, tailroom, and ``struct skb_shared_info`` in the last 
 A frame that is longer than the page's linear part goes on in fragments of up to a page each.
 """
 
+from collections import deque
 from struct import Struct
+from typing import NamedTuple
 
 from ebpfsim.errors import InternalError
 from ebpfsim.memory import KERNEL_BASE, PAGE_SIZE, Memory
+from netstack.xdp_frags import MAX_SKB_FRAGS, SHARED_INFO_BYTES, Frag, frags, frags_size, set_frags
 
 __all__ = [
-    "MAX_SKB_FRAGS",
-    "SHARED_INFO_BYTES",
     "XDP_FRAME_BYTES",
     "XDP_PACKET_HEADROOM",
     "NetDeviceStruct",
     "XdpBuff",
+    "XdpPointers",
+    "XdpRing",
     "XdpRxqInfo",
     "make_xdp_buff",
 ]
 
 XDP_PACKET_HEADROOM = 256  # include/uapi/linux/bpf.h
-SHARED_INFO_BYTES = 320  # SKB_DATA_ALIGN(sizeof(struct skb_shared_info))
-XDP_FRAME_BYTES = 40  # sizeof(struct xdp_frame), which programs cannot have: it is kept for redirects
-MAX_SKB_FRAGS = 17
+XDP_FRAME_BYTES = 40  # sizeof(struct xdp_frame): the headroom that programs cannot have, kept for redirects
 XDP_FLAGS_HAS_FRAGS = 1 << 0  # include/net/xdp.h
 
-# struct xdp_buff: data, data_end, data_meta, data_hard_start, rxq, txq, frame_sz, flags
 _XDP_BUFF = Struct("<QQQQQQII")
-_POINTERS = Struct("<QQQ")
+_DATA, _DATA_END, _DATA_META, _RXQ, _TXQ, _FLAGS = 0, 8, 16, 32, 40, 52
+
 # struct xdp_rxq_info: dev, queue_index, reg_state, mem.type, mem.id, frag_size
 _RXQ_INFO = Struct("<QIIIII")
 RXQ_INFO_BYTES = 64
 REG_STATE_REGISTERED = 0x1  # net/core/xdp.c
-# struct skb_shared_info: nr_frags at 2, xdp_frags_size at 40, frags (netmem, len, offset) from 48
-_NR_FRAGS, _FRAGS_SIZE, _FRAGS = 2, 40, 48
-_FRAG = Struct("<QII")
 
 # struct net_device
 NET_DEVICE_BYTES = 2496
@@ -65,6 +63,11 @@ class NetDeviceStruct:
         self.mem.store(self.address + _NET_DEVICE_MTU, 4, mtu)
 
 
+def net_device_mtu(mem: Memory, dev: int) -> int:
+    """Return the MTU in the ``struct net_device`` at an address."""
+    return mem.load(dev + _NET_DEVICE_MTU, 4)
+
+
 class XdpRxqInfo:
     """A ``struct xdp_rxq_info`` in RAM: which device and queue a frame came in by.
 
@@ -79,21 +82,79 @@ class XdpRxqInfo:
         self.address = mem.alloc(RXQ_INFO_BYTES)
         mem.write(self.address, _RXQ_INFO.pack(dev, queue_index, REG_STATE_REGISTERED, 0, 0, frag_size))
 
+    def set_dev(self, dev: int) -> None:
+        """Name another device, by the address of its ``struct net_device``."""
+        self.mem.store(self.address, 8, dev)
+
+
+def rxq_dev(mem: Memory, rxq: int) -> int:
+    """Return the address of the ``struct net_device`` in the ``struct xdp_rxq_info`` at an address."""
+    return mem.load(rxq, 8)
+
+
+def rxq_frag_size(mem: Memory, rxq: int) -> int:
+    """Return the size of fragment buffers in the ``struct xdp_rxq_info`` at an address; 0 when they cannot grow."""
+    return mem.load(rxq + 24, 4)
+
+
+class XdpPointers(NamedTuple):
+    """The fields of a ``struct xdp_buff``, read at once."""
+
+    data: int
+    data_end: int
+    data_meta: int
+    data_hard_start: int
+    rxq: int
+    txq: int
+    frame_sz: int
+    flags: int
+
+    @classmethod
+    def read(cls, mem: Memory, address: int) -> "XdpPointers":
+        """Read the structure at an address."""
+        return cls._make(_XDP_BUFF.unpack_from(mem.buf, address ^ KERNEL_BASE))
+
+    @property
+    def has_frags(self) -> bool:
+        """Whether the frame goes on in fragments (xdp_buff_has_frags)."""
+        return bool(self.flags & XDP_FLAGS_HAS_FRAGS)
+
+    @property
+    def data_hard_end(self) -> int:
+        """The end of the linear part: the address of ``struct skb_shared_info`` (xdp_data_hard_end)."""
+        return self.data_hard_start + self.frame_sz - SHARED_INFO_BYTES
+
+    @property
+    def metalen(self) -> int:
+        """The length of the metadata; 0 when the device does not support any (xdp_get_metalen)."""
+        return max(0, self.data - self.data_meta)
+
+    def buff_len(self, mem: Memory) -> int:
+        """Return the length of the frame in bytes, fragments included (xdp_get_buff_len)."""
+        return self.data_end - self.data + (frags_size(mem, self.data_hard_end) if self.has_frags else 0)
+
+    def write(self, mem: Memory, address: int) -> None:
+        """Write the structure at an address."""
+        _XDP_BUFF.pack_into(mem.buf, address ^ KERNEL_BASE, *self)
+
 
 class XdpBuff:
     """A ``struct xdp_buff`` with the frame memory that it describes; one object serves any number of frames in turn.
 
-    ``address`` is the program's context. The pointers live in RAM only and are read back after a run.
+    ``address`` is the program's context. The pointers live in RAM only and are read back after a run. ``ring`` is where
+    the buffer goes when it is done with.
     """
 
-    __slots__ = ("_frags", "address", "frame_sz", "hard_start", "mem")
+    __slots__ = ("_pages", "address", "frame_sz", "hard_start", "mem", "ring")
 
-    def __init__(self, mem: Memory, frame_sz: int = PAGE_SIZE) -> None:
+    def __init__(self, mem: Memory, frame_sz: int = PAGE_SIZE, ring: "XdpRing | None" = None) -> None:
         self.mem = mem
+        self.ring = ring
         self.frame_sz = frame_sz
         self.address = mem.alloc(_XDP_BUFF.size)
         self.hard_start = mem.alloc(frame_sz)
-        self._frags: list[int] = []
+        # of fragments; kept for the next long frame
+        self._pages: list[int] = []
 
     def prepare(self, data: bytes, rxq: int, headroom: int = XDP_PACKET_HEADROOM, metadata: bytes = b"") -> None:
         """Describe a frame: copy it behind ``headroom`` bytes, its metadata in front of it; ``rxq`` is an address."""
@@ -107,91 +168,114 @@ class XdpBuff:
         if linear < len(data):
             flags = XDP_FLAGS_HAS_FRAGS
             self._write_frags(data[linear:])
-        _XDP_BUFF.pack_into(
-            mem.buf,
-            self.address ^ KERNEL_BASE,
-            start,
-            start + linear,
-            start - len(metadata),
-            self.hard_start,
-            rxq,
-            0,
-            self.frame_sz,
-            flags,
-        )
+        meta, base = start - len(metadata), self.address ^ KERNEL_BASE
+        _XDP_BUFF.pack_into(mem.buf, base, start, start + linear, meta, self.hard_start, rxq, 0, self.frame_sz, flags)
+
+    def pointers(self) -> XdpPointers:
+        """Return the structure's fields as they are now."""
+        return XdpPointers.read(self.mem, self.address)
 
     @property
     def data(self) -> int:
         """The address of the frame's first byte."""
-        return self._load(0)
+        return self.mem.load(self.address + _DATA, 8)
 
     @property
     def data_end(self) -> int:
         """The address behind the last byte of the linear part."""
-        return self._load(8)
+        return self.mem.load(self.address + _DATA_END, 8)
 
     @property
     def data_meta(self) -> int:
         """The address of the metadata in front of the frame; equal to ``data`` when there is none."""
-        return self._load(16)
+        return self.mem.load(self.address + _DATA_META, 8)
 
     def frame(self) -> bytes:
         """Return the frame as it is now, fragments included."""
-        buf, base = self.mem.buf, self.address ^ KERNEL_BASE
-        data, data_end, _ = _POINTERS.unpack_from(buf, base)
-        linear = bytes(buf[data ^ KERNEL_BASE : data_end ^ KERNEL_BASE])
-        if not buf[base + 52] & XDP_FLAGS_HAS_FRAGS:
+        mem, now = self.mem, self.pointers()
+        linear = bytes(mem.buf[now.data ^ KERNEL_BASE : now.data_end ^ KERNEL_BASE])
+        if not now.has_frags:
             return linear
-        return linear + b"".join(self.mem.read(address, size) for address, size in self.frags())
+        return linear + b"".join(mem.read(frag.address, frag.size) for frag in frags(mem, now.data_hard_end))
 
     def metadata(self) -> bytes:
-        """Return the bytes between ``data_meta`` and ``data``; none when the device does not support metadata."""
-        data, _, data_meta = _POINTERS.unpack_from(self.mem.buf, self.address ^ KERNEL_BASE)
-        return self.mem.read(data_meta, data - data_meta) if data_meta < data else b""
+        """Return the bytes between ``data_meta`` and ``data``."""
+        now = self.pointers()
+        return self.mem.read(now.data_meta, now.metalen)
+
+    def forget_metadata(self) -> None:
+        """Let the metadata be part of the headroom again."""
+        self.mem.store(self.address + _DATA_META, 8, self.data)
+
+    def set_rxq(self, rxq: int) -> None:
+        """Say by which queue the frame came in: the address of a ``struct xdp_rxq_info``."""
+        self.mem.store(self.address + _RXQ, 8, rxq)
 
     def set_txq(self, txq: int) -> None:
         """Say by which device the frame will leave: the address of a ``struct xdp_txq_info``."""
-        self.mem.store(self.address + 40, 8, txq)
+        self.mem.store(self.address + _TXQ, 8, txq)
 
-    def set_rxq(self, rxq: int) -> None:
-        """Say by which queue the frame came in."""
-        self.mem.store(self.address + 32, 8, rxq)
+    def size(self) -> int:
+        """Return the length of the frame in bytes, fragments included."""
+        return self.pointers().buff_len(self.mem)
 
-    def frags(self) -> list[tuple[int, int]]:
-        """Return address and size of each fragment."""
-        info = self.shared_info
-        rows = (self.mem.read(info + _FRAGS + i * _FRAG.size, _FRAG.size) for i in range(self.mem.load(info + 2, 1)))
-        return [(page + offset, size) for page, size, offset in map(_FRAG.unpack, rows)]
+    def copy_of(self, other: "XdpBuff") -> None:
+        """Become a copy of another buffer's frame with its metadata and headroom (xdpf_clone)."""
+        now = other.pointers()
+        self.prepare(other.frame(), now.rxq, now.data - now.data_hard_start, other.metadata())
 
-    @property
-    def shared_info(self) -> int:
-        """The address of the frame's ``struct skb_shared_info``."""
-        return self.hard_start + self.frame_sz - SHARED_INFO_BYTES
+    def recycle(self) -> None:
+        """Give the buffer back to its ring, or its memory to the allocator when it has none."""
+        if self.ring is not None:
+            self.ring.put(self)
+        else:
+            self.close()
 
     def close(self) -> None:
         """Give the memory back."""
-        for page in (self.address, self.hard_start, *self._frags):
-            self.mem.free(page)
-        self._frags.clear()
-
-    def _load(self, offset: int) -> int:
-        return self.mem.load(self.address + offset, 8)
+        for address in (self.address, self.hard_start, *self._pages):
+            self.mem.free(address)
+        self._pages.clear()
 
     def _write_frags(self, rest: bytes) -> None:
-        # pages that fragments once used are kept for the next long frame
         count = -(-len(rest) // PAGE_SIZE)
         if count > MAX_SKB_FRAGS:
             raise InternalError(f"a frame with {count} fragments, at most {MAX_SKB_FRAGS} fit")
-        while len(self._frags) < count:
-            self._frags.append(self.mem.alloc(PAGE_SIZE))
-        info = self.shared_info
+        while len(self._pages) < count:
+            self._pages.append(self.mem.alloc(PAGE_SIZE))
+        chunks = [rest[i : i + PAGE_SIZE] for i in range(0, len(rest), PAGE_SIZE)]
+        for page, chunk in zip(self._pages, chunks, strict=False):
+            self.mem.write(page, chunk)
+        info = self.hard_start + self.frame_sz - SHARED_INFO_BYTES
         self.mem.fill(info, SHARED_INFO_BYTES)
-        self.mem.store(info + _NR_FRAGS, 1, count)
-        self.mem.store(info + _FRAGS_SIZE, 4, len(rest))
-        for i in range(count):
-            chunk = rest[i * PAGE_SIZE : (i + 1) * PAGE_SIZE]
-            self.mem.write(self._frags[i], chunk)
-            self.mem.write(info + _FRAGS + i * _FRAG.size, _FRAG.pack(self._frags[i], len(chunk), 0))
+        set_frags(self.mem, info, [Frag(self._pages[i], len(chunk)) for i, chunk in enumerate(chunks)])
+
+
+class XdpRing:
+    """The buffers of a receive queue: one per slot, used in turn, more only while redirected frames hold some.
+
+    ``rxq`` is the address of the queue's ``struct xdp_rxq_info``.
+    """
+
+    __slots__ = ("_free", "_made", "mem", "rxq", "slots")
+
+    def __init__(self, mem: Memory, rxq: int, slots: int) -> None:
+        self.mem = mem
+        self.rxq = rxq
+        self.slots = slots
+        self._made = 0
+        self._free: deque[XdpBuff] = deque()
+
+    def take(self) -> XdpBuff:
+        """Return the buffer of the next slot."""
+        if self._made < self.slots or not self._free:
+            self._made += 1
+            return XdpBuff(self.mem, PAGE_SIZE, self)
+        return self._free.popleft()
+
+    def put(self, xdp: XdpBuff) -> None:
+        """Take a buffer back."""
+        self._free.append(xdp)
 
 
 def make_xdp_buff(

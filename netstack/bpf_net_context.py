@@ -1,0 +1,93 @@
+"""``struct bpf_net_context``: what XDP keeps between a program and the end of a poll (include/linux/filter.h, v6.18).
+
+The kernel has it on the stack of whoever processes packets, found through the current task; here it hangs on the CPU.
+It lives for one run of the receive softirq, so what a program asked for by ``bpf_redirect`` without returning
+XDP_REDIRECT is still there for the next frame of the run, as in Linux.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ebpfsim.cpu import Cpu
+from ebpfsim.errors import InternalError
+from ebpfsim.maps.devmap import DevmapEntry, DevmapMap
+from ebpfsim.uapi.bpf import MapType
+
+if TYPE_CHECKING:
+    from netstack.redirect import BulkQueue
+
+__all__ = [
+    "BY_IFINDEX",
+    "BpfNetContext",
+    "BpfRedirectInfo",
+    "bpf_net_context",
+    "bpf_net_ctx_clear",
+    "bpf_net_ctx_get",
+    "bpf_net_ctx_set",
+]
+
+BY_IFINDEX = (1 << 31) - 1  # INT_MAX as map_id: the target is an interface index, not an entry of a map
+_KEY = "bpf_net_context"
+
+
+class BpfRedirectInfo:
+    """``struct bpf_redirect_info``: where the last redirect helper wants the frame."""
+
+    __slots__ = ("flags", "map", "map_id", "map_type", "tgt_index", "tgt_value")
+
+    def __init__(self) -> None:
+        self.tgt_index = 0
+        self.tgt_value: DevmapEntry | None = None
+        self.map: DevmapMap | None = None
+        self.flags = 0
+        self.map_id = 0
+        self.map_type = MapType.UNSPEC
+
+
+class BpfNetContext:
+    """Redirect state and the bulk queues that wait for the end of the poll, the latest device first."""
+
+    __slots__ = ("bulk_queues", "dev_flush_list", "ri")
+
+    def __init__(self) -> None:
+        self.ri = BpfRedirectInfo()
+        self.bulk_queues: dict[int, BulkQueue] = {}
+        self.dev_flush_list: list[BulkQueue] = []
+
+
+def bpf_net_ctx_set(cpu: Cpu) -> bool:
+    """Begin a context on a CPU; False when one is under way, which then goes on being used."""
+    if _KEY in cpu.scratch:
+        return False
+    cpu.scratch[_KEY] = BpfNetContext()
+    return True
+
+
+def bpf_net_ctx_clear(cpu: Cpu) -> None:
+    """End the context of a CPU; frames that were not flushed are our bug (xdp_do_check_flushed)."""
+    context = cpu.scratch.pop(_KEY, None)
+    if isinstance(context, BpfNetContext) and context.dev_flush_list:
+        raise InternalError("redirected frames were not flushed at the end of the poll")
+
+
+def bpf_net_ctx_get(cpu: Cpu) -> BpfNetContext:
+    """Return the context of a CPU; InternalError outside one."""
+    context = cpu.scratch.get(_KEY)
+    if not isinstance(context, BpfNetContext):
+        raise InternalError(f"no bpf_net_context on cpu {cpu.number}")
+    return context
+
+
+@contextmanager
+def bpf_net_context(cpu: Cpu) -> Iterator[BpfNetContext]:
+    """Give a task a context of its own on a CPU whose softirq may be in the middle of one (a test run does)."""
+    outer = cpu.scratch.pop(_KEY, None)
+    try:
+        bpf_net_ctx_set(cpu)
+        yield bpf_net_ctx_get(cpu)
+        bpf_net_ctx_clear(cpu)
+    finally:
+        cpu.scratch.pop(_KEY, None)
+        if outer is not None:
+            cpu.scratch[_KEY] = outer

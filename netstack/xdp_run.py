@@ -1,0 +1,140 @@
+"""Running XDP programs: ``bpf_prog_run_xdp`` of include/net/xdp.h, v6.18, with its records, warnings and costs.
+
+What one packet costs on its CPU, in rows of the cost profile:
+
+- the driver's part, ``xdp.drop.driver``, which the driver charges for every frame;
+- the dispatcher, ``dispatcher.hit`` or an indirect call (``hooks.dispatcher``);
+- the body, charged by the engine as it runs;
+- the action. ``xdp.tx`` and ``xdp.redirect.devmap`` are published for whole packets, ``xdp.pass`` for a program with
+  its call, so what is charged is what they leave after driver and dispatcher hit. XDP_DROP and XDP_ABORTED add nothing.
+
+Generic XDP adds ``skb.alloc`` for the copy that makes head room.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ebpfsim.costs import CostProfile
+from ebpfsim.cpu import Cpu
+from ebpfsim.progs.prog import Prog
+from ebpfsim.progs.runtime import Run, Runtime
+from ebpfsim.recorder import Note, ProgRun
+from ebpfsim.uapi.net import XdpAction
+from hooks.dispatcher import Dispatcher
+from netstack.xdp_buff import XdpBuff, XdpRing, XdpRxqInfo
+from netstack.xdp_device import XdpNetDevice
+
+__all__ = ["Execute", "XdpCosts", "XdpRun", "XdpRunner"]
+
+# (program, context address, CPU) -> the activation, through; it charges its cost to the CPU
+Execute = Callable[[Prog, int, Cpu], Run]
+
+# frames in flight outside any ring: generic XDP and clones
+SPARE_BUFFERS = 16
+
+
+class XdpCosts:
+    """The rows of a profile that XDP charges, in picoseconds."""
+
+    __slots__ = ("copy_ps", "driver_ps", "pass_ps", "redirect_ps", "tx_ps")
+
+    def __init__(self, costs: CostProfile) -> None:
+        self.driver_ps = costs.ps("xdp.drop.driver")
+        hit_ps = costs.ps("dispatcher.hit")
+        self.tx_ps = max(0, costs.ps("xdp.tx") - self.driver_ps - hit_ps)
+        self.redirect_ps = max(0, costs.ps("xdp.redirect.devmap") - self.driver_ps - hit_ps)
+        self.pass_ps = max(0, costs.ps("xdp.pass") - hit_ps)
+        self.copy_ps = costs.ps("skb.alloc")
+
+
+@dataclass(frozen=True, slots=True)
+class XdpRun:
+    """What a run gave: ``act`` as returned, ``verdict`` as it takes effect, the cost of dispatcher and body."""
+
+    act: int
+    verdict: XdpAction
+    cost_ps: int
+
+
+class XdpRunner:
+    """Runs the XDP programs of one simulated kernel. ``dev_get_by_index`` looks up its devices."""
+
+    def __init__(
+        self,
+        kernel: Runtime,
+        dev_get_by_index: Callable[[int], XdpNetDevice | None],
+        execute: Execute,
+        dispatcher: Dispatcher | None = None,
+    ) -> None:
+        self.kernel = kernel
+        self.dev_get_by_index = dev_get_by_index
+        self.dispatcher = dispatcher if dispatcher is not None else Dispatcher(kernel)
+        self.costs = XdpCosts(kernel.costs)
+        self.spare = XdpRing(kernel.mem, 0, SPARE_BUFFERS)
+        # on the stack of dev_map_bpf_prog_run in Linux: struct xdp_rxq_info and struct xdp_txq_info
+        self.egress_rxq = XdpRxqInfo(kernel.mem, 0)
+        self.egress_txq = kernel.mem.alloc(8)
+        self._execute = execute
+        self._warned = False
+
+    def bpf_prog_run_xdp(
+        self, prog: Prog, xdp: XdpBuff, cpu: Cpu, hook: str, device: XdpNetDevice, label: str = ""
+    ) -> XdpRun:
+        """Run a program on a frame through the dispatcher and record it.
+
+        ``hook`` is ``xdp``, ``xdpgeneric`` or ``xdp_devmap``; a program of a devmap may only return XDP_PASS, XDP_DROP
+        or XDP_ABORTED. A return value that is no verdict takes effect as XDP_ABORTED.
+        """
+        kernel = self.kernel
+        time_ns = cpu.now_ns
+        cost_ps = self.dispatcher.cost_ps(prog, kernel.costs, kernel.config.mitigations)
+        cpu.charge(cost_ps)
+        run = self._execute(prog, xdp.address, cpu)
+        act = run.retval
+        last = XdpAction.XDP_PASS if hook == "xdp_devmap" else XdpAction.XDP_REDIRECT
+        verdict = XdpAction(act) if act <= last else XdpAction.XDP_ABORTED
+        kernel.recorder.runs.append(
+            ProgRun(
+                time_ns=time_ns,
+                host=kernel.name,
+                cpu=cpu.number,
+                hook=hook,
+                device=device.name,
+                link=label,
+                prog_id=prog.id,
+                prog=prog.name,
+                retval=act,
+                verdict=verdict.name,
+                insns=run.insns,
+                cost_ps=run.cost_ps,
+                tail_calls=run.tail_calls,
+            )
+        )
+        if act > last:
+            self._bpf_warn_invalid_xdp_action(device.name if hook != "xdp_devmap" else "N/A", prog, act, cpu)
+        if verdict is XdpAction.XDP_ABORTED:
+            self.xdp_exception(device, prog, act, cpu)
+        return XdpRun(act, verdict, cost_ps + run.cost_ps)
+
+    def xdp_exception(self, device: XdpNetDevice, prog: Prog, act: int, cpu: Cpu) -> None:
+        """Record the tracepoint xdp:xdp_exception."""
+        text = f"prog_id={prog.id} action={action_text(act)} ifindex={device.ifindex}"
+        self.note(cpu, "xdp_exception", text, {"prog_id": prog.id, "act": act, "ifindex": device.ifindex})
+
+    def note(self, cpu: Cpu, kind: str, text: str, details: dict[str, int | str]) -> None:
+        """Record something that happened on a CPU."""
+        self.kernel.recorder.notes.append(Note(cpu.now_ns, self.kernel.name, kind, text, details))
+
+    def _bpf_warn_invalid_xdp_action(self, device: str, prog: Prog, act: int, cpu: Cpu) -> None:
+        # net/core/filter.c: pr_warn_once
+        if self._warned:
+            return
+        self._warned = True
+        what = "Illegal" if act > XdpAction.XDP_REDIRECT else "Driver unsupported"
+        text = f"{what} XDP return value {act} on prog {prog.name} (id {prog.id}) dev {device}, expect packet loss!"
+        self.note(cpu, "warning", text, {"prog_id": prog.id, "act": act})
+
+
+def action_text(act: int) -> str:
+    """Return an action as tracepoints print it: ``DROP``, or hexadecimal for no action."""
+    return XdpAction(act).name.removeprefix("XDP_") if act <= XdpAction.XDP_REDIRECT else f"{act:#x}"
