@@ -1,0 +1,35 @@
+"""Tests are where one looks for them: ``tests/unit/<package path>/test_<module>.py`` for every module of some size."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+UNIT = ROOT / "tests" / "unit"
+PACKAGES = ["ebpfsim", "hooks", "netstack", "tracing"]
+SMALL_LINES = 40
+
+# Modules without a test of their own, and what covers them. This list only gets shorter.
+TESTED_ELSEWHERE: dict[str, str] = {}
+
+
+def place_of_test(source: Path) -> Path:
+    """Return where the test of a source is; a package's ``__init__.py`` has it beside the package's folder."""
+    relative = source.relative_to(ROOT)
+    if relative.name == "__init__.py":
+        relative = relative.parent
+    return UNIT / relative.parent / f"test_{relative.stem}.py"
+
+
+def sources() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def test_every_module_of_some_size_has_a_test() -> None:
+    large = [path for path in sources() if len(path.read_text().splitlines()) > SMALL_LINES]
+    missing = {str(path.relative_to(ROOT)) for path in large if not place_of_test(path).exists()}
+    assert missing == set(TESTED_ELSEWHERE), "add a test, or take the module off the list"
+
+
+def test_every_unit_test_has_its_module() -> None:
+    known = {place_of_test(path) for path in sources()}
+    strays = [str(path.relative_to(ROOT)) for path in UNIT.rglob("test_*.py") if path not in known]
+    assert not strays, "\n".join(sorted(strays))
