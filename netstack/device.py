@@ -4,15 +4,19 @@ A frame is the bytes from the destination address to the end of the payload, wit
 administrative and operational state (every device is up), qdiscs, transmit queues, feature flags, promiscuous mode.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InputError
+from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import PacketRecord
+from hooks.xdp import XdpState
 from netstack.drop_reasons import SkbDropReason
 from netstack.headers import ETH_HLEN, VLAN_HLEN
+from netstack.xdp_buff import NetDeviceStruct, XdpRxqInfo
 
 if TYPE_CHECKING:
     from netstack.net import Net
@@ -64,9 +68,8 @@ class NetDevice:
     """
 
     loopback = False
-    nr_rx_queues = 1
 
-    def __init__(self, net: "Net", name: str, ifindex: int, mac: bytes, mtu: int) -> None:
+    def __init__(self, net: "Net", name: str, ifindex: int, mac: bytes, mtu: int, nr_rx_queues: int = 1) -> None:
         self.net = net
         self.name = name
         self.ifindex = ifindex
@@ -74,6 +77,10 @@ class NetDevice:
         self.mtu = mtu
         self.addresses: list[IfAddress] = []
         self.stats = LinkStats()
+        self.xdp: XdpState = XdpState(self, net.kernel, net.xdp.dispatcher)
+        mem = net.kernel.mem
+        self.struct = NetDeviceStruct(mem, ifindex, name, mtu)
+        self.xdp_rxqs = [XdpRxqInfo(mem, self.struct.address, queue) for queue in range(nr_rx_queues)]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.full_name}>"
@@ -99,6 +106,20 @@ class NetDevice:
     def inject(self, frame: bytes) -> None:
         """Send a frame as a packet generator below the stack does: now, unchanged, at no cost to any CPU."""
         self._transmit_now(bytes(frame))
+
+    @property
+    def ndo_bpf(self) -> Callable[[Prog | None], None] | None:
+        """The driver's XDP_SETUP_PROG, or None when it has no native XDP."""
+        return None
+
+    @property
+    def ndo_xdp_xmit(self) -> Callable[[Sequence[bytes], Cpu], int] | None:
+        """The driver's way to send the frames of XDP_TX and XDP_REDIRECT, or None."""
+        return None
+
+    def xdp_rxq(self, queue: int) -> int | None:
+        """Return the address of the ``struct xdp_rxq_info`` of a receive queue, or None when there is no such queue."""
+        return self.xdp_rxqs[queue].address if 0 <= queue < len(self.xdp_rxqs) else None
 
     def plug(self, channel: "Channel") -> None:
         """Connect the cable on which the device sends."""

@@ -36,6 +36,8 @@ class IcmpType(IntEnum):
     INFO_REPLY = 16
     ADDRESS = 17
     ADDRESSREPLY = 18
+    EXT_ECHO = 42
+    EXT_ECHOREPLY = 43
 
 
 class IcmpUnreach(IntEnum):
@@ -65,7 +67,14 @@ _UNREACH_ERRNOS = (
     Errno.EMSGSIZE,
 )
 _KNOWN_TYPES = frozenset(int(type_) for type_ in IcmpType)
-_COUNTERS = {IcmpType.DEST_UNREACH: "DestUnreachs", IcmpType.TIME_EXCEEDED: "TimeExcds"}
+NR_ICMP_TYPES = 18  # the highest of RFC 792 and RFC 950
+# the errors that are about a packet of ours, and the names of their counters
+_COUNTERS: dict[int, str] = {
+    IcmpType.DEST_UNREACH: "DestUnreachs",
+    IcmpType.SOURCE_QUENCH: "SrcQuenchs",
+    IcmpType.TIME_EXCEEDED: "TimeExcds",
+    IcmpType.PARAMETERPROB: "ParmProbs",
+}
 MAX_ERROR_BYTES = 576  # RFC 1812, 4.3.2.3: an error quotes as much as fits into 576 bytes
 PREC_INTERNETCONTROL = 0xC0  # include/uapi/linux/ip.h
 
@@ -79,6 +88,8 @@ def icmp_send(skb: SkBuff, type_: IcmpType, code: int, info: int, cpu: Cpu) -> N
     packet = skb.data[skb.network_header :]
     ip = IpHdr.unpack(packet)
     if skb.pkt_type != PacketType.HOST or is_multicast(ip.daddr) or ip.daddr == INADDR_BROADCAST:
+        return
+    if skb.route is not None and skb.route.type == RouteType.BROADCAST:
         return
     if ip.frag_off & IP_OFFSET or (ip.protocol == IpProto.ICMP and _is_error(packet, ip.ihl * 4)):
         return
@@ -106,7 +117,7 @@ def icmp_rcv(skb: SkBuff, cpu: Cpu) -> None:
         skb.drop(SkbDropReason.ICMP_CSUM)
     elif len(message) < ICMP_HLEN:
         net.snmp.inc("IcmpInErrors")
-        skb.drop(SkbDropReason.PKT_TOO_SMALL)
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "short ICMP message")
     else:
         _icmp_message(skb, IcmpHdr.unpack(message), message[ICMP_HLEN:], cpu)
 
@@ -122,12 +133,14 @@ def _icmp_message(skb: SkBuff, icmp: IcmpHdr, payload: bytes, cpu: Cpu) -> None:
             skb.consume()
         else:
             skb.drop(SkbDropReason.NO_SOCKET)
-    elif icmp.type in (IcmpType.DEST_UNREACH, IcmpType.TIME_EXCEEDED):
-        net.snmp.inc(f"IcmpIn{_COUNTERS[IcmpType(icmp.type)]}")
+    elif icmp.type in _COUNTERS:
+        net.snmp.inc(f"IcmpIn{_COUNTERS[icmp.type]}")
         _icmp_unreach(skb, icmp, payload)
-    elif icmp.type in _KNOWN_TYPES:
-        # Linux acts on some of these (a timestamp reply, a redirect); nothing here depends on them
+    elif icmp.type in (IcmpType.REDIRECT, IcmpType.TIMESTAMP):
         skb.drop(not_modelled(f"ICMP {IcmpType(icmp.type).name}"))
+    elif icmp.type <= NR_ICMP_TYPES or icmp.type in (IcmpType.EXT_ECHO, IcmpType.EXT_ECHOREPLY):
+        # icmp_discard
+        skb.consume()
     else:
         net.snmp.inc("IcmpInErrors")
         skb.drop(SkbDropReason.UNHANDLED_PROTO, f"ICMP type {icmp.type}")
@@ -138,6 +151,7 @@ def _icmp_echo(skb: SkBuff, icmp: IcmpHdr, payload: bytes, cpu: Cpu) -> None:
     ip = IpHdr.unpack(skb.data, skb.network_header)
     assert skb.route is not None
     if skb.route.type == RouteType.BROADCAST and net.sysctls["net.ipv4.icmp_echo_ignore_broadcasts"]:
+        net.snmp.inc("IcmpInErrors")
         skb.drop(SkbDropReason.INVALID_PROTO, "echo request to a broadcast address")
         return
     if not net.sysctls["net.ipv4.icmp_echo_ignore_all"]:
@@ -159,13 +173,14 @@ def _icmp_unreach(skb: SkBuff, icmp: IcmpHdr, quote: bytes) -> None:
     net = skb.dev.net
     if len(quote) < IP_HLEN or len(quote) < (quote[0] & 15) * 4 + UDP_HLEN:
         net.snmp.inc("IcmpInErrors")
-        skb.drop(SkbDropReason.PKT_TOO_SMALL, "ICMP error quotes too little")
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "ICMP error quotes too little")
         return
     ip = IpHdr.unpack(quote)
-    if icmp.type == IcmpType.TIME_EXCEEDED:
-        errno = Errno.EHOSTUNREACH
-    else:
-        errno = _UNREACH_ERRNOS[icmp.code] if icmp.code < len(_UNREACH_ERRNOS) else Errno.EHOSTUNREACH
+    errno = Errno.EHOSTUNREACH
+    if icmp.type == IcmpType.PARAMETERPROB:
+        errno = Errno.EPROTO
+    elif icmp.type == IcmpType.DEST_UNREACH and icmp.code < len(_UNREACH_ERRNOS):
+        errno = _UNREACH_ERRNOS[icmp.code]
     if ip.protocol == IpProto.UDP:
         udp = UdpHdr.unpack(quote, ip.ihl * 4)
         source = int.from_bytes(skb.data[skb.network_header + 12 : skb.network_header + 16], "big")

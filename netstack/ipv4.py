@@ -1,8 +1,9 @@
 """Receiving IPv4: checks, routing, local delivery, forwarding (net/ipv4/{ip_input,ip_forward,route}.c, v6.18).
 
 Left out: reassembly (a fragment for this host is dropped and says so; one for another host is forwarded), options
-(packets that carry some are delivered and forwarded unread), multicast groups, rp_filter, ICMP redirects, netfilter,
-early demultiplexing. Differs: with DF clear, a packet over the next hop's MTU is dropped instead of fragmented.
+(packets that carry some are delivered and forwarded unread), multicast groups other than 224.0.0.1, rp_filter, ICMP
+redirects, netfilter, early demultiplexing. Differs: with DF clear, a packet over the next hop's MTU is dropped instead
+of fragmented.
 """
 
 from ebpfsim.cpu import Cpu
@@ -18,6 +19,7 @@ from netstack.skb import PacketType, SkBuff
 __all__ = ["ip_forward", "ip_local_deliver", "ip_rcv"]
 
 ICMP_EXC_TTL = 0  # include/uapi/linux/icmp.h
+ALL_HOSTS = 0xE0000001  # 224.0.0.1, the group that every host is in (RFC 1112)
 
 
 def ip_rcv(skb: SkBuff, cpu: Cpu) -> None:
@@ -77,7 +79,7 @@ def _ip_route_input(skb: SkBuff, ip: IpHdr) -> RouteType | None:
     if reason is not None:
         skb.drop(reason, f"{format_ip(ip.saddr)} > {format_ip(ip.daddr)}")
         return None
-    if ip.daddr == INADDR_BROADCAST or not (ip.saddr or ip.daddr):
+    if ip.daddr in (INADDR_BROADCAST, ALL_HOSTS) or not (ip.saddr or ip.daddr):
         skb.route = net.broadcast_route(skb.dev)
         return RouteType.BROADCAST
     route = skb.route = net.fib.lookup(ip.daddr)
@@ -92,15 +94,15 @@ def _martian(skb: SkBuff, ip: IpHdr) -> SkbDropReason | None:
     # addresses that must not be on a wire; loopback packets come with a route in Linux and are not checked
     if skb.dev.loopback:
         return None
-    if is_multicast(ip.daddr):
+    if is_multicast(ip.daddr) and ip.daddr != ALL_HOSTS:
         return SkbDropReason.NOT_SPECIFIED
     if is_multicast(ip.saddr) or ip.saddr == INADDR_BROADCAST:
         return SkbDropReason.IP_INVALID_SOURCE
     if ip.daddr == INADDR_BROADCAST or not (ip.saddr or ip.daddr):
         return None
-    if ip.saddr >> 24 == 0:
+    if not ip.saddr:
         return SkbDropReason.IP_INVALID_SOURCE
-    if ip.daddr >> 24 == 0:
+    if not ip.daddr:
         return SkbDropReason.IP_INVALID_DEST
     if ip.daddr >> 24 == 127 or ip.saddr >> 24 == 127:
         return SkbDropReason.IP_LOCALNET

@@ -33,4 +33,4 @@ class Loopback(NetDevice):
         self.stats.tx_bytes += size
         self.stats.rx_packets += 1
         self.stats.rx_bytes += size
-        self.net.netif_rx(eth_type_trans(self.record("in", record.data), self))
+        self.net.netif_rx(eth_type_trans(record.data, self, self.record("in", record.data)))

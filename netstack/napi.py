@@ -16,6 +16,7 @@ from collections.abc import Callable
 from ebpfsim.clock import Clock
 from ebpfsim.costs import CostProfile
 from ebpfsim.cpu import Cpu
+from netstack.bpf_net_context import bpf_net_ctx_clear, bpf_net_ctx_set
 from netstack.drop_reasons import SkbDropReason
 from netstack.skb import SkBuff
 
@@ -89,12 +90,14 @@ class SoftnetData:
         self._wait()
 
     def _poll(self, napi: Napi) -> None:
+        bpf_net_ctx_set(self.cpu)
         done = napi.poll(self.cpu, NAPI_POLL_WEIGHT - napi.work_done)
         napi.work_done += done
         if done > 0 and napi.work_done < NAPI_POLL_WEIGHT:
             return
         self.poll_list.popleft()
         napi.flush(self.cpu)
+        bpf_net_ctx_clear(self.cpu)
         if done:
             self.poll_list.append(napi)
         else:

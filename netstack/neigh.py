@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ArpOp", "NeighTable", "Neighbour", "Nud", "arp_rcv"]
 
 # include/uapi/linux/if_arp.h
-ARPHRD_ETHER = 1
+ARPHRD_ETHER, ARPHRD_IEEE802 = 1, 6
 ETH_ALEN, IPV4_ALEN = 6, 4
 
 
@@ -183,8 +183,10 @@ def arp_rcv(skb: SkBuff, cpu: Cpu) -> None:
     arp = ArpHdr.unpack(skb.data, skb.network_header)
     if (arp.ar_hln, arp.ar_pln) != (ETH_ALEN, IPV4_ALEN):
         skb.drop(SkbDropReason.NOT_SPECIFIED, "ARP address sizes")
-    elif arp.ar_pro != EtherType.IP or arp.ar_hrd != ARPHRD_ETHER or arp.ar_op not in (ArpOp.REQUEST, ArpOp.REPLY):
-        skb.drop(SkbDropReason.NOT_SPECIFIED, "ARP hardware, protocol or operation")
+    elif arp.ar_pro != EtherType.IP or arp.ar_hrd not in (ARPHRD_ETHER, ARPHRD_IEEE802):
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "ARP hardware or protocol type")
+    elif arp.ar_op not in (ArpOp.REQUEST, ArpOp.REPLY):
+        skb.drop(SkbDropReason.NOT_SPECIFIED, f"ARP operation {arp.ar_op}")
     elif arp.ar_tip >> 28 == 0xE or arp.ar_tip >> 24 == 127:
         skb.drop(SkbDropReason.NOT_SPECIFIED, f"ARP target {format_ip(arp.ar_tip)}")
     else:

@@ -10,18 +10,24 @@ in promiscuous mode, so programs see every frame; the stack then drops those for
 """
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ebpfsim.cpu import Cpu
-from ebpfsim.errors import InputError
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import InputError, KernelError
+from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import PacketRecord
+from ebpfsim.uapi.net import XdpAction
+from hooks.xdp import max_xdp_mtu
 from netstack.device import NetDevice
 from netstack.drop_reasons import RX_MISSED, SkbDropReason
-from netstack.headers import ETH_HLEN
-from netstack.napi import Napi
+from netstack.headers import BROADCAST_MAC, ETH_HLEN
+from netstack.napi import NAPI_POLL_WEIGHT, Napi
 from netstack.rss import rss_hash
 from netstack.rx import eth_type_trans, netif_receive_skb
 from netstack.wire import Channel
+from netstack.xdp_buff import XdpRing
 
 if TYPE_CHECKING:
     from netstack.net import Net
@@ -42,6 +48,8 @@ class RxQueue(Napi):
         self.index = index
         self.ring_size = ring_size
         self.ring: deque[PacketRecord] = deque()
+        # XDP works on the frames of one poll at a time
+        self.xdp_ring = XdpRing(nic.net.kernel.mem, nic.xdp_rxqs[index].address, NAPI_POLL_WEIGHT)
         self.rx_packets = 0
         self.rx_bytes = 0
 
@@ -56,21 +64,22 @@ class RxQueue(Napi):
             done += 1
         return done
 
+    def flush(self, cpu: Cpu) -> None:
+        """Send what programs have redirected during the poll."""
+        self.nic.net.xdp.xdp_do_flush(cpu)
+
 
 class Nic(NetDevice):
     """A card with ``nr_rx_queues`` queues of ``ring_size`` frames each."""
 
-    native_xdp = True
-
     def __init__(
         self, net: "Net", name: str, ifindex: int, mac: bytes, mtu: int, nr_rx_queues: int, ring_size: int
     ) -> None:
-        super().__init__(net, name, ifindex, mac, mtu)
         if nr_rx_queues < 1 or ring_size < 1:
-            raise InputError("", f"device '{self.full_name}' needs at least one queue and one ring entry")
+            raise InputError("", f"device '{net.name}/{name}' needs at least one queue and one ring entry")
+        super().__init__(net, name, ifindex, mac, mtu, nr_rx_queues)
         self.channel: Channel | None = None
         self.queues = [RxQueue(self, index, ring_size) for index in range(nr_rx_queues)]
-        self.nr_rx_queues = nr_rx_queues
         self._driver_ps = net.costs.ps("xdp.drop.driver")
         self._skb_ps = net.costs.ps("skb.alloc")
 
@@ -79,6 +88,16 @@ class Nic(NetDevice):
         if self.channel is not None:
             raise InputError("", f"device '{self.full_name}' is already linked to '{self.channel.dst.full_name}'")
         self.channel = channel
+
+    @property
+    def ndo_bpf(self) -> Callable[[Prog | None], None]:
+        """The driver's XDP_SETUP_PROG."""
+        return self._xdp_setup
+
+    @property
+    def ndo_xdp_xmit(self) -> Callable[[Sequence[bytes], Cpu], int]:
+        """The driver's way to send the frames of XDP_TX and XDP_REDIRECT."""
+        return self._xdp_xmit
 
     def start_xmit(self, record: PacketRecord) -> None:
         """Put a frame on the wire; without a cable it is dropped, as by the noop qdisc of a device without carrier."""
@@ -109,15 +128,39 @@ class Nic(NetDevice):
 
     def clean_rx(self, queue: RxQueue, record: PacketRecord, cpu: Cpu) -> None:
         """Process one frame of a ring, as a driver's ``clean_rx_irq`` loop does."""
+        frame = record.data
         self.stats.rx_packets += 1
-        self.stats.rx_bytes += len(record.data)
+        self.stats.rx_bytes += len(frame)
+        if frame[0] & 1 and not frame.startswith(BROADCAST_MAC):
+            self.stats.multicast += 1
         cpu.charge(self._driver_ps)
+        if self.xdp.native is not None:
+            result = self.net.xdp.receive(self, queue.xdp_ring, frame, cpu)
+            record.verdict = result.verdict.name
+            if result.reason:
+                self.net.drop_frame(record, result.reason)
+            if result.verdict is not XdpAction.XDP_PASS:
+                return
+            frame = result.frame
         cpu.charge(self._skb_ps)
-        skb = eth_type_trans(record, self)
-        skb.queue_mapping = queue.index
-        netif_receive_skb(skb, cpu)
+        netif_receive_skb(eth_type_trans(frame, self, record, queue.index), cpu)
 
     def _select_queue(self, frame: bytes) -> int:
-        if self.nr_rx_queues == 1:
+        if len(self.queues) == 1:
             return 0
-        return rss_hash(frame) % INDIR_SIZE % self.nr_rx_queues
+        return rss_hash(frame) % INDIR_SIZE % len(self.queues)
+
+    def _xdp_setup(self, prog: Prog | None) -> None:
+        # i40e_xdp_setup: frames of a program without fragments must fit into a buffer
+        if prog is not None and self.mtu > max_xdp_mtu(prog):
+            text = f"mtu {self.mtu} of '{self.full_name}' is above {max_xdp_mtu(prog)} bytes, the most for this program"
+            raise KernelError("xdp", Errno.EINVAL, text)
+
+    def _xdp_xmit(self, frames: Sequence[bytes], cpu: Cpu) -> int:
+        # whether the wire's queue has room shows when their time comes; what does not fit is counted there
+        if self.channel is None:
+            self.stats.tx_dropped += len(frames)
+            return 0
+        for frame in frames:
+            self.transmit(frame, cpu)
+        return len(frames)

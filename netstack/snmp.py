@@ -10,9 +10,10 @@ SNMP_COUNTERS = (
     "IpInReceives", "IpInHdrErrors", "IpInAddrErrors", "IpForwDatagrams", "IpInUnknownProtos", "IpInDiscards",
     "IpInDelivers", "IpOutRequests", "IpOutDiscards", "IpOutNoRoutes", "IpFragFails", "IpOutTransmits",
     "IpExtInNoRoutes", "IpExtInTruncatedPkts", "IpExtInCsumErrors",
-    "IcmpInMsgs", "IcmpInErrors", "IcmpInCsumErrors", "IcmpInDestUnreachs", "IcmpInTimeExcds", "IcmpInEchos",
-    "IcmpInEchoReps", "IcmpOutMsgs", "IcmpOutDestUnreachs", "IcmpOutTimeExcds", "IcmpOutEchos", "IcmpOutEchoReps",
-    "UdpInDatagrams", "UdpNoPorts", "UdpInErrors", "UdpOutDatagrams", "UdpInCsumErrors",
+    "IcmpInMsgs", "IcmpInErrors", "IcmpInCsumErrors", "IcmpInDestUnreachs", "IcmpInTimeExcds", "IcmpInParmProbs",
+    "IcmpInSrcQuenchs", "IcmpInEchos", "IcmpInEchoReps",
+    "IcmpOutMsgs", "IcmpOutDestUnreachs", "IcmpOutTimeExcds", "IcmpOutEchos", "IcmpOutEchoReps",
+    "UdpInDatagrams", "UdpNoPorts", "UdpInErrors", "UdpOutDatagrams", "UdpInCsumErrors", "UdpIgnoredMulti",
 )
 # fmt: on
 

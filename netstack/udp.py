@@ -41,6 +41,7 @@ def udp_rcv(skb: SkBuff, cpu: Cpu) -> None:
     if sockets:
         skb.consume()
     elif broadcast:
+        net.snmp.inc("UdpIgnoredMulti")
         skb.drop(SkbDropReason.NOT_SPECIFIED, "broadcast without a socket")
     else:
         net.snmp.inc("UdpNoPorts")

@@ -7,8 +7,8 @@ gap included, has been sent and the delay has passed. Time is exact: the instant
 a fraction of a nanosecond, so nothing drifts at any rate; only arrivals are rounded, up to the nanosecond.
 
 Frames wait for the wire in a queue at the sender, which holds ``queue`` frames besides the one being sent; a frame
-that finds it full is dropped there. Loss strikes a frame on its way, so the sender counts it as sent. Frames are never
-reordered, duplicated or damaged.
+that finds it full is dropped there (QDISC_DROP, as with a pfifo: ``tc -s qdisc`` counts it, ``ip -s link`` does not).
+Loss strikes a frame on its way, so the sender counts it as sent. Frames are never reordered, duplicated or damaged.
 
 Differs: padding takes time on the wire but is not seen by the receiver, whose frame has the bytes that were sent.
 """
@@ -99,7 +99,7 @@ class Channel:
         self.stats.offered += 1
         if self.queued >= self.shape.queue and self._busy():
             self.stats.dropped += 1
-            self.src.drop_tx(record, SkbDropReason.QDISC_OVERLIMIT)
+            self.src.net.drop_frame(record, SkbDropReason.QDISC_DROP)
             return False
         arrival_ns = self._serialise(len(record.data)) + self.shape.delay_ns
         if self.shape.loss and self._random.random() < self.shape.loss:
