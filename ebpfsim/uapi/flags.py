@@ -83,3 +83,4 @@ BPF_OBJ_NAME_LEN = 16
 BPF_TAG_SIZE = 8
 MAX_BPF_STACK = 512  # include/linux/filter.h
 MAX_TAIL_CALL_CNT = 33  # include/linux/bpf.h
+BPF_MAX_LOOPS = 8 * 1024 * 1024  # include/linux/bpf.h: of bpf_loop() and of may_goto

@@ -11,19 +11,17 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InternalError, KernelOops
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Run, Runtime
+from ebpfsim.uapi.flags import BPF_MAX_LOOPS
 
 __all__ = ["Activation", "Block", "Function", "Image", "Op", "State", "Terminator", "execute_blocks"]
 
 # R0 to R10 at their numbers, the auxiliary register of rewritten programs at 11, then:
-CREDIT = 12  # iterations of may_goto left to this function
+CREDIT = 12  # iterations of may_goto left to this function, BPF_MAX_LOOPS at its start
 LEFT = 13  # instructions that the activation may still execute
 RUN = 14  # the Activation
 STATE_SIZE = 15
 # what a call of a function preserves: R6 to R9, the frame pointer, the auxiliary register, the credit
 SAVED = slice(6, 13)
-
-# iterations that may_goto allows: BPF_MAX_LOOPS of include/linux/bpf.h, 6.18
-MAX_LOOPS = 8 * 1024 * 1024
 
 State = list[Any]
 Op = Callable[[State], None]
@@ -137,7 +135,7 @@ def enter_frame(function: Function, state: State, frame: int) -> None:
         raise KernelOops("stack overflow", run.prog.name, function.entry.insn_idx, bottom)
     run.cpu.stack_top = bottom
     state[10] = frame
-    state[CREDIT] = MAX_LOOPS
+    state[CREDIT] = BPF_MAX_LOOPS
 
 
 def execute_blocks(block: Block | None, state: State) -> None:
