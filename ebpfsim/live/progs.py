@@ -1,0 +1,117 @@
+"""Programs, BTF and links on the live kernel."""
+
+from collections.abc import Sequence
+
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import KernelError, VerifierError
+from ebpfsim.live.objects import LiveObjects
+from ebpfsim.live.sys import CallError, Value, bpf, buffer
+from ebpfsim.syscall.results import Loaded, ProgInfo, TestRun
+from ebpfsim.uapi.bpf import BpfCmd
+
+__all__ = ["LivePrograms"]
+
+FIRST_LOG_BYTES = 64 << 10
+MAX_LOG_BYTES = 16 << 20
+# room for what a program may add in front of and behind the data it was given
+TEST_RUN_ROOM = 4096
+
+
+class LivePrograms(LiveObjects):
+    """BPF_PROG_*, BPF_BTF_LOAD."""
+
+    def prog_load(
+        self,
+        prog_type: int,
+        insns: bytes,
+        *,
+        name: str = "",
+        license: str = "GPL",  # noqa: A002
+        expected_attach_type: int = 0,
+        prog_flags: int = 0,
+        attach_btf_id: int = 0,
+        attach_prog_fd: int = 0,
+        prog_btf_fd: int = 0,
+        func_info: bytes = b"",
+        line_info: bytes = b"",
+        fd_array: Sequence[int] = (),
+        log_level: int = 0,
+        ifindex: int = 0,
+    ) -> Loaded:
+        """BPF_PROG_LOAD; a refusal is asked for again with log level 1 when there was none."""
+        fds = b"".join(fd.to_bytes(4, "little") for fd in fd_array)
+        # fmt: off
+        attr: dict[str, Value] = {
+            "prog_type": prog_type, "insn_cnt": len(insns) // 8, "insns": buffer(insns),
+            "license": buffer(license.encode() + b"\0"), "prog_flags": prog_flags, "prog_name": name.encode(),
+            "prog_ifindex": ifindex, "expected_attach_type": expected_attach_type, "prog_btf_fd": prog_btf_fd,
+            "func_info_rec_size": 8 if func_info else 0, "func_info": buffer(func_info) if func_info else None,
+            "func_info_cnt": len(func_info) // 8, "line_info_rec_size": 16 if line_info else 0,
+            "line_info": buffer(line_info) if line_info else None, "line_info_cnt": len(line_info) // 16,
+            "attach_btf_id": attach_btf_id, "attach_prog_fd": attach_prog_fd,
+            "fd_array": buffer(fds) if fds else None,
+        }
+        # fmt: on
+        size, level = FIRST_LOG_BYTES, log_level
+        while True:
+            log = buffer(size)
+            wanted: dict[str, Value] = {"log_level": level, "log_buf": log, "log_size": size} if level else {}
+            try:
+                fd, _ = bpf(BpfCmd.PROG_LOAD, attr | wanted)
+                break
+            except CallError as error:
+                if error.errno == Errno.ENOSPC and level and size < MAX_LOG_BYTES:
+                    size *= 4
+                elif not level:
+                    level = 1
+                elif log.value:
+                    raise VerifierError("prog_load", error.errno, log.value.decode()) from None
+                else:
+                    raise KernelError("prog_load", error.errno, error.detail) from None
+        info = self.obj_get_info_by_fd(fd)
+        assert isinstance(info, ProgInfo)
+        return Loaded(fd, log.value.decode(), info.verified_insns)
+
+    def prog_test_run(
+        self,
+        fd: int,
+        data_in: bytes = b"",
+        *,
+        ctx_in: bytes = b"",
+        data_size_out: int | None = None,
+        repeat: int = 1,
+        flags: int = 0,
+        cpu: int = 0,
+        batch_size: int = 0,
+    ) -> TestRun:
+        """BPF_PROG_TEST_RUN."""
+        size_out = len(data_in) + TEST_RUN_ROOM if data_size_out is None else data_size_out
+        data_out, ctx_out = buffer(size_out), buffer(len(ctx_in))
+        # fmt: off
+        _, after = bpf(BpfCmd.PROG_TEST_RUN, {
+            "prog_fd": fd, "data_size_in": len(data_in), "data_in": buffer(data_in) if data_in else None,
+            "data_size_out": size_out if data_in else 0, "data_out": data_out if data_in and size_out else None,
+            "repeat": repeat, "ctx_size_in": len(ctx_in), "ctx_in": buffer(ctx_in) if ctx_in else None,
+            "ctx_size_out": len(ctx_in), "ctx_out": ctx_out if ctx_in else None, "flags": flags, "cpu": cpu,
+            "batch_size": batch_size,
+        })
+        # fmt: on
+        sizes = [after[key] for key in ("retval", "data_size_out", "ctx_size_out", "duration")]
+        retval, nr_data, nr_ctx, duration = (size for size in sizes if isinstance(size, int))
+        return TestRun(retval, data_out.raw[: nr_data if data_in else 0], ctx_out.raw[:nr_ctx], duration)
+
+    def prog_bind_map(self, prog_fd: int, map_fd: int, *, flags: int = 0) -> None:
+        """BPF_PROG_BIND_MAP."""
+        bpf(BpfCmd.PROG_BIND_MAP, {"prog_fd": prog_fd, "map_fd": map_fd, "flags": flags})
+
+    def btf_load(self, data: bytes, *, log_level: int = 0) -> int:
+        """BPF_BTF_LOAD."""
+        log = buffer(FIRST_LOG_BYTES)
+        attr: dict[str, Value] = {"btf": buffer(data), "btf_size": len(data)}
+        if log_level:
+            attr |= {"btf_log_level": log_level, "btf_log_buf": log, "btf_log_size": len(log)}
+        return bpf(BpfCmd.BTF_LOAD, attr)[0]
+
+    def enable_stats(self, kind: int) -> int:
+        """BPF_ENABLE_STATS."""
+        return bpf(BpfCmd.ENABLE_STATS, {"type": kind})[0]
