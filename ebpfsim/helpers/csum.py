@@ -11,8 +11,8 @@ __all__ = ["HELPERS", "csum_add", "csum_fold16", "csum_partial"]
 
 
 def csum_partial(data: bytes, seed: int) -> int:
-    """Return the 32-bit ones' complement sum of little-endian words (``data`` is a multiple of 4 bytes) and ``seed``."""
-    total = sum(unpack(f"<{len(data) // 4}I", data), seed)
+    """Return the 32-bit ones' complement sum of the little-endian words of ``data`` (4 bytes each) and ``seed``."""
+    total: int = sum(unpack(f"<{len(data) // 4}I", data), seed)
     # end-around carries: a sum of anything but zeros never becomes 0
     while total >> 32:
         total = (total & 0xFFFF_FFFF) + (total >> 32)
