@@ -21,8 +21,7 @@ from ebpfsim.uapi.net import XdpAction
 from netstack.bpf_net_context import BY_IFINDEX, BpfNetContext, bpf_net_ctx_get
 from netstack.headers import ETH_HLEN, VLAN_HLEN
 from netstack.xdp_buff import XdpBuff
-from netstack.xdp_device import XdpNetDevice
-from netstack.xdp_run import XdpRunner
+from netstack.xdp_run import XdpNetDevice, XdpRunner
 
 __all__ = ["DEV_MAP_BULK_SIZE", "BulkQueue", "xdp_do_flush", "xdp_do_generic_redirect", "xdp_do_redirect"]
 

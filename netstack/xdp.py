@@ -22,9 +22,8 @@ from hooks.dispatcher import Dispatcher
 from netstack.bpf_net_context import bpf_net_ctx_clear, bpf_net_ctx_set
 from netstack.redirect import xdp_do_flush, xdp_do_generic_redirect, xdp_do_redirect
 from netstack.xdp_buff import XDP_PACKET_HEADROOM, XdpBuff, XdpRing, XdpRxqInfo, make_xdp_buff
-from netstack.xdp_device import XdpNetDevice
 from netstack.xdp_frags import SHARED_INFO_BYTES
-from netstack.xdp_run import Execute, XdpRunner
+from netstack.xdp_run import Execute, XdpNetDevice, XdpRunner
 
 __all__ = ["Xdp", "XdpBuff", "XdpNetDevice", "XdpResult", "XdpRing", "XdpRxqInfo", "make_xdp_buff"]
 
