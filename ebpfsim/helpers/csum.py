@@ -1,49 +1,37 @@
-"""bpf_csum_diff() (net/core/filter.c, v6.18) and the ones' complement sums under it (lib/checksum.c)."""
+"""bpf_csum_diff: the change that data makes to an Internet checksum (net/core/filter.c, v6.18).
 
-from struct import unpack
+Sums are 32-bit ones' complement sums of little-endian words, as ``csum_partial`` keeps them on x86-64. Any size is
+taken, also one that is no multiple of 4; the result is folded to 16 bits (csum_from32to16).
+"""
 
-from ebpfsim.errnos import Errno
 from ebpfsim.isa.alu import u32
 from ebpfsim.progs.runtime import Helper, Run
-from ebpfsim.uapi.helper_ids import HELPER_IDS
 
-__all__ = ["HELPERS", "csum_add", "csum_fold16", "csum_partial"]
+__all__ = ["HELPERS", "bpf_csum_diff", "csum_partial"]
 
-
-def csum_partial(data: bytes, seed: int) -> int:
-    """Return the 32-bit ones' complement sum of the little-endian words of ``data`` (4 bytes each) and ``seed``."""
-    total: int = sum(unpack(f"<{len(data) // 4}I", data), seed)
-    # end-around carries: a sum of anything but zeros never becomes 0
-    while total >> 32:
-        total = (total & 0xFFFF_FFFF) + (total >> 32)
-    return total
+_ONES = 0xFFFF_FFFF
 
 
-def csum_add(left: int, right: int) -> int:
-    """Add two 32-bit sums with end-around carry."""
-    total = left + right
-    return (total & 0xFFFF_FFFF) + (total >> 32)
+def csum_partial(data: bytes, total: int) -> int:
+    """Return the 32-bit ones' complement sum of ``data``, padded with zeroes to words, and ``total``."""
+    # 2**32 is 1 modulo 2**32 - 1, so the number that the bytes spell has the remainder of the sum of its words; with an
+    # end-around carry a sum is 0 only when everything added is 0, else remainder 0 reads 0xffffffff
+    value = int.from_bytes(data, "little") + total
+    return value % _ONES or (_ONES if value else 0)
 
 
-def csum_fold16(total: int) -> int:
-    """Fold a 32-bit sum to 16 bits, not complemented (``csum_from32to16``)."""
-    total = (total & 0xFFFF) + (total >> 16)
-    return (total & 0xFFFF) + (total >> 16)
+def bpf_csum_diff(run: Run, src: int, src_size: int, dst: int, dst_size: int, seed: int) -> int:
+    """Return the folded sum of ``seed`` plus the bytes at ``dst`` minus those at ``src`` (``to`` and ``from`` in C)."""
+    total, src_size, dst_size = u32(seed), u32(src_size), u32(dst_size)
+    if dst_size:
+        total = csum_partial(run.mem.read(dst, dst_size), total)
+        if src_size:
+            # csum_sub
+            total = csum_partial(b"", total + (csum_partial(run.mem.read(src, src_size), 0) ^ _ONES))
+    elif src_size:
+        total = csum_partial(run.mem.read(src, src_size), total ^ _ONES) ^ _ONES
+    return ((total + (total >> 16 | (total & 0xFFFF) << 16)) & _ONES) >> 16
 
 
-def csum_diff(run: Run, old: int, old_size: int, new: int, new_size: int, seed: int) -> int:
-    """Return the sum of ``new`` minus ``old`` plus ``seed``, folded to 16 bits; EINVAL unless sizes are fours."""
-    old_count, new_count, total = u32(old_size), u32(new_size), u32(seed)
-    if (old_count | new_count) & 3:
-        return -Errno.EINVAL
-    if old_count and new_count:
-        added = csum_partial(run.mem.read(new, new_count), total)
-        total = csum_add(added, u32(~csum_partial(run.mem.read(old, old_count), 0)))
-    elif new_count:
-        total = csum_partial(run.mem.read(new, new_count), total)
-    elif old_count:
-        total = u32(~csum_partial(run.mem.read(old, old_count), u32(~total)))
-    return csum_fold16(total)
-
-
-HELPERS: dict[int, Helper] = {HELPER_IDS["bpf_csum_diff"]: csum_diff}
+# by the numbers of enum bpf_func_id
+HELPERS: dict[int, Helper] = {28: bpf_csum_diff}
