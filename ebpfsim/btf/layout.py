@@ -22,6 +22,7 @@ from ebpfsim.errors import BtfError
 __all__ = ["Place", "alignof", "find_member", "member_offset", "member_place", "sizeof"]
 
 POINTER_SIZE = 8
+MAX_ANONYMOUS = 200  # task_struct of Linux 6.18 has 14; bounds the recursion
 TypeRef: TypeAlias = str | int
 
 
@@ -57,10 +58,16 @@ def sizeof(btf: Btf, type_id: int) -> int:
 
 def alignof(btf: Btf, type_id: int) -> int:
     """Return a type's alignment in bytes as libbpf computes it (btf__align_of)."""
-    return _alignof(btf, type_id, 0)
+    return _alignof(btf, type_id, 0, {})
 
 
-def _alignof(btf: Btf, type_id: int, depth: int) -> int:
+def _alignof(btf: Btf, type_id: int, depth: int, known: dict[int, int]) -> int:
+    if type_id not in known:
+        known[type_id] = _compute_align(btf, type_id, depth, known)
+    return known[type_id]
+
+
+def _compute_align(btf: Btf, type_id: int, depth: int, known: dict[int, int]) -> int:
     if depth > MAX_RESOLVE_DEPTH:
         raise BtfError(f"{btf.where}: type [{type_id}]", f"more than {MAX_RESOLVE_DEPTH} types deep")
     type_ = btf.type(type_id)
@@ -70,11 +77,11 @@ def _alignof(btf: Btf, type_id: int, depth: int) -> int:
         case Ptr():
             return POINTER_SIZE
         case Array() | Modifier() | Var():
-            return _alignof(btf, type_.type_id, depth + 1)
+            return _alignof(btf, type_.type_id, depth + 1, known)
         case Composite():
             align = 1
             for member in type_.members:
-                wants = _alignof(btf, member.type_id, depth + 1)
+                wants = _alignof(btf, member.type_id, depth + 1, known)
                 align = max(align, wants)
                 # a member off its natural place means the whole type is packed
                 if not member.bitfield_bits and member.bit_off % (8 * wants):
@@ -86,20 +93,23 @@ def _alignof(btf: Btf, type_id: int, depth: int) -> int:
 
 def find_member(btf: Btf, type_id: int, name: str) -> Place | None:
     """Return the place of a member by name, also inside anonymous structs and unions; None when there is none."""
-    return _find(btf, type_id, name, 0, 0)
+    return _find(btf, type_id, name, 0, [])
 
 
-def _find(btf: Btf, type_id: int, name: str, bit_off: int, depth: int) -> Place | None:
-    if depth > MAX_RESOLVE_DEPTH:
-        raise BtfError(f"{btf.where}: type [{type_id}]", f"more than {MAX_RESOLVE_DEPTH} anonymous types deep")
-    type_ = btf.resolved(type_id)
-    if not isinstance(type_, Composite):
+# `missing` are the types in which it is not, each looked at once
+def _find(btf: Btf, type_id: int, name: str, bit_off: int, missing: list[int]) -> Place | None:
+    type_id = btf.resolve(type_id)
+    type_ = btf.type(type_id)
+    if not isinstance(type_, Composite) or type_id in missing:
         return None
+    missing.append(type_id)
+    if len(missing) > MAX_ANONYMOUS:
+        raise BtfError(f"{btf.where}: type [{type_id}]", f"more than {MAX_ANONYMOUS} anonymous types in one struct")
     for member in type_.members:
         if member.name == name:
             return Place(member.type_id, bit_off + member.bit_off, _bitfield_bits(btf, member))
         if not member.name:
-            found = _find(btf, member.type_id, name, bit_off + member.bit_off, depth + 1)
+            found = _find(btf, member.type_id, name, bit_off + member.bit_off, missing)
             if found is not None:
                 return found
     return None
