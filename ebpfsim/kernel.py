@@ -1,0 +1,111 @@
+"""The composition root: one simulated kernel, put together from its rooms.
+
+Only this module knows all of them. Rooms see each other through the Protocols that they declare
+(``progs.runtime.Runtime``, ``syscall.kernel.BpfKernel``, ``hooks.link.LinkKernel``, ``netstack.net.NetKernel``).
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+
+from ebpfsim.clock import Clock
+from ebpfsim.config import KernelConfig
+from ebpfsim.costs import load_profile
+from ebpfsim.cpu import Cpu
+from ebpfsim.errors import InternalError, KernelOops
+from ebpfsim.helpers import csum, loop, misc, time, trace
+from ebpfsim.helpers import map as map_helpers
+from ebpfsim.helpers import ringbuf as ringbuf_helpers
+from ebpfsim.maps.map import Map
+from ebpfsim.memory import Memory
+from ebpfsim.objects import FdTable, IdTable, KernelObject
+from ebpfsim.progs.prog import Prog
+from ebpfsim.progs.runtime import Helper
+from ebpfsim.recorder import Recorder
+from ebpfsim.rng import Rng
+from ebpfsim.syscall import Bpf
+from ebpfsim.verifier.verify import LoadAttr, Verified, verify
+from ebpfsim.vm.interp import compile_prog
+from hooks.attach import link_creators
+from hooks.dispatcher import Dispatcher
+from netstack.net import Net
+from netstack.xdp_helpers import HELPERS as XDP_HELPERS
+from tracing.trace_pipe import TracePipe
+
+__all__ = ["Kernel"]
+
+
+class MapTable(IdTable[Map]):
+    """The maps of a kernel, by id and by the address that programs hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_address: dict[int, Map] = {}
+
+    def add(self, obj: Map) -> int:
+        """Give the map its id and make its address known."""
+        self.by_address[obj.address] = obj
+        return super().add(obj)
+
+    def remove(self, obj: Map) -> None:
+        """Forget the map."""
+        self.by_address.pop(obj.address, None)
+        super().remove(obj)
+
+
+class Kernel:
+    """One simulated kernel. ``mem``, ``clock``, ``rng`` and ``recorder`` belong to the simulation it is part of."""
+
+    def __init__(
+        self, name: str, config: KernelConfig, mem: Memory, clock: Clock, rng: Rng, recorder: Recorder, index: int
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.mem = mem
+        self.clock = clock
+        self.rng = rng
+        self.recorder = recorder
+        self.costs = load_profile(config.costs)
+        self.cpus = [Cpu(number, clock, mem) for number in range(config.cpus)]
+        self.helpers: Mapping[int, Helper] = _all_helpers()
+        self.progs: IdTable[Prog] = IdTable()
+        self.maps = MapTable()
+        self.links: IdTable[KernelObject] = IdTable()
+        self.btfs: IdTable[KernelObject] = IdTable()
+        self.fds = FdTable()
+        self.trace_pipe = TracePipe()
+        self.xdp_dispatcher = Dispatcher(self)
+        self.net = Net(self, index)
+        self.device_by_ifindex = self.net.dev_get_by_index
+        self.link_create = link_creators(self, self.net.dev_get_by_index)
+        self.bpf = Bpf(self)
+
+    def map_at(self, address: int) -> Map:
+        """Return the map whose ``struct bpf_map`` is at that address."""
+        found = self.maps.by_address.get(address)
+        if found is None:
+            raise KernelOops("access to a map that does not exist", address=address)
+        return found
+
+    def trace_print(self, cpu: Cpu, text: bytes) -> None:
+        """Append a line to the trace pipe."""
+        self.trace_pipe.print(cpu, text)
+
+    def verify(self, attr: LoadAttr) -> Verified:
+        """Run the verifier; VerifierError when it refuses."""
+        return verify(attr, self)
+
+    def compile(self, prog: Prog) -> Callable[[int, Cpu], int]:
+        """Return what runs a verified program."""
+        return compile_prog(prog, self)
+
+
+@cache
+def _all_helpers() -> Mapping[int, Helper]:
+    merged: dict[int, Helper] = {}
+    families = (csum, loop, map_helpers, misc, ringbuf_helpers, time, trace)
+    for table in (*(family.HELPERS for family in families), XDP_HELPERS):
+        for number, helper in table.items():
+            if number in merged:
+                raise InternalError(f"helper {number} is implemented twice")
+            merged[number] = helper
+    return merged

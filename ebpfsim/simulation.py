@@ -1,0 +1,207 @@
+"""What users hold in their hands: a simulation with its clock, hosts and wires.
+
+::
+
+    sim = Simulation(seed=1)
+    a, b = sim.host("a"), sim.host("b", cpus=2)
+    sim.link(a.nic("eth0", "10.0.0.1/24"), b.nic("eth0", "10.0.0.2/24"), rate="10Gbit", delay="20us")
+    obj = b.load("firewall.bpf.o")
+    link = b.attach_xdp(obj.programs["firewall"], "eth0")
+    sim.run(until="5ms")
+"""
+
+from collections.abc import Iterable
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from ebpfsim.clock import Clock, parse_duration, parse_rate
+from ebpfsim.config import KernelConfig
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import InputError, KernelError
+from ebpfsim.frames import to_frames
+from ebpfsim.kernel import Kernel
+from ebpfsim.loader import Object, Program, open_object
+from ebpfsim.memory import Memory
+from ebpfsim.progs.prog import Prog
+from ebpfsim.recorder import Recorder
+from ebpfsim.rng import Rng
+from ebpfsim.suggest import did_you_mean
+from ebpfsim.uapi.flags import XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE
+from hooks.xdp import XdpLink, bpf_xdp_link_attach
+from netstack.device import NetDevice
+from netstack.nic import Nic
+from netstack.sock import UdpSocket
+from netstack.traffic import inject
+from netstack.wire import DEFAULT_QUEUE, Wire, connect
+
+if TYPE_CHECKING:
+    from scapy.packet import Packet
+
+__all__ = ["Host", "Simulation"]
+
+_XDP_MODES = {"": 0, "native": XDP_FLAGS_DRV_MODE, "generic": XDP_FLAGS_SKB_MODE}
+
+
+class Host:
+    """One simulated machine. ``bpf`` is its bpf(2), ``net`` its network stack, ``trace_pipe`` what programs print."""
+
+    def __init__(self, sim: "Simulation", name: str, config: KernelConfig) -> None:
+        self.sim = sim
+        self.name = name
+        self.kernel = Kernel(name, config, sim.mem, sim.clock, sim.rng, sim.recorder, len(sim.hosts))
+        self.bpf = self.kernel.bpf
+        self.net = self.kernel.net
+        self.trace_pipe = self.kernel.trace_pipe
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name}>"
+
+    def nic(
+        self,
+        name: str,
+        address: str | Iterable[str] = (),
+        *,
+        mac: str | None = None,
+        mtu: int = 1500,
+        queues: int = 1,
+        ring: int = 512,
+    ) -> Nic:
+        """Add a network card with addresses such as ``"10.0.0.1/24"`` and return it."""
+        return self.net.add_nic(name, address, mac, mtu, queues, ring)
+
+    def device(self, name: str) -> NetDevice:
+        """Return a device by its name; KernelError ENODEV."""
+        found = self.net.devices.get(name)
+        if found is None:
+            hint = did_you_mean(name, self.net.devices)
+            raise KernelError("device", Errno.ENODEV, f"host '{self.name}' has no device '{name}'{hint}")
+        return found
+
+    def open(self, path: str | PathLike[str]) -> Object:
+        """Open an object file; nothing is loaded before ``load()`` of what this returns."""
+        return open_object(path, bpf=self.bpf)
+
+    def load(self, path: str | PathLike[str]) -> Object:
+        """Open an object file, create its maps and load every program that autoloads."""
+        obj = self.open(path)
+        obj.load()
+        return obj
+
+    def attach_xdp(self, program: Program | Prog | int, device: str, *, mode: str = "", label: str = "") -> XdpLink:
+        """Attach a program (of an object, or by its fd) to a device's XDP hook by a link.
+
+        ``mode`` is ``native``, ``generic`` or empty: native where the driver can. ``label`` names the link in records.
+        """
+        flags = _XDP_MODES.get(mode)
+        if flags is None:
+            raise InputError("", f"XDP mode '{mode}' is not known", "native or generic")
+        prog = self._prog(program)
+        state = self.device(device).xdp
+        return bpf_xdp_link_attach(self.kernel, state, prog, flags, label)
+
+    def send(
+        self,
+        device: str,
+        packets: "Packet | bytes | Iterable[Packet | bytes]",
+        *,
+        count: int = 1,
+        every: str | int = 0,
+        at: str | int | None = None,
+    ) -> int:
+        """Let frames leave a device as a packet generator below the stack sends them; return how many.
+
+        The packets are sent ``count`` times over, each frame ``every`` after the one before it, from ``at`` on
+        (absolute; by default now). Addresses that a scapy packet leaves out are those of the device and its next hop.
+        """
+        dev = self.device(device)
+        frames = to_frames(packets, dev, self.sim.owners()) * count
+        start_ns = self.sim.clock.now_ns if at is None else parse_duration(at)
+        inject(dev, frames, start_ns, parse_duration(every))
+        return len(frames)
+
+    def udp_socket(self, address: str = "0.0.0.0", port: int = 0) -> UdpSocket:
+        """Return a simulated UDP socket, bound; ``.received`` has what arrived."""
+        return self.net.udp_socket(address, port)
+
+    def _prog(self, program: Program | Prog | int) -> Prog:
+        if isinstance(program, Prog):
+            return program
+        fd = program if isinstance(program, int) else program.fd
+        found = self.kernel.fds.lookup(fd)
+        if not isinstance(found, Prog):
+            raise KernelError("link_create", Errno.EBADF, f"fd {fd} of host '{self.name}' is no program")
+        return found
+
+
+class Simulation:
+    """One clock, one RAM, any number of hosts. The same calls with the same ``seed`` give the same bytes."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self.mem = Memory()
+        self.clock = Clock()
+        self.rng = Rng(seed)
+        self.recorder = Recorder()
+        self.hosts: dict[str, Host] = {}
+        self.wires: list[Wire] = []
+
+    @property
+    def now_ns(self) -> int:
+        """Simulated nanoseconds since the start."""
+        return self.clock.now_ns
+
+    def host(
+        self,
+        name: str,
+        *,
+        cpus: int = 1,
+        mitigations: str = "auto",
+        costs: str = "skx3",
+        stats: bool = False,
+        sysctl: dict[str, int | str] | None = None,
+    ) -> Host:
+        """Add a simulated machine."""
+        if name in self.hosts:
+            raise InputError("", f"there is a host '{name}' already")
+        config = KernelConfig(cpus=cpus, mitigations=mitigations, costs=costs, stats=stats, sysctl=sysctl or {})
+        host = self.hosts[name] = Host(self, name, config)
+        return host
+
+    def link(
+        self,
+        a: Nic,
+        b: Nic,
+        *,
+        rate: str | int | None = None,
+        delay: str | int = 0,
+        loss: float | str = 0.0,
+        queue: int = DEFAULT_QUEUE,
+    ) -> Wire:
+        """Connect two cards by a wire: bits per second (none: no limit), one-way delay, loss (0.01 or "1%"), frames."""
+        rate_bps = None if rate is None else parse_rate(rate)
+        wire = connect(a, b, rate_bps=rate_bps, delay_ns=parse_duration(delay), loss=_probability(loss), queue=queue)
+        self.wires.append(wire)
+        return wire
+
+    def run(self, until: str | int | None = None) -> None:
+        """Let simulated time pass until an absolute instant, or until nothing is left to happen."""
+        self.clock.run(None if until is None else parse_duration(until))
+
+    def owners(self) -> dict[int, bytes]:
+        """Return the MAC address behind each IPv4 address of the simulation."""
+        return {
+            address.address: dev.mac
+            for host in self.hosts.values()
+            for dev in host.net.devices.values()
+            if not dev.loopback
+            for address in dev.addresses
+        }
+
+
+def _probability(value: float | str) -> float:
+    if not isinstance(value, str):
+        return float(value)
+    try:
+        return float(value.removesuffix("%")) / 100 if value.endswith("%") else float(value)
+    except ValueError:
+        raise InputError("", f"loss {value!r} is not a probability", "a number such as 0.01, or '1%'") from None
