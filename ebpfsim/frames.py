@@ -44,7 +44,7 @@ def _build(packet: Any, dev: NetDevice, owners: dict[int, bytes]) -> bytes:
         layer = layer.payload
     try:
         return bytes(packet)
-    except Exception as error:  # noqa: BLE001 - scapy raises what its fields raise
+    except Exception as error:
         raise InputError("", f"packet {packet.summary()} cannot be built: {error}") from None
 
 
