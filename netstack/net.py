@@ -2,7 +2,7 @@
 
 ::
 
-    net = Net(kernel, execute, host_index=0)
+    net = Net(kernel, host_index=0)
     eth0 = net.add_nic("eth0", "10.0.0.1/24")
     connect(eth0, other.devices["eth0"], rate_bps=10**9, delay_ns=50_000)
     sock = net.udp_socket("10.0.0.1", 53)
@@ -24,6 +24,8 @@ from ebpfsim.objects import IdTable, KernelObject
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.recorder import Note, PacketRecord
 from ebpfsim.uapi.net import EtherType, IpProto
+from ebpfsim.vm.interp import execute
+from hooks.dispatcher import Dispatcher
 from netstack.device import IfAddress, NetDevice
 from netstack.drop_reasons import SkbDropReason
 from netstack.fib import Fib, Route, RouteType
@@ -41,7 +43,6 @@ from netstack.sock import PingSocket, SocketTable, UdpSocket
 from netstack.sysctl import read_sysctls
 from netstack.udp import udp_rcv
 from netstack.xdp import Xdp
-from netstack.xdp_run import Execute
 
 __all__ = ["Net", "NetKernel"]
 
@@ -56,16 +57,13 @@ class NetKernel(Runtime, Protocol):
     """What the network needs of the simulated kernel around it."""
 
     links: IdTable[KernelObject]
+    xdp_dispatcher: Dispatcher
 
 
 class Net:
-    """One host's stack; ``devices`` holds ``lo`` from the start.
+    """One host's stack; ``host_index`` (from 0) makes MAC addresses. ``devices`` holds ``lo`` from the start."""
 
-    ``execute`` runs a program and returns its activation (``ebpfsim.vm.interp.execute``), ``host_index`` (from 0) makes
-    MAC addresses.
-    """
-
-    def __init__(self, kernel: NetKernel, execute: Execute, host_index: int = 0) -> None:
+    def __init__(self, kernel: NetKernel, host_index: int = 0) -> None:
         self.kernel = kernel
         self.name = kernel.name
         self.clock = kernel.clock
@@ -86,7 +84,7 @@ class Net:
         self._backlogs = [Backlog(softnet, limit, netif_receive_skb) for softnet in self.softnet]
         self.packet_handlers: dict[int, PacketHandler] = {EtherType.IP: ip_rcv, EtherType.ARP: arp_rcv}
         self.protocols: dict[int, PacketHandler] = {IpProto.ICMP: icmp_rcv, IpProto.UDP: udp_rcv}
-        self.xdp = Xdp(kernel, self.dev_get_by_index, execute)
+        self.xdp = Xdp(kernel, self.dev_get_by_index, execute, kernel.xdp_dispatcher)
         self.fib = Fib()
         self.neigh = NeighTable(self, _host_unreachable)
         self.sockets = SocketTable(self)
