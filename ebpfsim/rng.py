@@ -2,6 +2,8 @@
 
 import hashlib
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 __all__ = ["Rng"]
 
@@ -20,3 +22,14 @@ class Rng:
             digest = hashlib.sha256(f"{self.seed}\0{name}".encode()).digest()
             found = self._streams[name] = random.Random(int.from_bytes(digest[:16], "little"))
         return found
+
+    @contextmanager
+    def lent(self, name: str) -> Iterator[None]:
+        """Let a library that draws from the ``random`` module (scapy's fuzz) draw from the stream of that name."""
+        stream, state = self.stream(name), random.getstate()
+        random.setstate(stream.getstate())
+        try:
+            yield
+        finally:
+            stream.setstate(random.getstate())
+            random.setstate(state)
