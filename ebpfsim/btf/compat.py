@@ -53,7 +53,9 @@ class _Compat:
                     return True
                 case Int(), Int():
                     return ours.bit_off == 0 and theirs.bit_off == 0
-                case (Ptr(), Ptr()) | (Array(), Array()):
+                case Ptr(), Ptr():
+                    local_id, target_id = ours.type_id, theirs.type_id
+                case Array(), Array():
                     local_id, target_id = ours.type_id, theirs.type_id
                 case FuncProto(), FuncProto():
                     if not self._params(ours, theirs, level):
