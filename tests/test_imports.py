@@ -45,9 +45,12 @@ SEES_ELF = {"elf", "top"}
 HOMES: dict[str, list[str]] = {
     "simpy": ["ebpfsim.clock", "netstack"],
     "yaml": ["ebpfsim.scenario"],
-    "scapy": ["ebpfsim.kernel", "ebpfsim.scenario", "ebpfsim.report", "ebpfsim.cli", "ebpfsim.pytest_plugin"],
+    "scapy": [
+        *("ebpfsim.simulation", "ebpfsim.frames", "ebpfsim.scenario", "ebpfsim.report", "ebpfsim.cli"),
+        *("ebpfsim.pytest_plugin", "netstack.pcap"),
+    ],
     "networkx": ["ebpfsim.cli", "ebpfsim.report"],
-    "pcapng": ["ebpfsim.report", "ebpfsim.scenario", "ebpfsim.cli"],
+    "pcapng": ["ebpfsim.report", "netstack.pcap"],
     "pydantic": ["ebpfsim.scenario", "ebpfsim.cli"],
     "click": ["ebpfsim.cli"],
     "rich": ["ebpfsim.cli", "ebpfsim.report"],
