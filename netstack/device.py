@@ -121,9 +121,13 @@ class NetDevice:
         """Return the address of the ``struct xdp_rxq_info`` of a receive queue, or None when there is no such queue."""
         return self.xdp_rxqs[queue].address if 0 <= queue < len(self.xdp_rxqs) else None
 
+    def check_unplugged(self) -> None:
+        """Raise InputError when no cable can be connected."""
+        raise InputError("", f"device '{self.full_name}' has no socket for a cable")
+
     def plug(self, channel: "Channel") -> None:
         """Connect the cable on which the device sends."""
-        raise InputError("", f"device '{self.full_name}' has no socket for a cable")
+        self.check_unplugged()
 
     def start_xmit(self, record: PacketRecord) -> None:
         """Hand ``record.data`` to the medium (``ndo_start_xmit``); the driver counts it."""

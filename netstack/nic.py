@@ -83,10 +83,14 @@ class Nic(NetDevice):
         self._driver_ps = net.costs.ps("xdp.drop.driver")
         self._skb_ps = net.costs.ps("skb.alloc")
 
-    def plug(self, channel: Channel) -> None:
-        """Connect the cable on which the card sends."""
+    def check_unplugged(self) -> None:
+        """Raise InputError when the card has a cable."""
         if self.channel is not None:
             raise InputError("", f"device '{self.full_name}' is already linked to '{self.channel.dst.full_name}'")
+
+    def plug(self, channel: Channel) -> None:
+        """Connect the cable on which the card sends."""
+        self.check_unplugged()
         self.channel = channel
 
     @property

@@ -160,6 +160,8 @@ def connect(
     """Plug a cable into two devices of one simulation; ``back`` shapes the direction from ``b`` to ``a`` otherwise."""
     if a is b:
         raise InputError("", f"device '{a.full_name}' cannot be linked with itself")
+    for device in (a, b):
+        device.check_unplugged()
     shape = Shape(rate_bps, delay_ns, loss, queue)
     wire = Wire(a, b, shape, back or shape)
     a.plug(wire.ab)
