@@ -4,7 +4,9 @@ scapy fills in missing addresses by asking the machine it runs on: its routes, i
 they are filled in from the simulated network before scapy builds the packet, so a frame depends on the simulation only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 from ebpfsim.errors import InputError
@@ -14,9 +16,34 @@ from netstack.headers import format_ip, parse_ip
 if TYPE_CHECKING:
     from scapy.packet import Packet
 
-__all__ = ["to_frames"]
+__all__ = ["Sender", "build_frame", "sender_of", "to_frames"]
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What a packet that leaves addresses out gets: those of the sending device and of its next hop.
+
+    ``next_hop_mac`` returns the MAC address that a frame to an IPv4 address is sent to, None when no host has it.
+    """
+
+    mac: str
+    ipv4: str
+    next_hop_mac: Callable[[str], str | None]
+
+
+def sender_of(dev: NetDevice, owners: dict[int, bytes]) -> Sender:
+    """Return the sender that a device is; ``owners`` gives the MAC address of each IPv4 address of the simulation."""
+
+    def next_hop_mac(address: str) -> str | None:
+        destination = parse_ip(address)
+        route = dev.net.fib.lookup(destination)
+        owner = owners.get(route.gateway if route is not None and route.gateway else destination)
+        return owner.hex(":") if owner is not None else None
+
+    ipv4 = format_ip(dev.addresses[0].address) if dev.addresses else "0.0.0.0"
+    return Sender(dev.mac.hex(":"), ipv4, next_hop_mac)
 
 
 def to_frames(
@@ -29,18 +56,27 @@ def to_frames(
     if isinstance(packets, (bytes, bytearray, memoryview)):
         return [bytes(packets)]
     if hasattr(packets, "fields_desc"):
-        return [_build(packet, dev, owners) for packet in packets]
+        sender = sender_of(dev, owners)
+        return [build_frame(packet, sender) for packet in packets]
     frames: list[bytes] = []
     for packet in packets:
         frames += to_frames(packet, dev, owners)
     return frames
 
 
-def _build(packet: Any, dev: NetDevice, owners: dict[int, bytes]) -> bytes:
+def build_frame(packet: Any, sender: Sender) -> bytes:
+    """Return the bytes of one scapy packet, whose fields have one value each; InputError when they do not go together.
+
+    A packet that starts with IP, IPv6 or ARP gets its Ethernet header.
+    """
+    if packet.name in ("IP", "IPv6", "ARP"):
+        from scapy.layers.l2 import Ether
+
+        packet = Ether() / packet
     packet = packet.copy()
     layer = packet
     while layer:
-        _fill(layer, packet, dev, owners)
+        _fill(layer, sender)
         layer = layer.payload
     try:
         return bytes(packet)
@@ -48,37 +84,48 @@ def _build(packet: Any, dev: NetDevice, owners: dict[int, bytes]) -> bytes:
         raise InputError("", f"packet {packet.summary()} cannot be built: {error}") from None
 
 
-def _fill(layer: Any, packet: Any, dev: NetDevice, owners: dict[int, bytes]) -> None:
-    name = layer.name
-    fields = layer.fields
-    source = format_ip(dev.addresses[0].address) if dev.addresses else "0.0.0.0"
-    if name in ("Ethernet", "802.3"):
-        fields.setdefault("src", _mac(dev.mac))
-        fields.setdefault("dst", _next_hop_mac(packet, dev, owners))
-    elif name == "IP":
-        fields.setdefault("src", source)
-    elif name == "IPv6":
-        fields.setdefault("src", "::")
-    elif name == "ARP":
-        fields.setdefault("hwsrc", _mac(dev.mac))
-        fields.setdefault("psrc", source)
-        fields.setdefault("hwdst", "00:00:00:00:00:00")
+def _fill(layer: Any, sender: Sender) -> None:
+    match layer.name:
+        case "Ethernet" | "802.3":
+            _default(layer, "src", sender.mac)
+            if layer.fields.get("dst") is None:
+                layer.fields["dst"] = _destination_mac(layer.payload, sender)
+        case "IP":
+            _default(layer, "src", sender.ipv4)
+        case "IPv6":
+            _default(layer, "src", "::")
+        case "ARP":
+            _default(layer, "hwsrc", sender.mac)
+            _default(layer, "psrc", sender.ipv4)
+            _default(layer, "hwdst", "00:00:00:00:00:00")
 
 
-def _next_hop_mac(packet: Any, dev: NetDevice, owners: dict[int, bytes]) -> str:
-    """The address that ARP would have found for the packet's IPv4 destination; broadcast when there is no such host."""
-    ip = packet.getlayer("IP")
-    if ip is None or not isinstance(ip.fields.get("dst"), str):
+def _default(layer: Any, field: str, value: str) -> None:
+    # None asks scapy to find a value, which is what must not happen
+    if layer.fields.get(field) is None:
+        layer.fields[field] = value
+
+
+def _destination_mac(layer: Any, sender: Sender) -> str:
+    while layer.name in ("802.1Q", "802.1AD"):
+        layer = layer.payload
+    if layer.name == "ARP":
+        # a reply goes to the one who asked, a request to everybody
+        answered = layer.fields.get("hwdst") if layer.op == 2 else None
+        return str(answered or BROADCAST)
+    if layer.name not in ("IP", "IPv6"):
         return BROADCAST
     try:
-        destination = parse_ip(ip.dst)
-    except InputError:
+        destination = ip_address(str(layer.dst))
+    except ValueError:
         return BROADCAST
-    route = dev.net.fib.lookup(destination)
-    next_hop = route.gateway if route is not None and route.gateway else destination
-    owner = owners.get(next_hop)
-    return _mac(owner) if owner is not None else BROADCAST
+    if destination.is_multicast:
+        return _multicast_mac(destination)
+    return (sender.next_hop_mac(str(destination)) if destination.version == 4 else None) or BROADCAST
 
 
-def _mac(address: bytes) -> str:
-    return address.hex(":")
+def _multicast_mac(address: IPv4Address | IPv6Address) -> str:
+    # RFC 1112 section 6.4: 01:00:5e and the low 23 bits; RFC 2464 section 7: 33:33 and the low 32 bits
+    if address.version == 4:
+        return (b"\x01\x00\x5e" + (int(address) & 0x7FFFFF).to_bytes(3, "big")).hex(":")
+    return (b"\x33\x33" + (int(address) & 0xFFFFFFFF).to_bytes(4, "big")).hex(":")

@@ -1,0 +1,318 @@
+"""What a scenario may say: one pydantic model a block, keys spelled as in the file.
+
+Types are strict (text is never turned into numbers), unknown keys are refused, keys that begin with ``x-`` are free
+everywhere but inside map contents. Blocks that Linux has and ebpfsim does not yet are accepted here and answered with
+"not modelled" by ``check.py``, so that they are told apart from misspelled ones.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ebpfsim.scenario.source import listed, shown
+from ebpfsim.scenario.units import (
+    Address,
+    Count,
+    Duration,
+    IfName,
+    Mac,
+    Name,
+    Percentage,
+    PortAddress,
+    Rate,
+    Subnet,
+    Wrong,
+)
+from ebpfsim.suggest import did_you_mean
+
+__all__ = [
+    "EVENT_KINDS",
+    "EXPECT_KINDS",
+    "AttachBlock",
+    "EventBlock",
+    "ExpectBlock",
+    "HostBlock",
+    "InterfaceBlock",
+    "KernelBlock",
+    "LinkBlock",
+    "ObjectBlock",
+    "PacketsBlock",
+    "RouteBlock",
+    "ScenarioModel",
+    "SocketBlock",
+]
+
+# an event's own key -> the keys that may stand beside it; every event has `at` and may have `host`
+EVENT_KINDS: dict[str, tuple[str, ...]] = {
+    "send": ("host", "device", "count", "every"),
+    "replay": ("host", "device", "speed"),
+    "attach": (),
+    "detach": (),
+    "map": (),
+    "task": ("host",),
+    "call": ("host",),
+}
+# an expectation's own key -> the keys that may stand beside it
+EXPECT_KINDS: dict[str, tuple[str, ...]] = {
+    "link": ("runs", "verdicts"),
+    "map": ("key", "equals", "contains", "entries"),
+    "packets": ("count",),
+    "socket": ("received", "contains"),
+    "device": ("counters",),
+    "trace_pipe": ("contains", "count"),
+    "load": ("verdict", "errno", "message"),
+    "task": ("step", "errno", "returns"),
+    "records": ("count", "first", "last", "contains"),
+}
+MAX_CPUS = 64
+MAX_QUEUES = 64
+MAX_WIRE_QUEUE = 1_000_000
+MAX_FRAMES = 1_000_000
+
+
+def _without_free_keys(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    return {key: item for key, item in value.items() if not (isinstance(key, str) and key.startswith("x-"))}
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+class Block(BaseModel):
+    """A mapping of the file."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _free_keys(cls, value: object) -> object:
+        return _without_free_keys(value)
+
+
+# fmt: off
+class KernelBlock(Block):
+    """Settings of simulated kernels: defaults for all hosts, or one host's."""
+
+    cpus: Annotated[int, Field(ge=1, le=MAX_CPUS)] | None = None
+    mitigations: Literal["auto", "off"] | None = None
+    costs: str | None = None
+    stats: bool | None = None
+    sysctl: dict[str, Any] | None = None
+
+
+class InterfaceBlock(Block):
+    """A network interface. ``address`` is one address with its prefix length, or a list of them."""
+
+    address: Annotated[list[Address], BeforeValidator(_as_list)] = []
+    mac: Mac | None = None
+    mtu: Annotated[int, Field(ge=68, le=65535)] = 1500
+    queues: Annotated[int, Field(ge=1, le=MAX_QUEUES)] = 1
+
+
+class RouteBlock(Block):
+    """A static route of a host."""
+
+    to: Subnet
+    via: str | None = None
+    device: IfName | None = None
+
+
+class HostBlock(KernelBlock):
+    """One simulated kernel and its interfaces."""
+
+    interfaces: Annotated[dict[IfName, InterfaceBlock], BeforeValidator(_without_free_keys)] = {}
+    routes: list[RouteBlock] = []
+
+
+class LinkBlock(Block):
+    """A cable between two interfaces, ``HOST/INTERFACE`` each."""
+
+    ends: Annotated[list[str], Field(min_length=2, max_length=2)]
+    rate: Rate | None = None
+    delay: Duration = 0
+    loss: Percentage = 0.0
+    queue: Annotated[int, Field(ge=0, le=MAX_WIRE_QUEUE)] = 1000
+
+
+class ObjectBlock(Block):
+    """Programs and maps of one host: a compiled object file, or one program in assembly."""
+
+    host: str
+    file: str | None = None
+    asm: str | None = None
+    type: str | None = None
+    rodata: dict[str, Any] = {}
+    pin: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "ObjectBlock":
+        if (self.file is None) == (self.asm is None):
+            raise Wrong("an object has either 'file' or 'asm'" + (", not both" if self.file else ""))
+        if self.asm is not None and self.type is None:
+            raise Wrong("an object with 'asm' needs the program's 'type'", "type: xdp")
+        if self.file is not None and self.type is not None:
+            raise Wrong("'type' belongs to 'asm'; a file's sections name the types of its programs", key="type")
+        if self.asm is not None and self.rodata:
+            raise Wrong("'rodata' belongs to a file", key="rodata")
+        return self
+
+
+class SocketBlock(Block):
+    """A UDP socket that a host opens at the start; what arrives is kept for ``expect``."""
+
+    host: str
+    udp: PortAddress
+
+
+class AttachBlock(Block):
+    """A program on a hook."""
+
+    id: Name | None = None
+    program: str
+    hook: str
+    host: str | None = None
+    device: str | None = None
+    mode: Literal["auto", "native", "generic", "offload"] = "auto"
+    replace: str | None = None
+    # of hooks that are not modelled yet
+    before: str | None = None
+    after: str | None = None
+    target: Any = None
+    cookie: Any = None
+
+
+class EventBlock(Block):
+    """Something that happens at an instant: exactly one of the keys of EVENT_KINDS."""
+
+    at: Duration
+    host: str | None = None
+    device: str | None = None
+    send: str | None = None
+    count: Annotated[int, Field(ge=1, le=MAX_FRAMES)] | None = None
+    every: Duration | None = None
+    replay: str | None = None
+    speed: Annotated[int | float, Field(gt=0, le=1_000_000)] = 1.0
+    attach: AttachBlock | None = None
+    detach: str | None = None
+    map: dict[str, Any] | None = None
+    task: Any = None
+    call: Any = None
+
+    @property
+    def kind(self) -> str:
+        """The one key that says what happens."""
+        return next(kind for kind in EVENT_KINDS if kind in self.model_fields_set)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "EventBlock":
+        _check_kind("an event", EVENT_KINDS, self.model_fields_set - {"at"}, self.__dict__)
+        if self.send is not None or self.replay is not None:
+            _require(self.model_fields_set, "host", "device", of=f"'{self.kind}'")
+        return self
+
+
+class PacketsBlock(Block):
+    """Which recorded frames to count. ``match``: layer -> field -> value, as scapy names them."""
+
+    host: str
+    device: str
+    direction: Literal["in", "out"]
+    match: dict[str, dict[str, Any] | None] | None = None
+    verdict: str | None = None
+
+
+class ExpectBlock(Block):
+    """Something that must be so at the end: exactly one of the keys of EXPECT_KINDS."""
+
+    link: str | None = None
+    runs: Count | None = None
+    verdicts: dict[str, Count] | None = None
+    map: str | None = None
+    key: Any = None
+    equals: Any = None
+    contains: Any = None
+    entries: Count | None = None
+    packets: PacketsBlock | None = None
+    count: Count | None = None
+    socket: str | None = None
+    received: Count | None = None
+    device: str | None = None
+    counters: dict[str, Count] | None = None
+    trace_pipe: str | None = None
+    load: str | None = None
+    verdict: Literal["accept", "reject"] | None = None
+    errno: str | None = None
+    message: str | None = None
+    records: str | None = None
+    first: Any = None
+    last: Any = None
+    task: Any = None
+    step: Any = None
+    returns: Any = None
+
+    @property
+    def kind(self) -> str:
+        """The one key that says what is looked at."""
+        return next(kind for kind in EXPECT_KINDS if kind in self.model_fields_set)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "ExpectBlock":
+        _check_kind("an expectation", EXPECT_KINDS, self.model_fields_set, self.__dict__)
+        companions = EXPECT_KINDS[self.kind]
+        if not any(key in self.model_fields_set and key != "key" for key in companions):
+            raise Wrong(f"'{self.kind}' expects nothing", f"one of {listed(key for key in companions if key != 'key')}")
+        return self
+
+
+class SweepBlock(Block):
+    """What ``ebpfsim sweep`` varies and reports; a single run does not look at it."""
+
+    vary: dict[str, list[Any]]
+    report: dict[str, str] = {}
+
+
+class ScenarioModel(Block):
+    """A whole scenario file."""
+
+    name: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 1
+    until: Duration | None = None
+    kernel: KernelBlock = KernelBlock()
+    hosts: Annotated[dict[Name, HostBlock], BeforeValidator(_without_free_keys)]
+    links: list[LinkBlock] = []
+    objects: Annotated[dict[Name, ObjectBlock], BeforeValidator(_without_free_keys)] = {}
+    sockets: Annotated[dict[Name, SocketBlock], BeforeValidator(_without_free_keys)] = {}
+    maps: dict[str, Any] = {}
+    attach: list[AttachBlock] = []
+    events: list[EventBlock] = []
+    expect: list[ExpectBlock] = []
+    sweep: SweepBlock | None = None
+# fmt: on
+
+
+def _check_kind(what: str, kinds: Mapping[str, tuple[str, ...]], given: set[str], values: Mapping[str, Any]) -> None:
+    found = [kind for kind in kinds if kind in given]
+    if not found:
+        raise Wrong(f"{what} has none of the keys {listed(kinds)}")
+    if len(found) > 1:
+        raise Wrong(f"{what} is one thing, has '{found[0]}' and '{found[1]}'", "write two", key=found[1])
+    kind = found[0]
+    if values[kind] is None:
+        raise Wrong(f"'{kind}' has no value", key=kind)
+    for key in sorted(given - {kind, *kinds[kind]}):
+        allowed = listed(kinds[kind], "no others")
+        raise Wrong(f"key '{key}' does not belong to '{kind}'", f"beside '{kind}': {allowed}", key=key)
+
+
+def _require(given: set[str], *keys: str, of: str) -> None:
+    for key in keys:
+        if key not in given:
+            raise Wrong(f"{of} needs the key '{key}'")
+
+
+def unknown(what: str, name: object, known: Mapping[str, object] | list[str]) -> tuple[str, str]:
+    """Return problem and hint for a name that does not exist: ``unknown host 'serber'; did you mean 'server'?``."""
+    return f"unknown {what} {shown(name)}{did_you_mean(name, known)}", f"there is {listed(known)}" if known else ""
