@@ -1,0 +1,191 @@
+"""BPF_PROG_LOAD: from instructions to a program that runs (``bpf_prog_load`` of kernel/bpf/syscall.c, v6.18).
+
+Left out: capabilities, tokens, signatures, programs bound to a device, programs that extend or trace other programs.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import KernelError, VerifierError
+from ebpfsim.isa.insn import Insn, encode
+from ebpfsim.maps.prog_array import ProgHolder
+from ebpfsim.progs.prog import Prog
+from ebpfsim.uapi.bpf import AttachType, ProgType
+from ebpfsim.uapi.flags import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, BPF_TAG_SIZE
+
+if TYPE_CHECKING:
+    from ebpfsim.syscall.kernel import BpfKernel
+    from ebpfsim.verifier.env import LoadAttr
+    from ebpfsim.verifier.verify import Verified
+
+__all__ = ["ProgParts", "load_prog", "prog_tag", "xlated_dump"]
+
+OP = "prog_load"
+LD_IMM64 = 0x18  # BPF_LD | BPF_IMM | BPF_DW
+BPF_COMPLEXITY_LIMIT_INSNS = 1_000_000
+KNOWN_FLAGS = 0xFF  # BPF_F_STRICT_ALIGNMENT to BPF_F_TEST_REG_INVARIANTS
+BPF_LOG_MASK = 0xF
+
+# what bpf_prog_load_check_attach() takes; types that are not named take anything
+# fmt: off
+ATTACH_TYPES: Mapping[ProgType, frozenset[AttachType]] = {
+    ProgType.CGROUP_SOCK: frozenset({
+        AttachType.CGROUP_INET_SOCK_CREATE, AttachType.CGROUP_INET_SOCK_RELEASE,
+        AttachType.CGROUP_INET4_POST_BIND, AttachType.CGROUP_INET6_POST_BIND,
+    }),
+    ProgType.CGROUP_SOCK_ADDR: frozenset({
+        AttachType.CGROUP_INET4_BIND, AttachType.CGROUP_INET6_BIND,
+        AttachType.CGROUP_INET4_CONNECT, AttachType.CGROUP_INET6_CONNECT, AttachType.CGROUP_UNIX_CONNECT,
+        AttachType.CGROUP_INET4_GETPEERNAME, AttachType.CGROUP_INET6_GETPEERNAME, AttachType.CGROUP_UNIX_GETPEERNAME,
+        AttachType.CGROUP_INET4_GETSOCKNAME, AttachType.CGROUP_INET6_GETSOCKNAME, AttachType.CGROUP_UNIX_GETSOCKNAME,
+        AttachType.CGROUP_UDP4_SENDMSG, AttachType.CGROUP_UDP6_SENDMSG, AttachType.CGROUP_UNIX_SENDMSG,
+        AttachType.CGROUP_UDP4_RECVMSG, AttachType.CGROUP_UDP6_RECVMSG, AttachType.CGROUP_UNIX_RECVMSG,
+    }),
+    ProgType.CGROUP_SKB: frozenset({AttachType.CGROUP_INET_INGRESS, AttachType.CGROUP_INET_EGRESS}),
+    ProgType.CGROUP_SOCKOPT: frozenset({AttachType.CGROUP_SETSOCKOPT, AttachType.CGROUP_GETSOCKOPT}),
+    ProgType.SK_LOOKUP: frozenset({AttachType.SK_LOOKUP}),
+    ProgType.SK_REUSEPORT: frozenset({AttachType.SK_REUSEPORT_SELECT, AttachType.SK_REUSEPORT_SELECT_OR_MIGRATE}),
+    ProgType.NETFILTER: frozenset({AttachType.NETFILTER}),
+    ProgType.SYSCALL: frozenset({AttachType(0)}),
+    ProgType.EXT: frozenset({AttachType(0)}),
+}
+# what expected_attach_type 0 means (bpf_prog_load_fixup_attach_type)
+DEFAULT_ATTACH_TYPES: Mapping[ProgType, AttachType] = {
+    ProgType.CGROUP_SOCK: AttachType.CGROUP_INET_SOCK_CREATE,
+    ProgType.SK_REUSEPORT: AttachType.SK_REUSEPORT_SELECT,
+}
+# fmt: on
+BTF_TARGETS = {ProgType.TRACING, ProgType.LSM, ProgType.STRUCT_OPS, ProgType.EXT}
+
+
+@dataclass(frozen=True, slots=True)
+class ProgParts:
+    """What a program keeps beside what the verifier gives: its BTF object, and who is told when it goes."""
+
+    btf: object = None
+    released: Callable[[Prog], None] | None = None
+
+
+def load_prog(kernel: "BpfKernel", attr: "LoadAttr", parts: ProgParts) -> tuple[Prog, "Verified"]:
+    """Verify a program and make it ready to run; the caller gets its only reference.
+
+    A refusal raises KernelError; the verifier raises VerifierError, with the log at level 1 if none was asked for.
+    """
+    attr = _check(attr)
+    verified = _verify(kernel, attr)
+    prog = Prog(
+        name=attr.name,
+        type=attr.prog_type,
+        expected_attach_type=AttachType(attr.expected_attach_type),
+        insns=verified.insns,
+        subprogs=verified.subprogs,
+        maps=verified.maps,
+        gpl_compatible=license_is_gpl_compatible(attr.license),
+        tag=prog_tag(attr.insns),
+        prog_flags=attr.prog_flags,
+        verified_insns=verified.stats.insn_processed,
+        load_time_ns=kernel.clock.now_ns,
+        btf_fd_obj=parts.btf,
+        func_info=attr.func_info,
+        line_info=attr.line_info,
+        changes_pkt_data=verified.changes_pkt_data,
+    )
+    for map_ in prog.maps:
+        map_.get()
+    prog.released = parts.released
+    try:
+        # bpf_check_tail_call(): the program arrays that it uses must take its kind
+        for map_ in prog.maps:
+            if isinstance(map_, ProgHolder) and map_.holds_progs and not map_.compatible(prog):
+                raise KernelError(OP, Errno.EINVAL, f"map '{map_.name}' belongs to programs of another kind")
+        prog.image_addr = kernel.mem.alloc(8 * len(prog.insns))
+        prog.run = kernel.compile(prog)
+    except Exception:
+        prog.released = None
+        if prog.image_addr:
+            kernel.mem.free(prog.image_addr)
+        prog.put()
+        raise
+    return prog, verified
+
+
+def prog_tag(insns: tuple[Insn, ...]) -> bytes:
+    """Return the tag: the first 8 bytes of the SHA-256 of the instructions, map descriptors as zero.
+
+    Until Linux 6.17 it was SHA-1 (``bpf_prog_calc_tag``, kernel/bpf/core.c).
+    """
+    plain = list(insns)
+    for idx, insn in enumerate(insns):
+        if insn.code == LD_IMM64 and insn.src in (BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE):
+            plain[idx] = insn._replace(imm=0)
+            if idx + 1 < len(plain):
+                plain[idx + 1] = plain[idx + 1]._replace(imm=0)
+    return hashlib.sha256(encode(plain)).digest()[:BPF_TAG_SIZE]
+
+
+def xlated_dump(prog: Prog) -> bytes:
+    """Return the rewritten instructions as BPF_OBJ_GET_INFO_BY_FD shows them: maps by id (``bpf_insn_prepare_dump``).
+
+    Differs: the rewriting is ours: helper calls keep the helper's number, and nothing is inlined.
+    """
+    insns = list(prog.insns)
+    values = [(map_, map_.direct_value_addr(0)) for map_ in prog.maps]
+    idx = 0
+    while idx < len(insns) - 1:
+        insn, upper = insns[idx], insns[idx + 1]
+        if insn.code != LD_IMM64:
+            idx += 1
+            continue
+        address = (upper.imm & 0xFFFF_FFFF) << 32 | insn.imm & 0xFFFF_FFFF
+        for map_, value in values:
+            if address == map_.address:
+                insns[idx] = insn._replace(src=BPF_PSEUDO_MAP_FD, imm=map_.id)
+                insns[idx + 1] = upper._replace(imm=0)
+            elif 0 < value <= address < value + map_.value_size:
+                insns[idx] = insn._replace(src=BPF_PSEUDO_MAP_VALUE, imm=map_.id)
+                insns[idx + 1] = upper._replace(imm=address - value)
+        idx += 2
+    return encode(insns)
+
+
+def license_is_gpl_compatible(license_: str) -> bool:
+    """Tell what include/linux/license.h says of a license."""
+    return license_ in {
+        "GPL",
+        "GPL v2",
+        "GPL and additional rights",
+        "Dual BSD/GPL",
+        "Dual MIT/GPL",
+        "Dual MPL/GPL",
+    }
+
+
+def _check(attr: "LoadAttr") -> "LoadAttr":
+    # bpf_prog_load() up to the verifier, in its order
+    if attr.prog_flags & ~KNOWN_FLAGS:
+        raise KernelError(OP, Errno.EINVAL, f"prog_flags {attr.prog_flags:#x}")
+    if not attr.expected_attach_type:
+        attr = replace(attr, expected_attach_type=DEFAULT_ATTACH_TYPES.get(attr.prog_type, AttachType(0)))
+    nr_insns = len(attr.insns)
+    if not 0 < nr_insns <= BPF_COMPLEXITY_LIMIT_INSNS:
+        raise KernelError(OP, Errno.E2BIG, f"{nr_insns} instructions, 1 to {BPF_COMPLEXITY_LIMIT_INSNS} are allowed")
+    if attr.attach_btf_id and attr.prog_type not in BTF_TARGETS:
+        raise KernelError(OP, Errno.EINVAL, f"attach_btf_id for a {attr.prog_type.lower} program")
+    allowed = ATTACH_TYPES.get(attr.prog_type)
+    if allowed is not None and attr.expected_attach_type not in allowed:
+        raise KernelError(OP, Errno.EINVAL, f"expected_attach_type {attr.expected_attach_type}")
+    if attr.log_level & ~BPF_LOG_MASK:
+        raise KernelError(OP, Errno.EINVAL, f"log_level {attr.log_level:#x}")
+    return attr
+
+
+def _verify(kernel: "BpfKernel", attr: "LoadAttr") -> "Verified":
+    try:
+        return kernel.verify(attr)
+    except VerifierError:
+        if attr.log_level:
+            raise
+    return kernel.verify(replace(attr, log_level=1))

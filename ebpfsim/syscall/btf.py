@@ -1,0 +1,59 @@
+"""BPF_BTF_LOAD and the objects that BTF descriptors stand for (kernel/bpf/btf.c, v6.18)."""
+
+from collections.abc import Callable
+
+from ebpfsim.btf.btf import Btf
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import BtfError, KernelError
+from ebpfsim.objects import KernelObject
+from ebpfsim.syscall.common import Calls
+
+__all__ = ["BtfCalls", "BtfObject"]
+
+BTF_MAX_SIZE = 16 << 20  # include/linux/btf.h
+BPF_LOG_MASK = 0xF  # BPF_LOG_LEVEL, BPF_LOG_STATS, BPF_LOG_FIXED
+
+
+class BtfObject(KernelObject):
+    """BTF in the kernel (``struct btf``): loaded by user space, or the kernel's own, which is parsed when needed."""
+
+    def __init__(self, load: Callable[[], Btf], *, name: str = "", kernel_btf: bool = False) -> None:
+        super().__init__()
+        self._load = load
+        self._btf: Btf | None = None
+        self.name = name
+        self.kernel_btf = kernel_btf
+        self.released: Callable[[BtfObject], None] | None = None
+
+    @property
+    def btf(self) -> Btf:
+        """The types."""
+        if self._btf is None:
+            self._btf = self._load()
+        return self._btf
+
+    def on_release(self) -> None:
+        """Give up the id."""
+        if self.released is not None:
+            self.released(self)
+
+
+class BtfCalls(Calls):
+    """BPF_BTF_LOAD."""
+
+    def btf_load(self, data: bytes, *, log_level: int = 0) -> int:
+        """Check and keep a BTF blob; EINVAL when it is malformed."""
+        op = "btf_load"
+        if log_level & ~BPF_LOG_MASK:
+            raise KernelError(op, Errno.EINVAL, f"log_level {log_level:#x}")
+        if len(data) > BTF_MAX_SIZE:
+            raise KernelError(op, Errno.E2BIG, f"{len(data)} bytes, at most {BTF_MAX_SIZE}")
+        try:
+            btf = Btf(data)
+            btf.validate()
+        except BtfError as error:
+            raise KernelError(op, Errno.EINVAL, f"{error.where}: {error.problem}") from None
+        obj = BtfObject(lambda: btf)
+        self.kernel.btfs.add(obj)
+        obj.released = self.kernel.btfs.remove
+        return self.kernel.fds.install(obj)

@@ -1,0 +1,69 @@
+"""What the commands of bpf(2) share: descriptors and names, checked as kernel/bpf/syscall.c, v6.18, checks them."""
+
+import string
+from typing import TypeVar
+
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import KernelError
+from ebpfsim.maps.map import Map
+from ebpfsim.objects import KernelObject, OpenFile
+from ebpfsim.progs.prog import Prog
+from ebpfsim.syscall.kernel import BpfKernel
+from ebpfsim.uapi.bpf import BpfCmd, KernelEnum
+from ebpfsim.uapi.flags import BPF_OBJ_NAME_LEN
+
+__all__ = ["Calls", "check_name", "enum_value"]
+
+_NAME_CHARS = frozenset(string.ascii_letters + string.digits + "_.")
+
+ObjectT = TypeVar("ObjectT", bound=KernelObject)
+EnumT = TypeVar("EnumT", bound=KernelEnum)
+
+
+class Calls:
+    """Base of the commands: the kernel that is entered."""
+
+    def __init__(self, kernel: BpfKernel) -> None:
+        self.kernel = kernel
+
+    def _file(self, op: str, fd: int, cls: type[ObjectT]) -> tuple[ObjectT, OpenFile]:
+        # EBADF when it is not open, EINVAL when it is something else
+        file = self.kernel.fds.file(fd)
+        if file is None:
+            raise KernelError(op, Errno.EBADF, f"fd {fd} is not open")
+        if not isinstance(file.obj, cls):
+            has, want = type(file.obj).__name__, cls.__name__
+            raise KernelError(op, Errno.EINVAL, f"fd {fd} is a {has}, expected a {want}")
+        return file.obj, file
+
+    def _prog(self, op: str, fd: int) -> Prog:
+        return self._file(op, fd, Prog)[0]
+
+    def _map(self, op: str, fd: int, *, read: bool = False, write: bool = False) -> Map:
+        map_, file = self._file(op, fd, Map)
+        if (read and not file.readable) or (write and (not file.writable or map_.frozen)):
+            why = "is frozen" if write and map_.frozen else f"does not allow it through fd {fd}"
+            raise KernelError(op, Errno.EPERM, f"map '{map_.name}' {why}")
+        return map_
+
+
+def check_name(op: str, name: str) -> None:
+    """Refuse names that bpf_obj_name_cpy() refuses: EINVAL."""
+    if len(name) >= BPF_OBJ_NAME_LEN:
+        raise KernelError(op, Errno.EINVAL, f"name '{name}' of {len(name)} characters, at most {BPF_OBJ_NAME_LEN - 1}")
+    for char in name:
+        if char not in _NAME_CHARS:
+            raise KernelError(op, Errno.EINVAL, f"name '{name}': character {char!r} is not a letter, digit, '_' or '.'")
+
+
+def enum_value(op: str, cls: type[EnumT], value: int) -> EnumT:
+    """Return a number as a member of its enum; EINVAL when there is none."""
+    try:
+        return cls(value)
+    except ValueError:
+        raise KernelError(op, Errno.EINVAL, f"{cls.__name__} {value} does not exist") from None
+
+
+def op_of(cmd: BpfCmd) -> str:
+    """Return libbpf's name of a command, for instance ``map_create``."""
+    return cmd.name.lower()

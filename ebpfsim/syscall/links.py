@@ -1,0 +1,75 @@
+"""The link commands of bpf(2) (kernel/bpf/syscall.c, v6.18): descriptors to objects; the hooks do the rest."""
+
+from typing import cast
+
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import KernelError, NotModelled
+from ebpfsim.objects import KernelObject
+from ebpfsim.syscall.common import Calls, enum_value
+from ebpfsim.syscall.kernel import BpfLink
+from ebpfsim.uapi.bpf import AttachType
+from ebpfsim.uapi.flags import BPF_F_REPLACE
+
+__all__ = ["LinkCalls"]
+
+
+class LinkCalls(Calls):
+    """BPF_LINK_*, and the older ways to attach."""
+
+    def link_create(self, prog_fd: int, target: int, attach_type: int, *, flags: int = 0, **opts: int) -> int:
+        """BPF_LINK_CREATE: attach a program to a target (a descriptor or an interface index); ``opts`` by C name."""
+        op = "link_create"
+        prog = self._prog(op, prog_fd)
+        kind = enum_value(op, AttachType, attach_type)
+        create = self.kernel.link_create.get(kind)
+        if create is None:
+            raise NotModelled(f"bpf(BPF_LINK_CREATE) with {kind.kernel_name}", "kernel/bpf/syscall.c: link_create")
+        return self.kernel.fds.install(create(prog, target, flags, opts))
+
+    def link_update(self, fd: int, prog_fd: int, *, old_prog_fd: int = 0, flags: int = 0) -> None:
+        """BPF_LINK_UPDATE: replace a link's program; with BPF_F_REPLACE only if it is ``old_prog_fd``."""
+        op = "link_update"
+        if flags & ~BPF_F_REPLACE:
+            raise KernelError(op, Errno.EINVAL, f"flags {flags:#x}")
+        link = self._link(op, fd)
+        new = self._prog(op, prog_fd)
+        old = None
+        if flags & BPF_F_REPLACE:
+            old = self._prog(op, old_prog_fd)
+        elif old_prog_fd:
+            raise KernelError(op, Errno.EINVAL, "old_prog_fd without BPF_F_REPLACE")
+        link.update(new, old)
+
+    def link_detach(self, fd: int) -> None:
+        """BPF_LINK_DETACH: take a program off its hook; the link stays."""
+        self._link("link_detach", fd).detach()
+
+    def prog_attach(self, prog_fd: int, target_fd: int, attach_type: int, *, flags: int = 0, **opts: int) -> None:
+        """BPF_PROG_ATTACH."""
+        raise NotModelled("bpf(BPF_PROG_ATTACH)", "kernel/bpf/syscall.c: bpf_prog_attach")
+
+    def prog_detach(self, prog_fd: int, target_fd: int, attach_type: int, **opts: int) -> None:
+        """BPF_PROG_DETACH."""
+        raise NotModelled("bpf(BPF_PROG_DETACH)", "kernel/bpf/syscall.c: bpf_prog_detach")
+
+    def prog_query(self, target_fd: int, attach_type: int, *, query_flags: int = 0) -> None:
+        """BPF_PROG_QUERY."""
+        raise NotModelled("bpf(BPF_PROG_QUERY)", "kernel/bpf/syscall.c: bpf_prog_query")
+
+    def raw_tracepoint_open(self, name: str, prog_fd: int, *, cookie: int = 0) -> int:
+        """BPF_RAW_TRACEPOINT_OPEN."""
+        raise NotModelled("bpf(BPF_RAW_TRACEPOINT_OPEN)", "kernel/bpf/syscall.c: bpf_raw_tracepoint_open")
+
+    def iter_create(self, link_fd: int, *, flags: int = 0) -> int:
+        """BPF_ITER_CREATE."""
+        raise NotModelled("bpf(BPF_ITER_CREATE)", "kernel/bpf/bpf_iter.c: bpf_iter_new_fd")
+
+    def token_create(self, bpffs_fd: int, *, flags: int = 0) -> int:
+        """BPF_TOKEN_CREATE."""
+        raise NotModelled("bpf(BPF_TOKEN_CREATE)", "kernel/bpf/token.c")
+
+    def _link(self, op: str, fd: int) -> BpfLink:
+        obj = self._file(op, fd, KernelObject)[0]
+        if not hasattr(obj, "detach"):
+            raise KernelError(op, Errno.EINVAL, f"fd {fd} is a {type(obj).__name__}, expected a link")
+        return cast(BpfLink, obj)

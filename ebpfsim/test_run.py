@@ -1,0 +1,208 @@
+"""BPF_PROG_TEST_RUN (``bpf_prog_test_run_xdp`` and what it uses, net/bpf/test_run.c, v6.18).
+
+The program runs on the first CPU, ``repeat`` times on one and the same buffer, in a context of its own: a redirect goes
+nowhere. Left out: BPF_F_TEST_XDP_LIVE_FRAMES, and all program types but XDP.
+
+Differs: a test run takes no simulated time; the clock that a program reads goes on only while it runs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from ebpfsim.cpu import Cpu
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import InternalError, KernelError, NotModelled
+from ebpfsim.memory import PAGE_SIZE
+from ebpfsim.progs.prog import Prog
+from ebpfsim.syscall.results import TestRun
+from ebpfsim.uapi.bpf import AttachType, ProgType
+from ebpfsim.uapi.flags import BPF_F_TEST_XDP_LIVE_FRAMES
+from netstack.bpf_net_context import bpf_net_context
+from netstack.xdp_buff import XDP_PACKET_HEADROOM, make_xdp_buff
+from netstack.xdp_frags import MAX_SKB_FRAGS, SHARED_INFO_BYTES
+
+if TYPE_CHECKING:
+    from ebpfsim.syscall.kernel import BpfKernel
+
+__all__ = ["TestRunAttr", "TestRunError", "test_run"]
+
+OP = "prog_test_run"
+ETH_HLEN = 14
+XDP_FRAME_BYTES = 40  # sizeof(struct xdp_frame)
+TEST_XDP_MAX_BATCH = 256
+# struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
+XDP_MD = Struct("<6I")
+LOOPBACK_IFINDEX = 1
+U32_MAX = 0xFFFF_FFFF
+
+# types whose bpf_prog_ops have no test_run (include/linux/bpf_types.h and the tables it names)
+WITHOUT_TEST_RUN = {
+    ProgType.KPROBE,
+    ProgType.TRACEPOINT,
+    ProgType.PERF_EVENT,
+    ProgType.CGROUP_SOCK,
+    ProgType.SOCK_OPS,
+    ProgType.SK_SKB,
+    ProgType.CGROUP_DEVICE,
+    ProgType.SK_MSG,
+    ProgType.CGROUP_SOCK_ADDR,
+    ProgType.LIRC_MODE2,
+    ProgType.SK_REUSEPORT,
+    ProgType.CGROUP_SYSCTL,
+    ProgType.CGROUP_SOCKOPT,
+    ProgType.EXT,
+    ProgType.LSM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TestRunAttr:
+    """The input of a test run by the names of ``union bpf_attr``; ``data_size_out`` None takes whatever comes out."""
+
+    __test__ = False
+
+    data_in: bytes = b""
+    ctx_in: bytes = b""
+    data_size_out: int | None = None
+    repeat: int = 1
+    flags: int = 0
+    cpu: int = 0
+    batch_size: int = 0
+
+
+class TestRunError(KernelError):
+    """A run whose output did not fit (ENOSPC): ``data_size_out`` is its size, ``retval`` what came of the run."""
+
+    __test__ = False
+
+    def __init__(self, data_size_out: int, retval: int, room: int) -> None:
+        self.data_size_out, self.retval = data_size_out, retval
+        super().__init__(OP, Errno.ENOSPC, f"{data_size_out} bytes of packet, room for {room}")
+
+
+def test_run(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, *, stats_enabled: bool) -> TestRun:
+    """Run a program on a packet that the caller makes up."""
+    if prog.type in WITHOUT_TEST_RUN:
+        raise KernelError(OP, Errno.ENOTSUPP, f"a {prog.type.lower} program")
+    if prog.type != ProgType.XDP:
+        raise NotModelled(f"BPF_PROG_TEST_RUN of {prog.type.kernel_name}", "net/bpf/test_run.c")
+    return _test_run_xdp(kernel, prog, attr, stats_enabled)
+
+
+test_run.__test__ = False  # type: ignore[attr-defined]
+
+
+@dataclass(slots=True)
+class _XdpMd:
+    data: int
+    data_end: int
+    data_meta: int
+    ingress_ifindex: int
+    rx_queue_index: int
+    egress_ifindex: int
+
+
+def _test_run_xdp(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enabled: bool) -> TestRun:
+    _check_flags(prog, attr)
+    size_in = len(attr.data_in)
+    md = _ctx_in(attr.ctx_in)
+    meta_size, linear_size = 0, size_in
+    if md is not None:
+        meta_size, linear_size = md.data, md.data_end
+        if md.data_meta or md.data_end > size_in or md.data > md.data_end:
+            raise KernelError(OP, Errno.EINVAL, "ctx_in: data_meta must be 0, data <= data_end <= size of data_in")
+        if meta_size % 4 or meta_size > XDP_PACKET_HEADROOM - XDP_FRAME_BYTES:
+            raise KernelError(OP, Errno.EINVAL, f"ctx_in: {meta_size} bytes of metadata")
+    headroom = XDP_PACKET_HEADROOM - meta_size
+    linear_size = min(linear_size, PAGE_SIZE - headroom - SHARED_INFO_BYTES)
+    # the length of the frame is unsigned in the kernel: less data than metadata is a huge frame there
+    if (size_in - meta_size) & U32_MAX < ETH_HLEN:
+        raise KernelError(OP, Errno.EINVAL, f"frame of {size_in - meta_size} bytes, at least {ETH_HLEN}")
+    rxq = _rxq(kernel, md)
+    if size_in - linear_size > MAX_SKB_FRAGS * PAGE_SIZE:
+        raise KernelError(OP, Errno.ENOMEM, f"frame of {size_in} bytes does not fit into {MAX_SKB_FRAGS} fragments")
+    if linear_size < min(size_in, PAGE_SIZE - headroom - SHARED_INFO_BYTES):
+        raise NotModelled("BPF_PROG_TEST_RUN with a frame that goes on in fragments before its page is full")
+    xdp = make_xdp_buff(kernel.mem, attr.data_in[meta_size:], rxq, metadata=attr.data_in[:meta_size])
+    try:
+        retval, duration_ns = _repeat(prog, xdp.address, kernel.cpus[0], max(attr.repeat, 1), stats_enabled)
+        data_out = xdp.metadata() + xdp.frame()
+        after = xdp.pointers()
+        if md is not None:
+            md.data = (after.data - after.data_meta) & U32_MAX
+            md.data_end = (after.data_end - after.data_meta) & U32_MAX
+    finally:
+        xdp.close()
+    if attr.data_size_out and len(data_out) > attr.data_size_out:
+        raise TestRunError(len(data_out), retval, attr.data_size_out)
+    return TestRun(retval, data_out if attr.data_size_out != 0 else b"", _ctx_out(md), duration_ns)
+
+
+def _check_flags(prog: Prog, attr: TestRunAttr) -> None:
+    if prog.expected_attach_type in (AttachType.XDP_DEVMAP, AttachType.XDP_CPUMAP):
+        kind = prog.expected_attach_type.kernel_name
+        raise KernelError(OP, Errno.EINVAL, f"a program of expected_attach_type {kind}")
+    if attr.flags & ~BPF_F_TEST_XDP_LIVE_FRAMES:
+        raise KernelError(OP, Errno.EINVAL, f"flags {attr.flags:#x}")
+    if attr.flags & BPF_F_TEST_XDP_LIVE_FRAMES:
+        if attr.batch_size > TEST_XDP_MAX_BATCH:
+            raise KernelError(OP, Errno.E2BIG, f"batch_size {attr.batch_size}, at most {TEST_XDP_MAX_BATCH}")
+        raise NotModelled("BPF_F_TEST_XDP_LIVE_FRAMES", "net/bpf/test_run.c: bpf_test_run_xdp_live")
+    if attr.batch_size:
+        raise KernelError(OP, Errno.EINVAL, "batch_size without BPF_F_TEST_XDP_LIVE_FRAMES")
+
+
+def _ctx_in(data: bytes) -> _XdpMd | None:
+    # bpf_ctx_init(): a longer structure may only go on with zeroes
+    if not data:
+        return None
+    if any(data[XDP_MD.size :]) or len(data) > PAGE_SIZE:
+        raise KernelError(OP, Errno.E2BIG, f"ctx_in of {len(data)} bytes, struct xdp_md has {XDP_MD.size}")
+    return _XdpMd(*XDP_MD.unpack(data[: XDP_MD.size].ljust(XDP_MD.size, b"\0")))
+
+
+def _ctx_out(md: _XdpMd | None) -> bytes:
+    if md is None:
+        return b""
+    # fmt: off
+    return XDP_MD.pack(
+        md.data, md.data_end, md.data_meta, md.ingress_ifindex, md.rx_queue_index, md.egress_ifindex
+    )
+    # fmt: on
+
+
+def _rxq(kernel: "BpfKernel", md: _XdpMd | None) -> int:
+    # xdp_convert_md_to_buff(): where the frame pretends to come from, the loopback device by default
+    ifindex, queue = LOOPBACK_IFINDEX, 0
+    if md is not None:
+        if md.egress_ifindex:
+            raise KernelError(OP, Errno.EINVAL, "ctx_in: egress_ifindex is not 0")
+        if md.rx_queue_index and not md.ingress_ifindex:
+            raise KernelError(OP, Errno.EINVAL, "ctx_in: rx_queue_index without ingress_ifindex")
+        ifindex, queue = md.ingress_ifindex or LOOPBACK_IFINDEX, md.rx_queue_index
+    device = kernel.device_by_ifindex(ifindex)
+    if device is None and not (md is not None and md.ingress_ifindex):
+        raise InternalError("the host has no loopback device")
+    if device is None:
+        raise KernelError(OP, Errno.ENODEV, f"ctx_in: no network device {ifindex}")
+    rxq = device.xdp_rxq(queue)
+    if rxq is None:
+        raise KernelError(OP, Errno.EINVAL, f"ctx_in: device {ifindex} has no receive queue {queue}")
+    return rxq
+
+
+def _repeat(prog: Prog, ctx: int, cpu: Cpu, repeat: int, stats_enabled: bool) -> tuple[int, int]:
+    # bpf_test_run(): the last return value, and the mean time of a run in nanoseconds
+    run: Callable[[int, Cpu], int] = prog.run
+    before_ps = cpu.elapsed_ps
+    retval = 0
+    with bpf_net_context(cpu):
+        for _ in range(repeat):
+            retval = run(ctx, cpu)
+    total_ps, cpu.elapsed_ps = cpu.elapsed_ps - before_ps, before_ps
+    if stats_enabled:
+        prog.stats.run_cnt += repeat
+        prog.stats.run_time_ns += total_ps // 1000
+    return retval, total_ps // 1000 // repeat
