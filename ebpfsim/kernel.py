@@ -12,7 +12,7 @@ from ebpfsim.config import KernelConfig
 from ebpfsim.costs import load_profile
 from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InternalError, KernelOops
-from ebpfsim.helpers import csum, loop, misc, time, trace
+from ebpfsim.helpers import csum, loop, misc, probe, time, trace
 from ebpfsim.helpers import map as map_helpers
 from ebpfsim.helpers import ringbuf as ringbuf_helpers
 from ebpfsim.maps.map import Map
@@ -23,9 +23,10 @@ from ebpfsim.progs.runtime import Helper
 from ebpfsim.recorder import Recorder
 from ebpfsim.rng import Rng
 from ebpfsim.syscall import Bpf
+from ebpfsim.uapi.bpf import AttachType
 from ebpfsim.verifier.verify import LoadAttr, Verified, verify
 from ebpfsim.vm.interp import compile_prog
-from hooks.attach import link_creators
+from hooks.attach import LinkCreate, link_creators
 from hooks.dispatcher import Dispatcher
 from netstack.net import Net
 from netstack.xdp_helpers import HELPERS as XDP_HELPERS
@@ -68,7 +69,8 @@ class Kernel:
         self.cpus = [Cpu(number, clock, mem) for number in range(config.cpus)]
         self.helpers: Mapping[int, Helper] = _all_helpers()
         self.progs: IdTable[Prog] = IdTable()
-        self.maps = MapTable()
+        self._map_table = MapTable()
+        self.maps: IdTable[Map] = self._map_table
         self.links: IdTable[KernelObject] = IdTable()
         self.btfs: IdTable[KernelObject] = IdTable()
         self.fds = FdTable()
@@ -76,12 +78,12 @@ class Kernel:
         self.xdp_dispatcher = Dispatcher(self)
         self.net = Net(self, index)
         self.device_by_ifindex = self.net.dev_get_by_index
-        self.link_create = link_creators(self, self.net.dev_get_by_index)
+        self.link_create: Mapping[AttachType, LinkCreate] = link_creators(self, self.net.dev_get_by_index)
         self.bpf = Bpf(self)
 
     def map_at(self, address: int) -> Map:
         """Return the map whose ``struct bpf_map`` is at that address."""
-        found = self.maps.by_address.get(address)
+        found = self._map_table.by_address.get(address)
         if found is None:
             raise KernelOops("access to a map that does not exist", address=address)
         return found
@@ -102,7 +104,7 @@ class Kernel:
 @cache
 def _all_helpers() -> Mapping[int, Helper]:
     merged: dict[int, Helper] = {}
-    families = (csum, loop, map_helpers, misc, ringbuf_helpers, time, trace)
+    families = (csum, loop, map_helpers, misc, probe, ringbuf_helpers, time, trace)
     for table in (*(family.HELPERS for family in families), XDP_HELPERS):
         for number, helper in table.items():
             if number in merged:

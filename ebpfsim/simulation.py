@@ -12,6 +12,7 @@
 
 from collections.abc import Iterable
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebpfsim.clock import Clock, parse_duration, parse_rate
@@ -30,8 +31,9 @@ from ebpfsim.uapi.flags import XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE
 from hooks.xdp import XdpLink, bpf_xdp_link_attach
 from netstack.device import NetDevice
 from netstack.nic import Nic
+from netstack.pcap import read_capture
 from netstack.sock import UdpSocket
-from netstack.traffic import inject
+from netstack.traffic import inject, replay
 from netstack.wire import DEFAULT_QUEUE, Wire, connect
 
 if TYPE_CHECKING:
@@ -114,14 +116,29 @@ class Host:
         (absolute; by default now). Addresses that a scapy packet leaves out are those of the device and its next hop.
         """
         dev = self.device(device)
-        frames = to_frames(packets, dev, self.sim.owners()) * count
-        start_ns = self.sim.clock.now_ns if at is None else parse_duration(at)
-        inject(dev, frames, start_ns, parse_duration(every))
+        frames = to_frames(packets, dev, self.sim.owners())
+        inject(dev, frames, self._start_ns(at), parse_duration(every), copies=count)
+        return len(frames) * count
+
+    def replay(
+        self,
+        device: str,
+        capture: str | PathLike[str],
+        *,
+        speed: float = 1,
+        at: str | int | None = None,
+    ) -> int:
+        """Let a device send the frames of a pcap or pcapng file with its distances in time; return how many."""
+        frames = read_capture(Path(capture))
+        replay(self.device(device), frames, self._start_ns(at), speed=speed)
         return len(frames)
 
     def udp_socket(self, address: str = "0.0.0.0", port: int = 0) -> UdpSocket:
         """Return a simulated UDP socket, bound; ``.received`` has what arrived."""
         return self.net.udp_socket(address, port)
+
+    def _start_ns(self, at: str | int | None) -> int:
+        return self.sim.clock.now_ns if at is None else parse_duration(at)
 
     def _prog(self, program: Program | Prog | int) -> Prog:
         if isinstance(program, Prog):
