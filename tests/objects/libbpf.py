@@ -123,12 +123,7 @@ class LoadedObject:
         if error:
             _close(self._obj)
             raise Refused(-error, log.value.decode())
-        self.maps = {self._plain(_map_name(m).decode()): m for m in self._walk(_next_map)}
-
-    # global data is called "<object's first 8 characters>.bss"; keep what does not depend on the file's name
-    @staticmethod
-    def _plain(name: str) -> str:
-        return name[name.index(".") :] if "." in name else name
+        self.maps = {_map_name(m).decode(): m for m in self._walk(_next_map)}
 
     def _walk(self, step: Callable[..., Any]) -> Iterator[int]:
         item = step(self._obj, None)
