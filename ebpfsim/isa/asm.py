@@ -37,9 +37,11 @@ _TOKEN = re.compile(
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*|(?:(?<=\s)|^)#[^\n]*", re.DOTALL | re.MULTILINE)
 # llvm-objdump repeats a jump's target as a symbol
 _SYMBOL = re.compile(r"\s<[\w.$]+(?:\+0x[0-9a-f]+)?>\s*$")
+# what a line of the log has in front: slot (any) and code
+_LOG_PREFIX = re.compile(r"\s*(?:\d+:\s*)?\((?P<code>[0-9a-f]{2})\)")
 _JUMP_WORDS = ("goto", "gotol", "may_goto")
 _MAP_WORDS = {"map_fd": "fd", "map_idx": "idx", "map_value": "fd"}
-MAX_REG = 11  # r11 exists in rewritten programs only; the verifier refuses it
+MAX_REG = 15  # what four bits hold: to refuse r11 and above is the verifier's part
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def _scan(text: str, start: int, end: int) -> Iterator[_Token]:
         if kind == "reg":
             yield _Token(kind, match[0], match.start(), int(match[0][1:]))
         elif kind == "num":
-            yield _Token(kind, match[0], match.start(), int(match[0], 0))
+            yield _Token(kind, match[0], match.start(), int(match[0], 16 if match[0][1:2] in ("x", "X") else 10))
         elif kind != "space":
             yield _Token("word" if kind == "word" else "op", match[0], match.start())
 
@@ -191,10 +193,12 @@ class _Assembler:
 
     def statement(self, start: int, end: int) -> None:
         symbol = _SYMBOL.search(self.text, start, end)
-        tokens = list(_scan(self.text, start, symbol.start() if symbol else end))
+        prefix = _LOG_PREFIX.match(self.text, start, end)
+        code = int(prefix["code"], 16) if prefix else None
+        tokens = list(_scan(self.text, prefix.end() if prefix else start, symbol.start() if symbol else end))
         if tokens and tokens[-1].kind == "bad":
             raise self.fail(tokens[-1].pos, f"character {tokens[-1].text!r} has no place in an instruction")
-        tokens, code = self.prefix(tokens)
+        tokens = self.take_labels(tokens)
         if not tokens:
             return
         tokens = self.names(_join(tokens))
@@ -204,23 +208,17 @@ class _Assembler:
         self.statements.append(_Statement(tokens, self.slot, row, values))
         self.slot += 2 if row.form is Form.LD_IMM64 else 1
 
-    # labels, and the "12: (b7)" in front of a line of the log
-    def prefix(self, tokens: list[_Token]) -> tuple[list[_Token], int | None]:
+    # the labels in front of a statement
+    def take_labels(self, tokens: list[_Token]) -> list[_Token]:
         while len(tokens) > 1 and tokens[1].text == ":" and tokens[0].kind in ("word", "reg", "num"):
-            if tokens[0].kind == "num" and not (len(tokens) > 2 and tokens[2].text == "("):
-                raise self.fail(tokens[0].pos, f"label '{tokens[0].text}' is a number", "a name, as in 'out:'")
-            if tokens[0].kind != "num":
-                self.label(tokens[0])
+            self.label(tokens[0])
             tokens = tokens[2:]
-        if len(tokens) > 2 and tokens[0].text == "(" and tokens[2].text == ")":
-            found = re.fullmatch(r"[0-9a-f]{2}", tokens[1].text)
-            if found:
-                return tokens[3:], int(tokens[1].text, 16)
-        return tokens, None
+        return tokens
 
     def label(self, token: _Token) -> None:
-        if token.kind == "reg":
-            raise self.fail(token.pos, f"label '{token.text}' is the name of a register")
+        if token.kind != "word":
+            what = "the name of a register" if token.kind == "reg" else "a number"
+            raise self.fail(token.pos, f"label '{token.text}' is {what}", "a name, as in 'out:'")
         if token.text in self.labels:
             raise self.fail(token.pos, f"label '{token.text}' is defined twice")
         self.labels[token.text] = self.slot

@@ -1,0 +1,175 @@
+"""The instruction table: what Linux knows is there, nothing is there twice, and no consumer misses a row."""
+
+import itertools
+
+import pytest
+
+from ebpfsim.isa import alu
+from ebpfsim.isa.asm import assemble
+from ebpfsim.isa.disasm import disasm, symbolic
+from ebpfsim.isa.insn import Insn
+from ebpfsim.isa.table import BY_CODE, BY_NAME, TABLE, Form, Group, Row, find, insn_len, nonzero_reserved
+from ebpfsim.vm.compile import ENDS, NOT_MODELLED, OPERATIONS
+
+# the codes that Linux 6.18 takes: BPF_PROG_LOAD of each of the 256 answered other than "unknown opcode"; of class 1,
+# whose mode is checked before, those with MEM and MEMSX
+LINUX_CODES = bytes.fromhex(
+    "04050607 0c0f 14151617 18 1c1d1e1f 20 24252627 28 2c2d2e2f 30 34353637 3c3d3e3f 40 44454647 48 4c4d4e4f 50"
+    "54555657 5c5d5e5f 61626364656667 696a6b6c6d6e6f 71727374757677 797a7b7c7d7e7f 81 848587 89 91 9495 97 9c9f"
+    "a4a5a6a7 acadaeaf b4b5b6b7 bcbdbebf c3c4c5c6c7 cbcccdcecf d3d4d5d6d7 dbdcddde e5"
+)
+
+
+def test_loadable_codes_are_those_of_linux() -> None:
+    assert bytes(code for code, rows in BY_CODE.items() if any(row.loadable for row in rows)) == LINUX_CODES
+
+
+def test_every_name_and_encoding_is_there_once() -> None:
+    assert len(BY_NAME) == len(TABLE)
+    keys = [(row.code, row.off, row.imm, row.src) for row in TABLE]
+    assert len(set(keys)) == len(keys)
+
+
+def test_rows_with_a_selector_come_before_the_one_that_takes_any() -> None:
+    for rows in BY_CODE.values():
+        selective = [(row.off, row.imm, row.src) != (None, None, None) for row in rows]
+        assert selective == sorted(selective, reverse=True), rows[0].name
+
+
+def _operands(row: Row) -> dict[str, int]:
+    values = {"dst": 3, "src": 4, "off": 6, "imm": 5}
+    if row.form is Form.JA32:
+        values["imm"] = 0x12345
+    if row.name == "call":
+        values["imm"] = 7
+    return {name: value for name, value in values.items() if name in row.operands}
+
+
+def _slots(row: Row) -> tuple[Insn, ...]:
+    first = row.insn(**_operands(row))
+    return (
+        (first, Insn(0, imm=9))
+        if insn_len(first) == 2 and row.src in (0, 2, 6)
+        else (first, Insn(0))[: insn_len(first)]
+    )
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_row_is_found_by_its_own_encoding(row: Row) -> None:
+    insn = row.insn(**_operands(row))
+    assert find(insn) is row
+    assert nonzero_reserved(insn, row) == ()
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_row_has_a_text_that_assembles_to_it(row: Row) -> None:
+    slots = _slots(row)
+    if row.form in (Form.PROBE_LDX, Form.PROBE_LDSX, Form.CALL_REG):
+        assert "BUG" in disasm(slots, 0) or "call" in disasm(slots, 0)  # what Linux's disassembler makes of them
+        text = row.text.format(dst=3, src=4, off=6, imm=5)
+    elif row.form is Form.CALL_KFUNC:
+        text = disasm(slots, 0, lambda insn: "bpf_rdonly")
+        slots = (slots[0]._replace(off=0),)  # a module's index is not in the text
+    else:
+        text = symbolic(slots, 0)
+    assert assemble(text) == slots
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_row_is_assembled_from_llvm_spellings(row: Row) -> None:
+    slots = _slots(row)
+    fields = {**_operands(row), "imm_hi": 9, "imm64": 5 | 9 << 32}
+    for form in row.llvm:
+        expected = slots if row.form is not Form.LD_IND else (slots[0]._replace(imm=0),)
+        assert assemble(form.format(**fields)) == expected
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_row_has_a_meaning_and_the_interpreter_its_form(row: Row) -> None:
+    assert [row.form in table for table in (OPERATIONS, ENDS, NOT_MODELLED)].count(True) == 1
+    tables = {
+        Form.ALU_IMM: alu.BINARY,
+        Form.ALU_REG: alu.BINARY,
+        Form.ATOMIC: alu.BINARY,
+        Form.ATOMIC_FETCH: alu.BINARY,
+        Form.ALU_UNARY: alu.UNARY,
+        Form.MOVSX: alu.UNARY,
+        Form.LDSX: alu.UNARY,
+        Form.PROBE_LDSX: alu.UNARY,
+        Form.JMP_IMM: alu.COMPARE,
+        Form.JMP_REG: alu.COMPARE,
+    }
+    assert row.op in tables[row.form] if row.form in tables else row.op == ""
+
+
+def test_every_meaning_has_a_row() -> None:
+    used = {row.op for row in TABLE}
+    assert set(alu.BINARY) | set(alu.UNARY) | set(alu.COMPARE) == used - {""}
+
+
+def test_every_form_has_a_row() -> None:
+    assert {row.form for row in TABLE} == set(Form)
+
+
+def test_reserved_fields_are_named() -> None:
+    # check_alu_op() and do_check() of kernel/bpf/verifier.c, v6.18: "uses reserved fields"
+    cases = {
+        Insn(0x87, dst=1, src=2): ("src",),
+        Insn(0x0F, dst=1, src=2, imm=5): ("imm",),
+        Insn(0x07, dst=1, off=2, imm=5): ("off",),
+        Insn(0x3F, dst=1, src=2, off=2): ("off",),  # neither division nor signed division
+        Insn(0x15, dst=1, src=2, off=1, imm=1): ("src",),
+        Insn(0x05, off=1, imm=1): ("imm",),
+        Insn(0x06, off=1, imm=1): ("off",),
+        Insn(0x95, dst=1): ("dst",),
+        Insn(0x61, dst=1, src=2, imm=1): ("imm",),
+    }
+    for insn, names in cases.items():
+        row = find(insn)
+        assert row is not None
+        assert nonzero_reserved(insn, row) == names, row.name
+
+
+def test_slots_that_are_no_operation_have_no_row() -> None:
+    for insn in [
+        Insn(0x00),
+        Insn(0xFF),
+        Insn(0xDC, imm=17),
+        Insn(0xDB, imm=0x123),
+        Insn(0xCB, imm=0),
+        Insn(0x85, src=3),
+        Insn(0x18, src=7),
+        Insn(0xE5, src=1),
+    ]:
+        assert find(insn) is None, insn
+
+
+def test_conformance_groups_are_those_of_rfc_9669() -> None:
+    # RFC 9669, sections 2.4, 4.1, 4.2, 5.3 and 5.5
+    expected = {
+        "mul32.imm": Group.DIVMUL32,
+        "smod64.reg": Group.DIVMUL64,
+        "add32.reg": Group.BASE32,
+        "add64.reg": Group.BASE64,
+        "be32": Group.BASE32,
+        "bswap64": Group.BASE64,
+        "ldx.u64": Group.BASE64,
+        "stx.u8": Group.BASE32,
+        "atomic_fetch_or32": Group.ATOMIC32,
+        "cmpxchg64": Group.ATOMIC64,
+        "ld_ind.u16": Group.PACKET,
+        "jeq32.imm": Group.BASE32,
+        "jeq64.imm": Group.BASE64,
+        "ja": Group.BASE32,
+        "ja32": Group.BASE32,
+        "exit": Group.BASE32,
+        "may_goto": Group.LINUX,
+    }
+    assert {name: BY_NAME[name].group for name in expected} == expected
+
+
+def test_rows_that_user_space_may_load() -> None:
+    refused = sorted(row.name for row in TABLE if not row.loadable)
+    probes = itertools.product(("probe_ldx.u", "probe_ldsx.s"), (8, 16, 32))
+    names = [f"{name}{bits}" for name, bits in probes]
+    assert refused == sorted([*names, "probe_ldx.u64", "nospec", "percpu_addr", "callx"])
