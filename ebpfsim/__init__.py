@@ -1,3 +1,75 @@
-"""ebpfsim: a deterministic, full-system emulator of Linux's BPF subsystem."""
+"""ebpfsim: a deterministic, full-system emulator of Linux's BPF subsystem.
+
+::
+
+    import ebpfsim
+
+    sim = ebpfsim.Simulation(seed=1)
+    host = sim.host("a")
+
+Public names are imported when they are first used, so that ``import ebpfsim`` costs next to nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from ebpfsim.errors import (
+    AsmError,
+    BtfError,
+    DecodeError,
+    EbpfSimError,
+    ElfError,
+    InputError,
+    InternalError,
+    KernelError,
+    KernelOops,
+    NotModelled,
+    ScenarioError,
+    VerifierError,
+)
+
+if TYPE_CHECKING:
+    from ebpfsim.loader import Object
+    from ebpfsim.simulation import Host, Simulation
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AsmError",
+    "BtfError",
+    "DecodeError",
+    "EbpfSimError",
+    "ElfError",
+    "Host",
+    "InputError",
+    "InternalError",
+    "KernelError",
+    "KernelOops",
+    "NotModelled",
+    "Object",
+    "ScenarioError",
+    "Simulation",
+    "VerifierError",
+    "__version__",
+]
+
+_LAZY = {
+    "Host": "ebpfsim.simulation",
+    "Object": "ebpfsim.loader",
+    "Simulation": "ebpfsim.simulation",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name at its first use."""
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'ebpfsim' has no attribute '{name}'")
+    from ebpfsim import _siblings
+
+    _siblings.check()
+    return getattr(importlib.import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
