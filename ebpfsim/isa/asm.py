@@ -294,9 +294,6 @@ class _Assembler:
                 raise self.fail(number.pos, f"helper '{name.text}' has the number {helper}, not {number.value}")
             plain = helper is not None or name.text in ("unknown", "bpf_unspec")
             return BY_NAME["call" if plain else "call.kfunc"], {"imm": number}
-        if len(tokens) == 3 and tokens[1].text == "#" and tokens[2].kind == "num":
-            # the log's text for a kernel function whose type has no name
-            return BY_NAME["call.kfunc"], {"imm": tokens[2]}
         raise self.fail(tokens[-1].pos, "call of neither a helper nor a label", "'call bpf_ktime_get_ns', 'call out'")
 
     def unknown(self, tokens: list[_Token]) -> AsmError:
