@@ -28,8 +28,8 @@ from ebpfsim.verifier.verify import LoadAttr, Verified, verify
 from ebpfsim.vm.interp import compile_prog
 from hooks.attach import LinkCreate, link_creators
 from hooks.dispatcher import Dispatcher
+from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
-from netstack.xdp_helpers import HELPERS as XDP_HELPERS
 from tracing.trace_pipe import TracePipe
 
 __all__ = ["Kernel"]
@@ -105,7 +105,7 @@ class Kernel:
 def _all_helpers() -> Mapping[int, Helper]:
     merged: dict[int, Helper] = {}
     families = (csum, loop, map_helpers, misc, probe, ringbuf_helpers, time, trace)
-    for table in (*(family.HELPERS for family in families), XDP_HELPERS):
+    for table in (*(family.HELPERS for family in families), NET_HELPERS):
         for number, helper in table.items():
             if number in merged:
                 raise InternalError(f"helper {number} is implemented twice")
