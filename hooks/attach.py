@@ -11,7 +11,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
 from ebpfsim.objects import KernelObject
 from ebpfsim.progs.prog import Prog
-from ebpfsim.uapi.bpf import AttachType, ProgType
+from ebpfsim.uapi.bpf import AttachType
 from hooks.link import LinkKernel
 from hooks.xdp import XdpState, bpf_xdp_link_attach
 
@@ -37,9 +37,6 @@ def link_creators(
     """Return the table of link makers of one simulated kernel."""
 
     def xdp(prog: Prog, target: int, flags: int, opts: Mapping[str, int]) -> KernelObject:
-        # bpf_prog_attach_check_attach_type: the attach type names the program type
-        if prog.type != ProgType.XDP:
-            raise KernelError("link_create", Errno.EINVAL, f"program '{prog.name}' is of type {prog.type.lower}")
         device = device_by_ifindex(target)
         if device is None:
             raise KernelError("link_create", Errno.EINVAL, f"no device with ifindex {target}")

@@ -302,6 +302,9 @@ class XdpState:
 
 def bpf_xdp_link_attach(kernel: LinkKernel, state: XdpState, prog: Prog, flags: int, label: str = "") -> XdpLink:
     """Attach a program to a device by a new link (BPF_LINK_CREATE) and return it with the caller's reference."""
+    # bpf_prog_attach_check_attach_type: the attach type names the program type
+    if prog.type != ProgType.XDP:
+        raise KernelError("link_create", Errno.EINVAL, f"program '{prog.name}' is of type {prog.type.lower}")
     link = XdpLink(kernel, prog, state, flags, label)
     try:
         state.attach_link(link)

@@ -72,12 +72,12 @@ class XdpRxqInfo:
     """A ``struct xdp_rxq_info`` in RAM: which device and queue a frame came in by.
 
     ``dev`` is the address of the ``struct net_device``; ``frag_size`` the size of a fragment's buffer, 0 when the last
-    fragment of a frame cannot grow.
+    fragment of a frame cannot grow. Receive queues have pages, as test runs say of the loopback device.
     """
 
     __slots__ = ("address", "mem")
 
-    def __init__(self, mem: Memory, dev: int, queue_index: int = 0, frag_size: int = 0) -> None:
+    def __init__(self, mem: Memory, dev: int, queue_index: int = 0, frag_size: int = PAGE_SIZE) -> None:
         self.mem = mem
         self.address = mem.alloc(RXQ_INFO_BYTES)
         mem.write(self.address, _RXQ_INFO.pack(dev, queue_index, REG_STATE_REGISTERED, 0, 0, frag_size))

@@ -119,7 +119,7 @@ class XdpRunner:
         self.costs = XdpCosts(kernel.costs)
         self.spare = XdpRing(kernel.mem, 0, SPARE_BUFFERS)
         # on the stack of dev_map_bpf_prog_run in Linux: struct xdp_rxq_info and struct xdp_txq_info
-        self.egress_rxq = XdpRxqInfo(kernel.mem, 0)
+        self.egress_rxq = XdpRxqInfo(kernel.mem, 0, frag_size=0)
         self.egress_txq = kernel.mem.alloc(8)
         self._execute = execute
         self._warned = False
