@@ -1,0 +1,146 @@
+"""What BPF_MAP_CREATE takes and refuses, asked of both kernels (kernel/bpf/*.c, v6.18: map_alloc_check)."""
+
+import pytest
+
+from ebpfsim.errors import KernelError, NotModelled
+from ebpfsim.maps.types import MAP_TYPES
+from ebpfsim.uapi import flags as f
+from ebpfsim.uapi.bpf import MapType
+
+T = MapType
+OK = ""
+
+# fmt: off
+CASES = [
+    # type, key, value, entries, flags, errno
+    (T.ARRAY, 4, 8, 1, 0, OK),
+    (T.ARRAY, 4, 0, 1, 0, "EINVAL"),
+    (T.ARRAY, 3, 8, 1, 0, "EINVAL"),
+    (T.ARRAY, 8, 8, 1, 0, "EINVAL"),
+    (T.ARRAY, 4, 8, 0, 0, "EINVAL"),
+    (T.ARRAY, 4, 8, 1, f.BPF_F_NO_PREALLOC, "EINVAL"),
+    (T.ARRAY, 4, 8, 1, f.BPF_F_ZERO_SEED, "EINVAL"),
+    (T.ARRAY, 4, 8, 1, f.BPF_F_MMAPABLE, OK),
+    (T.ARRAY, 4, 8, 1, f.BPF_F_INNER_MAP, OK),
+    (T.ARRAY, 4, 8, 1, f.BPF_F_PRESERVE_ELEMS, "EINVAL"),
+    (T.ARRAY, 4, 8, 1, f.BPF_F_NUMA_NODE, OK),
+    (T.ARRAY, 4, 8, 1, f.BPF_F_RDONLY, OK),
+    (T.ARRAY, 4, 8, 1, f.BPF_F_WRONLY, OK),
+    (T.ARRAY, 4, 8, 1, f.BPF_F_RDONLY | f.BPF_F_WRONLY, "EINVAL"),
+    (T.ARRAY, 4, 8, 1, f.BPF_F_RDONLY_PROG, OK),
+    (T.ARRAY, 4, 8, 1, f.BPF_F_WRONLY_PROG, OK),
+    (T.ARRAY, 4, 8, 1, f.BPF_F_RDONLY_PROG | f.BPF_F_WRONLY_PROG, "EINVAL"),
+    (T.ARRAY, 4, 8, 1, 1 << 20, "EINVAL"),
+    (T.PERCPU_ARRAY, 4, 8, 1, 0, OK),
+    (T.PERCPU_ARRAY, 4, 32768, 1, 0, OK),
+    (T.PERCPU_ARRAY, 4, 32769, 1, 0, "E2BIG"),
+    (T.PERCPU_ARRAY, 4, 8, 1, f.BPF_F_NUMA_NODE, "EINVAL"),
+    (T.PERCPU_ARRAY, 4, 8, 1, f.BPF_F_MMAPABLE, "EINVAL"),
+    (T.PERCPU_ARRAY, 4, 8, 1, f.BPF_F_RDONLY_PROG, OK),
+    (T.PROG_ARRAY, 4, 4, 3, 0, OK),
+    (T.PROG_ARRAY, 4, 8, 3, 0, "EINVAL"),
+    (T.PROG_ARRAY, 4, 4, 0, 0, "EINVAL"),
+    (T.PROG_ARRAY, 4, 4, 3, f.BPF_F_RDONLY_PROG, "EINVAL"),
+    (T.PROG_ARRAY, 4, 4, 3, f.BPF_F_WRONLY_PROG, "EINVAL"),
+    (T.PROG_ARRAY, 4, 4, 3, f.BPF_F_RDONLY, OK),
+    (T.PROG_ARRAY, 4, 4, 3, f.BPF_F_MMAPABLE, "EINVAL"),
+    (T.HASH, 4, 8, 4, 0, OK),
+    (T.HASH, 0, 8, 4, 0, "EINVAL"),
+    (T.HASH, 4, 0, 4, 0, "EINVAL"),
+    (T.HASH, 4, 8, 0, 0, "EINVAL"),
+    (T.HASH, 4, 8, 4, f.BPF_F_NO_PREALLOC, OK),
+    (T.HASH, 4, 8, 4, f.BPF_F_ZERO_SEED, OK),
+    (T.HASH, 4, 8, 4, f.BPF_F_NO_COMMON_LRU, "EINVAL"),
+    (T.HASH, 4, 8, 4, f.BPF_F_MMAPABLE, "EINVAL"),
+    (T.HASH, 4, 8, 4, f.BPF_F_RDONLY_PROG | f.BPF_F_WRONLY_PROG, "EINVAL"),
+    (T.HASH, 4096, 8, 1, 0, OK),
+    (T.HASH, 4, (4 << 20) - 52, 1, 0, "E2BIG"),
+    (T.HASH, 4, (4 << 20) - 53, 1, 0, OK),
+    (T.HASH, (4 << 20) - 56, 8, 1, 0, "E2BIG"),
+    (T.PERCPU_HASH, 4, 8, 4, 0, OK),
+    (T.PERCPU_HASH, 4, 32768, 1, 0, OK),
+    (T.PERCPU_HASH, 4, 32769, 1, 0, "E2BIG"),
+    (T.PERCPU_HASH, 4, 8, 4, f.BPF_F_NUMA_NODE, "EINVAL"),
+    (T.LRU_HASH, 4, 8, 4, 0, OK),
+    (T.LRU_HASH, 4, 8, 4, f.BPF_F_NO_COMMON_LRU, OK),
+    (T.LRU_HASH, 4, 8, 4, f.BPF_F_NO_PREALLOC, "ENOTSUPP"),
+    (T.LRU_HASH, 0, 8, 4, f.BPF_F_NO_PREALLOC, "ENOTSUPP"),
+    (T.LRU_HASH, 4, 8, 4, f.BPF_F_NO_COMMON_LRU | f.BPF_F_NUMA_NODE, "EINVAL"),
+    (T.LRU_PERCPU_HASH, 4, 8, 4, 0, OK),
+    (T.LRU_PERCPU_HASH, 4, 8, 4, f.BPF_F_NO_PREALLOC, "ENOTSUPP"),
+    (T.QUEUE, 0, 4, 3, 0, OK),
+    (T.QUEUE, 4, 4, 3, 0, "EINVAL"),
+    (T.QUEUE, 0, 0, 3, 0, "EINVAL"),
+    (T.QUEUE, 0, 4, 0, 0, "EINVAL"),
+    (T.QUEUE, 0, 4, 3, f.BPF_F_NO_PREALLOC, "EINVAL"),
+    (T.STACK, 0, (4 << 20) + 1, 1, 0, "E2BIG"),
+    (T.STACK, 0, 4, 3, f.BPF_F_RDONLY_PROG, OK),
+    (T.DEVMAP, 4, 4, 4, 0, OK),
+    (T.DEVMAP, 4, 8, 4, 0, OK),
+    (T.DEVMAP, 4, 6, 4, 0, "EINVAL"),
+    (T.DEVMAP, 4, 12, 4, 0, "EINVAL"),
+    (T.DEVMAP, 8, 4, 4, 0, "EINVAL"),
+    (T.DEVMAP, 4, 4, 0, 0, "EINVAL"),
+    (T.DEVMAP, 4, 4, 4, f.BPF_F_RDONLY_PROG, "EINVAL"),
+    (T.DEVMAP, 4, 4, 4, f.BPF_F_RDONLY, OK),
+    (T.DEVMAP_HASH, 4, 4, 4, 0, OK),
+    (T.DEVMAP_HASH, 4, 4, 4, f.BPF_F_NO_PREALLOC, "EINVAL"),
+    (T.RINGBUF, 0, 0, 4096, 0, OK),
+    (T.RINGBUF, 0, 0, 8192, f.BPF_F_NUMA_NODE, OK),
+    (T.RINGBUF, 0, 0, 2048, 0, "EINVAL"),
+    (T.RINGBUF, 0, 0, 12288, 0, "EINVAL"),
+    (T.RINGBUF, 0, 0, 0, 0, "EINVAL"),
+    (T.RINGBUF, 4, 0, 4096, 0, "EINVAL"),
+    (T.RINGBUF, 0, 4, 4096, 0, "EINVAL"),
+    (T.RINGBUF, 0, 0, 4096, f.BPF_F_MMAPABLE, "EINVAL"),
+    (T.RINGBUF, 0, 0, 4096, f.BPF_F_RDONLY, "EINVAL"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("map_type", "key", "value", "entries", "flags", "errno"),
+    CASES,
+    ids=[f"{t.lower}-{k}-{v}-{n}-{fl:#x}" for t, k, v, n, fl, _ in CASES],
+)
+def test_map_create_answers(bpf, map_type, key, value, entries, flags, errno) -> None:
+    try:
+        fd = bpf.map_create(map_type, key, value, entries, map_flags=flags)
+    except KernelError as error:
+        assert error.errno_name == errno
+    else:
+        bpf.close(fd)
+        assert errno == OK
+
+
+def test_every_row_is_asked_about() -> None:
+    assert {case[0] for case in CASES} == set(MAP_TYPES)
+
+
+@pytest.mark.parametrize("number", [0, 34, 0xFFFF_FFFF])
+def test_map_type_that_does_not_exist(bpf, refused, number) -> None:
+    assert refused(bpf.map_create, number, 4, 4, 1) == "EINVAL"
+
+
+@pytest.mark.parametrize("map_type", sorted(set(MapType) - set(MAP_TYPES) - {MapType.UNSPEC}))
+def test_map_type_that_is_not_modelled_says_so(kernel, map_type) -> None:
+    with pytest.raises(NotModelled, match=f"map type {map_type.kernel_name}"):
+        kernel.bpf.map_create(map_type, 4, 4, 1)
+
+
+def test_map_larger_than_the_simulated_ram_is_enomem(kernel, refused) -> None:
+    before = kernel.mem.allocated_bytes
+    assert refused(kernel.bpf.map_create, T.ARRAY, 4, 1 << 30, 8) == "ENOMEM"
+    assert refused(kernel.bpf.map_create, T.DEVMAP, 4, 4, 0xFFFF_FFFF) == "ENOMEM"
+    assert kernel.mem.allocated_bytes == before
+
+
+@pytest.mark.parametrize("map_type", sorted(set(MAP_TYPES)))
+def test_memory_comes_back_with_the_last_descriptor(kernel, map_type) -> None:
+    before = kernel.mem.allocated_bytes
+    key, value = {T.RINGBUF: (0, 0), T.QUEUE: (0, 4), T.STACK: (0, 4)}.get(map_type, (4, 4))
+    fd = kernel.bpf.map_create(map_type, key, value, 4096)
+    assert kernel.mem.allocated_bytes > before
+    kernel.bpf.close(fd)
+    assert kernel.mem.allocated_bytes == before
+    assert len(kernel.maps) == 0
