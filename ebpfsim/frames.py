@@ -81,7 +81,7 @@ def build_frame(packet: Any, sender: Sender) -> bytes:
     try:
         return bytes(packet)
     except Exception as error:
-        raise InputError("", f"packet {packet.summary()} cannot be built: {error}") from None
+        raise InputError("", f"packet cannot be built: {error}") from None
 
 
 def _fill(layer: Any, sender: Sender) -> None:

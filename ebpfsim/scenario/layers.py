@@ -33,7 +33,7 @@ LAYERS = {layer: module for module, names in _MODULES.items() for layer in names
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 # fields whose names scapy looks up in this machine's /etc/services, /etc/protocols and /etc/ethertypes
-_MACHINE_NAMED = ("sport", "dport", "proto", "nh", "type")
+_MACHINE_NAMED = ("sport", "dport", "proto", "nh", "Ether.type", "Dot1Q.type", "Dot1AD.type", "SNAP.code")
 # how many packets a network such as 10.0.0.0/24 in a field may stand for
 MAX_EXPANSION = 10_000
 
@@ -97,7 +97,7 @@ def _single(layer: str, name: str, field: Any, value: Any) -> Any:
         return _address(what, 6 if isinstance(field, IP6Field) else 4, value)
     if isinstance(value, float):
         raise PacketProblem(f"{what}: {value} is not a whole number")
-    if isinstance(value, str) and name in _MACHINE_NAMED:
+    if isinstance(value, str) and (name in _MACHINE_NAMED or f"{layer}.{name}" in _MACHINE_NAMED):
         raise PacketProblem(f"{what}: {shown(value)} is a name, and names differ between machines", "its number")
     if isinstance(value, int):
         # scapy cuts off the bits that do not fit, or raises

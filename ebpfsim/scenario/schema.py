@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ebpfsim.scenario.source import listed, shown
+from ebpfsim.scenario.source import listed
 from ebpfsim.scenario.units import (
     Address,
     Count,
@@ -24,7 +24,6 @@ from ebpfsim.scenario.units import (
     Subnet,
     Wrong,
 )
-from ebpfsim.suggest import did_you_mean
 
 __all__ = [
     "EVENT_KINDS",
@@ -311,8 +310,3 @@ def _require(given: set[str], *keys: str, of: str) -> None:
     for key in keys:
         if key not in given:
             raise Wrong(f"{of} needs the key '{key}'")
-
-
-def unknown(what: str, name: object, known: Mapping[str, object] | list[str]) -> tuple[str, str]:
-    """Return problem and hint for a name that does not exist: ``unknown host 'serber'; did you mean 'server'?``."""
-    return f"unknown {what} {shown(name)}{did_you_mean(name, known)}", f"there is {listed(known)}" if known else ""

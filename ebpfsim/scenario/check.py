@@ -1,0 +1,443 @@
+"""What the schema cannot see: names that lead nowhere, cables plugged in twice, files that are no objects.
+
+All errors of a scenario come together. What Linux has and ebpfsim does not yet is told apart: NotModelled, with its
+place, once there are no errors.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ebpfsim.costs import profile_names
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import InputError, NotModelled, ScenarioError
+from ebpfsim.frames import Sender
+from ebpfsim.rng import Rng
+from ebpfsim.scenario.document import Key, Node
+from ebpfsim.scenario.frames import build_frames
+from ebpfsim.scenario.layers import PacketProblem, check_value, layer_class
+from ebpfsim.scenario.load import Scenario
+from ebpfsim.scenario.objects import CheckedObject, place_in, read_block
+from ebpfsim.scenario.packets import PacketError, PacketExpr
+from ebpfsim.scenario.paths import PathProblem, locate
+from ebpfsim.scenario.problems import raise_together
+from ebpfsim.scenario.schema import AttachBlock, EventBlock, ExpectBlock, HostBlock
+from ebpfsim.scenario.source import listed, shown
+from ebpfsim.suggest import did_you_mean
+from ebpfsim.uapi.net import XdpAction
+from netstack.device import LinkStats
+from netstack.sysctl import read_sysctls
+
+__all__ = ["Checked", "check_scenario"]
+
+Path = tuple[Key, ...]
+
+HOOKS = ("xdp",)
+# hooks of Linux that are not modelled yet, by their names in scenarios
+LATER_HOOKS = (
+    "cgroup", "fentry", "fexit", "flow_dissector", "fmod_ret", "freplace", "iter", "kprobe", "kprobe_multi",
+    "kretprobe", "lsm", "netfilter", "netkit", "perf_event", "raw_tp", "sk_lookup", "sk_msg", "sk_skb", "sock_ops",
+    "socket_filter", "struct_ops", "tc_egress", "tc_ingress", "tcx_egress", "tcx_ingress", "tp_btf", "tracepoint",
+    "uprobe", "uretprobe",
+)  # fmt: skip
+VERDICTS = tuple(action.name for action in XdpAction)
+COUNTERS = tuple(LinkStats().as_dict())
+# any device will do to see whether a packet string can be built
+_SOMEBODY = Sender("02:00:00:00:00:01", "192.0.2.1", lambda _address: None)
+
+
+class Target(NamedTuple):
+    """A program or map by object and name; the name is empty for all programs of the object."""
+
+    object: str
+    name: str
+
+
+@dataclass
+class Checked:
+    """A scenario that can be run. ``packets`` are the packet strings by the index of their event."""
+
+    scenario: Scenario
+    objects: dict[str, CheckedObject] = field(default_factory=dict)
+    packets: dict[int, PacketExpr] = field(default_factory=dict)
+
+    def program(self, text: str) -> Target:
+        """Return the program that ``fw/firewall``, or ``fw`` when it has just one, names."""
+        object_name, _, name = text.partition("/")
+        return Target(object_name, name or self.objects[object_name].programs[0])
+
+    def rejectable(self) -> dict[str, list[str]]:
+        """Return the programs whose load is expected to fail, by object; an empty list stands for all of it."""
+        found: dict[str, list[str]] = {}
+        for expect in self.scenario.model.expect:
+            if expect.load is not None and expect.verdict == "reject":
+                object_name, _, name = expect.load.partition("/")
+                found.setdefault(object_name, []).extend([name] if name else [])
+        return found
+
+
+def check_scenario(scenario: Scenario) -> Checked:
+    """Return the scenario with its objects read and its packet strings parsed; ScenarioError or NotModelled."""
+    check = _Check(scenario)
+    check.everything()
+    raise_together(check.errors)
+    if check.later:
+        raise min(check.later, key=lambda row: row[0])[1]
+    return check.result
+
+
+class _Check:
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.model = scenario.model
+        self.result = Checked(scenario)
+        self.errors: list[ScenarioError] = []
+        self.later: list[tuple[tuple[int, int], NotModelled]] = []
+        self.link_ids: dict[str, str] = {}
+
+    def everything(self) -> None:
+        self.hosts()
+        self.links()
+        self.objects()
+        self.sockets()
+        for text, values in self.model.maps.items():
+            self.map_contents(("maps",), text, values)
+        for index, attach in enumerate(self.model.attach):
+            self.attach(("attach", index), attach)
+        for index, event in sorted(enumerate(self.model.events), key=lambda row: row[1].at):
+            path = ("events", index)
+            self.host_name((*path, "host"), event.host)
+            EVENT_CHECKS[event.kind](self, path, event)
+        for index, expect in enumerate(self.model.expect):
+            EXPECT_CHECKS[expect.kind](self, ("expect", index), expect)
+
+    # what errors are made of
+
+    def wrong(self, path: Path, problem: str, hint: str = "", *, key: bool = False) -> None:
+        self.errors.append(self.scenario.node(*path, key=key).error(problem, hint))
+
+    def unknown(self, path: Path, what: str, name: object, known: Iterable[str], *, key: bool = False) -> None:
+        names = list(known)
+        hint = f"there is {listed(names)}" if names else f"there is no {what} here"
+        self.wrong(path, f"unknown {what} {shown(name)}{did_you_mean(name, names)}", hint, key=key)
+
+    def not_modelled(self, path: Path, feature: str, *, key: bool = False) -> None:
+        node = self.scenario.node(*path, key=key)
+        error = NotModelled(feature)
+        error.at = node.where
+        self.later.append(((node.mark.line, node.mark.col), error))
+
+    # names
+
+    def host_name(self, path: Path, name: str | None) -> HostBlock | None:
+        if name is None:
+            return None
+        if name not in self.model.hosts:
+            self.unknown(path, "host", name, self.model.hosts)
+            return None
+        return self.model.hosts[name]
+
+    def device_name(self, path: Path, host: str | None, device: str | None) -> None:
+        if host is None or device is None or host not in self.model.hosts:
+            return
+        known = [*self.model.hosts[host].interfaces, "lo"]
+        if device not in known:
+            self.unknown(path, f"device of '{host}':", device, known)
+
+    def endpoint(self, path: Path, text: str, what: str) -> bool:
+        host, slash, device = text.partition("/")
+        if not slash:
+            self.wrong(path, f"{what} {shown(text)} is not HOST/INTERFACE", "client/eth0")
+        elif host not in self.model.hosts:
+            self.unknown(path, "host", host, self.model.hosts)
+        elif device not in self.model.hosts[host].interfaces:
+            self.unknown(path, f"interface of '{host}':", device, self.model.hosts[host].interfaces)
+        else:
+            return True
+        return False
+
+    def object_name(self, path: Path, name: str) -> CheckedObject | None:
+        found = self.result.objects.get(name)
+        if found is None and name not in self.model.objects:
+            self.unknown(path, "object", name, self.model.objects)
+        return found
+
+    def program_name(self, path: Path, text: str, *, whole: bool = False) -> CheckedObject | None:
+        object_name, slash, name = text.partition("/")
+        found = self.object_name(path, object_name)
+        if found is None:
+            return None
+        if slash and name not in found.programs:
+            self.unknown(path, f"program of '{object_name}':", name, found.programs)
+            return None
+        if not slash and not whole and len(found.programs) != 1:
+            hint = f"one of {listed(f'{object_name}/{program}' for program in found.programs)}"
+            self.wrong(
+                path, f"object '{object_name}' has {len(found.programs)} programs, expected the name of one", hint
+            )
+            return None
+        return found
+
+    def map_name(self, path: Path, text: str, *, key: bool = False) -> None:
+        object_name, slash, name = text.partition("/")
+        if not slash:
+            self.wrong(path, f"map {shown(text)} is not OBJECT/MAP", "fw/blocked", key=key)
+        elif object_name not in self.model.objects:
+            self.unknown(path, "object", object_name, self.model.objects, key=key)
+        elif (found := self.result.objects.get(object_name)) is not None and name not in found.maps:
+            self.unknown(path, f"map of '{object_name}':", name, found.maps, key=key)
+
+    def link_name(self, path: Path, name: str) -> None:
+        if name not in self.link_ids:
+            self.unknown(path, "link", name, self.link_ids)
+
+    # blocks
+
+    def hosts(self) -> None:
+        if not self.model.hosts:
+            self.wrong(("hosts",), "a scenario has at least one host", "hosts: {a: {}}")
+        self.kernel(("kernel",), self.model.kernel.costs, self.model.kernel.sysctl)
+        for name, host in self.model.hosts.items():
+            path: Path = ("hosts", name)
+            self.kernel(path, host.costs, host.sysctl)
+            addresses: dict[str, str] = {}
+            for device, interface in host.interfaces.items():
+                here = (*path, "interfaces", device)
+                if device == "lo":
+                    self.wrong(here, "interface 'lo' is there from the start, with 127.0.0.1/8", key=True)
+                for index, address in enumerate(interface.address):
+                    owner = addresses.setdefault(str(address.ip), device)
+                    if address.version == 6:
+                        self.not_modelled((*here, "address", index), "IPv6 addresses")
+                    elif owner != device:
+                        self.wrong((*here, "address", index), f"address {address.ip} is that of '{owner}' already")
+            for index, route in enumerate(host.routes):
+                here = (*path, "routes", index)
+                if route.device is not None and route.device not in host.interfaces:
+                    self.unknown((*here, "device"), f"interface of '{name}':", route.device, host.interfaces)
+                if route.via is None and route.device is None:
+                    self.wrong(here, "a route needs 'via' or 'device'", "{to: default, via: 10.0.0.1}")
+
+    def kernel(self, path: Path, costs: str | None, sysctl: Mapping[str, object] | None) -> None:
+        if costs is not None and costs not in profile_names():
+            self.unknown((*path, "costs"), "cost profile", costs, profile_names())
+        for name, value in (sysctl or {}).items():
+            here = (*path, "sysctl", name)
+            if isinstance(value, bool) or not isinstance(value, int | str):
+                self.wrong(here, f"sysctl {name}: expected a number or text, have {shown(value)}")
+                continue
+            try:
+                known = read_sysctls({name: value})
+            except NotModelled as error:
+                self.not_modelled(here, error.feature, key=True)
+            except InputError as error:
+                self.wrong(here, error.problem)
+            else:
+                if name not in known:
+                    self.not_modelled(here, f"sysctl {name}", key=True)
+
+    def links(self) -> None:
+        used: dict[str, Node] = {}
+        for index, link in enumerate(self.model.links):
+            for side, end in enumerate(link.ends):
+                path = ("links", index, "ends", side)
+                if not self.endpoint(path, end, "link end"):
+                    continue
+                if end in used:
+                    line = used[end].mark.line + 1
+                    self.wrong(path, f"interface '{end}' has a link already, in line {line}", "one cable an interface")
+                used.setdefault(end, self.scenario.node(*path))
+
+    def objects(self) -> None:
+        for name, block in self.model.objects.items():
+            path: Path = ("objects", name)
+            self.host_name((*path, "host"), block.host)
+            if block.pin is not None:
+                self.not_modelled((*path, "pin"), "'pin' of an object", key=True)
+            try:
+                self.result.objects[name] = read_block(name, block, self.scenario.node(*path), self.scenario.folder)
+            except ScenarioError as error:
+                self.errors.append(error)
+
+    def sockets(self) -> None:
+        bound: dict[tuple[str, int], str] = {}
+        for name, socket in self.model.sockets.items():
+            path: Path = ("sockets", name)
+            self.host_name((*path, "host"), socket.host)
+            address, port = socket.udp
+            if ":" in address:
+                self.not_modelled((*path, "udp"), "IPv6 sockets")
+            if (owner := bound.setdefault((socket.host, port), name)) != name:
+                self.wrong((*path, "udp"), f"port {port} of '{socket.host}' is that of socket '{owner}' already")
+
+    def map_contents(self, path: Path, text: str, values: object) -> None:
+        self.map_name((*path, text), text, key=True)
+        if not isinstance(values, dict):
+            problem = f"map '{text}': expected a mapping from keys to values, have {shown(values)}"
+            self.wrong((*path, text), problem, "{10.0.0.66: 1}")
+
+    def attach(self, path: Path, attach: AttachBlock, *, event: bool = False) -> None:
+        found = self.program_name((*path, "program"), attach.program)
+        if attach.hook not in HOOKS:
+            if attach.hook in LATER_HOOKS:
+                self.not_modelled((*path, "hook"), f"hook '{attach.hook}'")
+            else:
+                self.unknown((*path, "hook"), "hook", attach.hook, [*HOOKS, *LATER_HOOKS])
+        else:
+            self.xdp(path, attach, found)
+        host = self.host_name((*path, "host"), attach.host)
+        if found is not None and host is not None and attach.host != found.block.host:
+            problem = f"program '{attach.program}' is loaded on host '{found.block.host}', not on '{attach.host}'"
+            self.wrong((*path, "host"), problem)
+        if attach.replace is not None:
+            self.link_name((*path, "replace"), attach.replace)
+            if not event:
+                self.wrong((*path, "replace"), "'replace' belongs to an attachment under 'events'", key=True)
+        if attach.id is not None:
+            if attach.id in self.link_ids:
+                self.wrong((*path, "id"), f"link id '{attach.id}' is given twice", "another id")
+            self.link_ids.setdefault(attach.id, attach.program)
+
+    def xdp(self, path: Path, attach: AttachBlock, found: CheckedObject | None) -> None:
+        if attach.device is None:
+            self.wrong(path, "hook 'xdp' needs the key 'device'")
+        elif found is not None:
+            self.device_name((*path, "device"), found.block.host, attach.device)
+        if attach.mode == "offload":
+            self.not_modelled((*path, "mode"), "XDP offload to hardware")
+        for name in ("before", "after", "target", "cookie"):
+            if name in attach.model_fields_set:
+                self.wrong((*path, name), f"key '{name}' does not belong to hook 'xdp'", key=True)
+
+    # events
+
+    def event_send(self, path: Path, event: EventBlock) -> None:
+        self.device_name((*path, "device"), event.host, event.device)
+        node = self.scenario.node(*path, "send")
+        try:
+            expr = PacketExpr(str(event.send))
+            build_frames(expr, _SOMEBODY, Rng(0), "check")
+        except PacketError as error:
+            self.errors.append(place_in(node, error.start, error.width).error(error.problem, error.hint))
+        else:
+            self.result.packets[int(path[1])] = expr
+        if event.every is not None and event.count is None and event.every == 0:
+            self.wrong((*path, "every"), "'every' of 0 says nothing")
+
+    def event_replay(self, path: Path, event: EventBlock) -> None:
+        self.device_name((*path, "device"), event.host, event.device)
+        try:
+            locate(self.scenario.folder, str(event.replay), "capture")
+        except PathProblem as problem:
+            self.wrong((*path, "replay"), problem.problem, problem.hint)
+
+    def event_attach(self, path: Path, event: EventBlock) -> None:
+        assert event.attach is not None
+        self.attach((*path, "attach"), event.attach, event=True)
+
+    def event_detach(self, path: Path, event: EventBlock) -> None:
+        self.link_name((*path, "detach"), str(event.detach))
+
+    def event_map(self, path: Path, event: EventBlock) -> None:
+        for text, values in (event.map or {}).items():
+            self.map_contents((*path, "map"), text, values)
+
+    def event_task(self, path: Path, event: EventBlock) -> None:
+        self.not_modelled((*path, event.kind), f"'{event.kind}' events", key=True)
+
+    # expectations
+
+    def expect_link(self, path: Path, expect: ExpectBlock) -> None:
+        self.link_name((*path, "link"), str(expect.link))
+        for verdict in expect.verdicts or {}:
+            if verdict not in VERDICTS:
+                self.unknown((*path, "verdicts", verdict), "verdict", verdict, VERDICTS, key=True)
+
+    def expect_map(self, path: Path, expect: ExpectBlock) -> None:
+        self.map_name((*path, "map"), str(expect.map))
+        given = expect.model_fields_set
+        if "contains" in given and not isinstance(expect.contains, dict):
+            self.wrong(
+                (*path, "contains"), "'contains' of a map is a mapping from keys to values", "{1: {packets: 100}}"
+            )
+        if "key" in given and "equals" not in given:
+            self.wrong(
+                path, f"key {shown(expect.key)} is expected to be nothing", "equals: 1, or equals: null for no entry"
+            )
+
+    def expect_packets(self, path: Path, expect: ExpectBlock) -> None:
+        packets = expect.packets
+        assert packets is not None
+        here = (*path, "packets")
+        self.host_name((*here, "host"), packets.host)
+        self.device_name((*here, "device"), packets.host, packets.device)
+        if packets.verdict is not None and packets.verdict not in VERDICTS:
+            self.unknown((*here, "verdict"), "verdict", packets.verdict, VERDICTS)
+        for layer, fields in (packets.match or {}).items():
+            place = (*here, "match", layer)
+            try:
+                layer_class(layer)
+            except PacketProblem as problem:
+                self.wrong(place, problem.problem, problem.hint, key=True)
+                continue
+            for name, value in (fields or {}).items():
+                try:
+                    check_value(layer, name, value)
+                except PacketProblem as problem:
+                    self.wrong((*place, name), problem.problem, problem.hint)
+
+    def expect_socket(self, path: Path, expect: ExpectBlock) -> None:
+        if expect.socket not in self.model.sockets:
+            self.unknown((*path, "socket"), "socket", expect.socket, self.model.sockets)
+        if expect.contains is not None and not isinstance(expect.contains, str):
+            self.wrong((*path, "contains"), f"'contains' of a socket is text, have {shown(expect.contains)}")
+
+    def expect_device(self, path: Path, expect: ExpectBlock) -> None:
+        self.endpoint((*path, "device"), str(expect.device), "device")
+        for counter in expect.counters or {}:
+            if counter not in COUNTERS:
+                self.unknown((*path, "counters", counter), "counter", counter, COUNTERS, key=True)
+
+    def expect_trace_pipe(self, path: Path, expect: ExpectBlock) -> None:
+        self.host_name((*path, "trace_pipe"), expect.trace_pipe)
+        if not isinstance(expect.contains, str):
+            self.wrong(path, "'trace_pipe' needs 'contains' with a text", 'contains: "blocked"')
+
+    def expect_load(self, path: Path, expect: ExpectBlock) -> None:
+        self.program_name((*path, "load"), str(expect.load), whole=True)
+        if expect.verdict is None:
+            self.wrong(path, "'load' needs 'verdict'", "verdict: accept, or verdict: reject")
+        if expect.verdict == "accept" and (expect.errno or expect.message):
+            self.wrong(path, "'errno' and 'message' go with 'verdict: reject'")
+        if expect.errno is not None and expect.errno not in Errno.__members__:
+            self.unknown((*path, "errno"), "errno", expect.errno, ("EACCES", "EINVAL", "EPERM", "E2BIG", "ENOMEM"))
+
+    def expect_later(self, path: Path, expect: ExpectBlock) -> None:
+        if expect.records is not None:
+            self.map_name((*path, "records"), expect.records)
+        self.not_modelled((*path, expect.kind), f"'{expect.kind}' expectations", key=True)
+
+
+EventCheck = Callable[[_Check, Path, EventBlock], None]
+ExpectCheck = Callable[[_Check, Path, ExpectBlock], None]
+
+EVENT_CHECKS: dict[str, EventCheck] = {
+    "send": _Check.event_send,
+    "replay": _Check.event_replay,
+    "attach": _Check.event_attach,
+    "detach": _Check.event_detach,
+    "map": _Check.event_map,
+    "task": _Check.event_task,
+    "call": _Check.event_task,
+}
+EXPECT_CHECKS: dict[str, ExpectCheck] = {
+    "link": _Check.expect_link,
+    "map": _Check.expect_map,
+    "packets": _Check.expect_packets,
+    "socket": _Check.expect_socket,
+    "device": _Check.expect_device,
+    "trace_pipe": _Check.expect_trace_pipe,
+    "load": _Check.expect_load,
+    "task": _Check.expect_later,
+    "records": _Check.expect_later,
+}
