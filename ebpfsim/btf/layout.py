@@ -19,7 +19,7 @@ from ebpfsim.btf.types import (
 )
 from ebpfsim.errors import BtfError
 
-__all__ = ["Place", "alignof", "find_member", "member_offset", "member_place", "sizeof"]
+__all__ = ["Place", "alignof", "bitfield_bits", "find_member", "member_offset", "member_place", "sizeof"]
 
 POINTER_SIZE = 8
 MAX_ANONYMOUS = 200  # the most in Linux 6.18 are 23, in net_device_stats; bounds the recursion
@@ -107,7 +107,7 @@ def _find(btf: Btf, type_id: int, name: str, bit_off: int, missing: list[int]) -
         raise BtfError(f"{btf.where}: type [{type_id}]", f"more than {MAX_ANONYMOUS} anonymous types in one struct")
     for member in type_.members:
         if member.name == name:
-            return Place(member.type_id, bit_off + member.bit_off, _bitfield_bits(btf, member))
+            return Place(member.type_id, bit_off + member.bit_off, bitfield_bits(btf, member))
         if not member.name:
             found = _find(btf, member.type_id, name, bit_off + member.bit_off, missing)
             if found is not None:
@@ -115,7 +115,8 @@ def _find(btf: Btf, type_id: int, name: str, bit_off: int, missing: list[int]) -
     return None
 
 
-def _bitfield_bits(btf: Btf, member: Member) -> int:
+def bitfield_bits(btf: Btf, member: Member) -> int:
+    """Return a member's size in bits if it is a bit-field, else 0."""
     # without kflag, compilers before clang 8 encoded bit-fields in the integer type itself
     if member.bitfield_bits:
         return member.bitfield_bits

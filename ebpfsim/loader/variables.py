@@ -1,0 +1,74 @@
+"""Global variables by name, like the fields of a skeleton: in the initial image before load, in the map afterwards."""
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+from ebpfsim.btf.btf import Btf, expect
+from ebpfsim.btf.layout import sizeof
+from ebpfsim.btf.types import Datasec, DatasecVar
+from ebpfsim.btf.values import from_bytes, to_bytes
+from ebpfsim.errors import InputError
+from ebpfsim.loader.maps import ObjectMap
+from ebpfsim.suggest import did_you_mean
+
+__all__ = ["Variables"]
+
+FIRST = bytes(4)
+
+
+class Variables(MutableMapping[str, Any]):
+    """The variables of the sections of one kind (``.rodata*``, ``.data*``, ``.bss*``), as BTF describes them.
+
+    ``images`` are the initial contents by map name; they count until the maps exist.
+    """
+
+    def __init__(
+        self, kind: str, maps: list[ObjectMap], images: dict[str, bytearray], btf: Btf | None, where: str
+    ) -> None:
+        self._kind, self._images, self._btf, self._where = kind, images, btf, where
+        self._places: dict[str, tuple[ObjectMap, DatasecVar]] = {}
+        for map_ in maps if btf is not None else ():
+            assert btf is not None
+            if map_.value_type_id and isinstance(btf.type(map_.value_type_id), Datasec):
+                for row in expect(btf, map_.value_type_id, Datasec).vars:
+                    self._places.setdefault(btf.name_of(row.type_id), (map_, row))
+
+    def __repr__(self) -> str:
+        return f"<Variables {self._kind}: {', '.join(self._places)}>"
+
+    def _place(self, name: str) -> tuple[Btf, ObjectMap, DatasecVar, int]:
+        if name not in self._places or self._btf is None:
+            hint = "build the object with -g" if self._btf is None else did_you_mean(name, self._places)
+            raise InputError(self._where, f"no variable '{name}' in {self._kind}{hint}")
+        map_, row = self._places[name]
+        return self._btf, map_, row, sizeof(self._btf, row.type_id)
+
+    def _image(self, map_: ObjectMap) -> bytes:
+        if not map_.created:
+            return bytes(self._images[map_.name])
+        calls, fd = map_.bound()
+        return calls.map_lookup_elem(fd, FIRST)
+
+    def __getitem__(self, name: str) -> Any:
+        btf, map_, row, size = self._place(name)
+        return from_bytes(btf, row.type_id, self._image(map_)[row.off : row.off + size])
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        btf, map_, row, size = self._place(name)
+        data = to_bytes(btf, row.type_id, value, f"{self._where}: variable '{name}'")
+        image = bytearray(self._image(map_))
+        image[row.off : row.off + size] = data
+        if map_.created:
+            calls, fd = map_.bound()
+            calls.map_update_elem(fd, FIRST, bytes(image))
+        else:
+            self._images[map_.name][:] = image
+
+    def __delitem__(self, name: str) -> None:
+        raise InputError(self._where, f"variable '{name}' cannot be deleted")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
