@@ -1,6 +1,7 @@
 """A laboratory: any number of hosts with their network stacks on one clock, without bpf(2) and the verifier."""
 
-from itertools import count
+from struct import pack
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,17 +12,20 @@ from ebpfsim.costs import load_profile
 from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InternalError
 from ebpfsim.isa.asm import assemble
-from ebpfsim.maps.map import Map
+from ebpfsim.maps.devmap import DevmapMap
+from ebpfsim.maps.map import Map, MapAttr
+from ebpfsim.maps.types import create_map
 from ebpfsim.memory import Memory
 from ebpfsim.objects import IdTable, KernelObject
 from ebpfsim.progs.prog import Prog, Subprog
 from ebpfsim.recorder import PacketRecord, Recorder
 from ebpfsim.rng import Rng
-from ebpfsim.uapi.bpf import AttachType, ProgType
+from ebpfsim.uapi.bpf import AttachType, MapType, ProgType
 from ebpfsim.vm.interp import compile_prog
 from hooks.dispatcher import Dispatcher
 from hooks.xdp import XdpLink, bpf_xdp_link_attach
 from netstack.device import NetDevice
+from netstack.helpers import HELPERS
 from netstack.net import Net
 from netstack.wire import Wire, connect
 
@@ -38,12 +42,14 @@ class LabKernel:
         self.recorder = lab.recorder
         self.costs = load_profile(config.costs)
         self.cpus = [Cpu(number, lab.clock, lab.mem) for number in range(config.cpus)]
-        self.helpers: dict[int, Any] = {}
+        self.helpers = HELPERS
         self.links: IdTable[KernelObject] = IdTable()
+        self.maps: IdTable[Map] = IdTable()
+        self.progs: IdTable[Prog] = IdTable()
         self.xdp_dispatcher = Dispatcher(self)
 
     def map_at(self, address: int) -> Map:
-        raise InternalError(f"no map at {address:#x}")
+        return next(found for found in self.maps if found.address == address)
 
     def trace_print(self, cpu: Cpu, text: bytes) -> None:
         raise InternalError("no trace pipe")
@@ -58,7 +64,6 @@ class Lab:
         self.mem = Memory(1 << 28)
         self.recorder = Recorder()
         self.nets: list[Net] = []
-        self._numbers = count(1)
 
     def net(self, name: str, **config: Any) -> Net:
         net = Net(LabKernel(self, name, KernelConfig(**config)), len(self.nets))
@@ -97,16 +102,29 @@ class Lab:
         """The host or router under test and what surrounds it."""
         return Bench(self, forward)
 
-    def attach(self, dev: NetDevice, text: str, flags: int = 0) -> XdpLink:
-        """Attach a program that never touches its context."""
+    def prog(self, net: Net, text: str, attach_type: AttachType = AttachType.XDP, prog_flags: int = 0) -> Prog:
+        """A program as it is after the verifier: its context is struct xdp_buff, maps are addresses."""
         insns = assemble(text)
-        subprogs = (Subprog(0, len(insns), "main", 0),)
-        prog = Prog("p", ProgType.XDP, AttachType.XDP, insns, subprogs, ())
-        prog.id = next(self._numbers)
+        subprogs = (Subprog(0, len(insns), "main", 512),)
+        prog = Prog("p", ProgType.XDP, attach_type, insns, subprogs, (), prog_flags=prog_flags)
+        net.kernel.progs.add(prog)
         prog.image_addr = self.mem.alloc(len(insns) * 8)
-        kernel = dev.net.kernel
-        prog.run = compile_prog(prog, kernel)
-        return bpf_xdp_link_attach(kernel, dev.xdp, prog, flags)
+        prog.run = compile_prog(prog, net.kernel)
+        return prog
+
+    def attach(self, dev: NetDevice, program: str | Prog, flags: int = 0, label: str = "") -> XdpLink:
+        """Attach a program, or the text of one, by a link."""
+        prog = self.prog(dev.net, program) if isinstance(program, str) else program
+        return bpf_xdp_link_attach(dev.net.kernel, dev.xdp, prog, flags, label)
+
+    def devmap(self, net: Net, map_type: MapType, entries: dict[int, tuple[NetDevice, Prog | None]]) -> DevmapMap:
+        """A devmap with entries: device, and the program on its way out. Descriptors of programs are ids here."""
+        env = SimpleNamespace(prog_by_fd=net.kernel.progs.find, device_by_ifindex=net.dev_get_by_index)
+        map_ = create_map(MapAttr(map_type, 4, 8, 8), self.mem, 1, env)
+        net.kernel.maps.add(map_)
+        for index, (dev, prog) in entries.items():
+            map_.sys_update(pack("<I", index), pack("<Ii", dev.ifindex, prog.id if prog is not None else 0))
+        return map_
 
 
 class Outcome(NamedTuple):
