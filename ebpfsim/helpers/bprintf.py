@@ -17,11 +17,12 @@ from ebpfsim.errors import KernelOops
 from ebpfsim.isa.alu import sext, u64
 from ebpfsim.memory import Memory
 
-__all__ = ["FormatError", "bprintf"]
+__all__ = ["FormatError", "bprintf", "parse_format"]
 
 _BIN_ARGS_BYTES = 512  # MAX_BPRINTF_BIN_ARGS
-_SPACE = rb" \t\n\v\f\r"
-_PUNCT = rb"!-/:-@\[-`{-~"
+# isspace(), ispunct() and isalnum() of lib/ctype.c, which is Latin-1
+_SPACE = rb" \t\n\v\f\r\xa0"
+_PUNCT = rb"!-/:-@\[-`{-~\xa1-\xbf\xd7\xf7"
 # flags, width, conversion; %s and %p must be followed by the end, a space or punctuation
 _SPEC = re.compile(
     rb"%(?:(?P<percent>%)"
@@ -30,8 +31,8 @@ _SPEC = re.compile(
     rb"|(?P<ip>p[iI][46])|(?P<symbol>pB)|(?P<pointer>p[Kxs]|pS|p(?=[" + _SPACE + _PUNCT + rb"]|$))"
     rb"|(?P<char>c)|(?P<number>(?P<long>l{0,2})[diuxX])))"
 )
-_PRINTABLE = re.compile(rb"[ -~\t\n\v\f\r]*")
-_ALNUM = re.compile(rb"[0-9A-Za-z]*")
+_TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1f\x7f]*")
+_ALNUM = re.compile(rb"[0-9A-Za-z\xc0-\xd6\xd8-\xf6\xf8-\xff]*")
 
 
 class FormatError(Exception):
@@ -53,8 +54,6 @@ class _Args:
     used: int = 0
 
     def next(self) -> int:
-        if self.taken == len(self.values):
-            raise FormatError(Errno.EINVAL)
         self.taken += 1
         return self.values[self.taken - 1]
 
@@ -68,33 +67,45 @@ class _Args:
         return left
 
 
+def parse_format(fmt: bytes, nr_args: int) -> list[bytes | re.Match[bytes]]:
+    """Return the literal parts and conversions of a format without NUL; FormatError (EINVAL) if it is not allowed."""
+    parts: list[bytes | re.Match[bytes]] = []
+    conversions = 0
+    pos = 0
+    while pos < len(fmt):
+        percent = fmt.find(b"%", pos)
+        literal = fmt[pos:] if percent < 0 else fmt[pos:percent]
+        if not _TEXT.fullmatch(literal):
+            raise FormatError(Errno.EINVAL)
+        parts.append(literal)
+        if percent < 0:
+            break
+        spec = _SPEC.match(fmt, percent)
+        if spec is None:
+            raise FormatError(Errno.EINVAL)
+        pos = spec.end()
+        if spec["percent"]:
+            parts.append(b"%")
+            continue
+        conversions += 1
+        parts.append(spec)
+        if spec["ip"] or spec["symbol"] or spec["pointer"]:
+            # bstr_printf() takes all letters and digits behind %p for its own
+            rest = _ALNUM.match(fmt, pos)
+            pos = rest.end() if rest else pos
+    if conversions > nr_args:
+        raise FormatError(Errno.EINVAL)
+    return parts
+
+
 def bprintf(mem: Memory, fmt: bytes, values: tuple[int, ...], seed: int) -> bytes:
     """Return the formatted text; FormatError for what the kernel refuses.
 
     ``fmt`` has no NUL; ``values`` are the arguments as unsigned 64-bit numbers, ``seed`` hides pointers.
     """
+    parts = parse_format(fmt, len(values))
     args = _Args(mem, values, seed)
-    out: list[bytes] = []
-    pos = 0
-    while pos < len(fmt):
-        percent = fmt.find(b"%", pos)
-        literal = fmt[pos:] if percent < 0 else fmt[pos:percent]
-        if not _PRINTABLE.fullmatch(literal):
-            raise FormatError(Errno.EINVAL)
-        out.append(literal)
-        if percent < 0:
-            break
-        spec = _SPEC.match(fmt, percent)
-        if spec is None:
-            # one argument too few is found first, but both are EINVAL
-            raise FormatError(Errno.EINVAL)
-        out.append(b"%" if spec["percent"] else _convert(spec, args))
-        pos = spec.end()
-        if spec["ip"] or spec["symbol"]:
-            # bstr_printf() takes all letters and digits behind %p for its own
-            rest = _ALNUM.match(fmt, pos)
-            pos = rest.end() if rest else pos
-    return b"".join(out)
+    return b"".join(part if isinstance(part, bytes) else _convert(part, args) for part in parts)
 
 
 def _convert(spec: re.Match[bytes], args: _Args) -> bytes:

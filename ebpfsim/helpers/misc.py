@@ -38,21 +38,18 @@ def strncmp(run: Run, s1: int, s1_size: int, s2: int, _r4: int, _r5: int) -> int
 
 
 def strtol(run: Run, buf: int, buf_len: int, flags: int, result: int, _r5: int) -> int:
-    """Parse a long; return the number of characters used, EINVAL or ERANGE."""
+    """Parse a long; return the number of characters used, EINVAL or ERANGE (and store 0)."""
     used, value = _parse(run, buf, buf_len, flags)
-    if used < 0:
-        return used
     if not -(1 << 63) <= value < 1 << 63:
-        return -Errno.ERANGE
+        used, value = -Errno.ERANGE, 0
     run.mem.store(result, 8, value)
     return used
 
 
 def strtoul(run: Run, buf: int, buf_len: int, flags: int, result: int, _r5: int) -> int:
-    """Parse an unsigned long; return the number of characters used, EINVAL (also for a minus sign) or ERANGE."""
+    """Parse an unsigned long; as ``strtol``, but a minus sign is EINVAL."""
     used, value = _parse(run, buf, buf_len, flags, signed=False)
-    if used >= 0:
-        run.mem.store(result, 8, value)
+    run.mem.store(result, 8, value)
     return used
 
 
