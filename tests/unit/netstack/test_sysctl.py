@@ -1,0 +1,52 @@
+import pytest
+
+from ebpfsim.errors import InputError, NotModelled
+from netstack.sysctl import SYSCTLS, read_sysctls
+
+
+def test_settings_replace_defaults() -> None:
+    values = read_sysctls({"net.ipv4.ip_forward": "1", "net.ipv4.ip_default_ttl": 33, "kernel.bpf_stats_enabled": 1})
+    assert values == {**SYSCTLS, "net.ipv4.ip_forward": 1, "net.ipv4.ip_default_ttl": 33}
+    assert read_sysctls({}) == SYSCTLS
+
+
+def test_unknown_names_and_values() -> None:
+    with pytest.raises(NotModelled, match=r"sysctl net\.ipv4\.tcp_ecn"):
+        read_sysctls({"net.ipv4.tcp_ecn": 1})
+    with pytest.raises(InputError, match=r"sysctl net\.ipv4\.ip_forward: value 'yes' is not an integer"):
+        read_sysctls({"net.ipv4.ip_forward": "yes"})
+
+
+@pytest.mark.parametrize("name", sorted(SYSCTLS))
+def test_every_sysctl_has_a_default_of_linux(name) -> None:
+    # Documentation/networking/ip-sysctl.rst and Documentation/admin-guide/sysctl/net.rst, v6.18
+    documented = {
+        "net.core.netdev_max_backlog": 1000,
+        "net.ipv4.icmp_echo_ignore_all": 0,
+        "net.ipv4.icmp_echo_ignore_broadcasts": 1,
+        "net.ipv4.ip_default_ttl": 64,
+        "net.ipv4.ip_forward": 0,
+        "net.ipv4.neigh.default.mcast_solicit": 3,
+        "net.ipv4.neigh.default.retrans_time_ms": 1000,
+        "net.ipv4.neigh.default.unres_qlen_bytes": 212992,
+    }
+    assert SYSCTLS[name] == documented[name]
+
+
+def test_ttl_is_obeyed(lab) -> None:
+    a = lab.net("a", sysctl={"net.ipv4.ip_default_ttl": 33})
+    b = lab.net("b")
+    lab.connect(a.add_nic("eth0", "10.0.0.1/24"), b.add_nic("eth0", "10.0.0.2/24"))
+    lab.know(a, b)
+    a.udp_socket().sendto(b"x", "10.0.0.2", 9)
+    lab.run()
+    assert lab.frames(a, "out")[0].data[22] == 33
+
+
+def test_neighbour_sysctls_are_obeyed(lab) -> None:
+    a = lab.net("a", sysctl={"net.ipv4.neigh.default.mcast_solicit": 2, "net.ipv4.neigh.default.retrans_time_ms": 100})
+    lab.connect(a.add_nic("eth0", "10.0.0.1/24"), lab.net("b").add_nic("eth0"))
+    a.udp_socket().sendto(b"x", "10.0.0.2", 9)
+    lab.run()
+    assert [record.time_ns for record in lab.frames(a, "out")] == [0, 100_000_000]
+    assert lab.clock.now_ns >= 200_000_000
