@@ -70,6 +70,13 @@ class Clock:
         """Run ``action`` after ``delay_ns``."""
         return self.call_at(self.now_ns + delay_ns, action)
 
+    def step(self) -> bool:
+        """Let the next event happen; False when there is none."""
+        if self.env.peek() == float("inf"):
+            return False
+        self.env.step()
+        return True
+
     def run(self, until_ns: int | None = None) -> None:
         """Let events happen until nothing is left or the clock reads ``until_ns`` (events at that instant happen)."""
         if until_ns is None:

@@ -316,7 +316,7 @@ class _Check:
         node = self.scenario.node(*path, "send")
         try:
             expr = PacketExpr(str(event.send))
-            build_frames(expr, _SOMEBODY, Rng(0), "check")
+            build_frames(expr, _SOMEBODY, Rng(self.model.seed), f"events.{path[1]}.send", event.count or 1)
         except PacketError as error:
             self.errors.append(place_in(node, error.start, error.width).error(error.problem, error.hint))
         else:

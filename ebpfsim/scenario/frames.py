@@ -15,27 +15,25 @@ MAX_TOTAL_BYTES = 64 * 1024 * 1024
 _TOO_MUCH = f"packet string stands for more than {MAX_TOTAL_BYTES >> 20} MiB"
 
 
-def build_frames(expr: PacketExpr, sender: Sender, rng: Rng, stream: str, count: int | None = None) -> list[bytes]:
-    """Return ``count`` frames (as many as the string stands for when None), by turns; random ones are all different.
+def build_frames(expr: PacketExpr, sender: Sender, rng: Rng, stream: str, count: int = 1) -> tuple[list[bytes], int]:
+    """Return frames and how often to send them in turn, so that all the string stands for is sent ``count`` times.
 
-    ``stream`` names the random stream of this string. PacketError when a frame cannot be built.
+    Random frames are drawn anew each time. ``stream`` names their random stream. PacketError when one cannot be built.
     """
     with rng.lent(stream):
-        frames = _expand(expr, sender)
-        if count is None:
-            return frames
         if not expr.random:
-            return [frames[index % len(frames)] for index in range(count)]
-        if count > MAX_EXPANSION:
-            raise expr.error(f"fuzz makes at most {MAX_EXPANSION} packets, count is {count}")
-        total = sum(map(len, frames))
-        while len(frames) < count:
+            return _expand(expr, sender), count
+        frames: list[bytes] = []
+        total = 0
+        for _ in range(count):
             more = _expand(expr, sender)
             total += sum(map(len, more))
-            if total > MAX_TOTAL_BYTES:
-                raise expr.error(_TOO_MUCH)
+            if len(frames) + len(more) > MAX_EXPANSION or total > MAX_TOTAL_BYTES:
+                raise expr.error(
+                    f"fuzz makes at most {MAX_EXPANSION} packets and {MAX_TOTAL_BYTES >> 20} MiB", "a lower count"
+                )
             frames += more
-        return frames[:count]
+        return frames, 1
 
 
 def _expand(expr: PacketExpr, sender: Sender) -> list[bytes]:

@@ -1,0 +1,243 @@
+"""Expectations: what each kind of ``expect`` entry compares, as rows of what is wanted and what there is."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+from ebpfsim.recorder import PacketRecord
+from ebpfsim.scenario.layers import check_value, field_of, layer_class
+from ebpfsim.scenario.mapvalues import lookup, normal_key, same_value
+from ebpfsim.scenario.run import Path, Running
+from ebpfsim.scenario.schema import ExpectBlock, PacketsBlock
+from ebpfsim.uapi.net import XdpAction
+from netstack.drop_reasons import RX_MISSED, SkbDropReason
+
+__all__ = ["Result", "judge"]
+
+Count = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One comparison: ``what`` was looked at, ``want`` and ``have`` in words, ``where`` the expectation stands."""
+
+    what: str
+    want: str
+    have: str
+    met: bool
+    where: str
+    at: str
+
+
+def judge(running: Running) -> list[Result]:
+    """Compare every expectation with what happened."""
+    results: list[Result] = []
+    for index, expect in enumerate(running.scenario.model.expect):
+        path: Path = ("expect", index)
+        with running.at(*path):
+            for what, want, have, met in KINDS[expect.kind](running, expect, path):
+                place = running.scenario.node(*path).where
+                results.append(Result(what, want, have, met, f"expect.{index}", place))
+    return results
+
+
+Row = tuple[str, str, str, bool]
+
+
+def _counted(what: str, want: Count, have: int) -> Row:
+    low, high = want
+    text = str(low) if low == high else f"{low} to {high}"
+    return what, text, str(have), low <= have <= high
+
+
+def _link(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
+    name = str(expect.link)
+    attachment = running.attachments.get(name)
+    runs, verdicts = (attachment.runs, attachment.verdicts) if attachment is not None else (0, {})
+    if expect.runs is not None:
+        yield _counted(f"link '{name}': runs", expect.runs, runs)
+    for verdict, want in (expect.verdicts or {}).items():
+        yield _counted(f"link '{name}': {verdict}", want, verdicts.get(verdict, 0))
+
+
+def _map(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
+    name = str(expect.map)
+    found = running.map_of(name)
+    btf = running.checked.objects[name.partition("/")[0]].spec
+    types = btf.btf if btf is not None else None
+    given = expect.model_fields_set
+
+    def row(key: Any, want: Any, *place: str | int) -> Row:
+        with running.at(*path, *place):
+            have = lookup(found, key)
+            met = same_value(found, types, want, have)
+        return f"map '{name}'[{words(key)}]", words(want), words(_named(want, have)), met
+
+    if "equals" in given and "key" in given:
+        yield row(expect.key, expect.equals, "equals")
+    elif "equals" in given:
+        yield from _whole_map(running, expect, path, row)
+    for key, want in (expect.contains or {}).items():
+        yield row(key, want, "contains", key)
+    if expect.entries is not None:
+        yield _counted(f"map '{name}': entries", expect.entries, len(found))
+
+
+def _whole_map(running: Running, expect: ExpectBlock, path: Path, row: Callable[..., Row]) -> Iterator[Row]:
+    # exactly these entries; what an array holds besides must be zero
+    name = str(expect.map)
+    found = running.map_of(name)
+    with running.at(*path, "equals"):
+        wanted = dict(expect.equals or {})
+        known = [normal_key(found, key) for key in wanted]
+    for key, want in wanted.items():
+        yield row(key, want, "equals", key)
+    others = {key: value for key, value in found.items() if key not in known and not _is_zero(value)}
+    yield f"map '{name}': other entries", "none", words(others) if others else "none", not others
+
+
+def _is_zero(value: Any) -> bool:
+    match value:
+        case dict():
+            return all(_is_zero(part) for part in value.values())
+        case list() | tuple():
+            return all(_is_zero(part) for part in value)
+        case bytes():
+            return not any(value)
+    return value in (0, "", None)
+
+
+def _named(want: Any, have: Any) -> Any:
+    # of a struct, the fields that the expectation names
+    if isinstance(want, dict) and isinstance(have, dict):
+        return {field: _named(want[field], have.get(field)) for field in want}
+    return have
+
+
+def _packets(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
+    block = expect.packets
+    assert block is not None
+    matches = cache(partial(_matches, block.match or {}))
+    count = sum(1 for record in running.sim.recorder.packets if _selected(block, record) and matches(record.data))
+    matching = f" {words(block.match)}" if block.match else ""
+    verdict = f" {block.verdict}" if block.verdict else ""
+    what = f"packets {block.direction} at '{block.host}/{block.device}'{matching}{verdict}"
+    yield _counted(what, expect.count or (0, 0), count)
+
+
+# records of frames that were never taken in, or never left
+_NOT_IN = (RX_MISSED,)
+_NOT_OUT = (SkbDropReason.QDISC_DROP.name,)
+
+
+def _selected(block: PacketsBlock, record: PacketRecord) -> bool:
+    if (record.host, record.device, record.direction) != (block.host, block.device, block.direction):
+        return False
+    if block.verdict is not None:
+        if record.verdict != block.verdict:
+            return False
+    elif record.verdict not in ("", XdpAction.XDP_PASS.name) or record.reason in (*_NOT_IN, *_NOT_OUT):
+        # as a capture on that host would show it: behind XDP, and what went onto the wire
+        return False
+    return True
+
+
+def _matches(match: dict[str, dict[str, Any] | None], frame: bytes) -> bool:
+    if not match:
+        return True
+    packet = layer_class("Ether")(frame)
+    for layer, fields in match.items():
+        found = packet.getlayer(layer_class(layer))
+        if found is None:
+            return False
+        for name, value in (fields or {}).items():
+            if not _field_matches(field_of(layer, name), found, check_value(layer, name, value)):
+                return False
+    return True
+
+
+def _field_matches(field: Any, layer: Any, want: Any) -> bool:
+    # a list is one of its values, as are the addresses of a network; a tuple is a range
+    have = layer.getfieldval(field.name)
+    if isinstance(want, list) and not field.islist:
+        return any(_field_matches(field, layer, part) for part in want)
+    if isinstance(want, tuple):
+        return bool(want[0] <= have <= want[1])
+    if isinstance(want, str) and isinstance(have, bytes):
+        return want.encode() == have
+    if isinstance(want, str) and isinstance(have, str):
+        return want.lower() == have.lower()
+    return bool(field.any2i(layer, want) == have)
+
+
+def _socket(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
+    name = str(expect.socket)
+    received = running.sockets[name].received
+    if expect.received is not None:
+        yield _counted(f"socket '{name}': datagrams received", expect.received, len(received))
+    if expect.contains is not None:
+        text = str(expect.contains)
+        count = sum(1 for datagram in received if text.encode() in datagram.data)
+        yield f"socket '{name}': datagrams with '{text}'", "1 or more", str(count), count > 0
+
+
+def _device(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
+    host, _, device = str(expect.device).partition("/")
+    counters = running.sim.hosts[host].device(device).stats.as_dict()
+    for name, want in (expect.counters or {}).items():
+        yield _counted(f"device '{expect.device}': {name}", want, counters[name])
+
+
+def _trace_pipe(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
+    host, text = str(expect.trace_pipe), str(expect.contains)
+    count = sum(1 for line in running.traces[host].splitlines() if text in line)
+    what = f"trace pipe of '{host}': lines with '{text}'"
+    if expect.count is not None:
+        yield _counted(what, expect.count, count)
+    else:
+        yield what, "1 or more", str(count), count > 0
+
+
+def _load(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
+    object_name, _, program = str(expect.load).partition("/")
+    loads = [row for row in running.loads if row.object == object_name and program in ("", row.program)]
+    refused = [row for row in loads if row.error is not None]
+    have = "reject" if refused else "accept" if loads else "not loaded"
+    yield f"load '{expect.load}'", str(expect.verdict), have, have == expect.verdict
+    error = refused[0].error if refused else None
+    if expect.errno is not None:
+        errno = error.errno_name if error is not None else "none"
+        yield f"load '{expect.load}': errno", expect.errno, errno, errno == expect.errno
+    if expect.message is not None:
+        log = getattr(error, "log", "")
+        met = expect.message in log
+        reason = getattr(error, "reason", "none")
+        yield f"load '{expect.load}': message", expect.message, expect.message if met else reason, met
+
+
+def words(value: Any) -> str:
+    """Return a value as a line of YAML would show it."""
+    match value:
+        case None:
+            return "no entry"
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "{" + ", ".join(f"{key}: {words(part)}" for key, part in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(words(part) for part in value) + "]"
+        case bytes():
+            return value.hex(" ")
+    return str(value)
+
+
+KINDS: dict[str, Callable[[Running, ExpectBlock, Path], Iterator[Row]]] = {
+    "link": _link,
+    "map": _map,
+    "packets": _packets,
+    "socket": _socket,
+    "device": _device,
+    "trace_pipe": _trace_pipe,
+    "load": _load,
+}

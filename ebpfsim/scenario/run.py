@@ -1,0 +1,303 @@
+"""Running a scenario: hosts are built, programs loaded and attached, events put on the time line, expectations met.
+
+Whatever the simulated kernel refuses carries the place in the scenario that led to it (``EbpfSimError.at``).
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ebpfsim.errors import EbpfSimError, InputError, KernelError, VerifierError
+from ebpfsim.isa.insn import encode
+from ebpfsim.loader import Object, ObjectMap
+from ebpfsim.progs.prog import Prog
+from ebpfsim.scenario.check import Checked
+from ebpfsim.scenario.document import Key
+from ebpfsim.scenario.load import Scenario
+from ebpfsim.scenario.mapvalues import update_map
+from ebpfsim.scenario.schema import AttachBlock, HostBlock, KernelBlock
+from ebpfsim.simulation import Host, Simulation
+from hooks.xdp import XdpLink
+from netstack.nic import Nic
+from netstack.sock import UdpSocket
+
+__all__ = ["Attachment", "LoadOutcome", "Path", "Running", "build", "finish"]
+
+Path = tuple[Key, ...]
+# without `until`, a run may take this many steps of the clock once the last event has been started
+MAX_STEPS_AFTER_EVENTS = 500_000
+
+
+@dataclass
+class Attachment:
+    """A link by its id in the scenario, from when it was attached until another one replaced it."""
+
+    id: str
+    program: str
+    host: str
+    device: str
+    mode: str
+    link: XdpLink
+    before: "_Counters"
+    after: "_Counters | None" = None
+
+    @property
+    def runs(self) -> int:
+        """How often its program ran."""
+        return self._now.runs - self.before.runs
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """Runs by verdict, in the order of the names."""
+        counts = {name: count - self.before.verdicts.get(name, 0) for name, count in self._now.verdicts.items()}
+        return {name: counts[name] for name in sorted(counts) if counts[name]}
+
+    @property
+    def ns_per_run(self) -> float:
+        """Mean nanoseconds of a call of the program, to a picosecond."""
+        return _mean_ns(self._now.run_ps - self.before.run_ps, self.runs)
+
+    @property
+    def ns_per_packet(self) -> float:
+        """Mean nanoseconds that a packet cost where this program decided about it, to a picosecond."""
+        return _mean_ns(self._now.packet_ps - self.before.packet_ps, self.runs)
+
+    @property
+    def _now(self) -> "_Counters":
+        return self.after or _counters(self.link)
+
+
+@dataclass(frozen=True)
+class _Counters:
+    runs: int
+    verdicts: dict[str, int]
+    run_ps: int
+    packet_ps: int
+
+
+def _counters(link: XdpLink) -> _Counters:
+    stats = link.stats
+    return _Counters(stats.runs, dict(stats.verdicts), stats.run_cost_ps, stats.packet_cost_ps)
+
+
+def _mean_ns(total_ps: int, runs: int) -> float:
+    return total_ps // runs / 1000 if runs else 0.0
+
+
+@dataclass(frozen=True)
+class LoadOutcome:
+    """What came of loading a program: ``error`` is the kernel's refusal, or None."""
+
+    object: str
+    program: str
+    insns: int
+    verified_insns: int
+    error: KernelError | None = None
+
+
+@dataclass
+class Running:
+    """A scenario on its way: the simulation, and what the scenario's names stand for in it."""
+
+    checked: Checked
+    sim: Simulation
+    objects: dict[str, Object] = field(default_factory=dict)
+    program_fds: dict[tuple[str, str], int] = field(default_factory=dict)
+    loads: list[LoadOutcome] = field(default_factory=list)
+    attachments: dict[str, Attachment] = field(default_factory=dict)
+    sockets: dict[str, UdpSocket] = field(default_factory=dict)
+    sent: dict[int, int] = field(default_factory=dict)
+    traces: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario."""
+        return self.checked.scenario
+
+    @contextmanager
+    def at(self, *path: Key) -> Iterator[None]:
+        """Give errors that pass through the place of a value; wrong values become errors of the scenario."""
+        node = self.scenario.node(*path)
+        try:
+            yield
+        except InputError as error:
+            if error.at or error.where.startswith(f"{node.source.name}:"):
+                raise
+            problem = f"{error.where}: {error.problem}" if error.where else error.problem
+            raise node.error(problem, error.hint) from None
+        except EbpfSimError as error:
+            error.at = error.at or node.where
+            raise
+
+    def map_of(self, text: str) -> ObjectMap:
+        """Return the map that ``fw/blocked`` names."""
+        object_name, _, name = text.partition("/")
+        return self.objects[object_name].maps[name]
+
+    def program_fd(self, text: str) -> int:
+        """Return the descriptor of the program that ``fw/firewall`` names; InputError when it was refused."""
+        target = self.checked.program(text)
+        fd = self.program_fds.get((target.object, target.name))
+        if fd is None:
+            raise InputError("", f"program '{text}' is not loaded")
+        return fd
+
+    def attach(self, block: AttachBlock, path: Path) -> None:
+        """Attach a program as an ``attach`` block says."""
+        target = self.checked.program(block.program)
+        host_name = self.checked.objects[target.object].block.host
+        host, device = self.sim.hosts[host_name], str(block.device)
+        name = block.id or f"{block.program}@{device}"
+        with self.at(*path):
+            fd = self.program_fd(block.program)
+            if block.replace is not None:
+                link = self._replace(block.replace, host, device, fd, name)
+            else:
+                mode = "" if block.mode == "auto" else block.mode
+                link = host.attach_xdp(fd, device, mode=mode, label=name)
+        mode_in_use = host.device(device).xdp.mode.name.lower()
+        self.attachments[name] = Attachment(name, block.program, host_name, device, mode_in_use, link, _counters(link))
+
+    def _replace(self, old_name: str, host: Host, device: str, fd: int, name: str) -> XdpLink:
+        old = self.attachments.get(old_name)
+        if old is None:
+            raise InputError("", f"link '{old_name}' is not attached yet")
+        if (old.host, old.device) != (host.name, device):
+            raise InputError("", f"link '{old_name}' is on '{old.host}/{old.device}', not on '{host.name}/{device}'")
+        prog = host.kernel.fds.lookup(fd)
+        assert isinstance(prog, Prog)
+        old.link.update(prog)
+        old.after = _counters(old.link)
+        old.link.label = name
+        return old.link
+
+    def digest(self) -> str:
+        """Return a SHA-256 of everything that was recorded: equal for equal runs."""
+        digest = hashlib.sha256()
+        recorder = self.sim.recorder
+        for packet in recorder.packets:
+            line = (packet.time_ns, packet.host, packet.device, packet.direction, packet.verdict, packet.reason)
+            digest.update(f"{line}{packet.data.hex()}".encode())
+        for row in (*recorder.runs, *recorder.notes):
+            digest.update(repr(row).encode())
+        return digest.hexdigest()
+
+
+def build(checked: Checked) -> Running:
+    """Return the scenario's hosts with everything loaded and attached, at time 0."""
+    model = checked.scenario.model
+    running = Running(checked, Simulation(model.seed))
+    for name, host in model.hosts.items():
+        _build_host(running, name, host, model.kernel)
+    for index, link in enumerate(model.links):
+        with running.at("links", index):
+            a, b = (_nic(running, end) for end in link.ends)
+            running.sim.link(a, b, rate=link.rate, delay=link.delay, loss=link.loss, queue=link.queue)
+    for name, socket in model.sockets.items():
+        with running.at("sockets", name, "udp"):
+            running.sockets[name] = running.sim.hosts[socket.host].udp_socket(*socket.udp)
+    for name in model.objects:
+        with running.at("objects", name):
+            _load(running, name)
+    for text, values in model.maps.items():
+        update_map(running, ("maps", text), text, values)
+    for index, attach in enumerate(model.attach):
+        running.attach(attach, ("attach", index))
+    return running
+
+
+def finish(running: Running, until_ns: int | None, progress: Callable[[int], object] | None = None) -> None:
+    """Let the scenario happen: until an instant, or until nothing is left to happen."""
+    sim = running.sim
+    if until_ns is not None:
+        sim.run(until_ns)
+    else:
+        last_ns = max((event.at for event in running.scenario.model.events), default=0)
+        sim.run(last_ns)
+        budget = MAX_STEPS_AFTER_EVENTS + sum(running.sent.values()) * 50
+        while sim.clock.step():
+            budget -= 1
+            if budget < 0:
+                problem = f"scenario is still busy at {sim.now_ns} ns, long after its last event"
+                raise InputError(running.scenario.shown_path, problem, "say when to stop: until: 100ms")
+    for name, host in sim.hosts.items():
+        running.traces[name] = host.trace_pipe.peek()
+
+
+def _build_host(running: Running, name: str, host: HostBlock, defaults: KernelBlock) -> None:
+    settings: dict[str, Any] = {}
+    for block in (defaults, host):
+        rows = {key: getattr(block, key) for key in KernelBlock.model_fields}
+        settings |= {key: value for key, value in rows.items() if value is not None}
+    settings["sysctl"] = {**(defaults.sysctl or {}), **(host.sysctl or {})}
+    with running.at("hosts", name):
+        built = running.sim.host(name, **settings)
+    for device, nic in host.interfaces.items():
+        with running.at("hosts", name, "interfaces", device):
+            built.nic(device, [str(address) for address in nic.address], mac=nic.mac, mtu=nic.mtu, queues=nic.queues)
+    for index, route in enumerate(host.routes):
+        with running.at("hosts", name, "routes", index):
+            built.net.add_route(route.to, via=route.via, dev=route.device)
+
+
+def _nic(running: Running, end: str) -> Nic:
+    host, _, device = end.partition("/")
+    nic = running.sim.hosts[host].device(device)
+    assert isinstance(nic, Nic)
+    return nic
+
+
+def _load(running: Running, name: str) -> None:
+    checked = running.checked.objects[name]
+    host = running.sim.hosts[checked.block.host]
+    if checked.spec is None:
+        _load_asm(running, name, host)
+        return
+    expected = running.checked.rejectable().get(name)
+    refused = checked.programs if expected == [] else expected or []
+    obj = Object(checked.spec, bpf=host.bpf)
+    for variable, value in checked.block.rodata.items():
+        with running.at("objects", name, "rodata", variable):
+            obj.rodata[variable] = value
+    running.objects[name] = obj
+    if not refused:
+        obj.load()
+    else:
+        accepted = [row.name for row in obj.programs.values() if row.autoload and row.name not in refused]
+        if accepted:
+            obj.load(only=accepted)
+        for program in refused:
+            running.loads.append(_try_load(Object(checked.spec, bpf=host.bpf), name, program, running, host))
+    for loaded in obj.programs.values():
+        if loaded.loaded:
+            running.program_fds[name, loaded.name] = loaded.fd
+            insns = len(loaded.insns) // 8
+            running.loads.append(LoadOutcome(name, loaded.name, insns, loaded.verified_insns))
+
+
+def _try_load(obj: Object, name: str, program: str, running: Running, host: Host) -> LoadOutcome:
+    for variable, value in running.checked.objects[name].block.rodata.items():
+        obj.rodata[variable] = value
+    insns = len(obj.programs[program].spec.function.insns)
+    try:
+        obj.load(host.bpf, only=[program])
+    except VerifierError as error:
+        return LoadOutcome(name, program, insns, 0, error)
+    loaded = obj.programs[program]
+    running.program_fds[name, program] = loaded.fd
+    return LoadOutcome(name, program, insns, loaded.verified_insns)
+
+
+def _load_asm(running: Running, name: str, host: Host) -> None:
+    checked = running.checked.objects[name]
+    try:
+        loaded = host.bpf.prog_load(checked.prog_type, encode(checked.insns), name=name.replace("-", "_")[:15])
+    except VerifierError as error:
+        if name not in running.checked.rejectable():
+            raise
+        running.loads.append(LoadOutcome(name, name, len(checked.insns), 0, error))
+        return
+    running.program_fds[name, name] = loaded.fd
+    running.loads.append(LoadOutcome(name, name, len(checked.insns), loaded.verified_insns))

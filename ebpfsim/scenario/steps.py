@@ -1,0 +1,87 @@
+"""Events: what each kind of ``events`` entry puts on the time line."""
+
+from collections.abc import Callable
+
+from ebpfsim.errors import InputError
+from ebpfsim.frames import sender_of
+from ebpfsim.scenario.frames import build_frames
+from ebpfsim.scenario.mapvalues import update_map
+from ebpfsim.scenario.objects import place_in
+from ebpfsim.scenario.packets import PacketError
+from ebpfsim.scenario.paths import locate
+from ebpfsim.scenario.run import Path, Running
+from ebpfsim.scenario.schema import EventBlock
+from netstack.traffic import inject
+
+__all__ = ["schedule"]
+
+
+def schedule(running: Running) -> None:
+    """Put all events on the time line, in the order of the file: so they happen at the same instant."""
+    for index, event in enumerate(running.scenario.model.events):
+        STEPS[event.kind](running, index, event)
+
+
+def _send(running: Running, index: int, event: EventBlock) -> None:
+    path: Path = ("events", index, "send")
+    device = running.sim.hosts[str(event.host)].device(str(event.device))
+    sender = sender_of(device, running.sim.owners())
+    expr = running.checked.packets[index]
+    try:
+        frames, copies = build_frames(expr, sender, running.sim.rng, f"events.{index}.send", event.count or 1)
+    except PacketError as error:
+        place = place_in(running.scenario.node(*path), error.start, error.width)
+        raise place.error(error.problem, error.hint) from None
+    longest = max(map(len, frames))
+    with running.at(*path):
+        if longest > device.max_frame_bytes:
+            mtu = f"mtu {device.mtu} of '{device.full_name}' allows {device.max_frame_bytes}"
+            raise InputError("", f"frame has {longest} bytes, {mtu}", "a larger mtu on both sides")
+        inject(device, frames, event.at, event.every or 0, copies=copies)
+    running.sent[index] = len(frames) * copies
+
+
+def _replay(running: Running, index: int, event: EventBlock) -> None:
+    with running.at("events", index, "replay"):
+        capture = locate(running.scenario.folder, str(event.replay), "capture")
+        host = running.sim.hosts[str(event.host)]
+        try:
+            running.sent[index] = host.replay(str(event.device), capture, speed=event.speed, at=event.at)
+        except InputError as error:
+            # the file's name as the scenario has it, not where it was found
+            problem = error.problem.replace(str(capture), str(event.replay))
+            raise InputError("", f"capture '{event.replay}': {problem}", error.hint) from None
+
+
+def _attach(running: Running, index: int, event: EventBlock) -> None:
+    block = event.attach
+    assert block is not None
+    running.sim.clock.call_at(event.at, lambda: running.attach(block, ("events", index, "attach")))
+
+
+def _detach(running: Running, index: int, event: EventBlock) -> None:
+    def detach() -> None:
+        with running.at("events", index, "detach"):
+            attachment = running.attachments.get(str(event.detach))
+            if attachment is None or attachment.after is not None:
+                raise InputError("", f"link '{event.detach}' is not attached at this time")
+            attachment.link.detach()
+
+    running.sim.clock.call_at(event.at, detach)
+
+
+def _map(running: Running, index: int, event: EventBlock) -> None:
+    def update() -> None:
+        for text, values in (event.map or {}).items():
+            update_map(running, ("events", index, "map", text), text, values)
+
+    running.sim.clock.call_at(event.at, update)
+
+
+STEPS: dict[str, Callable[[Running, int, EventBlock], None]] = {
+    "send": _send,
+    "replay": _replay,
+    "attach": _attach,
+    "detach": _detach,
+    "map": _map,
+}
