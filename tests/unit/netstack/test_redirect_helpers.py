@@ -1,0 +1,91 @@
+"""bpf_redirect and bpf_redirect_map of XDP programs (net/core/filter.c, include/linux/filter.h, v6.18)."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ebpfsim.errors import NotModelled
+from ebpfsim.uapi.bpf import MapType, ProgType
+from ebpfsim.uapi.helper_ids import HELPER_IDS
+from ebpfsim.uapi.net import XdpAction
+from netstack.bpf_net_context import BY_IFINDEX, BpfRedirectInfo, bpf_net_ctx_get, bpf_net_ctx_set
+from netstack.redirect_helpers import HELPERS
+
+U64 = (1 << 64) - 1
+BROADCAST, EXCLUDE_INGRESS = 8, 16
+
+
+class Caller:
+    """A program of a type that calls helpers, with a devmap whose entry 3 is eth0."""
+
+    def __init__(self, lab: Any, map_type: MapType) -> None:
+        net = lab.net("r")
+        self.map = lab.devmap(net, map_type, {3: (net.add_nic("eth0"), None)})
+        self.run = SimpleNamespace(
+            kernel=net.kernel, cpu=net.kernel.cpus[0], prog=SimpleNamespace(type=ProgType.XDP), mem=lab.mem
+        )
+        bpf_net_ctx_set(self.run.cpu)
+
+    def call(self, helper: str, *args: int) -> int:
+        padded = [arg & U64 for arg in args] + [0] * (5 - len(args))
+        run: Any = self.run
+        return HELPERS[HELPER_IDS[helper]](run, *padded)
+
+    @property
+    def ri(self) -> BpfRedirectInfo:
+        return bpf_net_ctx_get(self.run.cpu).ri
+
+
+@pytest.fixture(params=[MapType.DEVMAP, MapType.DEVMAP_HASH])
+def caller(lab: Any, request: pytest.FixtureRequest) -> Caller:
+    return Caller(lab, request.param)
+
+
+def test_redirect_notes_the_index(caller: Caller) -> None:
+    assert caller.call("bpf_redirect", 99) == XdpAction.XDP_REDIRECT
+    assert (caller.ri.tgt_index, caller.ri.map_id, caller.ri.map_type) == (99, BY_IFINDEX, MapType.UNSPEC)
+
+
+def test_redirect_with_flags_aborts(caller: Caller) -> None:
+    """facts/kernel-6.18.md."""
+    assert caller.call("bpf_redirect", 2, 1) == XdpAction.XDP_ABORTED
+    assert caller.ri.map_id == 0
+
+
+def test_redirect_map_notes_the_entry(caller: Caller) -> None:
+    # the key is 32 bits wide
+    assert caller.call("bpf_redirect_map", caller.map.address, 3 | 1 << 32, 2) == XdpAction.XDP_REDIRECT
+    ri = caller.ri
+    assert (ri.map_type, ri.map_id, ri.flags, ri.map) == (caller.map.type, caller.map.id, 0, None)
+    assert ri.tgt_value is caller.map.entry_at(3)
+
+
+@pytest.mark.parametrize("flags", [0, 1, 2, 3, 3 | EXCLUDE_INGRESS])
+def test_a_missing_entry_gives_the_low_bits_of_flags(caller: Caller, flags: int) -> None:
+    """facts/kernel-6.18.md: bpf_redirect_map miss returns flags & 3."""
+    caller.call("bpf_redirect_map", caller.map.address, 3, 0)
+    assert caller.call("bpf_redirect_map", caller.map.address, 4, flags) == flags & 3
+    # what the first call asked for is forgotten
+    assert (caller.ri.map_id, caller.ri.map_type, caller.ri.tgt_value) == (BY_IFINDEX, MapType.UNSPEC, None)
+
+
+@pytest.mark.parametrize("flags", [4, 32, 1 << 63, BROADCAST | 4])
+def test_unknown_flags_abort(caller: Caller, flags: int) -> None:
+    assert caller.call("bpf_redirect_map", caller.map.address, 3, flags) == XdpAction.XDP_ABORTED
+
+
+@pytest.mark.parametrize("key", [3, 4])
+def test_a_broadcast_needs_no_entry(caller: Caller, key: int) -> None:
+    flags = BROADCAST | EXCLUDE_INGRESS | XdpAction.XDP_DROP
+    assert caller.call("bpf_redirect_map", caller.map.address, key, flags) == XdpAction.XDP_REDIRECT
+    assert (caller.ri.map, caller.ri.flags, caller.ri.map_id) == (caller.map, flags, caller.map.id)
+
+
+def test_other_maps_and_programs_are_not_modelled(caller: Caller) -> None:
+    caller.run.kernel = SimpleNamespace(map_at=lambda _: SimpleNamespace(type=MapType.CPUMAP))
+    with pytest.raises(NotModelled, match="bpf_redirect_map on a cpumap"):
+        caller.call("bpf_redirect_map", 1, 3, 0)
+    caller.run.prog.type = ProgType.SCHED_CLS
+    with pytest.raises(NotModelled, match="bpf_redirect in a sched_cls program"):
+        caller.call("bpf_redirect", 1, 0)
