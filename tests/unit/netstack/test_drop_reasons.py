@@ -1,3 +1,5 @@
+import re
+
 from ebpfsim.btf.types import Enum, Kind
 from ebpfsim.btf.vmlinux import vmlinux
 from netstack.drop_reasons import SkbDropReason, not_modelled
@@ -8,7 +10,7 @@ def test_reasons_are_those_of_the_kernels_btf() -> None:
     enum = btf.type(btf.by_name("skb_drop_reason", Kind.ENUM))
     assert isinstance(enum, Enum)
     names = {
-        row.name.removeprefix("SKB_DROP_REASON_").removeprefix("SKB_"): row.value
+        re.sub("^SKB_DROP_REASON_|^SKB_(?=NOT_DROPPED_YET|CONSUMED)", "", row.name): row.value
         for row in enum.values
         if not row.name.endswith(("_MAX", "_MASK"))
     }
