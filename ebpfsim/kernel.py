@@ -81,6 +81,11 @@ class Kernel:
         self.link_create: Mapping[AttachType, LinkCreate] = link_creators(self, self.net.dev_get_by_index)
         self.bpf = Bpf(self)
 
+    @property
+    def stats_enabled(self) -> bool:
+        """Whether run statistics are kept: by the sysctl or while somebody holds a descriptor of BPF_ENABLE_STATS."""
+        return self.bpf.stats_enabled
+
     def map_at(self, address: int) -> Map:
         """Return the map whose ``struct bpf_map`` is at that address."""
         found = self._map_table.by_address.get(address)

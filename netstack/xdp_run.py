@@ -18,17 +18,15 @@ from typing import Protocol
 from ebpfsim.costs import CostProfile
 from ebpfsim.cpu import Cpu
 from ebpfsim.progs.prog import Prog
-from ebpfsim.progs.runtime import Run, Runtime
+from ebpfsim.progs.runtime import Runtime
 from ebpfsim.recorder import Note, ProgRun
 from ebpfsim.uapi.net import XdpAction
 from hooks.dispatcher import Dispatcher
+from hooks.run import Execute, bpf_prog_run
 from hooks.xdp import XdpDevice, XdpState
 from netstack.xdp_buff import XdpBuff, XdpRing, XdpRxqInfo
 
 __all__ = ["DeviceStats", "Execute", "XdpCosts", "XdpNetDevice", "XdpRun", "XdpRunner"]
-
-# (program, context address, CPU) -> the activation, through; it charges its cost to the CPU
-Execute = Callable[[Prog, int, Cpu], Run]
 
 # frames in flight outside any ring: generic XDP and clones
 SPARE_BUFFERS = 16
@@ -134,9 +132,8 @@ class XdpRunner:
         """
         kernel = self.kernel
         time_ns = cpu.now_ns
-        cost_ps = self.dispatcher.cost_ps(prog, kernel.costs, kernel.config.mitigations)
-        cpu.charge(cost_ps)
-        run = self._execute(prog, xdp.address, cpu)
+        call_ps = self.dispatcher.cost_ps(prog, kernel.costs, kernel.config.mitigations)
+        run = bpf_prog_run(kernel, prog, xdp.address, cpu, self._execute, call_ps)
         act = run.retval
         last = XdpAction.XDP_PASS if hook == "xdp_devmap" else XdpAction.XDP_REDIRECT
         verdict = XdpAction(act) if act <= last else XdpAction.XDP_ABORTED
@@ -161,7 +158,7 @@ class XdpRunner:
             self._bpf_warn_invalid_xdp_action(device.name if hook != "xdp_devmap" else "N/A", prog, act, cpu)
         if verdict is XdpAction.XDP_ABORTED:
             self.xdp_exception(device, prog, act, cpu)
-        return XdpRun(act, verdict, cost_ps + run.cost_ps)
+        return XdpRun(act, verdict, call_ps + run.cost_ps)
 
     def xdp_exception(self, device: XdpNetDevice, prog: Prog, act: int, cpu: Cpu) -> None:
         """Record the tracepoint xdp:xdp_exception."""

@@ -30,6 +30,11 @@ class Runtime(Protocol):
     recorder: Recorder
     helpers: Mapping[int, "Helper"]
 
+    @property
+    def stats_enabled(self) -> bool:
+        """Whether run statistics are kept (``bpf_stats_enabled_key``)."""
+        ...
+
     def map_at(self, address: int) -> Map:
         """Return the map whose ``struct bpf_map`` is at that address; KernelOops when there is none."""
         ...

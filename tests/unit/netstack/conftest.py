@@ -36,6 +36,7 @@ class LabKernel:
     def __init__(self, lab: "Lab", name: str, config: KernelConfig) -> None:
         self.name = name
         self.config = config
+        self.stats_enabled = config.stats
         self.mem = lab.mem
         self.clock = lab.clock
         self.rng = lab.rng

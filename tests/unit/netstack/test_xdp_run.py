@@ -95,3 +95,16 @@ def test_a_packet_costs_what_was_published(bench: Bench) -> None:
     assert (to_the_program_ps + costs.tx_ps, to_the_program_ps + costs.redirect_ps) == (60_000, 116_000)
     # XDP no-op before stack: 13.3 ns with its call
     assert COSTS.ps("dispatcher.hit") + costs.pass_ps == 13_300
+
+
+def test_run_statistics(lab: Any) -> None:
+    """facts/kernel-6.18.md: run_cnt and run_time advance only while statistics are on. Row stats: 20 ns."""
+    for stats in (False, True):
+        bench = Bench(lab, stats=stats)
+        prog = lab.prog(bench.net, "r0 = 1; exit")
+        before_ps = bench.cpu.elapsed_ps
+        for _ in range(10):
+            bench.run(prog)
+        # a retpoline of 12 ns and two instructions of 0.3 ns
+        assert bench.cpu.elapsed_ps - before_ps == 10 * (12_600 + 20_000 * stats)
+        assert (prog.stats.run_cnt, prog.stats.run_time_ns) == ((10, 126) if stats else (0, 0))
