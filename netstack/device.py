@@ -14,7 +14,6 @@ from ebpfsim.errors import InputError
 from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import PacketRecord
 from hooks.xdp import XdpState
-from netstack.drop_reasons import SkbDropReason
 from netstack.headers import ETH_HLEN, VLAN_HLEN
 from netstack.xdp_buff import NetDeviceStruct, XdpRxqInfo
 
@@ -97,11 +96,7 @@ class NetDevice:
 
     def transmit(self, frame: bytes, cpu: Cpu | None = None) -> None:
         """Send a frame: at the CPU's time when one is given, which may be ahead of the clock, else now."""
-        clock = self.net.clock
-        if cpu is not None and cpu.now_ns > clock.now_ns:
-            clock.call_at(cpu.now_ns, partial(self._transmit_now, frame))
-        else:
-            self._transmit_now(frame)
+        self.at_cpu_time(cpu, partial(self._transmit_now, frame))
 
     def inject(self, frame: bytes) -> None:
         """Send a frame as a packet generator below the stack does: now, unchanged, at no cost to any CPU."""
@@ -129,24 +124,27 @@ class NetDevice:
         """Connect the cable on which the device sends."""
         self.check_unplugged()
 
-    def start_xmit(self, record: PacketRecord) -> None:
-        """Hand ``record.data`` to the medium (``ndo_start_xmit``); the driver counts it."""
+    def start_xmit(self, record: PacketRecord) -> bool:
+        """Hand ``record.data`` to the medium (``ndo_start_xmit``) and count it; False when it is dropped instead."""
         raise NotImplementedError
 
     def receive(self, frame: bytes) -> None:
         """Take a frame from the medium, complete at this instant."""
         raise NotImplementedError
 
-    def drop_tx(self, record: PacketRecord, reason: SkbDropReason | str) -> None:
-        """Account for a frame that does not leave."""
-        self.stats.tx_dropped += 1
-        self.net.drop_frame(record, reason)
-
     def record(self, direction: str, frame: bytes) -> PacketRecord:
         """Record a frame at this device now; ``direction`` is ``in`` or ``out``."""
         record = PacketRecord(self.net.clock.now_ns, self.net.name, self.name, direction, frame)
         self.net.recorder.packets.append(record)
         return record
+
+    def at_cpu_time(self, cpu: Cpu | None, action: Callable[[], object]) -> None:
+        """Do something when the clock reads what the CPU's time is now; at once without one."""
+        clock = self.net.clock
+        if cpu is not None and cpu.now_ns > clock.now_ns:
+            clock.call_at(cpu.now_ns, action)
+        else:
+            action()
 
     def _transmit_now(self, frame: bytes) -> None:
         self.start_xmit(self.record("out", frame))

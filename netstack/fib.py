@@ -66,10 +66,10 @@ class FibTable:
         # (mask, routes by prefix), the longest prefix first
         self._lengths: list[tuple[int, dict[int, list[Route]]]] = []
 
-    def add(self, route: Route) -> None:
-        """Add a route; EEXIST when there is one for that prefix with that metric."""
+    def add(self, route: Route, *, append: bool = False) -> None:
+        """Add a route; EEXIST when there is one for that prefix with that metric, unless it may come after that one."""
         routes = self._routes(prefix_mask(route.prefixlen)).setdefault(route.prefix, [])
-        if any(other.metric == route.metric for other in routes):
+        if not append and any(other.metric == route.metric for other in routes):
             raise KernelError("route add", Errno.EEXIST, str(route))
         routes.append(route)
         routes.sort(key=lambda other: other.metric)
@@ -113,18 +113,24 @@ class Fib:
         return route is not None and route.type == RouteType.LOCAL
 
     def add_address(self, dev: "NetDevice", address: "IfAddress") -> None:
-        """Add the routes that an address brings (``fib_add_ifaddr``): itself, its broadcast address, its network."""
+        """Add the routes that an address brings (``fib_add_ifaddr``): itself, its broadcast address, its network.
+
+        A further address of the same network on the device is secondary and brings only itself.
+        """
         host, prefixlen = address
         prefix = host & address.mask
-        if dev.loopback:
-            self.local.add(Route(prefix, prefixlen, RouteType.LOCAL, dev, prefsrc=host))
-        if not dev.loopback or prefixlen < 32:
-            self.local.add(Route(host, 32, RouteType.LOCAL, dev, prefsrc=host))
+        same_net = (one for one in dev.addresses if one.prefixlen == prefixlen and one.address & one.mask == prefix)
+        primary = next(same_net, address)
+        self.local.add(Route(host, 32, RouteType.LOCAL, dev, prefsrc=primary.address), append=True)
+        if primary != address or prefixlen == 32:
+            return
         if prefixlen < 31:
             broadcast = prefix | ~address.mask & 0xFFFF_FFFF
-            self.local.add(Route(broadcast, 32, RouteType.BROADCAST, dev, prefsrc=host))
-        if prefixlen < 32 and not dev.loopback:
-            self.main.add(Route(prefix, prefixlen, RouteType.UNICAST, dev, prefsrc=host))
+            self.local.add(Route(broadcast, 32, RouteType.BROADCAST, dev, prefsrc=host), append=True)
+        if dev.loopback:
+            self.local.add(Route(prefix, prefixlen, RouteType.LOCAL, dev, prefsrc=host), append=True)
+        else:
+            self.main.add(Route(prefix, prefixlen, RouteType.UNICAST, dev, prefsrc=host), append=True)
 
     def add_route(self, route: Route) -> None:
         """Add a route to ``main``; a gateway must be on the link of its device (``fib_check_nh``)."""

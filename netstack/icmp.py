@@ -58,13 +58,20 @@ _ERROR_TYPES = (
     IcmpType.TIME_EXCEEDED,
     IcmpType.PARAMETERPROB,
 )
-# errno of a socket for each code of DEST_UNREACH: icmp_err_convert, net/ipv4/icmp.c
+# errno of a socket for each code of DEST_UNREACH, EHOSTUNREACH for those that follow: icmp_err_convert
 _UNREACH_ERRNOS = (
     Errno.ENETUNREACH,
     Errno.EHOSTUNREACH,
     Errno.ENOPROTOOPT,
     Errno.ECONNREFUSED,
     Errno.EMSGSIZE,
+    Errno.EOPNOTSUPP,
+    Errno.ENETUNREACH,
+    Errno.EHOSTDOWN,
+    Errno.ENONET,
+    Errno.ENETUNREACH,
+    Errno.EHOSTUNREACH,
+    Errno.ENETUNREACH,
 )
 _KNOWN_TYPES = frozenset(int(type_) for type_ in IcmpType)
 NR_ICMP_TYPES = 18  # the highest of RFC 792 and RFC 950
@@ -135,7 +142,7 @@ def _icmp_message(skb: SkBuff, icmp: IcmpHdr, payload: bytes, cpu: Cpu) -> None:
             skb.drop(SkbDropReason.NO_SOCKET)
     elif icmp.type in _COUNTERS:
         net.snmp.inc(f"IcmpIn{_COUNTERS[icmp.type]}")
-        _icmp_unreach(skb, icmp, payload)
+        _icmp_unreach(skb, icmp, payload, cpu)
     elif icmp.type in (IcmpType.REDIRECT, IcmpType.TIMESTAMP):
         skb.drop(not_modelled(f"ICMP {IcmpType(icmp.type).name}"))
     elif icmp.type <= NR_ICMP_TYPES or icmp.type in (IcmpType.EXT_ECHO, IcmpType.EXT_ECHOREPLY):
@@ -168,7 +175,7 @@ def _icmp_echo(skb: SkBuff, icmp: IcmpHdr, payload: bytes, cpu: Cpu) -> None:
     skb.consume()
 
 
-def _icmp_unreach(skb: SkBuff, icmp: IcmpHdr, quote: bytes) -> None:
+def _icmp_unreach(skb: SkBuff, icmp: IcmpHdr, quote: bytes, cpu: Cpu) -> None:
     # icmp_unreach: the socket that sent the quoted packet is told
     net = skb.dev.net
     if len(quote) < IP_HLEN or len(quote) < (quote[0] & 15) * 4 + UDP_HLEN:
@@ -184,7 +191,7 @@ def _icmp_unreach(skb: SkBuff, icmp: IcmpHdr, quote: bytes) -> None:
     if ip.protocol == IpProto.UDP:
         udp = UdpHdr.unpack(quote, ip.ihl * 4)
         source = int.from_bytes(skb.data[skb.network_header + 12 : skb.network_header + 16], "big")
-        net.udp_err(ip.saddr, udp.source, (ip.daddr, udp.dest), errno, source)
+        net.udp_err(ip.saddr, udp.source, (ip.daddr, udp.dest), errno, source, cpu)
     skb.consume()
 
 

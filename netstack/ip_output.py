@@ -53,8 +53,10 @@ def ip_route_output(net: "Net", daddr: int, saddr: int = 0) -> tuple[Route, int]
     if route.type in _ROUTE_ERRNOS:
         raise KernelError("ip_route_output", _ROUTE_ERRNOS[route.type], str(route))
     if route.type == RouteType.LOCAL:
-        # fib_select: packets to oneself go from that very address, through loopback
-        return Route(route.prefix, 32, RouteType.LOCAL, net.loopback), saddr or daddr
+        # packets to oneself go through loopback
+        return Route(daddr, 32, RouteType.LOCAL, net.loopback), saddr or route.prefsrc or daddr
+    if saddr >> 24 == 127:
+        raise KernelError("ip_route_output", Errno.EINVAL, f"source {format_ip(saddr)} does not leave {net.name}")
     return route, saddr or route.prefsrc or net.select_addr(route.dev, route.gateway or daddr)
 
 

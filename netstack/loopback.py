@@ -26,7 +26,7 @@ class Loopback(NetDevice):
     def __init__(self, net: "Net", ifindex: int) -> None:
         super().__init__(net, "lo", ifindex, ZERO_MAC, LOOPBACK_MTU)
 
-    def start_xmit(self, record: PacketRecord) -> None:
+    def start_xmit(self, record: PacketRecord) -> bool:
         """Receive the frame on the same host (``loopback_xmit``)."""
         size = len(record.data)
         self.stats.tx_packets += 1
@@ -34,3 +34,4 @@ class Loopback(NetDevice):
         self.stats.rx_packets += 1
         self.stats.rx_bytes += size
         self.net.netif_rx(eth_type_trans(record.data, self, self.record("in", record.data)))
+        return True

@@ -29,7 +29,7 @@ from hooks.dispatcher import Dispatcher
 from netstack.device import IfAddress, NetDevice
 from netstack.drop_reasons import SkbDropReason
 from netstack.fib import Fib, Route, RouteType
-from netstack.headers import IcmpHdr, format_ip, parse_ip, parse_mac
+from netstack.headers import ZERO_MAC, IcmpHdr, format_ip, format_mac, parse_ip, parse_mac
 from netstack.icmp import IcmpType, IcmpUnreach, icmp_rcv, icmp_send
 from netstack.ipv4 import ip_rcv
 from netstack.loopback import Loopback
@@ -113,6 +113,8 @@ class Net:
             raise InputError("", f"mtu {mtu} of '{self.name}/{name}' is not between {MIN_MTU} and {MAX_MTU} bytes")
         ifindex = len(self._by_ifindex) + 1
         address = parse_mac(mac) if mac is not None else self._auto_mac(ifindex)
+        if address[0] & 1 or address == ZERO_MAC:
+            raise InputError("", f"{format_mac(address)} is not the address of one device", "an even first byte")
         nic = Nic(self, name, ifindex, address, mtu, queues, ring_size)
         self._register(nic)
         for text in (addresses,) if isinstance(addresses, str) else addresses:
@@ -122,7 +124,7 @@ class Net:
     def add_address(self, dev: NetDevice, text: str) -> None:
         """Give a device an address with its prefix length, and the routes that come with it (``ip addr add``)."""
         try:
-            interface = ip_interface(text)
+            interface = ip_interface(text if "/" in text else "")
         except ValueError:
             problem = f"{text!r} is not an address with a prefix length"
             raise InputError("", problem, "for instance '10.0.0.1/24'") from None
@@ -161,10 +163,12 @@ class Net:
         """Return the device with that number, or None."""
         return self._by_ifindex.get(ifindex)
 
-    def udp_err(self, saddr: int, sport: int, destination: tuple[int, int], errno: Errno, offender: int) -> None:
+    def udp_err(
+        self, saddr: int, sport: int, destination: tuple[int, int], errno: Errno, offender: int, cpu: Cpu
+    ) -> None:
         """Tell the UDP socket that sent a datagram of an ICMP error about it (``udp_err``)."""
         for sock in self.sockets.udp_receivers(saddr, sport, broadcast=False):
-            sock.report_error(errno, destination, offender)
+            sock.report_error(cpu.now_ns, errno, destination, offender)
 
     def netif_rx(self, skb: SkBuff, cpu: Cpu | None = None) -> None:
         """Receive a packet through the backlog of a CPU, by default the first (``netif_rx``)."""

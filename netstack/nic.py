@@ -11,6 +11,7 @@ in promiscuous mode, so programs see every frame; the stack then drops those for
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ebpfsim.cpu import Cpu
@@ -103,13 +104,22 @@ class Nic(NetDevice):
         """The driver's way to send the frames of XDP_TX and XDP_REDIRECT."""
         return self._xdp_xmit
 
-    def start_xmit(self, record: PacketRecord) -> None:
-        """Put a frame on the wire; without a cable it is dropped, as by the noop qdisc of a device without carrier."""
+    def ethtool_stats(self) -> dict[str, int]:
+        """Return the counters that ``ethtool -S`` shows, by i40e's names."""
+        queues = {f"rx-{queue.index}.packets": queue.rx_packets for queue in self.queues}
+        return self.stats.as_dict() | queues | {f"rx-{queue.index}.bytes": queue.rx_bytes for queue in self.queues}
+
+    def start_xmit(self, record: PacketRecord) -> bool:
+        """Put a frame on the wire; without a cable it is dropped, as it is without a carrier."""
         if self.channel is None:
-            self.drop_tx(record, SkbDropReason.QDISC_DROP)
-        elif self.channel.send(record):
-            self.stats.tx_packets += 1
-            self.stats.tx_bytes += len(record.data)
+            self.stats.tx_dropped += 1
+            self.net.drop_frame(record, SkbDropReason.QDISC_DROP)
+            return False
+        if not self.channel.send(record):
+            return False
+        self.stats.tx_packets += 1
+        self.stats.tx_bytes += len(record.data)
+        return True
 
     def receive(self, frame: bytes) -> None:
         """Take a frame from the wire into a ring and interrupt the ring's CPU."""
@@ -161,10 +171,14 @@ class Nic(NetDevice):
             raise KernelError("xdp", Errno.EINVAL, text)
 
     def _xdp_xmit(self, frames: Sequence[bytes], cpu: Cpu) -> int:
-        # whether the wire's queue has room shows when their time comes; what does not fit is counted there
+        # a frame counts as taken; whether the wire's queue has room for it shows when its time comes
         if self.channel is None:
             self.stats.tx_dropped += len(frames)
             return 0
         for frame in frames:
-            self.transmit(frame, cpu)
+            self.at_cpu_time(cpu, partial(self._xdp_xmit_now, frame))
         return len(frames)
+
+    def _xdp_xmit_now(self, frame: bytes) -> None:
+        if not self.start_xmit(self.record("out", frame)):
+            self.stats.tx_dropped += 1

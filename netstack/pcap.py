@@ -4,10 +4,11 @@ Only whole Ethernet frames are taken: a capture of another link type, or one who
 length, is refused, because what would be sent is not what was seen.
 """
 
+import warnings
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ebpfsim.errors import InputError
 
@@ -41,7 +42,7 @@ def read_capture(source: str | Path | bytes, *, interface: str | None = None, wh
         except OSError as error:
             raise InputError(where, f"capture cannot be read: {error.strerror}") from None
     if data[:4] == PCAPNG_MAGIC:
-        frames = list(_read_pcapng(data, where))
+        frames = _read_pcapng(data, where)
     elif data[:4] in PCAP_MAGICS:
         frames = list(_read_pcap(data, where))
     else:
@@ -70,28 +71,43 @@ def _read_pcap(data: bytes, where: str) -> Iterator[CapturedFrame]:
         raise InputError(where, "the capture ends in the middle of a packet's header")
 
 
-def _read_pcapng(data: bytes, where: str) -> Iterator[CapturedFrame]:
+def _read_pcapng(data: bytes, where: str) -> list[CapturedFrame]:
     from pcapng import FileScanner  # type: ignore[import-untyped]
-    from pcapng.blocks import EnhancedPacket, SimplePacket  # type: ignore[import-untyped]
     from pcapng.exceptions import PcapngException  # type: ignore[import-untyped]
 
-    try:
-        number = 0
-        for block in FileScanner(BytesIO(data)):
-            if isinstance(block, SimplePacket):
-                raise InputError(where, f"packet {number + 1} has no time stamp (a Simple Packet Block)")
-            if not isinstance(block, EnhancedPacket):
-                continue
-            number += 1
-            options = block.interface.options
-            frame = bytes(block.packet_data)
-            _check(where, number, block.interface.link_type, frame, len(frame), block.packet_len)
-            ticks = block.timestamp_high << 32 | block.timestamp_low
-            time_ns = _ticks_to_ns(ticks, options["if_tsresol"][0] if "if_tsresol" in options else 6)
-            offset_s = options.get("if_tsoffset", 0)
-            yield CapturedFrame(time_ns + offset_s * _NS_PER_S, frame, options.get("if_name", ""))
-    except (PcapngException, ValueError, IndexError, KeyError) as error:
-        raise InputError(where, f"the capture is damaged: {error}") from None
+    stream = BytesIO(data)
+    frames: list[CapturedFrame] = []
+    complete = 0
+    with warnings.catch_warnings():
+        # of the library about itself
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            for block in FileScanner(stream):
+                complete = stream.tell()
+                frame = _packet_of(block, len(frames) + 1, where)
+                if frame is not None:
+                    frames.append(frame)
+        except (PcapngException, ValueError, IndexError, KeyError) as error:
+            raise InputError(where, f"the capture is damaged: {error}") from None
+    if complete != len(data):
+        raise InputError(where, "the capture is damaged: it ends in the middle of a block")
+    return frames
+
+
+def _packet_of(block: Any, number: int, where: str) -> CapturedFrame | None:
+    # the frame of a pcapng block, None when it is of another kind
+    from pcapng.blocks import EnhancedPacket, SimplePacket  # type: ignore[import-untyped]
+
+    if isinstance(block, SimplePacket):
+        raise InputError(where, f"packet {number} has no time stamp (a Simple Packet Block)")
+    if not isinstance(block, EnhancedPacket):
+        return None
+    options = block.interface.options
+    frame = bytes(block.packet_data)
+    _check(where, number, block.interface.link_type, frame, len(frame), block.packet_len)
+    ticks = block.timestamp_high << 32 | block.timestamp_low
+    time_ns = _ticks_to_ns(ticks, options["if_tsresol"][0] if "if_tsresol" in options else 6)
+    return CapturedFrame(time_ns + options.get("if_tsoffset", 0) * _NS_PER_S, frame, options.get("if_name", ""))
 
 
 def _ticks_to_ns(ticks: int, resolution: int) -> int:

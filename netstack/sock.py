@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError
+from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.uapi.net import IpProto
-from netstack.fib import RouteType
-from netstack.headers import IP_HLEN, UDP_HLEN, format_ip, icmp_bytes, parse_ip, udp_bytes
+from netstack.fib import Route, RouteType
+from netstack.headers import ICMP_HLEN, IP_HLEN, UDP_HLEN, format_ip, icmp_bytes, parse_ip, udp_bytes
 from netstack.ip_output import ip_route_output, ip_send_skb
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = ["Datagram", "Endpoint", "PingSocket", "SockError", "SocketTable", "Ud
 FIRST_FREE_PORT, LAST_FREE_PORT = 32768, 60999
 MAX_DATAGRAM = 0xFFFF - IP_HLEN - UDP_HLEN
 ICMP_ECHO = 8
+LOOPBACK = 0x7F000001  # where packets to 0.0.0.0 go
 
 
 class Endpoint(NamedTuple):
@@ -63,10 +64,10 @@ class _Socket:
         """Take data from the protocol."""
         self.received.append(Datagram(time_ns, Endpoint(format_ip(source[0]), source[1]), data))
 
-    def report_error(self, errno: Errno, destination: tuple[int, int], offender: int) -> None:
+    def report_error(self, time_ns: int, errno: Errno, destination: tuple[int, int], offender: int) -> None:
         """Take an ICMP error from the protocol."""
         target = Endpoint(format_ip(destination[0]), destination[1])
-        self.errors.append(SockError(self.net.clock.now_ns, errno, target, format_ip(offender)))
+        self.errors.append(SockError(time_ns, errno, target, format_ip(offender)))
 
     def recvfrom(self) -> Datagram:
         """Return the next datagram that was not read yet; EAGAIN when there is none."""
@@ -90,14 +91,15 @@ class UdpSocket(_Socket):
 
     def sendto(self, data: bytes, address: str, port: int, cpu: Cpu | None = None) -> None:
         """Send a datagram now (``udp_sendmsg``); KernelError when it cannot be routed or is too long."""
-        net, daddr = self.net, parse_ip(address)
+        net, daddr = self.net, parse_ip(address) or LOOPBACK
         if len(data) > MAX_DATAGRAM:
             raise KernelError("sendto", Errno.EMSGSIZE, f"{len(data)} bytes, a datagram holds {MAX_DATAGRAM}")
         if not 0 < port <= 0xFFFF:
             raise KernelError("sendto", Errno.EINVAL, f"port {port}")
-        route, saddr = ip_route_output(net, daddr, self.address)
+        route, saddr = ip_route_output(net, daddr, self.address if net.fib.is_local(self.address) else 0)
         if route.type == RouteType.BROADCAST and not self.broadcast:
             raise KernelError("sendto", Errno.EACCES, f"{address} is a broadcast address")
+        _check_size(IP_HLEN + UDP_HLEN + len(data), route)
         cpu = cpu or net.cpus[0]
         net.snmp.inc("UdpOutDatagrams")
         payload = udp_bytes(saddr, daddr, self.port, port, data)
@@ -119,8 +121,9 @@ class PingSocket(_Socket):
 
     def send_echo(self, address: str, data: bytes = b"", cpu: Cpu | None = None) -> int:
         """Send an echo request now and return its sequence number, counted from 1."""
-        net, daddr = self.net, parse_ip(address)
+        net, daddr = self.net, parse_ip(address) or LOOPBACK
         route, saddr = ip_route_output(net, daddr)
+        _check_size(IP_HLEN + ICMP_HLEN + len(data), route)
         cpu = cpu or net.cpus[0]
         self._sequence = self._sequence + 1 & 0xFFFF
         net.snmp.inc("IcmpOutMsgs")
@@ -142,7 +145,9 @@ class SocketTable:
     def bind_udp(self, address: str, port: int) -> UdpSocket:
         """Return a new socket bound to an address of the host (``0.0.0.0``: any) and a port (0: a free one)."""
         addr = parse_ip(address)
-        if addr and not self._net.fib.is_local(addr):
+        route = self._net.fib.local.lookup(addr)
+        if addr and route is None:
+            # a broadcast address is fine too
             raise KernelError("bind", Errno.EADDRNOTAVAIL, f"{address} is not an address of {self._net.name}")
         if not 0 <= port <= 0xFFFF:
             raise KernelError("bind", Errno.EINVAL, f"port {port}")
@@ -181,3 +186,10 @@ class SocketTable:
             if not self._udp.get(port):
                 return port
         raise KernelError("bind", Errno.EADDRINUSE, "no free port is left")
+
+
+def _check_size(size: int, route: Route) -> None:
+    if size > route.dev.mtu:
+        raise NotModelled(
+            f"IPv4 fragmentation: a packet of {size} bytes, mtu {route.dev.mtu} of '{route.dev.full_name}'"
+        )

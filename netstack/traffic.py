@@ -5,7 +5,6 @@ comes next only: a million frames are one event at a time. They use no CPU time,
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from decimal import Decimal
 from fractions import Fraction
 from itertools import count
 
@@ -78,7 +77,10 @@ def replay(
 
     Time stamps that go back count as no distance, so that frames keep their order.
     """
-    factor = Fraction(Decimal(str(speed)))
+    try:
+        factor = Fraction(str(speed))
+    except ValueError:
+        raise InputError("", f"speed {speed!r} of a replay is not a number", "2 sends twice as fast") from None
     if factor <= 0:
         raise InputError("", f"speed {speed} of a replay is not positive", "2 sends twice as fast")
     now_ns = device.net.clock.now_ns

@@ -61,7 +61,8 @@ def test_counters_of_the_sender(lab) -> None:
     lab.run()
     assert (sender.stats.tx_packets, sender.stats.tx_bytes) == (2, 300)
     assert [record.time_ns for record in lab.frames(sender.net, "out")] == [0, 0]
-    assert nic.stats.as_dict()["rx_bytes"] == 300
+    stats = nic.ethtool_stats()
+    assert (stats["rx_bytes"], stats["rx-0.packets"], stats["rx-0.bytes"]) == (300, 2, 300)
 
 
 def test_without_a_cable_frames_are_dropped(lab) -> None:
@@ -84,6 +85,14 @@ def test_transmit_happens_at_the_cpus_time(lab) -> None:
     lab.run()
     assert [record.time_ns for record in lab.frames(sender.net, "out")] == [5_000]
     assert [record.time_ns for record in lab.frames(nic.net, "in")] == [5_000]
+
+
+def test_frames_of_xdp_that_find_the_queue_full_are_the_drivers_drops(lab) -> None:
+    a = lab.net("a").add_nic("eth0")
+    lab.connect(a, lab.net("b").add_nic("eth0"), rate_bps=10**9, queue=2)
+    assert a.ndo_xdp_xmit([frame(60)] * 5, a.net.cpus[0]) == 5
+    lab.run()
+    assert (a.stats.tx_packets, a.stats.tx_dropped, a.net.drops) == (3, 2, {"QDISC_DROP": 2})
 
 
 @pytest.mark.parametrize(
