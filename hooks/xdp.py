@@ -29,6 +29,9 @@ from hooks.link import HookKernel, HookStats, Link, LinkKernel, note
 
 __all__ = [
     "MAX_SINGLE_BUFFER_MTU",
+    "MAX_SKB_FRAGS",
+    "SHARED_INFO_BYTES",
+    "XDP_PACKET_HEADROOM",
     "XdpDevice",
     "XdpLink",
     "XdpSlot",
@@ -41,11 +44,12 @@ __all__ = [
 XDP_FLAGS_MODES = XDP_FLAGS_SKB_MODE | XDP_FLAGS_DRV_MODE | XDP_FLAGS_HW_MODE
 XDP_FLAGS_MASK = XDP_FLAGS_MODES | XDP_FLAGS_UPDATE_IF_NOEXIST | XDP_FLAGS_REPLACE
 
+# what a page that holds a frame has room for
 XDP_PACKET_HEADROOM = 256  # include/uapi/linux/bpf.h
-SKB_SHARED_INFO_BYTES = 320  # SKB_DATA_ALIGN(sizeof(struct skb_shared_info)), x86-64
-ETH_HLEN = 14
+SHARED_INFO_BYTES = 320  # SKB_DATA_ALIGN(sizeof(struct skb_shared_info)), x86-64
 MAX_SKB_FRAGS = 17  # include/linux/skbuff.h, CONFIG_MAX_SKB_FRAGS
-MAX_SINGLE_BUFFER_MTU = PAGE_SIZE - XDP_PACKET_HEADROOM - SKB_SHARED_INFO_BYTES - ETH_HLEN
+ETH_HLEN = 14  # include/uapi/linux/if_ether.h
+MAX_SINGLE_BUFFER_MTU = PAGE_SIZE - XDP_PACKET_HEADROOM - SHARED_INFO_BYTES - ETH_HLEN
 
 
 class XdpDevice(Protocol):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ebpfsim.errors import InternalError
 from ebpfsim.memory import KERNEL_BASE, PAGE_SIZE, Memory
+from hooks.xdp import XDP_PACKET_HEADROOM
 from netstack.xdp_frags import MAX_SKB_FRAGS, SHARED_INFO_BYTES, Frag, frags, frags_size, set_frags
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
     "make_xdp_buff",
 ]
 
-XDP_PACKET_HEADROOM = 256  # include/uapi/linux/bpf.h
 XDP_FRAME_BYTES = 40  # sizeof(struct xdp_frame): the headroom that programs cannot have, kept for redirects
 XDP_FLAGS_HAS_FRAGS = 1 << 0  # include/net/xdp.h
 

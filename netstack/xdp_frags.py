@@ -8,11 +8,9 @@ from struct import Struct
 from typing import NamedTuple
 
 from ebpfsim.memory import Memory
+from hooks.xdp import MAX_SKB_FRAGS, SHARED_INFO_BYTES
 
 __all__ = ["MAX_SKB_FRAGS", "SHARED_INFO_BYTES", "Frag", "frags", "frags_size", "set_frags"]
-
-SHARED_INFO_BYTES = 320  # SKB_DATA_ALIGN(sizeof(struct skb_shared_info))
-MAX_SKB_FRAGS = 17
 
 # struct skb_shared_info: nr_frags, xdp_frags_size and frags[], of skb_frag_t: netmem, len, offset
 _NR_FRAGS, _XDP_FRAGS_SIZE, _FRAGS = 2, 40, 48

@@ -28,6 +28,8 @@ from netstack.xdp_buff import XdpBuff, XdpRing, XdpRxqInfo
 
 __all__ = ["DeviceStats", "Execute", "XdpCosts", "XdpNetDevice", "XdpRun", "XdpRunner"]
 
+_ACTIONS = tuple(XdpAction)
+
 # frames in flight outside any ring: generic XDP and clones
 SPARE_BUFFERS = 16
 
@@ -136,7 +138,7 @@ class XdpRunner:
         run = bpf_prog_run(kernel, prog, xdp.address, cpu, self._execute, call_ps)
         act = run.retval
         last = XdpAction.XDP_PASS if hook == "xdp_devmap" else XdpAction.XDP_REDIRECT
-        verdict = XdpAction(act) if act <= last else XdpAction.XDP_ABORTED
+        verdict = _ACTIONS[act] if act <= last else XdpAction.XDP_ABORTED
         kernel.recorder.runs.append(
             ProgRun(
                 time_ns=time_ns,
@@ -181,4 +183,4 @@ class XdpRunner:
 
 def action_text(act: int) -> str:
     """Return an action as tracepoints print it: ``DROP``, or hexadecimal for no action."""
-    return XdpAction(act).name.removeprefix("XDP_") if act <= XdpAction.XDP_REDIRECT else f"{act:#x}"
+    return _ACTIONS[act].name.removeprefix("XDP_") if act <= XdpAction.XDP_REDIRECT else f"{act:#x}"
