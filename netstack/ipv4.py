@@ -98,14 +98,13 @@ def _martian(skb: SkBuff, ip: IpHdr) -> SkbDropReason | None:
         return SkbDropReason.NOT_SPECIFIED
     if is_multicast(ip.saddr) or ip.saddr == INADDR_BROADCAST:
         return SkbDropReason.IP_INVALID_SOURCE
-    if ip.daddr == INADDR_BROADCAST or not (ip.saddr or ip.daddr):
-        return None
-    if not ip.saddr:
-        return SkbDropReason.IP_INVALID_SOURCE
-    if not ip.daddr:
-        return SkbDropReason.IP_INVALID_DEST
-    if ip.daddr >> 24 == 127 or ip.saddr >> 24 == 127:
-        return SkbDropReason.IP_LOCALNET
+    if ip.daddr != INADDR_BROADCAST and (ip.saddr or ip.daddr):
+        if not ip.saddr:
+            return SkbDropReason.IP_INVALID_SOURCE
+        if not ip.daddr:
+            return SkbDropReason.IP_INVALID_DEST
+        if ip.daddr >> 24 == 127 or ip.saddr >> 24 == 127:
+            return SkbDropReason.IP_LOCALNET
     if skb.dev.net.fib.is_local(ip.saddr):
         # fib_validate_source: our own address comes back from outside
         return SkbDropReason.IP_LOCAL_SOURCE

@@ -90,6 +90,23 @@ def test_destination_address_of_a_host(lab, destination, reason, counters) -> No
     assert outcome[:3] == (reason, {**RECEIVED, **counters}, [])
 
 
+@pytest.mark.parametrize(
+    ("source", "destination", "reason"),
+    [
+        # an asker for an address has none yet
+        ("0.0.0.0", "255.255.255.255", ""),
+        ("0.0.0.0", "0.0.0.0", ""),
+        ("0.0.0.0", "10.0.1.255", "IP_INVALID_SOURCE"),
+        ("127.0.0.1", "255.255.255.255", "IP_LOCAL_SOURCE"),
+        ("127.0.0.1", "10.0.1.255", "IP_LOCALNET"),
+        ("10.0.1.2", "255.255.255.255", "IP_LOCAL_SOURCE"),
+        ("10.0.1.2", "10.0.1.255", "IP_LOCAL_SOURCE"),
+    ],
+)
+def test_source_address_of_a_broadcast(lab, source, destination, reason) -> None:
+    assert lab.bench().case(BROADCAST / ip(src=source, dst=destination) / udp() / b"abc").reason == reason
+
+
 def test_other_addresses_of_the_host_are_local(lab) -> None:
     outcome = lab.bench().case(E / ip(dst="10.0.2.2") / udp() / b"abc")
     assert outcome[:2] == ("", {**DELIVERED, "UdpInDatagrams": 1})

@@ -20,6 +20,8 @@ E = Ether(src=SRC, dst=DST)
         (Ether(src=SRC, dst="01:00:5e:00:00:01") / PACKET, ""),
         (E / Dot1Q(vlan=5) / PACKET, "OTHERHOST"),
         (E / Dot1AD(vlan=5) / PACKET, "OTHERHOST"),
+        (E / Dot1Q(vlan=0) / Dot1Q(vlan=5) / PACKET, "OTHERHOST"),
+        (E / Dot1Q(vlan=5) / Dot1Q(vlan=5) / PACKET, "UNHANDLED_PROTO"),
         (E / Dot1Q(vlan=0, prio=7) / PACKET, ""),
         (E / Dot1Q(vlan=0) / Dot1Q(vlan=0) / PACKET, ""),
         (Ether(src=SRC, dst=DST, type=0x88B5) / b"abcdefghijkl", "UNHANDLED_PROTO"),
