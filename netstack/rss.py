@@ -1,7 +1,7 @@
 """Receive-side scaling: the Toeplitz hash over addresses and ports of IPv4 packets.
 
-The function and the key are those of Microsoft's "Verifying the RSS Hash Calculation", which drivers and cards follow
-(the key is also the default of i40e's and ixgbe's tests; Linux itself draws a random one, netdev_rss_key_fill).
+Function and key are those of Microsoft's "Verifying the RSS Hash Calculation", to which cards are built. Linux draws a
+random key at boot (netdev_rss_key_fill); here it is the same in every run.
 TCP and UDP packets that are no fragments are hashed over addresses and ports, other IPv4 packets over addresses.
 Differs: frames that are not IPv4 hash to 0, and UDP includes its ports, which some cards leave out until told.
 """

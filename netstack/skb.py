@@ -20,7 +20,7 @@ __all__ = ["PacketType", "SkBuff", "skb_truesize"]
 # sizeof(struct sk_buff) and sizeof(struct skb_shared_info), both rounded up to cache lines, v6.18 x86-64
 _SKB_BYTES = 256
 _SHARED_INFO_BYTES = 320
-# LL_MAX_HEADER of a kernel with tunnels, as alloc_skb callers reserve it
+# what is reserved for link-layer headers in front, LL_MAX_HEADER without radio and tunnels
 _HEADROOM_BYTES = 32
 
 

@@ -2,7 +2,8 @@
 
 Follows net/ipv4/udp.c and net/ipv4/ping.c, v6.18, as far as addresses and ports go. Left out until there are tasks:
 blocking, buffers (what arrives is received at once, so nothing is dropped for a full buffer), options, connect(). An
-ICMP error about a datagram is kept in ``errors``, as with IP_RECVERR. Differs: free ports are given in ascending order.
+ICMP error about a datagram is kept in ``errors``, as with IP_RECVERR. Differs: free ports are given in ascending order;
+a call takes no CPU time and does not wait for a CPU that is busy receiving.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
