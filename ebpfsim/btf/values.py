@@ -42,7 +42,7 @@ from ebpfsim.errors import BtfError, InputError
 
 __all__ = ["address_bytes", "from_bytes", "integer_bytes", "to_bytes"]
 
-MAX_VALUES = 1 << 22  # bounds what broken BTF may make of a few bytes
+MAX_SIZE = 1 << 28  # of a value in bytes; the kernel takes less
 FLOATS = {2: "<e", 4: "<f", 8: "<d"}
 MAC = re.compile(r"[0-9A-Fa-f]{1,2}([:-][0-9A-Fa-f]{1,2}){5}\Z")
 NUMBER = re.compile(r"[+-]?(0[xX][0-9A-Fa-f_]+|0[bB][01_]+|0[oO][0-7_]+|[0-9][0-9_]*)\Z")
@@ -51,7 +51,7 @@ NUMBER = re.compile(r"[+-]?(0[xX][0-9A-Fa-f_]+|0[bB][01_]+|0[oO][0-7_]+|[0-9][0-
 def to_bytes(btf: Btf, type_id: int, value: object, where: str = "value") -> bytes:
     """Return the bytes of a value of a C type; InputError with ``where`` and the member's path when it does not fit."""
     size = sizeof(btf, type_id)
-    if size > MAX_VALUES * 64:
+    if size > MAX_SIZE:
         raise BtfError(f"{btf.where}: type [{type_id}]", f"type of {size} bytes is too large for a value")
     out = bytearray(size)
     _Encoder(btf, out).put(type_id, 0, value, where, 0)
@@ -91,13 +91,12 @@ def integer_bytes(value: object, size: int, where: str, *, signed: bool | None =
         value = int(value.strip().replace("_", ""), 0)
     if not isinstance(value, int):
         raise InputError(where, f"{_describe(value)}, expected an integer of {size} bytes")
-    bits = 8 * size
-    low = -(1 << bits - 1) if bits and signed is not False else 0
-    high = (1 << bits - 1) - 1 if signed and bits else (1 << bits) - 1
-    # C converts freely between the two: a signed type also takes the unsigned spelling
-    if not low <= value <= max(high, (1 << bits) - 1):
+    # a signed type also takes the unsigned spelling (0xffffffff), as C does
+    low = 0 if signed is False or not size else -(1 << 8 * size - 1)
+    high = (1 << 8 * size) - 1
+    if not low <= value <= high:
         raise InputError(where, f"{value} does not fit into {size} bytes, {low} to {high}")
-    return (value & ((1 << bits) - 1)).to_bytes(size, "little")
+    return (value & high).to_bytes(size, "little")
 
 
 def _describe(value: object) -> str:
@@ -284,7 +283,8 @@ class _Decoder:
     def __init__(self, btf: Btf, data: bytes) -> None:
         self._btf, self._data = btf, data
         self._fields: dict[int, dict[str, Member]] = {}
-        self._left = MAX_VALUES
+        # each byte is read by few members, also of unions; broken BTF may say otherwise
+        self._left = 4096 + 8 * len(data)
 
     def get(self, type_id: int, at: int, depth: int) -> object:
         """Return the value of a type at byte ``at``."""

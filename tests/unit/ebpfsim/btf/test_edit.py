@@ -1,0 +1,59 @@
+"""Changing a blob in place."""
+
+from ebpfsim.btf.btf import Btf
+from ebpfsim.btf.edit import BtfEditor
+from ebpfsim.btf.encode import encode_types
+from ebpfsim.btf.types import (
+    FUNC_GLOBAL,
+    FUNC_STATIC,
+    VAR_GLOBAL,
+    VAR_STATIC,
+    Datasec,
+    DatasecVar,
+    Func,
+    FuncProto,
+    Int,
+    Param,
+    Var,
+)
+
+BTF = Btf(
+    encode_types(
+        [
+            Int("int", 4, 32),
+            Var("x", 1, VAR_GLOBAL),
+            Datasec(".data", 0, (DatasecVar(2, 0, 4),)),
+            FuncProto("", 1, (Param("", 1),)),
+            Func("f", 4, FUNC_GLOBAL),
+        ]
+    )
+)
+
+
+def test_nothing_changed_gives_the_same_object() -> None:
+    editor = BtfEditor(BTF)
+    editor.set_linkage(2, VAR_GLOBAL)
+    assert editor.finish() is BTF
+
+
+def test_records_are_overwritten() -> None:
+    editor = BtfEditor(BTF)
+    editor.set_datasec(3, 64, [DatasecVar(2, 8, 4)])
+    editor.set_linkage(2, VAR_STATIC)
+    editor.set_linkage(5, FUNC_STATIC)
+    editor.set_type(2, 4)
+    changed = editor.finish()
+    assert changed.type(3) == Datasec(".data", 64, (DatasecVar(2, 8, 4),))
+    assert changed.type(2) == Var("x", 4, VAR_STATIC)
+    assert changed.type(5) == Func("f", 4, FUNC_STATIC)
+    assert BTF.type(5) == Func("f", 4, FUNC_GLOBAL)
+
+
+def test_a_variable_is_appended_with_its_name() -> None:
+    editor = BtfEditor(BTF)
+    new_id, name_off = editor.add_var("dummy", 1, VAR_GLOBAL)
+    editor.set_param_name(4, 0, name_off)
+    changed = editor.finish()
+    assert changed.type(new_id) == Var("dummy", 1, VAR_GLOBAL)
+    assert changed.type(4) == FuncProto("", 1, (Param("dummy", 1),))
+    assert [changed.type(i) for i in (1, 2, 3, 5)] == [BTF.type(i) for i in (1, 2, 3, 5)]
