@@ -1,1 +1,1 @@
-"""."""
+"""Reports of what happened: words and tables, JSON, captures."""

@@ -6,8 +6,9 @@ from functools import cache, partial
 from typing import Any
 
 from ebpfsim.recorder import PacketRecord
+from ebpfsim.report.values import readable, words
 from ebpfsim.scenario.layers import check_value, field_of, layer_class
-from ebpfsim.scenario.mapvalues import lookup, normal_key, same_value
+from ebpfsim.scenario.mapvalues import PERCPU, lookup, normal_key, same_value
 from ebpfsim.scenario.run import Path, Running
 from ebpfsim.scenario.schema import ExpectBlock, PacketsBlock
 from ebpfsim.uapi.net import XdpAction
@@ -72,7 +73,8 @@ def _map(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
         with running.at(*path, *place):
             have = lookup(found, key)
             met = same_value(found, types, want, have)
-        return f"map '{name}'[{words(key)}]", words(want), words(_named(want, have)), met
+        shown = want if met else readable(types, found.value_type_id, have) if found.type not in PERCPU else have
+        return f"map '{name}'[{words(key)}]", words(want), words(_named(want, shown)), met
 
     if "equals" in given and "key" in given:
         yield row(expect.key, expect.equals, "equals")
@@ -214,22 +216,6 @@ def _load(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
         met = expect.message in log
         reason = getattr(error, "reason", "none")
         yield f"load '{expect.load}': message", expect.message, expect.message if met else reason, met
-
-
-def words(value: Any) -> str:
-    """Return a value as a line of YAML would show it."""
-    match value:
-        case None:
-            return "no entry"
-        case bool():
-            return str(value).lower()
-        case dict():
-            return "{" + ", ".join(f"{key}: {words(part)}" for key, part in value.items()) + "}"
-        case list() | tuple():
-            return "[" + ", ".join(words(part) for part in value) + "]"
-        case bytes():
-            return value.hex(" ")
-    return str(value)
 
 
 KINDS: dict[str, Callable[[Running, ExpectBlock, Path], Iterator[Row]]] = {

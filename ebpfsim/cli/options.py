@@ -1,0 +1,28 @@
+"""Options that several commands share."""
+
+import click
+
+from ebpfsim.clock import parse_duration
+from ebpfsim.errors import InputError
+
+__all__ = ["DURATION", "json_option", "set_option"]
+
+
+class _Duration(click.ParamType):
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_duration(str(value))
+        except InputError as error:
+            self.fail(f"{error.problem}; {error.hint}", param, ctx)
+
+
+DURATION = _Duration()
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
+set_option = click.option(
+    "--set", "overrides", metavar="PATH=VALUE", multiple=True, help="Change a value, as in links.0.delay=1us."
+)

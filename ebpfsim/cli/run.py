@@ -1,0 +1,99 @@
+"""``ebpfsim run``: a scenario from beginning to end."""
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ebpfsim.cli.errors import UNMET
+from ebpfsim.cli.options import DURATION, json_option, set_option
+from ebpfsim.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ebpfsim.scenario.run import Running
+
+__all__ = ["console", "run"]
+
+# where there is no terminal, output does not depend on one
+PLAIN_WIDTH = 100
+
+
+@click.command()
+@click.argument("scenario")
+@set_option
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Take this seed instead of the scenario's.")
+@click.option("--until", type=DURATION, metavar="TIME", help="Stop at this simulated time, as in 5ms.")
+@click.option("--pcap", metavar="F.pcapng", help="Write what the devices saw, for Wireshark.")
+@json_option
+def run(
+    scenario: str, overrides: tuple[str, ...], seed: int | None, until: int | None, pcap: str | None, as_json: bool
+) -> int:
+    """Run SCENARIO, a file or the name of one that ships, and say what happened.
+
+    Exits with 1 when an expectation is not met.
+    """
+    _defer_routes()
+    from ebpfsim.report.summary import summarize
+    from ebpfsim.scenario.check import check_scenario
+    from ebpfsim.scenario.expect import judge
+    from ebpfsim.scenario.load import load_scenario
+    from ebpfsim.scenario.run import build, finish
+    from ebpfsim.scenario.steps import schedule
+
+    checked = check_scenario(load_scenario(scenario, overrides, seed))
+    running = build(checked)
+    schedule(running)
+    finish(running, until if until is not None else checked.scenario.model.until)
+    if pcap is not None:
+        _write_pcap(running, pcap)
+    summary = summarize(running, judge(running))
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+    else:
+        _print(summary)
+    return 0 if summary["met"] else UNMET
+
+
+def _print(summary: dict[str, Any]) -> None:
+    from ebpfsim.report.text import print_summary
+
+    print_summary(summary, console())
+
+
+def console() -> "Console":
+    """Return where results are printed: plain and of fixed width unless it is a terminal."""
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        return Console(highlight=False, markup=False, emoji=False, no_color="NO_COLOR" in os.environ or None)
+    return Console(
+        file=sys.stdout, width=PLAIN_WIDTH, force_terminal=False, color_system=None, legacy_windows=False,
+        highlight=False, markup=False, emoji=False,
+    )  # fmt: skip
+
+
+def _defer_routes() -> None:
+    # scapy would read this machine's routing tables, which frames of a simulation have nothing to do with
+    from scapy.config import conf
+
+    conf.route_autoload = False
+    conf.route6_autoload = False
+
+
+def _write_pcap(running: "Running", path: str) -> None:
+    from ebpfsim.report.pcapng import Interface, write_pcapng
+
+    interfaces = [
+        Interface(f"{host.name}/{device.name}", device.mac.hex(":"))
+        for host in running.sim.hosts.values()
+        for device in host.net.devices.values()
+    ]
+    try:
+        with open(path, "wb") as stream:
+            write_pcapng(stream, interfaces, running.sim.recorder.packets)
+    except OSError as error:
+        raise InputError(path, f"capture cannot be written: {(error.strerror or 'error').lower()}") from None

@@ -1,0 +1,197 @@
+"""What a run came to, as plain data: what ``--json`` prints and what the words are made from. Keys are promised."""
+
+from collections import Counter
+from typing import Any
+
+from ebpfsim.errors import KernelError
+from ebpfsim.loader import ObjectMap
+from ebpfsim.report.values import readable
+from ebpfsim.scenario.expect import Result
+from ebpfsim.scenario.mapvalues import PERCPU
+from ebpfsim.scenario.run import Attachment, LoadOutcome, Running
+from ebpfsim.scenario.schema import EventBlock
+from ebpfsim.uapi.bpf import MapType
+
+__all__ = ["summarize"]
+
+VERSION = 1
+MAX_ENTRIES = 10_000
+# maps whose entries user space cannot list (kernel/bpf/ringbuf.c, queue_stack_maps.c, ...)
+UNLISTED = (MapType.RINGBUF, MapType.USER_RINGBUF, MapType.QUEUE, MapType.STACK, MapType.PERF_EVENT_ARRAY)
+
+
+def summarize(running: Running, results: list[Result]) -> dict[str, Any]:
+    """Return the summary of a finished run."""
+    scenario, sim = running.scenario, running.sim
+    return {
+        "version": VERSION,
+        "scenario": scenario.name,
+        "file": scenario.shown_path,
+        "seed": sim.seed,
+        "end_ns": sim.now_ns,
+        "met": all(result.met for result in results),
+        "hosts": {name: _host(running, name) for name in sim.hosts},
+        "loads": [_load(running, row) for row in running.loads],
+        "links": [_link(attachment) for attachment in running.attachments.values()],
+        "events": [_event(running, index, event) for index, event in enumerate(scenario.model.events)],
+        "maps": {name: _map(running, name) for name in _map_names(running)},
+        "sockets": {name: _socket(running, name) for name in running.sockets},
+        "wires": [_wire(running, index) for index in range(len(sim.wires))],
+        "expectations": [_expectation(result) for result in results],
+        "digest": f"sha256:{running.digest()}",
+    }
+
+
+def _host(running: Running, name: str) -> dict[str, Any]:
+    host = running.sim.hosts[name]
+    drops: dict[str, Counter[str]] = {}
+    for record in running.sim.recorder.packets:
+        if record.host == name and record.reason:
+            drops.setdefault(record.device, Counter())[record.reason] += 1
+    devices = {
+        device.name: {
+            "mac": device.mac.hex(":"),
+            "counters": device.stats.as_dict(),
+            "drops": dict(sorted(drops.get(device.name, {}).items())),
+        }
+        for device in host.net.devices.values()
+        if not device.loopback
+    }
+    costs = host.kernel.costs
+    profile = {"profile": costs.name, "cpu": costs.cpu, "mitigations": host.kernel.config.mitigations}
+    trace = running.traces.get(name, "").splitlines()
+    return {"cpus": len(host.kernel.cpus), "costs": profile, "devices": devices, "trace_pipe": trace}
+
+
+def _load(running: Running, row: LoadOutcome) -> dict[str, Any]:
+    error = row.error
+    return {
+        "object": row.object,
+        "program": row.program,
+        "host": running.checked.objects[row.object].block.host,
+        "verdict": "accept" if error is None else "reject",
+        "insns": row.insns,
+        "verified_insns": row.verified_insns,
+        "errno": error.errno_name if error is not None else None,
+        "message": getattr(error, "reason", str(error)) if error is not None else None,
+        "log": getattr(error, "log", "").splitlines() if isinstance(error, KernelError) else [],
+    }
+
+
+def _link(attachment: Attachment) -> dict[str, Any]:
+    return {
+        "id": attachment.id,
+        "program": attachment.program,
+        "host": attachment.host,
+        "device": attachment.device,
+        "hook": "xdp",
+        "mode": attachment.mode,
+        "runs": attachment.runs,
+        "verdicts": attachment.verdicts,
+        "ns_per_run": attachment.ns_per_run,
+        "ns_per_packet": attachment.ns_per_packet,
+    }
+
+
+def _event(running: Running, index: int, event: EventBlock) -> dict[str, Any]:
+    row: dict[str, Any] = {"at_ns": event.at, "kind": event.kind}
+    if event.kind in ("send", "replay"):
+        row |= {"host": event.host, "device": event.device, "what": event.send or event.replay}
+        row |= {"packets": running.sent.get(index, 0), "every_ns": event.every or 0}
+    elif event.attach is not None:
+        row["what"] = event.attach.program
+    elif event.detach is not None:
+        row["what"] = event.detach
+    elif event.map is not None:
+        row["what"] = ", ".join(event.map)
+    return row
+
+
+def _map_names(running: Running) -> list[str]:
+    return [
+        f"{name}/{found.name}"
+        for name, obj in running.objects.items()
+        for found in obj.maps.values()
+        if found.created and not found.spec.is_data
+    ]
+
+
+def _map(running: Running, name: str) -> dict[str, Any]:
+    found = running.map_of(name)
+    kind = found.type.lower if isinstance(found.type, MapType) else str(found.type)
+    summary: dict[str, Any] = {"type": kind, "max_entries": found.max_entries}
+    if found.type in UNLISTED:
+        return {**summary, "entries": None}
+    entries = []
+    for key in found.keys_bytes():
+        if len(entries) == MAX_ENTRIES:
+            summary["cut"] = True
+            break
+        value = _value(running, name, found, key)
+        if value is not None:
+            entries.append(value)
+    return {**summary, "entries": entries}
+
+
+def _value(running: Running, name: str, found: ObjectMap, key: bytes) -> dict[str, Any] | None:
+    spec = running.checked.objects[name.partition("/")[0]].spec
+    btf = spec.btf if spec is not None else None
+    try:
+        value = found[key]
+    except KeyError:
+        return None  # an empty slot of an array of objects
+    if found.type in PERCPU:
+        shown: Any = [readable(btf, found.value_type_id, part) for part in value]
+    elif found.type == MapType.PROG_ARRAY:
+        prog = running.sim.hosts[running.checked.objects[name.partition("/")[0]].block.host].kernel.progs.find(value)
+        shown = prog.name if prog is not None else value
+    else:
+        shown = readable(btf, found.value_type_id, value)
+    return {"key": readable(btf, found.key_type_id, found.decode_key(key)), "value": _plain(shown)}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case bytes():
+            return value.hex()
+        case dict():
+            return {str(key): _plain(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_plain(part) for part in value]
+    return value
+
+
+def _socket(running: Running, name: str) -> dict[str, Any]:
+    socket, block = running.sockets[name], running.scenario.model.sockets[name]
+    address, port = block.udp
+    size = sum(len(datagram.data) for datagram in socket.received)
+    return {"host": block.host, "udp": f"{address}:{port}", "received": len(socket.received), "bytes": size}
+
+
+def _wire(running: Running, index: int) -> dict[str, Any]:
+    wire = running.sim.wires[index]
+    return {
+        "ends": list(running.scenario.model.links[index].ends),
+        "directions": [
+            {
+                "from": channel.src.full_name,
+                "to": channel.dst.full_name,
+                "offered": channel.stats.offered,
+                "dropped": channel.stats.dropped,
+                "lost": channel.stats.lost,
+                "delivered": channel.stats.delivered,
+            }
+            for channel in (wire.ab, wire.ba)
+        ],
+    }
+
+
+def _expectation(result: Result) -> dict[str, Any]:
+    return {
+        "at": result.at,
+        "expectation": result.where,
+        "what": result.what,
+        "want": result.want,
+        "have": result.have,
+        "met": result.met,
+    }

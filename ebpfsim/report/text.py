@@ -1,0 +1,190 @@
+"""What a run came to, in words and tables, made from the summary alone; the same bytes everywhere but on a terminal."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ebpfsim.report.values import words
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["duration", "print_summary"]
+
+MAX_SHOWN_ENTRIES = 12
+MAX_SHOWN_LINES = 8
+UNITS = (("s", 10**9), ("ms", 10**6), ("us", 10**3))
+
+
+def duration(time_ns: int) -> str:
+    """Return nanoseconds with the largest unit that is not below one, exactly: ``1.5 ms``."""
+    for unit, size in UNITS:
+        if time_ns >= size:
+            whole, rest = divmod(time_ns, size)
+            fraction = f"{rest:0{len(str(size)) - 1}d}".rstrip("0")
+            return f"{whole}.{fraction} {unit}" if fraction else f"{whole} {unit}"
+    return f"{time_ns} ns"
+
+
+def print_summary(summary: dict[str, Any], console: "Console") -> None:
+    """Print a run's summary."""
+    hosts = len(summary["hosts"])
+    end = f"ended at {duration(summary['end_ns'])}"
+    machines = f"{hosts} machine{'s' if hosts != 1 else ''}"
+    console.print(f"{summary['scenario']}: {machines}, seed {summary['seed']}, {end}", style="bold")
+    _happened(summary, console)
+    _programs(summary, console)
+    _devices(summary, console)
+    _maps(summary, console)
+    _traces(summary, console)
+    _expectations(summary, console)
+    _closing(summary, console)
+
+
+def _table(console: "Console", title: str, columns: Iterable[str], rows: list[list[str]]) -> None:
+    # columns that begin with # are numbers; empty tables are left out
+    if not rows:
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    console.print()
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column.lstrip("#"), justify="right" if column.startswith("#") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def _happened(summary: dict[str, Any], console: "Console") -> None:
+    lines: list[tuple[int, str]] = []
+    for load in summary["loads"]:
+        name = f"{load['object']}/{load['program']}" if load["object"] != load["program"] else load["program"]
+        if load["verdict"] == "accept":
+            effort = f"{load['insns']} instructions, the verifier walked {load['verified_insns']}"
+            lines.append((0, f"{load['host']}: program '{name}' loaded: {effort}"))
+        else:
+            lines.append((0, f"{load['host']}: program '{name}' refused by the verifier ({load['errno']}):"))
+            lines += [(0, f"    {line}") for line in load["log"][-MAX_SHOWN_LINES:]]
+    for link in summary["links"]:
+        where = f"{link['hook']} of {link['device']}, {link['mode']} mode"
+        lines.append((0, f"{link['host']}: '{link['program']}' attached to {where}, as '{link['id']}'"))
+    late = [(event["at_ns"], _event_words(event)) for event in summary["events"]]
+    rows = [["at", what] for _, what in lines]
+    rows = [[duration(at), what] for at, what in [*lines, *sorted(late, key=lambda row: row[0])]]
+    previous = ""
+    for row in rows:
+        row[0], previous = ("" if row[0] == previous else row[0]), row[0]
+    _table(console, "What happened", ("#at", "what"), rows)
+
+
+def _event_words(event: dict[str, Any]) -> str:
+    match event["kind"]:
+        case "send" | "replay":
+            spaced = f", one every {duration(event['every_ns'])}" if event["every_ns"] and event["packets"] > 1 else ""
+            frames = f"{event['packets']} packet{'s' if event['packets'] != 1 else ''}"
+            verb = "sends" if event["kind"] == "send" else "replays"
+            return f"{event['host']}: {verb} {frames} from {event['device']}{spaced}: {event['what']}"
+        case "attach":
+            return f"program '{event['what']}' is attached"
+        case "detach":
+            return f"link '{event['what']}' is detached"
+    return f"map '{event['what']}' is changed"
+
+
+def _programs(summary: dict[str, Any], console: "Console") -> None:
+    rows = [
+        [
+            link["id"],
+            link["program"],
+            f"{link['host']}/{link['device']}",
+            str(link["runs"]),
+            ", ".join(f"{verdict} {count}" for verdict, count in link["verdicts"].items()) or "none",
+            f"{link['ns_per_run']:.1f}",
+            f"{link['ns_per_packet']:.1f}",
+        ]
+        for link in summary["links"]
+    ]
+    _table(console, "Programs", ("link", "program", "device", "#runs", "verdicts", "#ns/run", "#ns/packet"), rows)
+
+
+def _devices(summary: dict[str, Any], console: "Console") -> None:
+    rows: list[list[str]] = []
+    drops: list[list[str]] = []
+    for name, host in summary["hosts"].items():
+        for device, found in host["devices"].items():
+            counters = found["counters"]
+            numbers = [counters[key] for key in ("tx_packets", "tx_bytes", "rx_packets", "rx_bytes")]
+            rows.append([f"{name}/{device}", *map(str, numbers)])
+            drops += [[f"{name}/{device}", reason, str(count)] for reason, count in found["drops"].items()]
+    _table(console, "Packets", ("device", "#sent", "#bytes sent", "#received", "#bytes received"), rows)
+    _table(console, "Dropped", ("device", "reason", "#packets"), drops)
+    sockets = [
+        [name, f"{row['host']} {row['udp']}", str(row["received"]), str(row["bytes"])]
+        for name, row in summary["sockets"].items()
+    ]
+    _table(console, "Sockets", ("socket", "bound to", "#datagrams", "#bytes"), sockets)
+
+
+def _maps(summary: dict[str, Any], console: "Console") -> None:
+    rows: list[list[str]] = []
+    for name, found in summary["maps"].items():
+        kind = f"{found['type']}, {found['max_entries']}"
+        if found["entries"] is None:
+            rows.append([name, kind, "", "is read record by record"])
+            continue
+        array = "array" in found["type"]
+        entries = [entry for entry in found["entries"] if not array or not is_zero(entry["value"])]
+        if not entries:
+            rows.append([name, kind, "", "all zero" if array else "empty"])
+        for index, entry in enumerate(entries[:MAX_SHOWN_ENTRIES]):
+            first = [name, kind] if index == 0 else ["", ""]
+            rows.append([*first, words(entry["key"]), words(entry["value"])])
+        if len(entries) > MAX_SHOWN_ENTRIES:
+            rows.append(["", "", "...", f"and {len(entries) - MAX_SHOWN_ENTRIES} more"])
+    _table(console, "Maps", ("map", "type, size", "key", "value"), rows)
+
+
+def is_zero(value: Any) -> bool:
+    """Say whether a value is zero in all its parts."""
+    match value:
+        case dict():
+            return all(is_zero(part) for part in value.values())
+        case list():
+            return all(is_zero(part) for part in value)
+    return value in (0, "", "0.0.0.0", "00:00:00:00:00:00", None)
+
+
+def _traces(summary: dict[str, Any], console: "Console") -> None:
+    rows: list[list[str]] = []
+    for name, host in summary["hosts"].items():
+        lines = host["trace_pipe"]
+        rows += [[name, line] for line in lines[:MAX_SHOWN_LINES]]
+        if len(lines) > MAX_SHOWN_LINES:
+            rows.append([name, f"... and {len(lines) - MAX_SHOWN_LINES} more lines"])
+    _table(console, "Trace pipe", ("host", "line"), rows)
+
+
+def _expectations(summary: dict[str, Any], console: "Console") -> None:
+    rows = [
+        ["ok" if row["met"] else "NOT MET", row["what"], row["want"], row["have"], "" if row["met"] else row["at"]]
+        for row in summary["expectations"]
+    ]
+    columns = ["", "expectation", "want", "have"]
+    if summary["met"]:
+        rows = [row[:-1] for row in rows]
+    else:
+        columns.append("at")
+    _table(console, "Expectations", columns, rows)
+
+
+def _closing(summary: dict[str, Any], console: "Console") -> None:
+    total, met = len(summary["expectations"]), sum(row["met"] for row in summary["expectations"])
+    console.print()
+    if total:
+        style = "bold green" if met == total else "bold red"
+        console.print(f"{met} of {total} expectations met", style=style)
+    profiles = sorted({f"'{host['costs']['profile']}' ({host['costs']['cpu']})" for host in summary["hosts"].values()})
+    console.print(f"nanoseconds by cost profile {' and '.join(profiles)}")
+    console.print(f"digest {summary['digest']}")
