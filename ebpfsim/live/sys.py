@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 from collections.abc import Mapping
+from functools import cache
 
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.uapi.bpf import BpfCmd
@@ -46,12 +47,16 @@ def bpf(
         else:
             values[name] = 0 if value is None else value
     data = layout.pack(values)
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = int(libc.syscall(NR_BPF, int(cmd), (ctypes.c_char * len(data)).from_buffer(data), len(data)))
+    result = int(_libc().syscall(NR_BPF, int(cmd), (ctypes.c_char * len(data)).from_buffer(data), len(data)))
     after = layout.unpack(data)
     if result < 0:
         raise CallError(op or cmd.name.lower(), ctypes.get_errno(), detail, after)
     return result, after
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def buffer(data: bytes | int) -> Buffer:

@@ -1,4 +1,4 @@
-"""Arrays (kernel/bpf/arraymap.c, v6.18), asked of both kernels; facts of the project's notes where they name a number."""
+"""Arrays (kernel/bpf/arraymap.c, v6.18), asked of both kernels."""
 
 import struct
 
@@ -47,12 +47,10 @@ def test_delete_is_refused(bpf, array, percpu, refused) -> None:
     assert refused(bpf.map_lookup_and_delete_elem, array, u32(0)) == "ENOTSUPP"
 
 
-# fmt: off
 @pytest.mark.parametrize(
     ("flags", "errno"),
     [(f.BPF_NOEXIST, "EEXIST"), (3, "EINVAL"), (f.BPF_F_LOCK, "EINVAL"), (8, "EINVAL"), (1 << 63, "EINVAL")],
 )
-# fmt: on
 def test_update_flags_that_are_refused(bpf, array, percpu, refused, nr_cpus, flags, errno) -> None:
     assert refused(bpf.map_update_elem, array, u32(0), u64(1), flags=flags) == errno
     assert refused(bpf.map_update_elem, percpu, u32(0), bytes(8 * nr_cpus), flags=flags) == errno
@@ -156,7 +154,9 @@ UPDATE = """
 """
 
 
-@pytest.mark.parametrize(("index", "flags", "result"), [(0, 0, 0), (2, 2, 0), (3, 0, -7), (0, 1, -17), (0, 3, -22), (0, 4, -22)])
+@pytest.mark.parametrize(
+    ("index", "flags", "result"), [(0, 0, 0), (2, 2, 0), (3, 0, -7), (0, 1, -17), (0, 3, -22), (0, 4, -22)]
+)
 def test_program_updates(bpf, array, percpu, run_asm, nr_cpus, index, flags, result) -> None:
     for fd, others in ((array, 0), (percpu, nr_cpus - 1)):
         assert run_asm(UPDATE.format(index=index, value=6, flags=flags, fd=fd)) == result & 0xFFFF_FFFF
@@ -234,7 +234,6 @@ def test_mapping_is_the_memory_that_programs_use(bpf, run_asm) -> None:
     bpf.map_munmap(view)
 
 
-# fmt: off
 @pytest.mark.parametrize(
     ("flags", "length", "offset", "writable", "errno"),
     [
@@ -246,7 +245,6 @@ def test_mapping_is_the_memory_that_programs_use(bpf, run_asm) -> None:
         (f.BPF_F_MMAPABLE | f.BPF_F_WRONLY, 4096, 0, False, "EACCES"),
     ],
 )
-# fmt: on
 def test_mapping_refused(bpf, refused, flags, length, offset, writable, errno) -> None:
     fd = bpf.map_create(MapType.ARRAY, 4, 8, 4, map_flags=flags)
     assert refused(bpf.map_mmap, fd, length, writable=writable, offset=offset) == errno
