@@ -16,7 +16,7 @@ def place_of_test(source: Path) -> Path:
     relative = source.relative_to(ROOT)
     if relative.name == "__init__.py":
         relative = relative.parent
-    return UNIT / relative.parent / f"test_{relative.stem}.py"
+    return UNIT / relative.parent / f"test_{relative.stem.lstrip('_')}.py"
 
 
 def sources() -> list[Path]:
