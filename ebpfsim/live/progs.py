@@ -64,10 +64,8 @@ class LivePrograms(LiveObjects):
                     size *= 4
                 elif not level:
                     level = 1
-                elif log.value:
-                    raise VerifierError("prog_load", error.errno, log.value.decode()) from None
                 else:
-                    raise KernelError("prog_load", error.errno, error.detail) from None
+                    raise _refusal(error, log.value.decode()) from None
         info = self.obj_get_info_by_fd(fd)
         assert isinstance(info, ProgInfo)
         return Loaded(fd, log.value.decode(), info.verified_insns)
@@ -115,3 +113,9 @@ class LivePrograms(LiveObjects):
     def enable_stats(self, kind: int) -> int:
         """BPF_ENABLE_STATS."""
         return bpf(BpfCmd.ENABLE_STATS, {"type": kind})[0]
+
+
+def _refusal(error: CallError, log: str) -> KernelError:
+    # a log without a reason says that the verifier was content and somebody else was not
+    refused = VerifierError("prog_load", error.errno, log)
+    return refused if refused.reason else KernelError("prog_load", error.errno, error.detail)
