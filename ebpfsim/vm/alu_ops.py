@@ -5,14 +5,14 @@ from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.table import Row
 from ebpfsim.vm.state import Block, Op, State, Terminator
 
-__all__ = ["alu_imm", "alu_reg", "alu_unary", "jump_imm", "jump_reg", "ld_imm64", "movsx"]
+__all__ = ["alu_imm", "alu_reg", "alu_unary", "constant", "jump_imm", "jump_reg", "movsx"]
 
 
 def alu_imm(row: Row, insn: Insn) -> Op:
     """dst = op(dst, imm)."""
     function, dst, imm = BINARY[row.op], insn.dst, u64(insn.imm)
     if row.op.startswith("mov"):
-        return _constant(dst, function(0, imm))
+        return constant(dst, function(0, imm))
 
     def op(state: State) -> None:
         state[dst] = function(state[dst], imm)
@@ -53,12 +53,9 @@ def movsx(row: Row, insn: Insn) -> Op:
     return op
 
 
-def ld_imm64(insn: Insn, upper: Insn) -> Op:
-    """dst = the constant of two slots."""
-    return _constant(insn.dst, u64(upper.imm << 32 | insn.imm & 0xFFFF_FFFF))
+def constant(dst: int, value: int) -> Op:
+    """dst = a number known beforehand."""
 
-
-def _constant(dst: int, value: int) -> Op:
     def op(state: State) -> None:
         state[dst] = value
 

@@ -21,7 +21,7 @@ _UPDATE = HELPER_IDS["bpf_map_update_elem"]
 
 def _placed(oops: KernelOops, place: Place) -> KernelOops:
     # a helper's fault is the program's, unless another program that ran inside has it already
-    if oops.prog:
+    if oops.insn_idx >= 0:
         return oops
     return KernelOops(oops.reason, place[0], place[1], oops.address)
 

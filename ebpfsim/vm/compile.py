@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ebpfsim.errors import DecodeError, NotModelled
+from ebpfsim.isa.alu import u32, u64
 from ebpfsim.isa.insn import Insn
-from ebpfsim.isa.table import Form, Row, find, insn_len
+from ebpfsim.isa.table import BY_NAME, Form, Row, find, insn_len
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import MAX_BPF_STACK
@@ -50,6 +51,22 @@ class _Site:
     def target(self) -> int:
         return self.idx + 1 + (self.insn.imm if self.row.form in (Form.JA32, Form.CALL_LOCAL) else self.insn.off)
 
+    # the first slot of the function that is called, or whose address is taken for a callback
+    @property
+    def function(self) -> int | None:
+        if self.row.form is Form.CALL_LOCAL:
+            return self.target
+        if self.row is not _FUNC_ADDRESS:
+            return None
+        slot, rest = divmod(_wide(self.insn, self.unit.insns[self.idx + 1]) - self.unit.prog.image_addr, 8)
+        if rest or not 0 <= slot < len(self.unit.insns):
+            raise self.unit.bad(self.idx, "function pointer does not point into the program")
+        return slot
+
+
+def _wide(insn: Insn, upper: Insn) -> int:
+    return u64(upper.imm << 32 | u32(insn.imm))
+
 
 def _nothing(_state: State) -> None:
     pass
@@ -69,7 +86,7 @@ OPERATIONS: dict[Form, Callable[[_Site], Op]] = {
     Form.ALU_REG: lambda site: alu_ops.alu_reg(site.row, site.insn),
     Form.ALU_UNARY: lambda site: alu_ops.alu_unary(site.row, site.insn),
     Form.MOVSX: lambda site: alu_ops.movsx(site.row, site.insn),
-    Form.LD_IMM64: lambda site: alu_ops.ld_imm64(site.insn, site.unit.insns[site.idx + 1]),
+    Form.LD_IMM64: lambda site: alu_ops.constant(site.insn.dst, _wide(site.insn, site.unit.insns[site.idx + 1])),
     Form.LDX: _memory(mem_ops.load),
     Form.LDSX: _memory(mem_ops.load_signed),
     Form.PROBE_LDX: _probe(mem_ops.load),
@@ -142,6 +159,7 @@ NOT_MODELLED: dict[Form, str] = {
     Form.PERCPU_ADDR: "addresses of per-CPU variables",
 }
 
+_FUNC_ADDRESS = BY_NAME["ld_imm64.func"]
 _JUMPS = (Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.JA32, Form.MAY_GOTO)
 _NO_FALLTHROUGH = (Form.JA, Form.JA32, Form.EXIT)
 
@@ -163,15 +181,13 @@ class _Unit:
         depths = {subprog.start: subprog.stack_depth for subprog in self.prog.subprogs}
         leaders = self.explore({0, *depths})
         self.blocks = {idx: Block(idx) for idx in sorted(leaders)}
-        for start in sorted({0, *depths, *self.call_targets()}):
+        used = {site.function for site in self.sites.values() if site.function is not None}
+        for start in sorted({0, *depths, *used}):
             depth = depths.get(start, MAX_BPF_STACK)
             self.functions[start] = Function(self.block(start), -(-depth // FRAME_ALIGN) * FRAME_ALIGN)
         for block in self.blocks.values():
             self.fill(block)
         return self.functions
-
-    def call_targets(self) -> list[int]:
-        return [site.target for site in self.sites.values() if site.row.form is Form.CALL_LOCAL]
 
     def block(self, idx: int) -> Block:
         return self.blocks[idx]
@@ -186,10 +202,13 @@ class _Unit:
                 continue
             site = self.sites[idx] = self.decode(idx)
             onward = [] if site.row.form in _NO_FALLTHROUGH else [idx + insn_len(site.insn)]
-            if site.row.form in _JUMPS or site.row.form is Form.CALL_LOCAL:
+            if site.row.form in _JUMPS:
                 onward.append(site.target)
             if site.row.form in ENDS:
                 leaders.update(onward)
+            if site.function is not None:
+                leaders.add(site.function)
+                onward.append(site.function)
             todo += onward
         return leaders
 

@@ -13,7 +13,7 @@ from ebpfsim.isa.alu import BINARY, M64, UNARY
 from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.table import Row
 from ebpfsim.memory import KERNEL_BASE, Memory
-from ebpfsim.memory.arena import MAPPED, PAGE_SHIFT, READ_ONLY
+from ebpfsim.memory.arena import MAPPED, PAGE_SHIFT
 from ebpfsim.vm.state import Op, State
 
 __all__ = ["atomic", "atomic_fetch", "cmpxchg", "load", "load_signed", "probe", "store_imm", "store_reg", "xchg"]
@@ -25,12 +25,10 @@ Place = tuple[str, int]
 
 
 def _fault(mem: Memory, kind: str, address: int, size: int, place: Place) -> KernelOops:
-    offset = address ^ KERNEL_BASE
-    page = offset >> PAGE_SHIFT
     if not address >> PAGE_SHIFT:
         where = "near NULL"
-    elif page < len(mem.pages) and mem.pages[page] == READ_ONLY:
-        where = "to read-only memory" if kind == "write" else "of unmapped memory"
+    elif mem.mapped(address, size):
+        where = "to read-only memory"
     else:
         where = "of unmapped memory"
     return KernelOops(f"{kind} of {size} bytes {where}", place[0], place[1], address)
