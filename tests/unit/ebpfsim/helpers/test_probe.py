@@ -1,0 +1,58 @@
+"""Reads that may fail."""
+
+from typing import Any
+
+import pytest
+
+from ebpfsim.errors import NotModelled
+from ebpfsim.memory import PAGE_SIZE
+
+EFAULT = -14 & 0xFFFF_FFFF
+
+
+def call(machine: Any, helper: str, dst: int, size: int, src: int) -> int:
+    code = f"r1 = {dst:#x} ll; r2 = {size}; r3 = {src:#x} ll; call {helper}; exit"
+    result: int = machine.run(code).retval
+    return result
+
+
+@pytest.mark.parametrize("helper", ["bpf_probe_read_kernel", "bpf_probe_read"])
+def test_mapped_memory_is_copied(machine: Any, helper: str) -> None:
+    src, dst = machine.mem.alloc(8), machine.mem.alloc(8)
+    machine.mem.write(src, b"abcdefgh")
+    assert call(machine, helper, dst, 5, src) == 0
+    assert machine.mem.read(dst, 8) == b"abcde\0\0\0"
+
+
+@pytest.mark.parametrize("helper", ["bpf_probe_read_kernel", "bpf_probe_read_kernel_str"])
+def test_unmapped_memory_is_efault_and_clears(machine: Any, helper: str) -> None:
+    dst = machine.mem.alloc(8)
+    edge = machine.mem.alloc_guarded(PAGE_SIZE) + PAGE_SIZE - 4
+    machine.mem.write(edge, b"abcd")
+    for src in (0xFFFF_8880_0000_0000, 8, edge):
+        machine.mem.write(dst, b"........")
+        assert call(machine, helper, dst, 6, src) == EFAULT
+        assert machine.mem.read(dst, 8) == b"\0\0\0\0\0\0.."
+
+
+@pytest.mark.parametrize("helper", ["bpf_probe_read_kernel_str", "bpf_probe_read_str"])
+def test_strings_end_at_nul_or_are_cut(machine: Any, helper: str) -> None:
+    src, dst = machine.mem.alloc(8), machine.mem.alloc(8)
+    machine.mem.write(src, b"abc\0efg\0")
+    machine.mem.write(dst, b"........")
+    assert call(machine, helper, dst, 8, src) == 4
+    assert machine.mem.read(dst, 8) == b"abc\0...."
+    assert call(machine, helper, dst, 3, src) == 3
+    assert machine.mem.read(dst, 4) == b"ab\0\0"
+    assert call(machine, helper, dst, 0, src) == 0
+
+
+def test_a_string_may_end_right_before_unmapped_memory(machine: Any) -> None:
+    edge = machine.mem.alloc_guarded(PAGE_SIZE) + PAGE_SIZE - 3
+    machine.mem.write(edge, b"ab\0")
+    assert call(machine, "bpf_probe_read_kernel_str", machine.mem.alloc(8), 8, edge) == 3
+
+
+def test_user_memory_is_not_modelled(machine: Any) -> None:
+    with pytest.raises(NotModelled, match=r"reads of user memory by bpf_probe_read\(\)"):
+        call(machine, "bpf_probe_read", machine.mem.alloc(8), 4, 0x1000)
