@@ -93,6 +93,16 @@ class Kernel:
             raise KernelOops("access to a map that does not exist", address=address)
         return found
 
+    def map_by_fd(self, fd: int) -> Map | None:
+        """Return the map behind a descriptor, or None."""
+        obj = self.fds.lookup(fd)
+        return obj if isinstance(obj, Map) else None
+
+    @property
+    def nr_cpus(self) -> int:
+        """The number of possible CPUs."""
+        return len(self.cpus)
+
     def trace_print(self, cpu: Cpu, text: bytes) -> None:
         """Append a line to the trace pipe."""
         self.trace_pipe.print(cpu, text)

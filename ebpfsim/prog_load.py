@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError, VerifierError
+from ebpfsim.errors import KernelError
 from ebpfsim.isa.insn import Insn, encode
 from ebpfsim.maps.prog_array import ProgHolder
 from ebpfsim.progs.prog import Prog
@@ -72,10 +72,10 @@ class ProgParts:
 def load_prog(kernel: "BpfKernel", attr: "LoadAttr", parts: ProgParts) -> tuple[Prog, "Verified"]:
     """Verify a program and make it ready to run; the caller gets its only reference.
 
-    A refusal raises KernelError; the verifier raises VerifierError, with the log at level 1 if none was asked for.
+    A refusal raises KernelError, by the verifier VerifierError.
     """
     attr = _check(attr)
-    verified = _verify(kernel, attr)
+    verified = kernel.verify(attr)
     prog = Prog(
         name=attr.name,
         type=attr.prog_type,
@@ -86,7 +86,7 @@ def load_prog(kernel: "BpfKernel", attr: "LoadAttr", parts: ProgParts) -> tuple[
         gpl_compatible=license_is_gpl_compatible(attr.license),
         tag=prog_tag(attr.insns),
         prog_flags=attr.prog_flags,
-        verified_insns=verified.stats.insn_processed,
+        verified_insns=verified.stats.insns_processed,
         load_time_ns=kernel.clock.now_ns,
         btf_fd_obj=parts.btf,
         func_info=attr.func_info,
@@ -180,12 +180,3 @@ def _check(attr: "LoadAttr") -> "LoadAttr":
     if attr.log_level & ~BPF_LOG_MASK:
         raise KernelError(OP, Errno.EINVAL, f"log_level {attr.log_level:#x}")
     return attr
-
-
-def _verify(kernel: "BpfKernel", attr: "LoadAttr") -> "Verified":
-    try:
-        return kernel.verify(attr)
-    except VerifierError:
-        if attr.log_level:
-            raise
-    return kernel.verify(replace(attr, log_level=1))

@@ -5,109 +5,37 @@ A test that takes ``bpf`` runs against both. What it expects is what Linux 6.18 
 
 import os
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from ebpfsim.kernel import Kernel
     from ebpfsim.live import Bpf as LiveBpf
     from ebpfsim.syscall import Bpf
 
 
-class PlainKernel:
-    """A kernel of two CPUs with maps, programs and a loopback device, and a verifier that only looks up maps."""
+def make_kernel_of_two_cpus(**config: Any) -> "Kernel":
+    from ebpfsim.clock import Clock
+    from ebpfsim.config import KernelConfig
+    from ebpfsim.kernel import Kernel
+    from ebpfsim.memory import Memory
+    from ebpfsim.recorder import Recorder
+    from ebpfsim.rng import Rng
 
-    def __init__(self, **config: Any) -> None:
-        from ebpfsim.clock import Clock
-        from ebpfsim.config import KernelConfig
-        from ebpfsim.costs import load_profile
-        from ebpfsim.cpu import Cpu
-        from ebpfsim.helpers import loop, misc, time, trace
-        from ebpfsim.helpers import map as map_helpers
-        from ebpfsim.helpers import ringbuf as ringbuf_helpers
-        from ebpfsim.memory import Memory
-        from ebpfsim.objects import FdTable, IdTable
-        from ebpfsim.recorder import Recorder
-        from ebpfsim.rng import Rng
-        from ebpfsim.syscall import Bpf
-
-        self.name = "plain"
-        self.config = KernelConfig(**{"cpus": 2} | config)
-        self.mem = Memory()
-        self.clock = Clock()
-        self.rng = Rng(1)
-        self.costs = load_profile(self.config.costs)
-        self.cpus = [Cpu(number, self.clock, self.mem) for number in range(self.config.cpus)]
-        self.recorder = Recorder()
-        families = (loop, map_helpers, misc, ringbuf_helpers, time, trace)
-        self.helpers = {number: helper for family in families for number, helper in family.HELPERS.items()}
-        self.progs: Any = IdTable()
-        self.maps: Any = IdTable()
-        self.links: Any = IdTable()
-        self.btfs: Any = IdTable()
-        self.fds = FdTable()
-        self.link_create: dict[Any, Any] = {}
-        self.devices: dict[int, Any] = {}
-        self.add_device(1, "lo")
-        self.bpf = Bpf(self)
-
-    def add_device(self, ifindex: int, name: str) -> None:
-        from netstack.xdp_buff import NetDeviceStruct, XdpRxqInfo
-
-        device = NetDeviceStruct(self.mem, ifindex, name, 1500)
-        rxq = XdpRxqInfo(self.mem, device.address)
-        self.devices[ifindex] = SimpleNamespace(
-            ifindex=ifindex, name=name, xdp_rxq=lambda queue: rxq.address if queue == 0 else None
-        )
-
-    def device_by_ifindex(self, ifindex: int) -> Any:
-        return self.devices.get(ifindex)
-
-    def map_at(self, address: int) -> Any:
-        return next(map_ for map_ in self.maps if map_.address == address)
-
-    def trace_print(self, cpu: object, text: bytes) -> None:
-        raise AssertionError(f"nothing prints here: {text!r}")
-
-    def verify(self, attr: Any) -> Any:
-        insns, maps = list(attr.insns), []
-        for idx, insn in enumerate(insns):
-            if insn.code != 0x18 or insn.src not in (1, 2):
-                continue
-            map_ = self.fds.lookup(insn.imm)
-            if map_ not in maps:
-                maps.append(map_)
-            address = map_.address if insn.src == 1 else map_.direct_value_addr(insns[idx + 1].imm)
-            low, high = (int.from_bytes(part, "little", signed=True) for part in _halves(address))
-            insns[idx] = insn._replace(src=0, imm=low)
-            insns[idx + 1] = insns[idx + 1]._replace(imm=high)
-        stats = SimpleNamespace(insn_processed=len(insns))
-        return SimpleNamespace(
-            insns=tuple(insns), subprogs=(), maps=tuple(maps), log="", stats=stats, changes_pkt_data=False
-        )
-
-    def compile(self, prog: Any) -> Callable[..., int]:
-        from ebpfsim.vm.interp import compile_prog
-
-        return compile_prog(prog, self)
-
-
-def _halves(address: int) -> tuple[bytes, bytes]:
-    data = address.to_bytes(8, "little")
-    return data[:4], data[4:]
+    return Kernel("host", KernelConfig(**{"cpus": 2} | config), Memory(), Clock(), Rng(1), Recorder(), 0)
 
 
 @pytest.fixture
-def kernel() -> PlainKernel:
+def kernel() -> "Kernel":
     """A simulated kernel of two CPUs."""
-    return PlainKernel()
+    return make_kernel_of_two_cpus()
 
 
-@pytest.fixture
-def make_kernel() -> type[PlainKernel]:
-    """The class, for kernels with other settings."""
-    return PlainKernel
+@pytest.fixture(scope="session")
+def make_kernel() -> "Callable[..., Kernel]":
+    """Make simulated kernels with other settings."""
+    return make_kernel_of_two_cpus
 
 
 @pytest.fixture
@@ -143,7 +71,7 @@ def bpf(request: pytest.FixtureRequest) -> "Bpf | LiveBpf":
     if request.param == "live":
         live: LiveBpf = request.getfixturevalue("live_bpf")
         return live
-    kernel: PlainKernel = request.getfixturevalue("kernel")
+    kernel: Kernel = request.getfixturevalue("kernel")
     return kernel.bpf
 
 
@@ -155,21 +83,38 @@ def nr_cpus(request: pytest.FixtureRequest, bpf: object) -> int:
     return possible_cpus() if "live" in request.node.callspec.id else 2
 
 
-class Refused:
-    """Ask and return the errno's name."""
+@pytest.fixture(scope="session")
+def refused() -> Callable[..., str]:
+    """Make a call that must be refused and return the errno's name."""
+    from ebpfsim.errors import KernelError
 
-    def __call__(self, call: Callable[..., object], *args: Any, **kwargs: Any) -> str:
-        from ebpfsim.errors import KernelError
-
+    def ask(call: Callable[..., object], *args: Any, **kwargs: Any) -> str:
         with pytest.raises(KernelError) as error:
             call(*args, **kwargs)
         return error.value.errno_name
 
+    return ask
+
 
 @pytest.fixture
-def refused() -> Refused:
-    """Make a call that must be refused and return the errno's name."""
-    return Refused()
+def keys_of(bpf: "Bpf | LiveBpf") -> Callable[[int], list[bytes]]:
+    """Return the keys of a map in the order in which the kernel gives them."""
+    from ebpfsim.errors import KernelError
+
+    def walk(fd: int) -> list[bytes]:
+        found: list[bytes] = []
+        key: bytes | None = None
+        while len(found) < 10_000:
+            try:
+                key = bpf.map_get_next_key(fd, key)
+            except KernelError as error:
+                if error.errno_name != "ENOENT":
+                    raise
+                return found
+            found.append(key)
+        raise AssertionError("keys without end")
+
+    return walk
 
 
 class Runner:
