@@ -1,0 +1,230 @@
+"""Objects from clang as libbpf 1.7 hands them to the kernel (tests/data/bpf/README.md), and what can go wrong."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ebpfsim.errors import InputError, KernelError, NotModelled, VerifierError
+from ebpfsim.isa.insn import decode
+from ebpfsim.loader import Object, open_object
+from ebpfsim.uapi.bpf import AttachType, ProgType
+
+DATA = Path(__file__).resolve().parents[3] / "data" / "bpf"
+LIBBPF = json.loads((DATA / "libbpf.json").read_text())
+OPENED_BY_LIBBPF = sorted(name for name, found in LIBBPF.items() if found)
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def without_map_fds(insns: bytes) -> bytes:
+    out, slots = bytearray(insns), decode(insns)
+    at = 0
+    while at < len(slots):
+        if slots[at].code == 0x18:
+            if slots[at].src in (1, 2):
+                out[at * 8 + 4 : at * 8 + 8] = bytes(4)
+            at += 1
+        at += 1
+    return bytes(out)
+
+
+@pytest.mark.parametrize("name", OPENED_BY_LIBBPF)
+def test_programs_are_those_that_libbpf_loads(name: str, remembered: Any) -> None:
+    with open_object(DATA / name).load(remembered):
+        found = {
+            prog["name"]: {
+                "type": prog["type"],
+                "attach": prog["expected_attach_type"],
+                "flags": prog["prog_flags"],
+                "btf_id": prog["attach_btf_id"],
+                "license": prog["license"],
+                "insns": digest(without_map_fds(prog["insns"])),
+                "func": digest(prog["func_info"]),
+                "line": digest(prog["line_info"]),
+            }
+            for prog in remembered.progs.values()
+        }
+    assert found == LIBBPF[name]["programs"]
+
+
+@pytest.mark.parametrize("name", OPENED_BY_LIBBPF)
+def test_maps_and_btf_are_those_that_libbpf_creates(name: str, remembered: Any) -> None:
+    with open_object(DATA / name).load(remembered):
+        found = [
+            {
+                "name": made["name"],
+                "type": made["type"],
+                "key": made["key"],
+                "value": made["value"],
+                "entries": made["entries"],
+                "flags": made["map_flags"],
+                "extra": made["map_extra"],
+                "key_id": made["btf_key_type_id"],
+                "value_id": made["btf_value_type_id"],
+                "inner": int(made["inner_map_fd"] != 0),
+            }
+            for made in remembered.created
+            if made["name"] != "cpus"
+        ]
+    assert found == LIBBPF[name]["maps"]
+    assert digest(remembered.blobs[0]) == LIBBPF[name]["btf"]
+
+
+@pytest.mark.parametrize("name", OPENED_BY_LIBBPF)
+def test_relocate_gives_the_same_without_loading(name: str) -> None:
+    obj = open_object(DATA / name)
+    for program in obj:
+        if program.autoload:
+            assert digest(obj.relocate(program.name)) == LIBBPF[name]["programs"][program.name]["insns"]
+
+
+def test_an_object_before_load() -> None:
+    obj = open_object(DATA / "subprogs.bpf.o")
+    first, optional = obj.programs["first"], obj.programs["optional"]
+    assert (obj.name, obj.license, obj.loaded) == ("subprogs", "GPL", False)
+    assert list(obj.programs) == ["first", "second", "third", "optional"]
+    assert (first.section, first.type, first.expected_attach_type) == ("xdp", ProgType.XDP, AttachType.XDP)
+    assert (optional.section, optional.type, optional.autoload) == ("tc", ProgType.SCHED_CLS, False)
+    assert repr(obj) == "<Object 'subprogs': 4 programs, 2 maps>"
+    with pytest.raises(InputError, match="program 'first' is not loaded\ntry: call load"):
+        _ = first.fd
+
+
+def test_load_fills_in_what_the_kernel_said(remembered: Any) -> None:
+    obj = open_object(DATA / "subprogs.bpf.o", bpf=remembered).load()
+    first = obj.programs["first"]
+    assert obj.loaded
+    assert first.loaded
+    assert remembered.progs[first.fd]["insns"] == first.insns
+    assert (first.id, first.tag, first.log) == (first.fd + 100, b"\x01" * 8, "log")
+    assert first.verified_insns == len(first.insns) // 8
+    assert not obj.programs["optional"].loaded
+    obj.close()
+    assert remembered.open == set()
+    obj.close()
+
+
+def test_only_chooses_programs(remembered: Any) -> None:
+    with open_object(DATA / "subprogs.bpf.o").load(remembered, only=["optional"]):
+        assert [prog["name"] for prog in remembered.progs.values()] == ["optional"]
+
+
+def test_slots_of_program_arrays_and_maps_of_maps_are_filled(remembered: Any) -> None:
+    with open_object(DATA / "maps.bpf.o").load(remembered) as obj:
+        jumps, outer = obj.maps["jumps"], obj.maps["outer"]
+        one, zero, three = (n.to_bytes(4, "little") for n in (1, 0, 3))
+        assert remembered.maps[jumps.fd]["content"] == {one: obj.programs["leaf"].fd.to_bytes(4, "little")}
+        assert remembered.maps[outer.fd]["content"] == {
+            zero: obj.maps["inner_a"].fd.to_bytes(4, "little"),
+            three: obj.maps["inner_b"].fd.to_bytes(4, "little"),
+        }
+
+
+def test_slots_of_programs_left_out_stay_empty(remembered: Any) -> None:
+    with open_object(DATA / "maps.bpf.o").load(remembered, only=["entry"]) as obj:
+        assert remembered.maps[obj.maps["jumps"].fd]["content"] == {}
+
+
+def test_perf_arrays_get_a_slot_for_each_cpu(remembered: Any) -> None:
+    with open_object(DATA / "maps.bpf.o").load(remembered) as obj:
+        assert remembered.maps[obj.maps["events"].fd]["entries"] == 2
+
+
+def test_maps_are_pinned_by_name_and_found_again(remembered: Any) -> None:
+    path = "/sys/fs/bpf/kept"
+    with open_object(DATA / "maps.bpf.o").load(remembered) as obj:
+        assert remembered.pins == {path: obj.maps["kept"].fd}
+        obj.maps["kept"][1] = 7
+        with open_object(DATA / "maps.bpf.o").load(remembered) as again:
+            assert again.maps["kept"][1] == 7
+    other = open_object(DATA / "maps.bpf.o")
+    other.maps["kept"].max_entries = 5
+    with pytest.raises(KernelError, match=r"create map 'kept' of .*: reuse pinned map: Invalid argument"):
+        other.load(remembered)
+
+
+def test_constants_that_a_program_does_not_use_are_bound_to_it(remembered: Any) -> None:
+    with open_object(DATA / "globals.bpf.o").load(remembered) as obj:
+        fd = obj.programs["touch"].fd
+        # .rodata.str1.1 holds the strings of `names`, which no instruction refers to
+        unused = [m.fd for m in obj.maps.values() if m.spec.section_name == ".rodata.str1.1"]
+        assert remembered.bound == [(fd, map_fd) for map_fd in unused]
+        assert sorted(remembered.frozen) == sorted(m.fd for m in obj.maps.values() if m.spec.kind.value == ".rodata")
+
+
+def test_a_refused_program_is_named_and_everything_closed(remembered: Any) -> None:
+    remembered.refuse = "second"
+    obj = open_object(DATA / "subprogs.bpf.o")
+    with pytest.raises(VerifierError) as refused:
+        obj.load(remembered)
+    where = DATA / "subprogs.bpf.o"
+    assert str(refused.value) == (
+        f"load program 'second' of {where}: prog_load: Permission denied (EACCES): R0 !read_ok (2 lines omitted)"
+    )
+    assert refused.value.log.startswith("0: (95) exit\n")
+    assert remembered.open == set()
+    assert not obj.loaded
+
+
+def test_a_refused_map_is_named_and_everything_closed(remembered: Any) -> None:
+    remembered.refuse = "routes"
+    with pytest.raises(KernelError, match=r"^create map 'routes' of .*: map_create: Invalid argument \(EINVAL\)$"):
+        open_object(DATA / "maps.bpf.o").load(remembered)
+    assert remembered.open == set()
+
+
+def test_maps_left_out_poison_what_uses_them(remembered: Any) -> None:
+    obj = open_object(DATA / "subprogs.bpf.o")
+    obj.maps["counts"].autocreate = False
+    with obj.load(remembered):
+        # POISON_LDIMM64_MAP_BASE + index of the map, libbpf.c
+        assert (0x85, 2001000000) in [(insn.code, insn.imm) for insn in decode(obj.programs["third"].insns)]
+
+
+def test_a_section_that_says_nothing_needs_a_type(remembered: Any) -> None:
+    obj = open_object(DATA / "legacy.bpf.o")
+    with pytest.raises(InputError, match="program 'count' is in section 'xdp_legacy', which names no program type"):
+        obj.load(remembered)
+    obj.programs["count"].type = ProgType.XDP
+    with obj.load(remembered):
+        assert remembered.progs[obj.programs["count"].fd]["type"] == ProgType.XDP
+
+
+def test_names_that_are_not_there() -> None:
+    obj = open_object(DATA / "subprogs.bpf.o")
+    with pytest.raises(InputError, match=r"subprogs\.bpf\.o: error: no program 'frist'; did you mean 'first'\?$"):
+        _ = obj.programs["frist"]
+    with pytest.raises(InputError, match=r"error: no map 'count'; did you mean 'counts'\?$"):
+        _ = obj.maps["count"]
+
+
+def test_load_without_and_twice(remembered: Any) -> None:
+    obj = open_object(DATA / "subprogs.bpf.o")
+    with pytest.raises(InputError, match=r"load\(\) needs a bpf\(2\)"):
+        obj.load()
+    with obj.load(remembered), pytest.raises(InputError, match="the object is loaded already"):
+        obj.load(remembered)
+
+
+def test_struct_ops_is_not_modelled(remembered: Any) -> None:
+    obj = open_object(DATA / "subprogs.bpf.o")
+    obj.programs["first"].type = ProgType.STRUCT_OPS
+    with pytest.raises(NotModelled, match="struct_ops program 'first', needed to load program 'first'"):
+        obj.load(remembered)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", ["maps.bpf.o", "globals.bpf.o", "subprogs.bpf.o", "kconfig.bpf.o"])
+def test_linux_loads_the_object(name: str) -> None:
+    from ebpfsim.live import Bpf
+
+    obj: Object = open_object(DATA / name)
+    for map_ in obj.maps.values():
+        map_.pin = ""
+    with obj.load(Bpf()):
+        assert all(program.id for program in obj if program.autoload)
