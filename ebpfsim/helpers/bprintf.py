@@ -66,6 +66,12 @@ class _Args:
         self.used += size
         return left
 
+    def copied(self, text: bytes, least: int) -> bytes:
+        # text that is copied into the buffer with a NUL, cut where the buffer ends if at least so much room is left
+        left = self.reserve(least)
+        self.used += len(text) + 1 - least
+        return text[: left - 1]
+
 
 def parse_format(fmt: bytes, nr_args: int) -> list[bytes | re.Match[bytes]]:
     """Return the literal parts and conversions of a format without NUL; FormatError (EINVAL) if it is not allowed."""
@@ -122,9 +128,7 @@ def _convert(spec: re.Match[bytes], args: _Args) -> bytes:
     if spec["ip"]:
         return _address(args, spec["ip"], value)
     if spec["symbol"]:
-        text = b"0x%x" % value
-        args.reserve(len(text) + 1)
-        return text
+        return args.copied(b"0x%x" % value, 1)
     if spec["pointer"]:
         args.reserve(8, align=4)
         return _pointer(spec, value, args.seed)
@@ -155,8 +159,7 @@ def _address(args: _Args, kind: bytes, address: int) -> bytes:
     else:
         words = IPv6Address(data).exploded
         text = (words if kind == b"pI6" else words.replace(":", "")).encode()
-    args.reserve(len(text) + 1)
-    return text
+    return args.copied(text, size)
 
 
 def _pointer(spec: re.Match[bytes], value: int, seed: int) -> bytes:

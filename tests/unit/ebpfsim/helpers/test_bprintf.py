@@ -82,6 +82,35 @@ def test_strings_share_512_bytes(mem: Memory) -> None:
     assert caught.value.errno == 28
 
 
+@pytest.mark.parametrize(
+    ("fmt", "filled", "length"),
+    [
+        # measured on 6.18: what is left cuts an address, but it must hold its binary form; numbers are aligned to 4
+        (b"%s %pI4", 496, 504),
+        (b"%s %pI4", 503, 511),
+        (b"%s %pI4", 508, None),
+        (b"%s %pI6", 472, 511),
+        (b"%s %pI6", 500, None),
+        (b"%s %pB", 506, 511),
+        (b"%s %ld", 503, 520),
+        (b"%s %ld", 504, None),
+        (b"%s %c", 510, 512),
+        (b"%s %c", 511, None),
+    ],
+)
+def test_what_is_left_of_the_buffer_decides(mem: Memory, fmt: bytes, filled: int, length: int | None) -> None:
+    first, second = mem.alloc(512), mem.alloc(16)
+    mem.fill(first, filled, ord("b"))
+    mem.write(second, b"a" * 16 if filled > 496 else bytes([1, 2, 3, 4]))
+    value = 0xFFFF_8881_0253_BD38 if fmt.endswith((b"d", b"B")) else second
+    if length is None:
+        with pytest.raises(FormatError) as caught:
+            bprintf(mem, fmt, (first, value), 1)
+        assert caught.value.errno == 28
+    else:
+        assert len(bprintf(mem, fmt, (first, value), 1)) == length
+
+
 def test_pointers_are_hidden_the_same_way_in_every_run(mem: Memory) -> None:
     first = bprintf(mem, b"%p %p %p", (0x1000, 0x1000, 0x2000), 1).split()
     assert first[0] == first[1] != first[2]
