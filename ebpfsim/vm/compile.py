@@ -252,16 +252,30 @@ class _Unit:
 
         Differs: Linux knows constants along all paths, this looks back to the beginning of the block only.
         """
-        start = max(lead for lead in self.blocks if lead <= idx)
-        constant: dict[int, bool] = {}
-        at = start
+        at = max(lead for lead in self.blocks if lead <= idx)
+        constant: set[int] = set()
         while at < idx:
-            site = self.sites[at]
-            if site.row.form is not Form.STX:
-                constant[site.insn.dst] = site.row.form is Form.LD_IMM64 or site.row.name.startswith("mov")
-            if site.row.form is Form.ALU_REG:
-                constant[site.insn.dst] = site.row.op.startswith("mov") and constant.get(site.insn.src, False)
-            if site.row.form in (Form.ATOMIC_FETCH, Form.XCHG):
-                constant[site.insn.src] = False
-            at += insn_len(site.insn)
-        return constant.get(2, False) and constant.get(3, False)
+            _follow_constants(self.sites[at].row, self.sites[at].insn, constant)
+            at += insn_len(self.sites[at].insn)
+        return {2, 3} <= constant
+
+
+def _follow_constants(row: Row, insn: Insn, constant: set[int]) -> None:
+    # what an instruction makes of the set of registers that hold constants
+    sources: list[int]
+    if row.form is Form.LD_IMM64:
+        written, sources = insn.dst, []
+    elif row.form in (Form.ALU_IMM, Form.ALU_UNARY):
+        written, sources = insn.dst, [] if row.op.startswith("mov") else [insn.dst]
+    elif row.form in (Form.ALU_REG, Form.MOVSX):
+        written, sources = insn.dst, [insn.src] if row.op.startswith("mov") else [insn.dst, insn.src]
+    elif row.form in (Form.ST, Form.STX, Form.STORE_RELEASE, Form.ATOMIC, Form.NOSPEC):
+        return
+    else:
+        # loads and atomics that fetch: memory is not followed
+        constant.discard({Form.ATOMIC_FETCH: insn.src, Form.XCHG: insn.src, Form.CMPXCHG: 0}.get(row.form, insn.dst))
+        return
+    if constant.issuperset(sources):
+        constant.add(written)
+    else:
+        constant.discard(written)

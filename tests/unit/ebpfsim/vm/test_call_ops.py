@@ -198,6 +198,31 @@ def test_tail_calls_cost_by_what_is_constant(make_machine: Any, mitigations: str
     assert run.cost_ps - run.insns * 300 == cost_ps
 
 
+@pytest.mark.parametrize(
+    ("setup", "direct"),
+    [
+        ("r3 = 2", True),
+        ("w3 = 1; w3 <<= 1", True),
+        ("r4 = 2; r3 = r4", True),
+        ("r4 = 2; w3 = (s8)w4", True),
+        ("r3 = 2 ll", True),
+        ("r3 = r7", False),
+        ("r3 = (s8)r7", False),
+        ("r3 = 0; r3 += r7", False),
+        ("*(u64 *)(r10 -8) = 2; r3 = *(u64 *)(r10 -8)", False),
+        ("*(u64 *)(r10 -8) = 2; r3 = 0; r3 = atomic_fetch_add((u64 *)(r10 -8), r3)", False),
+        ("r3 = 2; *(u64 *)(r10 -8) = r3; lock *(u64 *)(r10 -8) += r3", True),
+        ("r3 = 2; if r7 == 5 goto +0", False),  # another block: not followed
+    ],
+)
+def test_constants_are_followed_through_a_block(machine: Any, setup: str, direct: bool) -> None:
+    array = add_map(machine, MapType.PROG_ARRAY, 4)
+    enter(array, 2, machine.prog("r0 = 1; exit", "target"))
+    code = f"r7 = 2; if r7 != 2 goto +0; r2 = {array.address:#x} ll; {setup}; call bpf_tail_call; r0 = 99; exit"
+    run = machine.run(code)
+    assert (run.retval, run.cost_ps - run.insns * 300) == (1, 5000 if direct else 16_000)
+
+
 def test_tail_calls_through_other_maps_and_to_uncompiled_programs(machine: Any) -> None:
     array = add_map(machine, MapType.ARRAY)
     with pytest.raises(KernelOops, match="tail call through a map of type array in program 'test' at insn 4"):
