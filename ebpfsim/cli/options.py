@@ -8,7 +8,7 @@ from ebpfsim.errors import InputError
 __all__ = ["DURATION", "json_option", "set_option"]
 
 
-class _Duration(click.ParamType):
+class _Duration(click.ParamType):  # type: ignore[type-arg]
     name = "duration"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:

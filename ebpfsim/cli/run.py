@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,11 +13,9 @@ from ebpfsim.cli.options import DURATION, json_option, set_option
 from ebpfsim.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ebpfsim.scenario.run import Running
 
-__all__ = ["console", "run"]
+__all__ = ["run"]
 
 # where there is no terminal, output does not depend on one
 PLAIN_WIDTH = 100
@@ -59,21 +58,21 @@ def run(
 
 
 def _print(summary: dict[str, Any]) -> None:
-    from ebpfsim.report.text import print_summary
-
-    print_summary(summary, console())
-
-
-def console() -> "Console":
-    """Return where results are printed: plain and of fixed width unless it is a terminal."""
     from rich.console import Console
 
+    from ebpfsim.report.text import print_summary
+
     if sys.stdout.isatty():
-        return Console(highlight=False, markup=False, emoji=False, no_color="NO_COLOR" in os.environ or None)
-    return Console(
-        file=sys.stdout, width=PLAIN_WIDTH, force_terminal=False, color_system=None, legacy_windows=False,
+        no_color = True if "NO_COLOR" in os.environ else None
+        print_summary(summary, Console(highlight=False, markup=False, emoji=False, no_color=no_color))
+        return
+    text = StringIO()
+    console = Console(
+        file=text, width=PLAIN_WIDTH, force_terminal=False, color_system=None, legacy_windows=False,
         highlight=False, markup=False, emoji=False,
     )  # fmt: skip
+    print_summary(summary, console)
+    click.echo("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 
 def _defer_routes() -> None:

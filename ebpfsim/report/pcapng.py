@@ -32,8 +32,8 @@ class Interface:
 
 def write_pcapng(stream: BinaryIO, interfaces: Iterable[Interface], packets: Iterable[PacketRecord]) -> int:
     """Write the packets in the order of their time; return how many. ``interfaces`` have every device they name."""
-    from pcapng import FileWriter
-    from pcapng.blocks import EnhancedPacket, InterfaceDescription, SectionHeader
+    from pcapng import FileWriter  # type: ignore[import-untyped]
+    from pcapng.blocks import EnhancedPacket, InterfaceDescription, SectionHeader  # type: ignore[import-untyped]
 
     section = SectionHeader(options={"shb_os": "Linux 6.18, simulated", "shb_userappl": "ebpfsim"}, endianness="<")
     ids: dict[str, int] = {}

@@ -122,7 +122,7 @@ def _map(running: Running, name: str) -> dict[str, Any]:
     summary: dict[str, Any] = {"type": kind, "max_entries": found.max_entries}
     if found.type in UNLISTED:
         return {**summary, "entries": None}
-    entries = []
+    entries: list[dict[str, Any]] = []
     for key in found.keys_bytes():
         if len(entries) == MAX_ENTRIES:
             summary["cut"] = True

@@ -6,17 +6,20 @@ place, once there are no errors.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from ebpfsim.costs import profile_names
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, NotModelled, ScenarioError
 from ebpfsim.frames import Sender
+from ebpfsim.loader import Object, ObjectMap
 from ebpfsim.rng import Rng
 from ebpfsim.scenario.document import Key, Node
 from ebpfsim.scenario.frames import build_frames
-from ebpfsim.scenario.layers import PacketProblem, check_value, layer_class
+from ebpfsim.scenario.layers import PacketProblem, check_value, field_of, layer_class
 from ebpfsim.scenario.load import Scenario
+from ebpfsim.scenario.mapvalues import PERCPU, check_wanted
 from ebpfsim.scenario.objects import CheckedObject, place_in, read_block
 from ebpfsim.scenario.packets import PacketError, PacketExpr
 from ebpfsim.scenario.paths import PathProblem, locate
@@ -24,6 +27,7 @@ from ebpfsim.scenario.problems import raise_together
 from ebpfsim.scenario.schema import AttachBlock, EventBlock, ExpectBlock, HostBlock
 from ebpfsim.scenario.source import listed, shown
 from ebpfsim.suggest import did_you_mean
+from ebpfsim.uapi.bpf import MapType
 from ebpfsim.uapi.net import XdpAction
 from netstack.device import LinkStats
 from netstack.sysctl import read_sysctls
@@ -94,6 +98,7 @@ class _Check:
         self.errors: list[ScenarioError] = []
         self.later: list[tuple[tuple[int, int], NotModelled]] = []
         self.link_ids: dict[str, str] = {}
+        self.opened: dict[str, Object] = {}
 
     def everything(self) -> None:
         self.hosts()
@@ -178,14 +183,19 @@ class _Check:
             return None
         return found
 
-    def map_name(self, path: Path, text: str, *, key: bool = False) -> None:
+    def map_name(self, path: Path, text: str, *, key: bool = False) -> ObjectMap | None:
         object_name, slash, name = text.partition("/")
         if not slash:
             self.wrong(path, f"map {shown(text)} is not OBJECT/MAP", "fw/blocked", key=key)
         elif object_name not in self.model.objects:
             self.unknown(path, "object", object_name, self.model.objects, key=key)
-        elif (found := self.result.objects.get(object_name)) is not None and name not in found.maps:
-            self.unknown(path, f"map of '{object_name}':", name, found.maps, key=key)
+        elif object_name in self.result.objects:
+            maps = self.opened[object_name].maps if object_name in self.opened else {}
+            known = {**maps, **{row.spec.section_name: row for row in maps.values() if row.spec.is_data}}
+            if name in known:
+                return known[name]
+            self.unknown(path, f"map of '{object_name}':", name, known, key=key)
+        return None
 
     def link_name(self, path: Path, name: str) -> None:
         if name not in self.link_ids:
@@ -255,9 +265,14 @@ class _Check:
             if block.pin is not None:
                 self.not_modelled((*path, "pin"), "'pin' of an object", key=True)
             try:
-                self.result.objects[name] = read_block(name, block, self.scenario.node(*path), self.scenario.folder)
+                found = read_block(name, block, self.scenario.node(*path), self.scenario.folder)
             except ScenarioError as error:
                 self.errors.append(error)
+                continue
+            self.result.objects[name] = found
+            if found.spec is not None:
+                self.opened[name] = Object(found.spec)
+                self.rodata(name, block.rodata)
 
     def sockets(self) -> None:
         bound: dict[tuple[str, int], str] = {}
@@ -270,11 +285,53 @@ class _Check:
             if (owner := bound.setdefault((socket.host, port), name)) != name:
                 self.wrong((*path, "udp"), f"port {port} of '{socket.host}' is that of socket '{owner}' already")
 
+    def rodata(self, name: str, variables: Mapping[str, object]) -> None:
+        scratch = self.opened.get(name)
+        for variable, value in variables.items() if scratch is not None else ():
+            assert scratch is not None
+            path: Path = ("objects", name, "rodata", variable)
+            if variable not in list(scratch.rodata):
+                self.unknown(path, f"constant of '{name}':", variable, scratch.rodata, key=True)
+            else:
+                self.try_value(path, partial(scratch.rodata.__setitem__, variable, value))
+
     def map_contents(self, path: Path, text: str, values: object) -> None:
-        self.map_name((*path, text), text, key=True)
+        found = self.map_name((*path, text), text, key=True)
         if not isinstance(values, dict):
             problem = f"map '{text}': expected a mapping from keys to values, have {shown(values)}"
             self.wrong((*path, text), problem, "{10.0.0.66: 1}")
+        elif found is not None:
+            for key, value in values.items():
+                here = (*path, text, key)
+                self.try_value(here, partial(found.encode_key, key), key=True)
+                self.map_value(here, text, found, value)
+
+    def map_value(self, path: Path, text: str, found: ObjectMap, value: object) -> None:
+        # what is written into a map
+        if value is None:
+            return
+        if found.type == MapType.PROG_ARRAY and isinstance(value, str):
+            self.program_name(path, value)
+            return
+        host = self.model.objects[text.partition("/")[0]].host
+        if found.type in PERCPU and isinstance(value, list) and host in self.model.hosts:
+            cpus = self.model.hosts[host].cpus or self.model.kernel.cpus or 1
+            if len(value) != cpus:
+                self.wrong(path, f"{len(value)} values, host '{host}' has {cpus} CPUs")
+                return
+        self.try_value(path, partial(found.encode_value, value))
+
+    def wanted_value(self, path: Path, text: str, found: ObjectMap, value: object) -> None:
+        # what is expected of a map
+        spec = self.result.objects[text.partition("/")[0]].spec
+        if value is not None and spec is not None:
+            self.try_value(path, partial(check_wanted, found, spec.btf, value))
+
+    def try_value(self, path: Path, action: Callable[[], object], *, key: bool = False) -> None:
+        try:
+            action()
+        except InputError as error:
+            self.wrong(path, f"{error.where}: {error.problem}" if error.where else error.problem, error.hint, key=key)
 
     def attach(self, path: Path, attach: AttachBlock, *, event: bool = False) -> None:
         found = self.program_name((*path, "program"), attach.program)
@@ -354,16 +411,31 @@ class _Check:
                 self.unknown((*path, "verdicts", verdict), "verdict", verdict, VERDICTS, key=True)
 
     def expect_map(self, path: Path, expect: ExpectBlock) -> None:
-        self.map_name((*path, "map"), str(expect.map))
+        text = str(expect.map)
+        found = self.map_name((*path, "map"), text)
         given = expect.model_fields_set
-        if "contains" in given and not isinstance(expect.contains, dict):
-            self.wrong(
-                (*path, "contains"), "'contains' of a map is a mapping from keys to values", "{1: {packets: 100}}"
-            )
         if "key" in given and "equals" not in given:
-            self.wrong(
-                path, f"key {shown(expect.key)} is expected to be nothing", "equals: 1, or equals: null for no entry"
-            )
+            self.wrong((*path, "key"), "'key' needs 'equals'", "equals: 1, or equals: null for no entry", key=True)
+        rows: list[tuple[Path, object, object]] = []
+        if "key" in given:
+            rows.append(((*path, "equals"), expect.key, expect.equals))
+            if found is not None:
+                self.try_value((*path, "key"), partial(found.encode_key, expect.key))
+        for name in ("equals", "contains"):
+            entries = getattr(expect, name)
+            if name not in given or (name == "equals" and "key" in given):
+                continue
+            if not isinstance(entries, dict):
+                problem = f"'{name}' of a map is a mapping from keys to values, have {shown(entries)}"
+                self.wrong((*path, name), problem, "{1: {packets: 100}}, or 'key' beside it")
+                continue
+            rows += [((*path, name, key), key, value) for key, value in entries.items()]
+            for key in entries if found is not None else ():
+                assert found is not None
+                self.try_value((*path, name, key), partial(found.encode_key, key), key=True)
+        for place, _, value in rows if found is not None else ():
+            assert found is not None
+            self.wanted_value(place, text, found, value)
 
     def expect_packets(self, path: Path, expect: ExpectBlock) -> None:
         packets = expect.packets
@@ -381,6 +453,11 @@ class _Check:
                 self.wrong(place, problem.problem, problem.hint, key=True)
                 continue
             for name, value in (fields or {}).items():
+                try:
+                    field_of(layer, name)
+                except PacketProblem as problem:
+                    self.wrong((*place, name), problem.problem, problem.hint, key=True)
+                    continue
                 try:
                     check_value(layer, name, value)
                 except PacketProblem as problem:

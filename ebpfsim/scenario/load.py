@@ -76,11 +76,9 @@ def parse_scenario(data: bytes, shown_path: str, folder: Path, overrides: Iterab
 
 def _find(name: str) -> tuple[Path, str]:
     path = Path(name)
-    try:
-        is_there = os.path.lexists(path)
-    except ValueError:
-        raise ScenarioError(repr(name), "not a path") from None
-    if not is_there and (found := find_shipped(name)) is not None:
+    if not name or "\0" in name:
+        raise ScenarioError("", f"{name!r} is not a path")
+    if not os.path.lexists(path) and (found := find_shipped(name)) is not None:
         return found
     return path, name
 

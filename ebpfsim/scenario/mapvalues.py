@@ -16,7 +16,7 @@ from ebpfsim.uapi.bpf import MapType
 if TYPE_CHECKING:
     from ebpfsim.scenario.run import Running
 
-__all__ = ["PERCPU", "lookup", "normal_key", "same_value", "update_map"]
+__all__ = ["PERCPU", "check_wanted", "lookup", "normal_key", "same_value", "update_map"]
 
 PERCPU = (MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH, MapType.PERCPU_CGROUP_STORAGE)
 
@@ -62,6 +62,12 @@ def same_value(found: ObjectMap, btf: Btf | None, want: Any, have: Any) -> bool:
         parts = [_normal(found, btf, part) for part in want]
         return len(want) == len(have) and all(_same(*row) for row in zip(want, parts, have, strict=True))
     return _same(want, _normal(found, btf, want), _sum(have))
+
+
+def check_wanted(found: ObjectMap, btf: Btf | None, want: Any) -> None:
+    """Raise InputError when an expected value cannot be one of the map's."""
+    for part in want if found.type in PERCPU and isinstance(want, list) else (want,):
+        _normal(found, btf, part)
 
 
 def _normal(found: ObjectMap, btf: Btf | None, value: Any) -> Any:

@@ -109,6 +109,8 @@ def _error(text: str, node: ast.AST, problem: str, hint: str = "") -> PacketErro
     col, end = getattr(node, "col_offset", 0), getattr(node, "end_col_offset", 0)
     encoded = stripped.encode()  # ast counts bytes
     start, stop = len(encoded[:col].decode()), len(encoded[:end].decode())
+    while start < stop - 1 and stripped[start] in " )":
+        start += 1
     return PacketError(problem, hint, shift + start, max(1, stop - start))
 
 
@@ -146,9 +148,10 @@ class _Walk:
             case ast.Name(id=name):
                 near = did_you_mean(name, [*LAYERS, "fuzz"])
                 return self.fail(node, f"unknown name {shown(name)}{near}", "text needs quotes" if not near else "")
-            case ast.BinOp(op=op):
+            case ast.BinOp(op=op, left=left, right=right):
                 hint = "stack layers with '/', repeat with '*'"
-                return self.fail(node, f"operator '{_OPERATORS[type(op)]}' is not allowed in a packet string", hint)
+                between = ast.Pass(lineno=1, col_offset=left.end_col_offset or 0, end_col_offset=right.col_offset)
+                return self.fail(between, f"operator '{_OPERATORS[type(op)]}' is not allowed in a packet string", hint)
             case ast.UnaryOp():
                 return self.fail(node, "an operator in front of a value is not allowed in a packet string")
         name = _REFUSED.get(type(node), f"this ({type(node).__name__})")

@@ -1,7 +1,8 @@
 """pydantic's errors as errors of a scenario: our words, at the place of the key or value, in the order of the file."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -101,22 +102,27 @@ def _inside(path: tuple[Any, ...]) -> str:
 
 def _keys_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
     # follow the path through the models' annotations to the block whose keys they are
-    block: Any = model
+    annotation: Any = model
     for step in path:
-        if isinstance(block, type) and issubclass(block, BaseModel):
-            field = block.model_fields.get(str(step))
-            if field is None:
-                return []
-            block = _block_in(field.annotation)
-    return list(block.model_fields) if isinstance(block, type) and issubclass(block, BaseModel) else []
+        annotation = _below(annotation, step)
+    block = next((part for part in _parts(annotation) if isinstance(part, type) and issubclass(part, BaseModel)), None)
+    return list(block.model_fields) if block is not None else []
 
 
-def _block_in(annotation: Any) -> Any:
-    # dict[Name, HostBlock] | None -> HostBlock
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    find: Callable[[Any], Any] = _block_in
-    for part in reversed(getattr(annotation, "__args__", ())):
-        if (found := find(part)) is not None:
-            return found
+def _below(annotation: Any, step: Any) -> Any:
+    for part in _parts(annotation):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            field = part.model_fields.get(str(step))
+            return field.annotation if field is not None else None
+        if get_origin(part) in (dict, list):
+            return get_args(part)[-1]
     return None
+
+
+def _parts(annotation: Any) -> list[Any]:
+    # X | None -> X, None; Annotated[X, ...] -> X
+    if get_origin(annotation) is Annotated:
+        return _parts(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [part for arg in get_args(annotation) for part in _parts(arg)]
+    return [annotation]
