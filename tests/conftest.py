@@ -85,23 +85,15 @@ class Machine:
         self.printed.append(text)
 
     def prog(self, code: "str | tuple[Insn, ...]", name: str = "test", frame: int | None = None) -> "Prog":
-        """Return a compiled program; ``subprog[...]`` gets the function's address. ``frame`` is the stack depth."""
+        """Return a compiled program; ``frame`` is the stack depth of its only function, else each has 512 bytes."""
         from ebpfsim.isa.asm import assemble
         from ebpfsim.progs.prog import Prog, Subprog
         from ebpfsim.uapi.bpf import AttachType, ProgType
         from ebpfsim.vm.interp import compile_prog
 
-        insns = list(assemble(code) if isinstance(code, str) else code)
-        for idx, insn in enumerate(insns):
-            if insn.code == 0x18 and insn.src == 4:
-                address = self._image_addr + 8 * (idx + 1 + insn.imm)
-                low = (address & 0xFFFF_FFFF) - (1 << 32 if address & 1 << 31 else 0)
-                insns[idx : idx + 2] = [
-                    insn._replace(imm=low),
-                    insns[idx + 1]._replace(imm=(address >> 32) - (1 << 32)),
-                ]
+        insns = assemble(code) if isinstance(code, str) else code
         subprogs = () if frame is None else (Subprog(0, len(insns), name, frame),)
-        prog = Prog(name, ProgType.XDP, AttachType.XDP, tuple(insns), subprogs, (), image_addr=self._image_addr)
+        prog = Prog(name, ProgType.XDP, AttachType.XDP, insns, subprogs, (), image_addr=self._image_addr)
         self._image_addr += 0x1000
         prog.run = compile_prog(prog, self)
         return prog

@@ -36,8 +36,9 @@ class Prog(KernelObject):
     """A verified program.
 
     ``insns`` are the rewritten slots: LD_IMM64 hold simulated addresses, helper calls keep the helper's number, calls
-    of subprograms their relative slot, callbacks the address ``func_addr`` of their first slot. ``run(ctx, cpu)``
-    executes it on a CPU with the address of its context in R1 and returns R0 (u32, as the kernel reads it).
+    of subprograms and LD_IMM64 of callbacks (BPF_PSEUDO_FUNC) their relative slot; the engine loads its ``func_addr``.
+    ``image_addr`` is set before the engine compiles. ``run(ctx, cpu)`` executes the program on a CPU with the address
+    of its context in R1 and returns R0 (u32, as the kernel reads it).
     """
 
     name: str

@@ -49,23 +49,19 @@ class _Site:
 
     @property
     def target(self) -> int:
-        return self.idx + 1 + (self.insn.imm if self.row.form in (Form.JA32, Form.CALL_LOCAL) else self.insn.off)
+        return self.idx + 1 + (self.insn.off if self.row.form in _JUMPS_BY_OFF else self.insn.imm)
 
-    # the first slot of the function that is called, or whose address is taken for a callback
     @property
-    def function(self) -> int | None:
-        if self.row.form is Form.CALL_LOCAL:
-            return self.target
-        if self.row is not _FUNC_ADDRESS:
-            return None
-        slot, rest = divmod(_wide(self.insn, self.unit.insns[self.idx + 1]) - self.unit.prog.image_addr, 8)
-        if rest or not 0 <= slot < len(self.unit.insns):
-            raise self.unit.bad(self.idx, "function pointer does not point into the program")
-        return slot
+    def names_function(self) -> bool:
+        """True for a call of a function of the program, and where its address is taken for a callback."""
+        return self.row.form is Form.CALL_LOCAL or self.row is _FUNC_ADDRESS
 
-
-def _wide(insn: Insn, upper: Insn) -> int:
-    return u64(upper.imm << 32 | u32(insn.imm))
+    @property
+    def constant(self) -> int:
+        """The value of a 64-bit load; a function's is where it lies in the program's image."""
+        if self.row is _FUNC_ADDRESS:
+            return self.unit.prog.func_addr(self.target)
+        return u64(self.unit.insns[self.idx + 1].imm << 32 | u32(self.insn.imm))
 
 
 def _nothing(_state: State) -> None:
@@ -86,7 +82,7 @@ OPERATIONS: dict[Form, Callable[[_Site], Op]] = {
     Form.ALU_REG: lambda site: alu_ops.alu_reg(site.row, site.insn),
     Form.ALU_UNARY: lambda site: alu_ops.alu_unary(site.row, site.insn),
     Form.MOVSX: lambda site: alu_ops.movsx(site.row, site.insn),
-    Form.LD_IMM64: lambda site: alu_ops.constant(site.insn.dst, _wide(site.insn, site.unit.insns[site.idx + 1])),
+    Form.LD_IMM64: lambda site: alu_ops.constant(site.insn.dst, site.constant),
     Form.LDX: _memory(mem_ops.load),
     Form.LDSX: _memory(mem_ops.load_signed),
     Form.PROBE_LDX: _probe(mem_ops.load),
@@ -160,7 +156,8 @@ NOT_MODELLED: dict[Form, str] = {
 }
 
 _FUNC_ADDRESS = BY_NAME["ld_imm64.func"]
-_JUMPS = (Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.JA32, Form.MAY_GOTO)
+_JUMPS_BY_OFF = (Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.MAY_GOTO)
+_JUMPS = (*_JUMPS_BY_OFF, Form.JA32)
 _NO_FALLTHROUGH = (Form.JA, Form.JA32, Form.EXIT)
 
 
@@ -181,7 +178,7 @@ class _Unit:
         depths = {subprog.start: subprog.stack_depth for subprog in self.prog.subprogs}
         leaders = self.explore({0, *depths})
         self.blocks = {idx: Block(idx) for idx in sorted(leaders)}
-        used = {site.function for site in self.sites.values() if site.function is not None}
+        used = {site.target for site in self.sites.values() if site.names_function}
         for start in sorted({0, *depths, *used}):
             depth = depths.get(start, MAX_BPF_STACK)
             self.functions[start] = Function(self.block(start), -(-depth // FRAME_ALIGN) * FRAME_ALIGN)
@@ -206,9 +203,9 @@ class _Unit:
                 onward.append(site.target)
             if site.row.form in ENDS:
                 leaders.update(onward)
-            if site.function is not None:
-                leaders.add(site.function)
-                onward.append(site.function)
+            if site.names_function:
+                leaders.add(site.target)
+                onward.append(site.target)
             todo += onward
         return leaders
 

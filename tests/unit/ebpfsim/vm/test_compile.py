@@ -58,8 +58,8 @@ def test_a_function_pointer_makes_a_function(machine: Any) -> None:
 
 
 def test_a_function_pointer_must_point_into_the_program(machine: Any) -> None:
-    with pytest.raises(DecodeError, match="insn 0: error: function pointer does not point into the program"):
-        machine.prog((Insn(0x18, 2, 4, 0, 5), Insn(0, imm=1), Insn(0x95)))
+    with pytest.raises(DecodeError, match="insn 7: error: execution runs out of the program"):
+        machine.prog((Insn(0x18, 2, 4, 0, 6), Insn(0), Insn(0x95)))
 
 
 def test_frames_lie_below_each_other(machine: Any) -> None:
