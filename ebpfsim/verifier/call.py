@@ -1,0 +1,499 @@
+"""Calls of helpers and of subprograms, callbacks, and the end of a function (kernel/bpf/verifier.c, v6.18)."""
+
+from collections.abc import Callable
+
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import NotModelled
+from ebpfsim.helpers.protos import (
+    PKT_CHANGING_HELPERS,
+    PTR_CAST_HELPERS,
+    RET_INTEGER,
+    RET_PTR_TO_MAP_VALUE,
+    RET_PTR_TO_MEM,
+    RET_PTR_TO_SOCK_COMMON,
+    RET_PTR_TO_SOCKET,
+    RET_PTR_TO_TCP_SOCK,
+    RET_VOID,
+    Proto,
+    func_id_name,
+    proto_for,
+)
+from ebpfsim.isa.insn import Insn
+from ebpfsim.maps.map import Map
+from ebpfsim.progs.regtypes import (
+    BASE_TYPE_MASK,
+    PTR_MAYBE_NULL,
+    PTR_TO_MAP_KEY,
+    PTR_TO_MAP_VALUE,
+    PTR_TO_MEM,
+    PTR_TO_SOCK_COMMON,
+    PTR_TO_SOCKET,
+    PTR_TO_STACK,
+    PTR_TO_TCP_SOCK,
+    SCALAR_VALUE,
+)
+from ebpfsim.progs.types import helpers_for
+from ebpfsim.uapi.bpf import MapType
+from ebpfsim.uapi.flags import BPF_F_RDONLY_PROG, BPF_PSEUDO_CALL, BPF_PSEUDO_KFUNC_CALL
+from ebpfsim.verifier.alu import reg_bounds_sanity_check
+from ebpfsim.verifier.args import CallMeta, check_func_arg, register_is_null
+from ebpfsim.verifier.bounds import UNBOUNDED, reg_bounds_sync
+from ebpfsim.verifier.compat import check_map_func_compatibility
+from ebpfsim.verifier.env import BPF_LOG_LEVEL, BPF_LOG_LEVEL2, CALLS_CALLBACK, Env
+from ebpfsim.verifier.globals import btf_check_subprog_call
+from ebpfsim.verifier.log import mark_verifier_state_scratched, print_verifier_state
+from ebpfsim.verifier.mem import check_mem_access
+from ebpfsim.verifier.opcodes import BPF_JMP32, BPF_X
+from ebpfsim.verifier.precision import mark_chain_precision
+from ebpfsim.verifier.prune import find_prev_entry, push_async_cb, push_stack, widen_imprecise_scalars
+from ebpfsim.verifier.refs import acquire_reference, check_resource_leak, clear_all_pkt_pointers, release_reference
+from ebpfsim.verifier.stack import WRITE
+from ebpfsim.verifier.state import (
+    MAX_CALL_FRAMES,
+    UNINIT,
+    UNKNOWN,
+    Frame,
+    Reg,
+    State,
+    pointer,
+    scalar,
+)
+from ebpfsim.verifier.subprog import BTF_FUNC_GLOBAL, find_subprog
+from ebpfsim.verifier.tnum import M32
+
+__all__ = ["check_call", "prepare_func_exit"]
+
+MAX_ERRNO = 4095
+BPF_FUNC_map_lookup_elem = 1
+BPF_FUNC_get_smp_processor_id = 8
+BPF_FUNC_tail_call = 12
+BPF_FUNC_spin_unlock = 94
+BPF_FUNC_get_local_storage = 81
+BPF_FUNC_for_each_map_elem = 164
+BPF_FUNC_snprintf = 165
+BPF_FUNC_timer_set_callback = 170
+BPF_FUNC_get_func_ip = 173
+BPF_FUNC_find_vma = 180
+BPF_FUNC_loop = 181
+BPF_FUNC_user_ringbuf_drain = 209
+# helpers whose map is remembered with the instruction: tail_call, map_{lookup,update,delete,push,pop,peek}_elem,
+# for_each_map_elem, redirect_map, map_lookup_percpu_elem
+_RECORDED = frozenset({12, 1, 2, 3, 87, 88, 89, 164, 51, 195})
+# of these the ones that change the map
+_CHANGING = frozenset({2, 3, 87, 88})
+# get_stack, get_task_stack, probe_read_str and its kind return at most the size they were given
+_RETURN_SIZE = frozenset({67, 141, 45, 115, 114})
+# is_acquire_function(): sk_lookup_tcp, sk_lookup_udp, skc_lookup_tcp, ringbuf_reserve, kptr_xchg
+_ACQUIRING = frozenset({84, 85, 99, 131, 194})
+_ELIDES_NULL = (MapType.ARRAY, MapType.PERCPU_ARRAY)
+# maps with map_for_each_callback
+_FOR_EACH = (
+    MapType.HASH,
+    MapType.PERCPU_HASH,
+    MapType.LRU_HASH,
+    MapType.LRU_PERCPU_HASH,
+    MapType.ARRAY,
+    MapType.PERCPU_ARRAY,
+)
+
+
+def check_call(env: Env, insn: Insn) -> None:
+    """Verify a call instruction."""
+    if (
+        insn.code & BPF_X
+        or insn.code & 7 == BPF_JMP32
+        or insn.dst
+        or insn.src not in (0, BPF_PSEUDO_CALL, BPF_PSEUDO_KFUNC_CALL)
+        or (insn.off and insn.src != BPF_PSEUDO_KFUNC_CALL)
+    ):
+        raise env.fail(Errno.EINVAL, "BPF_CALL uses reserved fields\n")
+    if insn.src == BPF_PSEUDO_KFUNC_CALL:
+        raise NotModelled("call of a kernel function (kfunc)", "kernel/bpf/verifier.c")
+    if env.cur_state.active_locks and insn.src == 0 and insn.imm != BPF_FUNC_spin_unlock:
+        raise env.fail(Errno.EINVAL, "function calls are not allowed while holding a lock\n")
+    if insn.src == BPF_PSEUDO_CALL:
+        check_func_call(env, insn)
+    else:
+        check_helper_call(env, insn)
+    env.scratched_regs |= 1
+    env.insn_idx += 1
+
+
+# helpers
+
+
+def get_helper_proto(env: Env, func_id: int) -> Proto:
+    """Return the prototype of a helper that programs of this type may call (``get_helper_proto``)."""
+    name = func_id_name(func_id)
+    if not 0 <= func_id <= 211:
+        raise env.fail(Errno.EINVAL, f"invalid func {name}#{func_id}\n")
+    if func_id not in helpers_for(env.prog_type, env.attr.expected_attach_type):
+        raise env.fail(Errno.EINVAL, f"program of this type cannot use helper {name}#{func_id}\n")
+    return proto_for(func_id, env.prog_type)
+
+
+def check_helper_call(env: Env, insn: Insn) -> None:
+    """Verify a call of a helper (``check_helper_call``)."""
+    func_id = insn.imm
+    proto = get_helper_proto(env, func_id)
+    idx = env.insn_idx
+    if not env.gpl_compatible and proto.gpl_only:
+        text = "cannot call GPL-restricted function from non-GPL compatible program\n"
+        raise env.fail(Errno.EINVAL, text)
+    if not env.cur_state.in_sleepable and proto.might_sleep:
+        raise env.fail(Errno.EINVAL, "helper call might sleep in a non-sleepable prog\n")
+    changes_data = func_id in PKT_CHANGING_HELPERS
+    meta = CallMeta(func_id, proto.pkt_access)
+    for number in range(5):
+        check_func_arg(env, number, meta, proto)
+    _record_func_map(env, meta, func_id, idx)
+    if func_id == BPF_FUNC_tail_call:
+        _record_func_key(env, meta, idx)
+    # memory that the helper fills is written as unknown data
+    for i in range(meta.access_size):
+        check_mem_access(env, idx, meta.regno, i, 1, WRITE, -1, False, False)
+    regs = env.cur_state.frames[-1].regs
+    if meta.release_regno:
+        _release(env, meta, func_id)
+    special = _SPECIAL.get(func_id)
+    if special is not None:
+        special(env, insn, meta)
+    for regno in range(6):
+        regs[regno] = UNINIT
+    env.scratched_regs |= 0b111111
+    regs[0] = _return_reg(env, proto, meta, func_id, idx)
+    check_map_func_compatibility(env, meta.map, func_id)
+    if func_id == BPF_FUNC_tail_call:
+        changes_data = _tail_call_in_subprog(env)
+    if changes_data:
+        clear_all_pkt_pointers(env)
+
+
+def _tail_call_in_subprog(env: Env) -> bool:
+    # a tail call in a subprogram ends that subprogram; its caller goes on with an unknown R0
+    return False
+
+
+def _record_func_map(env: Env, meta: CallMeta, func_id: int, idx: int) -> None:
+    # record_func_map
+    if func_id not in _RECORDED:
+        return
+    map_ = meta.map
+    if map_ is None:
+        raise env.bug("expected map for helper call")
+    if map_.attr.map_flags & BPF_F_RDONLY_PROG and func_id in _CHANGING:
+        raise env.fail(Errno.EACCES, "write into map forbidden\n")
+    maps = env.map_ptr_state.setdefault(idx, [])
+    if not any(known is map_ for known in maps):
+        maps.append(map_)
+
+
+def _record_func_key(env: Env, meta: CallMeta, idx: int) -> None:
+    # record_func_key: the constant index of a tail call
+    if meta.map is None or meta.map.attr.map_type != MapType.PROG_ARRAY:
+        raise env.fail(Errno.EINVAL, "expected prog array map for tail call")
+    reg = env.cur_state.frames[-1].regs[3]
+    if reg.type != SCALAR_VALUE or reg.b.mask or reg.b.value >= meta.map.attr.max_entries:
+        env.map_key_state[idx] = None
+        return
+    mark_chain_precision(env, 3)
+    if idx not in env.map_key_state:
+        env.map_key_state[idx] = reg.b.value
+    elif env.map_key_state[idx] != reg.b.value:
+        env.map_key_state[idx] = None
+
+
+def _release(env: Env, meta: CallMeta, func_id: int) -> None:
+    regs = env.cur_state.frames[-1].regs
+    if meta.ref_obj_id:
+        released = release_reference(env, meta.ref_obj_id)
+    else:
+        released = register_is_null(regs[meta.release_regno])
+    if not released:
+        text = f"func {func_id_name(func_id)}#{func_id} reference has not been acquired before\n"
+        raise env.fail(Errno.EINVAL, text)
+
+
+def _return_reg(env: Env, proto: Proto, meta: CallMeta, func_id: int, idx: int) -> Reg:
+    # what the call leaves in R0
+    base, flags = proto.ret & BASE_TYPE_MASK, proto.ret & ~BASE_TYPE_MASK
+    if base == RET_INTEGER:
+        return _refine_retval(env, func_id, meta)
+    if base == RET_VOID:
+        return UNINIT
+    if base == RET_PTR_TO_MAP_VALUE:
+        assert meta.map is not None
+        if (
+            func_id == BPF_FUNC_map_lookup_elem
+            and meta.map.attr.map_type in _ELIDES_NULL
+            and 0 <= meta.const_map_key < meta.map.attr.max_entries
+        ):
+            flags &= ~PTR_MAYBE_NULL
+        reg = pointer(PTR_TO_MAP_VALUE | flags, meta.map)
+        reg.map_uid = meta.map_uid
+        if not flags & PTR_MAYBE_NULL and (
+            meta.map.has_field("bpf_spin_lock") or meta.map.has_field("bpf_res_spin_lock")
+        ):
+            reg.id = env.next_id()
+    elif base == RET_PTR_TO_MEM:
+        reg = pointer(PTR_TO_MEM | flags, meta.mem_size)
+    elif base in _SOCK_RETURNS:
+        reg = pointer(_SOCK_RETURNS[base] | flags)
+    else:
+        raise NotModelled(f"result of {proto.name}()", "kernel/bpf/verifier.c")
+    if reg.type & PTR_MAYBE_NULL:
+        reg.id = env.next_id()
+    if func_id in PTR_CAST_HELPERS:
+        reg.ref_obj_id = meta.ref_obj_id
+    elif func_id in _ACQUIRING or (
+        func_id == BPF_FUNC_map_lookup_elem
+        and meta.map is not None
+        and meta.map.attr.map_type in (MapType.SOCKMAP, MapType.SOCKHASH)
+    ):
+        reg.id = reg.ref_obj_id = acquire_reference(env, idx)
+    return reg
+
+
+_SOCK_RETURNS = {
+    RET_PTR_TO_SOCKET: PTR_TO_SOCKET,
+    RET_PTR_TO_SOCK_COMMON: PTR_TO_SOCK_COMMON,
+    RET_PTR_TO_TCP_SOCK: PTR_TO_TCP_SOCK,
+}
+
+
+def _refine_retval(env: Env, func_id: int, meta: CallMeta) -> Reg:
+    # do_refine_retval_range
+    if func_id in _RETURN_SIZE:
+        size = meta.msize_max_value
+        signed = size - (1 << 64) if size >> 63 else size
+        low = ((size + (1 << 31)) & M32) - (1 << 31)
+        b = UNBOUNDED._replace(smax=signed, s32_max=low, smin=-MAX_ERRNO, s32_min=-MAX_ERRNO)
+        return reg_bounds_sanity_check(env, scalar(reg_bounds_sync(b)), "retval")
+    if func_id == BPF_FUNC_get_smp_processor_id:
+        last = env.kernel.nr_cpus - 1
+        b = UNBOUNDED._replace(umin=0, umax=last, smin=0, smax=last, u32_min=0, u32_max=last, s32_min=0, s32_max=last)
+        return scalar(reg_bounds_sync(b))
+    return UNKNOWN
+
+
+def _special_tail_call(env: Env, insn: Insn, meta: CallMeta) -> None:
+    if len(env.cur_state.frames) > 1:
+        raise NotModelled("tail call in a subprogram", "kernel/bpf/verifier.c")
+    check_resource_leak(env, True, "tail_call")
+
+
+def _special_local_storage(env: Env, insn: Insn, meta: CallMeta) -> None:
+    if not register_is_null(env.cur_state.frames[-1].regs[2]):
+        raise env.fail(Errno.EINVAL, "get_local_storage() doesn't support non-zero flags\n")
+
+
+def _special_not_modelled(env: Env, insn: Insn, meta: CallMeta) -> None:
+    raise NotModelled(f"call of {func_id_name(insn.imm)}()", "kernel/bpf/verifier.c")
+
+
+def _special_for_each(env: Env, insn: Insn, meta: CallMeta) -> None:
+    push_callback_call(env, meta.subprogno, _map_elem_callback)
+
+
+def _special_loop(env: Env, insn: Insn, meta: CallMeta) -> None:
+    frame = env.cur_state.frames[-1]
+    _update_loop_inline(env, meta.subprogno)
+    mark_chain_precision(env, 1)
+    if frame.callback_depth < frame.regs[1].b.umax:
+        push_callback_call(env, meta.subprogno, _loop_callback)
+        return
+    frame.callback_depth = 0
+    if env.log_level & BPF_LOG_LEVEL2:
+        env.verbose(f"frame{len(env.cur_state.frames) - 1} bpf_loop iteration limit reached\n")
+
+
+def _update_loop_inline(env: Env, subprogno: int) -> None:
+    # update_loop_inline_state: whether the call may become a loop of instructions
+    facts = env.loop_inline.get(env.insn_idx)
+    if facts is None:
+        env.loop_inline[env.insn_idx] = [int(_loop_flag_is_zero(env)), subprogno]
+    elif facts[0]:
+        facts[0] = int(_loop_flag_is_zero(env) and facts[1] == subprogno)
+
+
+def _loop_flag_is_zero(env: Env) -> bool:
+    if not register_is_null(env.cur_state.frames[-1].regs[4]):
+        return False
+    mark_chain_precision(env, 4)
+    return True
+
+
+_SPECIAL: dict[int, Callable[[Env, Insn, CallMeta], None]] = {
+    BPF_FUNC_tail_call: _special_tail_call,
+    BPF_FUNC_get_local_storage: _special_local_storage,
+    BPF_FUNC_for_each_map_elem: _special_for_each,
+    BPF_FUNC_loop: _special_loop,
+    BPF_FUNC_timer_set_callback: _special_not_modelled,
+    BPF_FUNC_snprintf: _special_not_modelled,
+    BPF_FUNC_find_vma: _special_not_modelled,
+    BPF_FUNC_user_ringbuf_drain: _special_not_modelled,
+    BPF_FUNC_get_func_ip: _special_not_modelled,
+}
+
+
+# callbacks and subprograms
+
+SetCalleeState = Callable[[Env, Frame, Frame, int], None]
+
+
+def _callee_args(env: Env, caller: Frame, callee: Frame, idx: int) -> None:
+    # set_callee_state
+    callee.regs[1:6] = caller.regs[1:6]
+
+
+def _map_elem_callback(env: Env, caller: Frame, callee: Frame, idx: int) -> None:
+    # set_map_elem_callback_state: callback_fn(map, key, value, ctx)
+    map_ = env.map_ptr_state[idx][0]
+    if not isinstance(map_, Map) or map_.attr.map_type not in _FOR_EACH:
+        raise env.fail(Errno.ENOTSUPP, "callback function not allowed for map\n")
+    regs, source = callee.regs, caller.regs[1]
+    regs[1] = source
+    regs[2] = pointer(PTR_TO_MAP_KEY, source.raw)
+    regs[3] = pointer(PTR_TO_MAP_VALUE, source.raw)
+    regs[4] = caller.regs[3]
+    callee.in_callback_fn = True
+    callee.callback_ret_range = (0, 1)
+
+
+def _loop_callback(env: Env, caller: Frame, callee: Frame, idx: int) -> None:
+    # set_loop_callback_state: callback_fn(u64 index, void *ctx)
+    callee.regs[1] = UNKNOWN
+    callee.regs[2] = caller.regs[3]
+    callee.in_callback_fn = True
+    callee.callback_ret_range = (0, 1)
+
+
+def setup_func_entry(env: Env, subprog: int, callsite: int, set_state: SetCalleeState, state: State) -> None:
+    """Add the frame of a called function (``setup_func_entry``)."""
+    depth = len(state.frames)
+    if depth >= MAX_CALL_FRAMES:
+        raise env.fail(Errno.E2BIG, f"the call stack of {depth + 1} frames is too deep\n")
+    callee = Frame(callsite, depth, subprog)
+    mark_verifier_state_scratched(env)
+    set_state(env, state.frames[-1], callee, callsite)
+    state.frames.append(callee)
+
+
+def push_callback_call(env: Env, subprog: int, set_state: SetCalleeState) -> None:
+    """Let a callback be walked later, once more (``push_callback_call``)."""
+    idx = env.insn_idx
+    caller = env.cur_state.frames[-1]
+    btf_check_subprog_call(env, subprog, caller.regs)
+    info = env.subprogs[subprog]
+    info.is_cb = True
+    state = push_stack(env, info.start, idx)
+    setup_func_entry(env, subprog, idx, set_state, state)
+    state.callback_unroll_depth += 1
+    state.frames[-2].callback_depth += 1
+    caller.callback_depth = 0
+
+
+def push_async_callback(env: Env, subprog: int, set_state: SetCalleeState) -> None:
+    """Let a callback that runs by itself be walked later (the asynchronous part of ``push_callback_call``)."""
+    idx = env.insn_idx
+    caller = env.cur_state.frames[-1]
+    info = env.subprogs[subprog]
+    info.is_cb = info.is_async_cb = True
+    state = push_async_cb(env, info.start, idx, subprog)
+    mark_verifier_state_scratched(env)
+    callee = state.frames[0]
+    callee.async_entry_cnt = caller.async_entry_cnt + 1
+    set_state(env, caller, callee, idx)
+
+
+def check_func_call(env: Env, insn: Insn) -> None:
+    """Verify a call of a subprogram: walk into a static one, trust the prototype of a global one."""
+    idx = env.insn_idx
+    state = env.cur_state
+    subprog = find_subprog(env, idx + insn.imm + 1)
+    info = env.subprogs[subprog]
+    caller = state.frames[-1]
+    errno = btf_check_subprog_call(env, subprog, caller.regs)
+    if info.linkage == BTF_FUNC_GLOBAL:
+        _call_global(env, subprog, errno)
+        return
+    setup_func_entry(env, subprog, idx, _callee_args, state)
+    caller.regs[0:6] = [UNINIT] * 6
+    env.scratched_regs |= 0b111111
+    env.insn_idx = info.start - 1
+    env.liveness.reset_callchain()
+    if env.log_level & BPF_LOG_LEVEL:
+        env.verbose("caller:\n")
+        print_verifier_state(env, state, caller.frameno, True)
+        env.verbose("callee:\n")
+        print_verifier_state(env, state, len(state.frames) - 1, True)
+
+
+def _call_global(env: Env, subprog: int, errno: int) -> None:
+    info = env.subprogs[subprog]
+    if env.cur_state.active_locks:
+        text = "global function calls are not allowed while holding a lock,\nuse static function instead\n"
+        raise env.fail(Errno.EINVAL, text)
+    if info.might_sleep and not env.cur_state.in_sleepable:
+        text = "global functions that may sleep are not allowed in non-sleepable context,\n"
+        text += "i.e., in a RCU/IRQ/preempt-disabled section, or in\na non-sleepable BPF program context\n"
+        raise env.fail(Errno.EINVAL, text)
+    if errno:
+        text = f"Caller passes invalid args into func#{subprog} ('{info.name}')\n"
+        raise env.fail(Errno(errno), text)
+    if env.log_level & BPF_LOG_LEVEL:
+        env.verbose(f"Func#{subprog} ('{info.name}') is global and assumed valid.\n")
+    if info.changes_pkt_data:
+        clear_all_pkt_pointers(env)
+    info.called = True
+    regs = env.cur_state.frames[-1].regs
+    regs[0:6] = [UNKNOWN, *[UNINIT] * 5]
+    env.scratched_regs |= 0b111111
+
+
+def spell_range(reg: Reg, low: int, high: int, where: str, name: str) -> str:
+    """Word a value outside of its allowed range (``verbose_invalid_scalar``)."""
+    text = f"{where} the register {name} has"
+    unknown = True
+    if reg.b.smin > UNBOUNDED.smin:
+        text += f" smin={reg.b.smin}"
+        unknown = False
+    if reg.b.smax < UNBOUNDED.smax:
+        text += f" smax={reg.b.smax}"
+        unknown = False
+    if unknown:
+        text += " unknown scalar value"
+    return f"{text} should have been in [{low}, {high}]\n"
+
+
+def prepare_func_exit(env: Env) -> None:
+    """Go back to the caller at the end of a subprogram or callback (``prepare_func_exit``)."""
+    env.liveness.update()
+    state = env.cur_state
+    callee, caller = state.frames[-1], state.frames[-2]
+    r0 = callee.regs[0]
+    if r0.type == PTR_TO_STACK:
+        raise env.fail(Errno.EINVAL, "cannot return stack pointer to the caller\n")
+    if callee.in_callback_fn:
+        if r0.type != SCALAR_VALUE:
+            raise env.fail(Errno.EACCES, "R0 not a scalar value\n")
+        mark_chain_precision(env, 0)
+        low, high = callee.callback_ret_range
+        if not (low <= r0.b.smin and r0.b.smax <= high):
+            raise env.fail(Errno.EINVAL, spell_range(r0, low, high, "At callback return", "R0"))
+        if not env.points[callee.callsite] & CALLS_CALLBACK:
+            raise env.bug(f"in callback at {env.insn_idx}, callsite {callee.callsite} !calls_callback")
+        env.insn_idx = callee.callsite
+    else:
+        caller.regs[0] = r0
+        env.insn_idx = callee.callsite + 1
+    if env.log_level & BPF_LOG_LEVEL:
+        env.verbose("returning from callee:\n")
+        print_verifier_state(env, state, callee.frameno, True)
+        env.verbose(f"to caller at {env.insn_idx}:\n")
+        print_verifier_state(env, state, caller.frameno, True)
+    state.frames.pop()
+    if callee.in_callback_fn:
+        prev = find_prev_entry(env, state, env.insn_idx)
+        if prev is not None:
+            widen_imprecise_scalars(env, prev, state)

@@ -1,0 +1,192 @@
+"""Rewriting a verified program so that it can run: a list of passes (kernel/bpf/verifier.c, v6.18).
+
+Left out: rewrites that only JITs need (division guards, inlined helpers), which the engines do by themselves.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ebpfsim.isa.insn import Insn
+from ebpfsim.progs.regtypes import (
+    BASE_TYPE_MASK,
+    PTR_TO_BTF_ID,
+    PTR_TO_CTX,
+    PTR_TO_FLOW_KEYS,
+    PTR_TO_SOCK_COMMON,
+    PTR_TO_SOCKET,
+    PTR_TO_TCP_SOCK,
+    PTR_TO_XDP_SOCK,
+)
+from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC
+from ebpfsim.verifier.ctx_convert import converter
+from ebpfsim.verifier.env import Env
+from ebpfsim.verifier.opcodes import (
+    BPF_ABS,
+    BPF_CALL,
+    BPF_EXIT,
+    BPF_IND,
+    BPF_JA,
+    BPF_JMP,
+    BPF_JMP32,
+    BPF_LD,
+    BPF_LDX,
+    BPF_ST,
+    BPF_STX,
+    JA,
+    JA32,
+    LD_IMM64,
+    pseudo_call,
+)
+from ebpfsim.verifier.state import reg_type_str
+
+__all__ = ["Fixed", "fixup", "remove_fastcall_spills_fills"]
+
+NOP = Insn(JA)
+# pointers whose accesses the kernel rewrites
+_CONVERTED = (PTR_TO_SOCKET, PTR_TO_SOCK_COMMON, PTR_TO_TCP_SOCK, PTR_TO_XDP_SOCK, PTR_TO_BTF_ID, PTR_TO_FLOW_KEYS)
+
+
+@dataclass(slots=True)
+class Fixed:
+    """The program while it is rewritten: its slots, what each was, and where functions lie.
+
+    ``not_runnable`` names a construct that was verified but cannot be rewritten yet.
+    """
+
+    insns: list[Insn]
+    origin: list[int]
+    extents: list[tuple[int, int]]
+    not_runnable: str = ""
+
+
+def remove_fastcall_spills_fills(env: Env) -> None:
+    """Drop spills and fills around calls that scratch nothing (``remove_fastcall_spills_fills``)."""
+    number, modified = 0, False
+    for i in range(len(env.insns)):
+        count = env.fastcall_spills[i]
+        for j in range(1, count + 1):
+            env.insns[i - j] = env.insns[i + j] = NOP
+        modified = modified or count > 0
+        end = env.subprogs[number + 1].start if number + 1 < len(env.subprogs) else len(env.insns)
+        if end == i + 1:
+            subprog = env.subprogs[number]
+            if modified and not subprog.keep_fastcall_stack:
+                subprog.stack_depth = -subprog.fastcall_stack_off
+            number, modified = number + 1, False
+
+
+def fixup(env: Env) -> Fixed:
+    """Run all passes."""
+    ends = [subprog.start for subprog in env.subprogs[1:]] + [len(env.insns)]
+    extents = [(subprog.start, end) for subprog, end in zip(env.subprogs, ends, strict=True)]
+    fixed = Fixed(list(env.insns), list(range(len(env.insns))), extents)
+    for run in PASSES:
+        run(env, fixed)
+    return fixed
+
+
+def hard_wire_dead_code_branches(env: Env, fixed: Fixed) -> None:
+    """Make branches unconditional that go one way only (``opt_hard_wire_dead_code_branches``)."""
+    for i, insn in enumerate(fixed.insns):
+        op = insn.code & 0xF0
+        if insn.code & 7 not in (BPF_JMP, BPF_JMP32) or op in (BPF_JA, BPF_CALL, BPF_EXIT) or not env.seen[i]:
+            continue
+        if not env.seen[i + 1]:
+            fixed.insns[i] = Insn(JA, 0, 0, insn.off, 0)
+        elif not env.seen[i + 1 + insn.off]:
+            fixed.insns[i] = NOP
+
+
+def _remove(fixed: Fixed, dead: list[bool]) -> None:
+    # drop slots; distances of jumps and calls that span them shrink
+    if not any(dead):
+        return
+    before = [0]
+    for flag in dead:
+        before.append(before[-1] + (not flag))
+    insns, origin = [], []
+    for i, insn in enumerate(fixed.insns):
+        if dead[i]:
+            continue
+        insns.append(_retarget(insn, i, before))
+        origin.append(fixed.origin[i])
+    fixed.insns, fixed.origin = insns, origin
+    fixed.extents = [(before[start], before[end]) for start, end in fixed.extents]
+
+
+def _patch(fixed: Fixed, patches: dict[int, list[Insn]]) -> None:
+    # put several slots in the place of one; jumps to it reach the first of them
+    if not patches:
+        return
+    place = [0]
+    for i in range(len(fixed.insns)):
+        place.append(place[-1] + len(patches.get(i, (None,))))
+    insns: list[Insn] = []
+    origin: list[int] = []
+    for i, insn in enumerate(fixed.insns):
+        patch = patches.get(i)
+        if patch is None:
+            insns.append(_retarget(insn, i, place))
+            origin.append(fixed.origin[i])
+        else:
+            insns += patch
+            origin += [fixed.origin[i]] * len(patch)
+    fixed.insns, fixed.origin = insns, origin
+    fixed.extents = [(place[start], place[end]) for start, end in fixed.extents]
+
+
+def _retarget(insn: Insn, i: int, place: list[int]) -> Insn:
+    if pseudo_call(insn) or (insn.code == LD_IMM64 and insn.src == BPF_PSEUDO_FUNC) or insn.code == JA32:
+        return insn._replace(imm=place[i + 1 + insn.imm] - place[i] - 1)
+    if insn.code & 7 in (BPF_JMP, BPF_JMP32) and insn.code & 0xF0 not in (BPF_CALL, BPF_EXIT):
+        return insn._replace(off=place[i + 1 + insn.off] - place[i] - 1)
+    return insn
+
+
+def remove_dead_code(env: Env, fixed: Fixed) -> None:
+    """Drop what no path reaches (``opt_remove_dead_code``)."""
+    _remove(fixed, [not env.seen[i] for i in fixed.origin])
+
+
+def remove_nops(env: Env, fixed: Fixed) -> None:
+    """Drop jumps to the next instruction (``opt_remove_nops``)."""
+    may_goto_0 = Insn(0xE5)
+    _remove(fixed, [insn in (NOP, may_goto_0) for insn in fixed.insns])
+
+
+def convert_ctx_accesses(env: Env, fixed: Fixed) -> None:
+    """Turn accesses to the context into accesses to the kernel's structures (``convert_ctx_accesses``)."""
+    convert = converter(env.prog_type)
+    patches: dict[int, list[Insn]] = {}
+    for i, insn in enumerate(fixed.insns):
+        kind = insn.code & 7
+        if kind == BPF_LD and insn.code & 0xE0 in (BPF_ABS, BPF_IND):
+            fixed.not_runnable = "LD_ABS and LD_IND"
+        if kind not in (BPF_LDX, BPF_ST, BPF_STX):
+            continue
+        type_ = env.ptr_type[fixed.origin[i]]
+        if type_ == PTR_TO_CTX:
+            if convert is None:
+                fixed.not_runnable = f"context accesses of {env.prog_type.kernel_name} programs"
+            else:
+                patches[i] = convert(insn)
+        elif type_ & BASE_TYPE_MASK in _CONVERTED:
+            fixed.not_runnable = f"access through {reg_type_str(type_)}"
+    if not fixed.not_runnable:
+        _patch(fixed, patches)
+
+
+def convert_pseudo_ld_imm64(env: Env, fixed: Fixed) -> None:
+    """Turn loads of map addresses into plain ones (``convert_pseudo_ld_imm64``)."""
+    for i, insn in enumerate(fixed.insns):
+        if insn.code == LD_IMM64 and insn.src != BPF_PSEUDO_FUNC:
+            fixed.insns[i] = insn._replace(src=0)
+
+
+PASSES: tuple[Callable[[Env, Fixed], None], ...] = (
+    hard_wire_dead_code_branches,
+    remove_dead_code,
+    remove_nops,
+    convert_ctx_accesses,
+    convert_pseudo_ld_imm64,
+)

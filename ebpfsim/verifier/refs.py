@@ -1,0 +1,85 @@
+"""References to kernel resources, and changes to all registers of a state (kernel/bpf/verifier.c, v6.18)."""
+
+from collections.abc import Callable
+
+from ebpfsim.errnos import Errno
+from ebpfsim.progs.regtypes import NOT_INIT, PTR_TO_PACKET, PTR_TO_PACKET_END, PTR_TO_PACKET_META
+from ebpfsim.verifier.env import Env
+from ebpfsim.verifier.state import UNKNOWN, Ref, Reg, State, is_spilled_reg
+
+__all__ = ["acquire_reference", "release_reference", "replace_regs"]
+
+
+def replace_regs(state: State, change: Callable[[Reg], Reg]) -> None:
+    """Apply a change to every register and spilled register (``bpf_for_each_reg_in_vstate``)."""
+    for frame in state.frames:
+        regs = frame.regs
+        for regno, reg in enumerate(regs):
+            if reg.type != NOT_INIT:
+                regs[regno] = change(reg)
+        for spi, slot in enumerate(frame.stack):
+            if is_spilled_reg(slot):
+                new = change(slot[1])
+                if new is not slot[1]:
+                    frame.stack[spi] = (slot[0], new)
+
+
+def acquire_reference(env: Env, insn_idx: int) -> int:
+    """Note that the program holds a resource, and return its id (``acquire_reference``)."""
+    state = env.cur_state
+    id_ = env.next_id()
+    state.refs = (*state.refs, Ref("ptr", id_, insn_idx))
+    return id_
+
+
+def release_reference_nomark(state: State, ref_obj_id: int) -> bool:
+    """Forget a resource; False when the program does not hold it (``release_reference_nomark``)."""
+    for number, ref in enumerate(state.refs):
+        if ref.kind == "ptr" and ref.id == ref_obj_id:
+            state.refs = state.refs[:number] + state.refs[number + 1 :]
+            return True
+    return False
+
+
+def release_reference(env: Env, ref_obj_id: int) -> bool:
+    """Forget a resource and all pointers to it (``release_reference``)."""
+    if not release_reference_nomark(env.cur_state, ref_obj_id):
+        return False
+    replace_regs(env.cur_state, lambda reg: UNKNOWN if reg.ref_obj_id == ref_obj_id else reg)
+    return True
+
+
+def clear_all_pkt_pointers(env: Env) -> None:
+    """Forget all pointers into the packet: it may have moved (``clear_all_pkt_pointers``)."""
+    pkt = (PTR_TO_PACKET, PTR_TO_PACKET_META, PTR_TO_PACKET_END)
+    replace_regs(env.cur_state, lambda reg: UNKNOWN if reg.type in pkt else reg)
+
+
+def check_reference_leak(env: Env) -> None:
+    """Refuse to end while resources are held (``check_reference_leak``)."""
+    state = env.cur_state
+    if len(state.frames) > 1:
+        return
+    leaks = [ref for ref in state.refs if ref.kind == "ptr"]
+    for ref in leaks:
+        env.verbose(f"Unreleased reference id={ref.id} alloc_insn={ref.insn_idx}\n")
+    if leaks:
+        raise env.fail(Errno.EINVAL, "")
+
+
+def check_resource_leak(env: Env, check_lock: bool, prefix: str) -> None:
+    """Refuse to end while anything is held (``check_resource_leak``)."""
+    state = env.cur_state
+    if check_lock and state.active_locks:
+        raise env.fail(Errno.EINVAL, f"{prefix} cannot be used inside bpf_spin_lock-ed region\n")
+    if len(state.frames) == 1 and any(ref.kind == "ptr" for ref in state.refs):
+        for ref in state.refs:
+            if ref.kind == "ptr":
+                env.verbose(f"Unreleased reference id={ref.id} alloc_insn={ref.insn_idx}\n")
+        raise env.fail(Errno.EINVAL, f"{prefix} would lead to reference leak\n")
+    if check_lock and state.active_irq_id:
+        raise env.fail(Errno.EINVAL, f"{prefix} cannot be used inside bpf_local_irq_save-ed region\n")
+    if check_lock and state.active_rcu_locks:
+        raise env.fail(Errno.EINVAL, f"{prefix} cannot be used inside bpf_rcu_read_lock-ed region\n")
+    if check_lock and state.active_preempt_locks:
+        raise env.fail(Errno.EINVAL, f"{prefix} cannot be used inside bpf_preempt_disable-ed region\n")
