@@ -164,7 +164,7 @@ class MapCalls(Calls):
         map_ = self._map(op, fd, write=True)
         _check_batch(op, map_, elem_flags)
         for key, value in zip(keys, values, strict=True):
-            _key(op, map_, key)
+            _check_key_size(map_, key)
             _value(map_, value)
         map_.sys_update_batch(keys, values, elem_flags)
         return len(keys)
@@ -175,7 +175,7 @@ class MapCalls(Calls):
         map_ = self._map(op, fd, write=True)
         _check_batch(op, map_, elem_flags)
         for key in keys:
-            _key(op, map_, key)
+            _check_key_size(map_, key)
         map_.sys_delete_batch(keys)
         return len(keys)
 
@@ -255,9 +255,13 @@ def _key(op: str, map_: Map, key: bytes | None) -> bytes | None:
         return None
     if key is None:
         raise KernelError(op, Errno.EFAULT, f"map '{map_.name}': no key")
+    _check_key_size(map_, key)
+    return key
+
+
+def _check_key_size(map_: Map, key: bytes) -> None:
     if len(key) != map_.key_size:
         raise InputError("", f"map '{map_.name}': key of {len(key)} bytes, expected {map_.key_size}")
-    return key
 
 
 def _value(map_: Map, value: bytes) -> bytes:
