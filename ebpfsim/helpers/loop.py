@@ -12,13 +12,13 @@ __all__ = ["HELPERS"]
 def loop(run: Run, nr_loops: int, callback: int, callback_ctx: int, flags: int, _r5: int) -> int:
     """Call ``callback(index, callback_ctx)`` until it returns other than 0; return the number of calls made.
 
-    Differs: always costs what the inlined form costs, which the verifier chooses when there is one callback and the
-    flags are 0, that is nearly always.
+    Differs: always costs and answers as the inlined form (``inline_bpf_loop``, kernel/bpf/verifier.c), which the
+    verifier chooses when there is one callback and the flags are known to be 0, that is nearly always.
     """
     if flags:
         return -Errno.EINVAL
     if u32(nr_loops) > BPF_MAX_LOOPS:
-        return -Errno.E2BIG
+        return u32(-Errno.E2BIG)  # BPF_MOV32_IMM in the inlined form: 32 bits, zero-extended, seen on 6.18
     cost_ps = run.kernel.costs.ps("bpf_loop.inlined")
     for index in range(u32(nr_loops)):
         run.charge(cost_ps)
