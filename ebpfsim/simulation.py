@@ -15,6 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ebpfsim.attached import AttachedLink
 from ebpfsim.clock import Clock, parse_duration, parse_rate
 from ebpfsim.config import KernelConfig
 from ebpfsim.errnos import Errno
@@ -28,7 +29,7 @@ from ebpfsim.recorder import Recorder
 from ebpfsim.rng import Rng
 from ebpfsim.suggest import did_you_mean
 from ebpfsim.uapi.flags import XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE
-from hooks.xdp import XdpLink, bpf_xdp_link_attach
+from hooks.xdp import bpf_xdp_link_attach
 from netstack.device import NetDevice
 from netstack.nic import Nic
 from netstack.pcap import read_capture
@@ -89,7 +90,9 @@ class Host:
         obj.load()
         return obj
 
-    def attach_xdp(self, program: Program | Prog | int, device: str, *, mode: str = "", label: str = "") -> XdpLink:
+    def attach_xdp(
+        self, program: Program | Prog | int, device: str, *, mode: str = "", label: str = ""
+    ) -> AttachedLink:
         """Attach a program (of an object, or by its fd) to a device's XDP hook by a link.
 
         ``mode`` is ``native``, ``generic`` or empty: native where the driver can. ``label`` names the link in records.
@@ -97,9 +100,8 @@ class Host:
         flags = _XDP_MODES.get(mode)
         if flags is None:
             raise InputError("", f"XDP mode '{mode}' is not known", "native or generic")
-        prog = self._prog(program)
         state = self.device(device).xdp
-        return bpf_xdp_link_attach(self.kernel, state, prog, flags, label)
+        return AttachedLink(self, bpf_xdp_link_attach(self.kernel, state, self.prog(program), flags, label))
 
     def send(
         self,
@@ -140,7 +142,8 @@ class Host:
     def _start_ns(self, at: str | int | None) -> int:
         return self.sim.clock.now_ns if at is None else parse_duration(at)
 
-    def _prog(self, program: Program | Prog | int) -> Prog:
+    def prog(self, program: Program | Prog | int) -> Prog:
+        """Return the loaded program behind an object's program or a descriptor; KernelError EBADF."""
         if isinstance(program, Prog):
             return program
         fd = program if isinstance(program, int) else program.fd

@@ -9,17 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from ebpfsim.attached import AttachedLink
 from ebpfsim.errors import EbpfSimError, InputError, KernelError, VerifierError
 from ebpfsim.isa.insn import encode
 from ebpfsim.loader import Object, ObjectMap
-from ebpfsim.progs.prog import Prog
 from ebpfsim.scenario.check import Checked
 from ebpfsim.scenario.document import Key
 from ebpfsim.scenario.load import Scenario
 from ebpfsim.scenario.mapvalues import update_map
 from ebpfsim.scenario.schema import AttachBlock, HostBlock, KernelBlock
 from ebpfsim.simulation import Host, Simulation
-from hooks.xdp import XdpLink
 from netstack.nic import Nic
 from netstack.sock import UdpSocket
 
@@ -39,7 +38,7 @@ class Attachment:
     host: str
     device: str
     mode: str
-    link: XdpLink
+    link: AttachedLink
     before: "_Counters"
     after: "_Counters | None" = None
 
@@ -77,7 +76,7 @@ class _Counters:
     packet_ps: int
 
 
-def _counters(link: XdpLink) -> _Counters:
+def _counters(link: AttachedLink) -> _Counters:
     stats = link.stats
     return _Counters(stats.runs, dict(stats.verdicts), stats.run_cost_ps, stats.packet_cost_ps)
 
@@ -160,15 +159,13 @@ class Running:
         mode_in_use = host.device(device).xdp.mode.name.lower()
         self.attachments[name] = Attachment(name, block.program, host_name, device, mode_in_use, link, _counters(link))
 
-    def _replace(self, old_name: str, host: Host, device: str, fd: int, name: str) -> XdpLink:
+    def _replace(self, old_name: str, host: Host, device: str, fd: int, name: str) -> AttachedLink:
         old = self.attachments.get(old_name)
         if old is None:
             raise InputError("", f"link '{old_name}' is not attached yet")
         if (old.host, old.device) != (host.name, device):
             raise InputError("", f"link '{old_name}' is on '{old.host}/{old.device}', not on '{host.name}/{device}'")
-        prog = host.kernel.fds.lookup(fd)
-        assert isinstance(prog, Prog)
-        old.link.update(prog)
+        old.link.update(fd)
         old.after = _counters(old.link)
         old.link.label = name
         return old.link
