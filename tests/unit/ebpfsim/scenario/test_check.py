@@ -130,11 +130,13 @@ WRONG = [
     ("direction: in", "direction: ¦inwards", "'direction': expected 'in' or 'out', have 'inwards'"),
     ("verdict: accept", "verdict: ¦accepted", "'verdict': expected 'accept' or 'reject'"),
     # one thing each
+    ("{at: 5ms, detach: late}", "¦{at: 5ms, host: client, replay: x.pcap}", "'replay' needs the key 'device'"),
+    ("{at: 5ms, detach: late}", "{at: 5ms, host: client, device: eth0, replay: ¦x.pcap}", "capture 'x.pcap' does not exist"),
     ("{at: 5ms, detach: late}", "¦{at: 5ms}", "an event has none of the keys"),
     ("{at: 5ms, detach: late}", "{at: 5ms, detach: late, ¦map: {}}", "an event is one thing, has 'detach' and 'map'"),
     ("{at: 5ms, detach: late}", "{at: 5ms, detach: late, ¦count: 2}", "key 'count' does not belong to 'detach'"),
-    (", device: eth0, count: 9", ", count: 9", "'send' needs the key 'device'"),
-    ("link: guard, runs: 9, verdicts: {XDP_DROP: [1, 9]}", "link: guard", "'link' expects nothing"),
+    ("{at: 1ms, host: client, send: ", "¦{at: 1ms, host: client, x-send: ", "an event has none of the keys"),
+    ("{link: guard, runs: 9, verdicts: {XDP_DROP: [1, 9]}", "¦{link: guard", "'link' expects nothing"),
     ("verdicts: {XDP_DROP: [1, 9]}", "¦received: 9", "key 'received' does not belong to 'link'"),
     # map contents
     ("{10.0.0.66: 1}", "{10.0.0.66: ¦none of your business}", "is neither a number nor an address"),

@@ -1,0 +1,205 @@
+"""``ebpfsim prog``: the programs of an object file, without a scenario."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ebpfsim.cli.errors import exit_code
+from ebpfsim.cli.options import json_option
+from ebpfsim.errors import EbpfSimError, InputError, NotModelled, VerifierError
+from ebpfsim.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from ebpfsim.elf.spec import ObjectSpec
+    from ebpfsim.loader import Object
+    from ebpfsim.simulation import Host
+
+__all__ = ["prog"]
+
+
+@click.group()
+def prog() -> None:
+    """Verify, dump and run the programs of object files."""
+
+
+@prog.command()
+@click.argument("obj", metavar="OBJ.o")
+@click.argument("progs", nargs=-1, metavar="[PROG]...")
+@click.option("--log-level", type=click.IntRange(0, 7), default=0, help="Print the verifier's log: 1, 2 or 4.")
+@json_option
+def verify(obj: str, progs: tuple[str, ...], log_level: int, as_json: bool) -> int:
+    """Verify programs (all when none is named), one line each; exits with 3 when one is refused."""
+    spec = _read(obj)
+    worst = 0
+    rows: list[dict[str, Any]] = []
+    for name in _chosen(spec, progs):
+        row, error = _verify(spec, name, log_level)
+        rows.append(row)
+        worst = max(worst, exit_code(error) if error is not None else 0)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return worst
+    width = max((len(row["program"]) for row in rows), default=0)
+    for row in rows:
+        effort = (
+            f"{row['insns']} insns, {row['verified_insns']} processed" if row["verdict"] == "accept" else row["reason"]
+        )
+        click.echo(f"{row['program']:<{width}}  {row['verdict']:<12}  {effort}")
+        for line in row["log"] if log_level else ():
+            click.echo(f"    {line}")
+    return worst
+
+
+@prog.command()
+@click.argument("obj", metavar="OBJ.o")
+@click.argument("progs", nargs=-1, metavar="[PROG]...")
+@click.option("--xlated", is_flag=True, help="Show what the verifier made of them, as the kernel runs them.")
+def dump(obj: str, progs: tuple[str, ...], xlated: bool) -> None:
+    """Print the instructions of programs as they are handed to the kernel."""
+    from ebpfsim.isa.disasm import disasm_all
+    from ebpfsim.isa.insn import decode
+
+    spec = _read(obj)
+    for name in _chosen(spec, progs):
+        opened, host = _open(spec)
+        if xlated:
+            opened.load(only=[name])
+            loaded = host.kernel.progs.find(opened.programs[name].id)
+            assert loaded is not None
+            insns = loaded.insns
+        else:
+            insns = tuple(decode(opened.relocate(name)))
+        click.echo(f"{name}: {spec.programs[name].section}, {len(insns)} slots")
+        for idx, line in disasm_all(insns):
+            click.echo(f"{idx:4d}: {line}")
+
+
+@prog.command()
+@click.argument("obj", metavar="OBJ.o")
+@click.argument("name", metavar="PROG")
+@click.option("--in", "capture", required=True, metavar="F.pcap", help="The packets to run it on (pcap or pcapng).")
+@click.option("--out", metavar="F.pcapng", help="Write the packets as the program leaves them.")
+@click.option("--repeat", type=click.IntRange(1, 1_000_000), default=1, help="Run it so often on each packet.")
+@click.option("--map", "entries", multiple=True, metavar="NAME:KEY=VALUE", help="Set an entry of a map first.")
+@json_option
+def run(
+    obj: str, name: str, capture: str, out: str | None, repeat: int, entries: tuple[str, ...], as_json: bool
+) -> None:
+    """Run a program on the packets of a capture and count what it returns."""
+    from ebpfsim.recorder import PacketRecord
+    from netstack.pcap import read_capture
+
+    spec = _read(obj)
+    (chosen,) = _chosen(spec, [name])
+    frames = read_capture(Path(capture), where=capture)
+    opened, host = _open(spec)
+    opened.load()
+    for entry in entries:
+        _set_entry(opened, entry)
+    retvals: Counter[int] = Counter()
+    records: list[PacketRecord] = []
+    total_ns = 0
+    first_ns = frames[0].time_ns if frames else 0
+    for frame in frames:
+        done = host.bpf.prog_test_run(opened.programs[chosen].fd, frame.data, repeat=repeat)
+        retvals[done.retval] += 1
+        total_ns += done.duration_ns
+        verdict = _verdict(spec, chosen, done.retval)
+        records.append(PacketRecord(frame.time_ns - first_ns, "prog", chosen, "in", done.data_out, verdict=verdict))
+    if out is not None:
+        _write(out, chosen, records)
+    mean_ns = total_ns / len(frames) if frames else 0.0
+    counts = {str(_verdict(spec, chosen, value) or value): count for value, count in sorted(retvals.items())}
+    summary = {"program": chosen, "packets": len(frames), "retvals": counts, "ns_per_packet": round(mean_ns, 1)}
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+        return
+    for word, count in counts.items():
+        click.echo(f"{word:<14} {count}")
+    click.echo(f"{len(frames)} packets, {mean_ns:.1f} ns a packet by cost profile '{host.kernel.costs.name}'")
+
+
+def _read(path: str) -> "ObjectSpec":
+    from ebpfsim.elf.reader import read_object
+
+    if Path(path).is_dir():
+        raise InputError(path, "is a folder, expected an object file")
+    return read_object(path, path)
+
+
+def _open(spec: "ObjectSpec") -> "tuple[Object, Host]":
+    from ebpfsim.loader import Object
+    from ebpfsim.simulation import Simulation
+
+    host = Simulation().host("prog")
+    return Object(spec, bpf=host.bpf), host
+
+
+def _chosen(spec: "ObjectSpec", names: Iterable[str]) -> list[str]:
+    chosen = list(names) or list(spec.programs)
+    for name in chosen:
+        if name not in spec.programs:
+            hint = f"there is {', '.join(spec.programs)}"
+            raise InputError(spec.where, f"no program '{name}'{did_you_mean(name, spec.programs)}", hint)
+    return chosen
+
+
+def _verify(spec: "ObjectSpec", name: str, log_level: int) -> tuple[dict[str, Any], EbpfSimError | None]:
+    row: dict[str, Any] = {"program": name, "section": spec.programs[name].section, "verdict": "accept", "reason": ""}
+    row |= {"insns": 0, "verified_insns": 0, "log": []}
+    opened, _ = _open(spec)
+    program = opened.programs[name]
+    program.log_level = log_level
+    try:
+        opened.load(only=[name])
+    except VerifierError as error:
+        row |= {"verdict": "reject", "reason": f"{error.errno_name}: {error.reason}", "log": error.log.splitlines()}
+        return row, error
+    except NotModelled as error:
+        row |= {"verdict": "not modelled", "reason": error.feature}
+        return row, error
+    except EbpfSimError as error:
+        row |= {"verdict": "reject", "reason": str(error)}
+        return row, error
+    row |= {"insns": len(program.insns) // 8, "verified_insns": program.verified_insns}
+    row["log"] = program.log.splitlines()
+    return row, None
+
+
+def _set_entry(opened: "Object", text: str) -> None:
+    head, equals, value = text.partition("=")
+    name, colon, key = head.partition(":")
+    if not equals or not colon:
+        raise InputError("--map", f"'{text}' is not NAME:KEY=VALUE", "blocked:10.0.0.66=1")
+    if name not in opened.maps:
+        raise InputError("--map", f"no map '{name}'{did_you_mean(name, opened.maps)}")
+    opened.maps[name][_number(key)] = _number(value)
+
+
+def _number(text: str) -> int | str:
+    try:
+        return int(text, 0)
+    except ValueError:
+        return text
+
+
+def _verdict(spec: "ObjectSpec", name: str, retval: int) -> str:
+    from ebpfsim.uapi.bpf import ProgType
+    from ebpfsim.uapi.net import XdpAction
+
+    known = [int(action) for action in XdpAction]
+    return XdpAction(retval).name if spec.programs[name].type is ProgType.XDP and retval in known else ""
+
+
+def _write(path: str, name: str, records: "list[Any]") -> None:
+    from ebpfsim.report.pcapng import Interface, write_pcapng
+
+    try:
+        with open(path, "wb") as stream:
+            write_pcapng(stream, [Interface(f"prog/{name}")], records)
+    except OSError as error:
+        raise InputError(path, f"capture cannot be written: {(error.strerror or 'error').lower()}") from None
