@@ -15,6 +15,7 @@ FIRST_LOG_BYTES = 64 << 10
 MAX_LOG_BYTES = 16 << 20
 # room for what a program may add in front of and behind the data it was given
 TEST_RUN_ROOM = 4096
+CTX_ROOM = 256  # no context is longer
 
 
 class LivePrograms(LiveObjects):
@@ -84,19 +85,20 @@ class LivePrograms(LiveObjects):
     ) -> TestRun:
         """BPF_PROG_TEST_RUN."""
         size_out = len(data_in) + TEST_RUN_ROOM if data_size_out is None else data_size_out
-        data_out, ctx_out = buffer(size_out), buffer(len(ctx_in))
+        data_out, ctx_out = buffer(size_out), buffer(CTX_ROOM)
         # fmt: off
         _, after = bpf(BpfCmd.PROG_TEST_RUN, {
             "prog_fd": fd, "data_size_in": len(data_in), "data_in": buffer(data_in) if data_in else None,
             "data_size_out": size_out if data_in else 0, "data_out": data_out if data_in and size_out else None,
             "repeat": repeat, "ctx_size_in": len(ctx_in), "ctx_in": buffer(ctx_in) if ctx_in else None,
-            "ctx_size_out": len(ctx_in), "ctx_out": ctx_out if ctx_in else None, "flags": flags, "cpu": cpu,
+            "ctx_size_out": CTX_ROOM if ctx_in else 0, "ctx_out": ctx_out if ctx_in else None, "flags": flags, "cpu": cpu,
             "batch_size": batch_size,
         })
         # fmt: on
         sizes = [after[key] for key in ("retval", "data_size_out", "ctx_size_out", "duration")]
         retval, nr_data, nr_ctx, duration = (size for size in sizes if isinstance(size, int))
-        return TestRun(retval, data_out.raw[: nr_data if data_in else 0], ctx_out.raw[:nr_ctx], duration)
+        packet = data_out.raw[:nr_data] if data_in and size_out else b""
+        return TestRun(retval, packet, ctx_out.raw[:nr_ctx], duration)
 
     def prog_bind_map(self, prog_fd: int, map_fd: int, *, flags: int = 0) -> None:
         """BPF_PROG_BIND_MAP."""
