@@ -8,6 +8,7 @@ symbolic until ``LinkedProgram.resolve``.
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from struct import Struct
 
 from ebpfsim.btf.core import CoreRelocator, describe, patch
@@ -62,7 +63,7 @@ class Linker:
         self._starts = [(f.section, f.start) for f in spec.functions]
         self._code: dict[int, _Code] = {}
         self._core: dict[int, list[tuple[int, CoreRelo]]] | None = None
-        self._info_slots: dict[tuple[str, str], list[int]] = {}
+        self._info_slots: dict[tuple[str, str], tuple[list[int], bool]] = {}
 
     def link(self, name: str) -> LinkedProgram:
         """Return a program put together; ElfError or BtfError when a reference leads nowhere."""
@@ -218,14 +219,18 @@ class Linker:
         records = info.records(function.section_name)
         key = what, function.section_name
         if key not in self._info_slots:
-            self._info_slots[key] = [_U32.unpack_from(record)[0] // SLOT_SIZE for record in records]
-        slots = self._info_slots[key]
-        first = bisect_left(slots, function.start)
-        last = bisect_left(slots, function.end, first)
+            slots = [_U32.unpack_from(record)[0] // SLOT_SIZE for record in records]
+            self._info_slots[key] = slots, all(a <= b for a, b in pairwise(slots))
+        slots, in_order = self._info_slots[key]
+        if in_order:
+            first = bisect_left(slots, function.start)
+            last = bisect_left(slots, function.end, first)
+        else:
+            first, last = _span(slots, function)
         if first == last and start:
             raise self._error(function, 0, f"function '{function.name}' has no {what} info in .BTF.ext")
         moved = start - function.start
-        return b"".join(_U32.pack(slots[i] + moved) + records[i][4:] for i in range(first, last))
+        return b"".join(_U32.pack(slots[i] + moved & 0xFFFFFFFF) + records[i][4:] for i in range(first, last))
 
     # -- exceptions --------------------------------------------------------------------------------------------------
 
@@ -255,3 +260,15 @@ class Linker:
     def _is_callback(self, function: Function, name: str) -> bool:
         is_subprog = function.section == self._spec.text_section
         return is_subprog and function.name == name and function.is_global and not function.hidden
+
+
+# Where libbpf finds a function's records when they are out of order: it stops at the first one behind the function.
+def _span(slots: list[int], function: Function) -> tuple[int, int]:
+    first = last = 0
+    for i, slot in enumerate(slots):
+        if slot >= function.end:
+            break
+        if slot >= function.start:
+            first = first if last else i
+            last = i + 1
+    return first, last

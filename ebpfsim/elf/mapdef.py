@@ -38,6 +38,8 @@ PAGE_SIZE = 4096
 MAP_IN_MAP = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 RINGBUFS = (MapType.RINGBUF, MapType.USER_RINGBUF)
 PIN_NONE, PIN_BY_NAME = 0, 1
+MAX_DATA_SIZE = (1 << 31) - 1  # array_map_alloc_check, kernel/bpf/arraymap.c
+MAX_KCONFIG_SIZE = 1 << 20  # ours: no configuration value is longer than 4 KiB
 
 # struct bpf_map_def of libbpf 0.8: type, key_size, value_size, max_entries, map_flags
 _LEGACY = Layout("<IIIII")
@@ -51,6 +53,8 @@ def read_maps(file: ElfFile, btf: Btf | None, externs: tuple[Extern, ...], prefi
     config = [extern for extern in externs if extern.kind is ExternKind.KCONFIG]
     if config:
         size = config[-1].data_off + config[-1].size
+        if size > MAX_KCONFIG_SIZE:
+            raise file.error(f"externs in .kconfig take {size} bytes, at most {MAX_KCONFIG_SIZE}")
         spec = _data_map(btf, prefix, MapKind.KCONFIG, ".kconfig", size)
         _add(maps, replace(spec, section=file.symbol_table().idx))
     return maps
@@ -329,8 +333,8 @@ def _data_maps(file: ElfFile, btf: Btf | None, prefix: str) -> Iterator[MapSpec]
         kind = data_kind(section)
         if kind is None:
             continue
-        if section.size >= 1 << 32:
-            raise file.error(f"section of {section.size} bytes, a map takes {(1 << 32) - 1}", "", section)
+        if section.size > MAX_DATA_SIZE:
+            raise file.error(f"section of {section.size} bytes, a map takes at most {MAX_DATA_SIZE}", "", section)
         spec = _data_map(btf, prefix, kind, section.name, section.size)
         yield replace(spec, contents=section.data, section=section.idx)
 

@@ -169,10 +169,9 @@ class _Reader:
     def _untyped(self, section: Section, symbols: list[Symbol]) -> list[Symbol]:
         starts = [s for s in symbols if s.type == SymbolType.NOTYPE and s.is_global and s.name]
         starts.sort(key=lambda s: s.value)
-        ends = [s.value for s in starts[1:]] + [section.size]
-        return [
-            replace(s, size=end - s.value) for s, end in zip(starts, ends, strict=True) if s.value < end <= section.size
-        ]
+        ends = [symbol.value for symbol in starts[1:]] + [section.size]
+        pairs = zip(starts, ends, strict=False)
+        return [replace(symbol, size=end - symbol.value) for symbol, end in pairs if symbol.value < end]
 
     def _programs(self, functions: tuple[Function, ...]) -> dict[str, ProgSpec]:
         programs: dict[str, ProgSpec] = {}

@@ -8,6 +8,7 @@ from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.loader.calls import BpfCalls
 from ebpfsim.loader.maps import ObjectMap
 from ebpfsim.loader.program import Program
+from ebpfsim.loader.variables import Image
 from ebpfsim.uapi.bpf import MapType
 from ebpfsim.uapi.flags import BPF_OBJ_NAME_LEN
 
@@ -36,7 +37,7 @@ MAP_IN_MAP = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 FIRST = bytes(4)
 
 
-def create_map(bpf: BpfCalls, map_: ObjectMap, btf_fd: int, image: bytearray | None, fds: Mapping[str, int]) -> int:
+def create_map(bpf: BpfCalls, map_: ObjectMap, btf_fd: int, image: Image | None, fds: Mapping[str, int]) -> int:
     """Return the descriptor of a map: a pinned one where there is one, else a new one with its initial contents."""
     spec = map_.spec
     _refuse_unmodelled(spec)

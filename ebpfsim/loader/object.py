@@ -24,7 +24,7 @@ from ebpfsim.loader.load_maps import create_map, fill_prog_array
 from ebpfsim.loader.load_prog import load_program
 from ebpfsim.loader.maps import ObjectMap
 from ebpfsim.loader.program import Program
-from ebpfsim.loader.variables import Variables
+from ebpfsim.loader.variables import Image, Variables
 from ebpfsim.suggest import did_you_mean
 from ebpfsim.uapi.flags import BPF_PSEUDO_BTF_ID, BPF_PSEUDO_KFUNC_CALL, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
 
@@ -97,7 +97,7 @@ class Object:
         for name, map_spec in spec.maps.items():
             self.maps[name] = ObjectMap(name, map_spec, spec.btf, spec.where)
         self._images = {
-            name: bytearray(map_spec.contents.ljust(map_spec.value_size, b"\0"))
+            name: Image(map_spec.value_size, map_spec.contents)
             for name, map_spec in spec.maps.items()
             if map_spec.is_data
         }
@@ -161,7 +161,7 @@ class Object:
         externs = resolve_externs(self.spec, kernel)
         for name, map_spec in self.spec.maps.items():
             if map_spec.kind is MapKind.KCONFIG:
-                self._images[name][:] = externs.kconfig
+                self._images[name].put(0, externs.kconfig)
         linker = self._linker(kernel)
         linked = [linker.link(program.name) for program in chosen]
         self._load_btf(bpf)

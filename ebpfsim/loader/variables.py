@@ -11,9 +11,30 @@ from ebpfsim.errors import InputError
 from ebpfsim.loader.maps import ObjectMap
 from ebpfsim.suggest import did_you_mean
 
-__all__ = ["Variables"]
+__all__ = ["Image", "Variables"]
 
 FIRST = bytes(4)
+
+
+class Image:
+    """The initial contents of a data map of ``size`` bytes; what was never written is zero and takes no memory."""
+
+    def __init__(self, size: int, contents: bytes = b"") -> None:
+        self.size = size
+        self._data = bytearray(contents)
+
+    def get(self, off: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``off`` on."""
+        return bytes(self._data[off : off + size]).ljust(size, b"\0")
+
+    def put(self, off: int, data: bytes) -> None:
+        """Overwrite bytes from ``off`` on."""
+        if len(self._data) < off:
+            self._data.extend(bytes(off - len(self._data)))
+        self._data[off : off + len(data)] = data
+
+    def __bytes__(self) -> bytes:
+        return self.get(0, self.size)
 
 
 class Variables(MutableMapping[str, Any]):
@@ -22,9 +43,7 @@ class Variables(MutableMapping[str, Any]):
     ``images`` are the initial contents by map name; they count until the maps exist.
     """
 
-    def __init__(
-        self, kind: str, maps: list[ObjectMap], images: dict[str, bytearray], btf: Btf | None, where: str
-    ) -> None:
+    def __init__(self, kind: str, maps: list[ObjectMap], images: dict[str, Image], btf: Btf | None, where: str) -> None:
         self._kind, self._images, self._btf, self._where = kind, images, btf, where
         self._places: dict[str, tuple[ObjectMap, DatasecVar]] = {}
         for map_ in maps if btf is not None else ():
@@ -41,28 +60,30 @@ class Variables(MutableMapping[str, Any]):
             hint = "build the object with -g" if self._btf is None else did_you_mean(name, self._places)
             raise InputError(self._where, f"no variable '{name}' in {self._kind}{hint}")
         map_, row = self._places[name]
-        return self._btf, map_, row, sizeof(self._btf, row.type_id)
-
-    def _image(self, map_: ObjectMap) -> bytes:
-        if not map_.created:
-            return bytes(self._images[map_.name])
-        calls, fd = map_.bound()
-        return calls.map_lookup_elem(fd, FIRST)
+        size = sizeof(self._btf, row.type_id)
+        if row.off + size > map_.value_size:
+            raise InputError(self._where, f"variable '{name}' ends past its section {self._kind}")
+        return self._btf, map_, row, size
 
     def __getitem__(self, name: str) -> Any:
         btf, map_, row, size = self._place(name)
-        return from_bytes(btf, row.type_id, self._image(map_)[row.off : row.off + size])
+        if map_.created:
+            calls, fd = map_.bound()
+            data = calls.map_lookup_elem(fd, FIRST)[row.off : row.off + size]
+        else:
+            data = self._images[map_.name].get(row.off, size)
+        return from_bytes(btf, row.type_id, data)
 
     def __setitem__(self, name: str, value: Any) -> None:
         btf, map_, row, size = self._place(name)
         data = to_bytes(btf, row.type_id, value, f"{self._where}: variable '{name}'")
-        image = bytearray(self._image(map_))
-        image[row.off : row.off + size] = data
         if map_.created:
             calls, fd = map_.bound()
-            calls.map_update_elem(fd, FIRST, bytes(image))
+            contents = bytearray(calls.map_lookup_elem(fd, FIRST))
+            contents[row.off : row.off + size] = data
+            calls.map_update_elem(fd, FIRST, bytes(contents))
         else:
-            self._images[map_.name][:] = image
+            self._images[map_.name].put(row.off, data)
 
     def __delitem__(self, name: str) -> None:
         raise InputError(self._where, f"variable '{name}' cannot be deleted")
