@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InternalError, KernelError, NotModelled
-from ebpfsim.memory import PAGE_SIZE
+from ebpfsim.memory import PAGE_SIZE, Memory
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.results import TestRun
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_F_TEST_XDP_LIVE_FRAMES
 from netstack.bpf_net_context import bpf_net_context
-from netstack.xdp_buff import XDP_PACKET_HEADROOM, make_xdp_buff
-from netstack.xdp_frags import MAX_SKB_FRAGS, SHARED_INFO_BYTES
+from netstack.xdp_buff import XDP_FLAGS_HAS_FRAGS, XDP_PACKET_HEADROOM, XdpBuff, make_xdp_buff
+from netstack.xdp_frags import MAX_SKB_FRAGS, SHARED_INFO_BYTES, Frag, set_frags
 
 if TYPE_CHECKING:
     from ebpfsim.syscall.kernel import BpfKernel
@@ -123,9 +123,9 @@ def _test_run_xdp(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enab
     rxq = _rxq(kernel, md)
     if size_in - linear_size > MAX_SKB_FRAGS * PAGE_SIZE:
         raise KernelError(OP, Errno.ENOMEM, f"frame of {size_in} bytes does not fit into {MAX_SKB_FRAGS} fragments")
-    if linear_size < min(size_in, PAGE_SIZE - headroom - SHARED_INFO_BYTES):
-        raise NotModelled("BPF_PROG_TEST_RUN with a frame that goes on in fragments before its page is full")
-    xdp = make_xdp_buff(kernel.mem, attr.data_in[meta_size:], rxq, metadata=attr.data_in[:meta_size])
+    frame = attr.data_in[meta_size:linear_size]
+    xdp = make_xdp_buff(kernel.mem, frame, rxq, metadata=attr.data_in[:meta_size])
+    pages = _add_frags(kernel.mem, xdp, attr.data_in[linear_size:])
     try:
         retval, duration_ns = _repeat(prog, xdp.address, kernel.cpus[0], max(attr.repeat, 1), stats_enabled)
         data_out = xdp.metadata() + xdp.frame()
@@ -135,9 +135,25 @@ def _test_run_xdp(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enab
             md.data_end = (after.data_end - after.data_meta) & U32_MAX
     finally:
         xdp.close()
+        for page in pages:
+            kernel.mem.free(page)
     if attr.data_size_out and len(data_out) > attr.data_size_out:
         raise TestRunError(len(data_out), retval, attr.data_size_out)
     return TestRun(retval, data_out if attr.data_size_out != 0 else b"", _ctx_out(md), duration_ns)
+
+
+def _add_frags(mem: Memory, xdp: XdpBuff, rest: bytes) -> list[int]:
+    # what the linear part does not hold goes on in pages, which are the caller's to free
+    if not rest:
+        return []
+    chunks = [rest[i : i + PAGE_SIZE] for i in range(0, len(rest), PAGE_SIZE)]
+    pages = [mem.alloc(PAGE_SIZE) for _ in chunks]
+    for page, chunk in zip(pages, chunks, strict=True):
+        mem.write(page, chunk)
+    now = xdp.pointers()
+    set_frags(mem, now.data_hard_end, [Frag(page, len(chunk)) for page, chunk in zip(pages, chunks, strict=True)])
+    now._replace(flags=now.flags | XDP_FLAGS_HAS_FRAGS).write(mem, xdp.address)
+    return pages
 
 
 def _check_flags(prog: Prog, attr: TestRunAttr) -> None:

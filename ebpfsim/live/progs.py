@@ -91,8 +91,8 @@ class LivePrograms(LiveObjects):
             "prog_fd": fd, "data_size_in": len(data_in), "data_in": buffer(data_in) if data_in else None,
             "data_size_out": size_out if data_in else 0, "data_out": data_out if data_in and size_out else None,
             "repeat": repeat, "ctx_size_in": len(ctx_in), "ctx_in": buffer(ctx_in) if ctx_in else None,
-            "ctx_size_out": CTX_ROOM if ctx_in else 0, "ctx_out": ctx_out if ctx_in else None, "flags": flags, "cpu": cpu,
-            "batch_size": batch_size,
+            "ctx_size_out": CTX_ROOM if ctx_in else 0, "ctx_out": ctx_out if ctx_in else None,
+            "flags": flags, "cpu": cpu, "batch_size": batch_size,
         })
         # fmt: on
         sizes = [after[key] for key in ("retval", "data_size_out", "ctx_size_out", "duration")]

@@ -179,6 +179,17 @@ def test_contexts(bpf, load, refused, context, size, errno) -> None:
         assert bpf.prog_test_run(load(), bytes(size), ctx_in=context).retval == 2
 
 
+@pytest.mark.parametrize(
+    ("data", "data_end", "size", "linear"),
+    [(0, 0, 64, 0), (0, 1, 64, 1), (8, 8, 64, 0), (8, 20, 64, 12), (0, 100, 5000, 100), (4, 18, 9000, 14)],
+)
+def test_context_may_end_the_linear_part_early(bpf, load, data, data_end, size, linear) -> None:
+    prog = load(DIFF.format(a=DATA, b=DATA_END), prog_flags=BPF_F_XDP_HAS_FRAGS)
+    packet = bytes(i & 0xFF for i in range(size))
+    run = bpf.prog_test_run(prog, packet, ctx_in=md(data, data_end))
+    assert (run.retval, run.data_out, run.ctx_out) == (linear, packet, md(data, data_end))
+
+
 def test_context_comes_back_changed(bpf, load) -> None:
     run = bpf.prog_test_run(
         load(ADJUST.format(what="meta", delta=-12)), FRAME, ctx_in=md(data_end=64, ingress_ifindex=1)
