@@ -175,7 +175,9 @@ class _Unit:
         self.blocks: dict[int, Block] = {}
 
     def compile(self) -> dict[int, Function]:
-        depths = {subprog.start: subprog.stack_depth for subprog in self.prog.subprogs}
+        # a function whose code was all dead has no slots left
+        subprogs = [subprog for subprog in self.prog.subprogs if subprog.start < subprog.end]
+        depths = {subprog.start: subprog.stack_depth for subprog in subprogs}
         leaders = self.explore({0, *depths})
         self.blocks = {idx: Block(idx) for idx in sorted(leaders)}
         used = {site.target for site in self.sites.values() if site.names_function}

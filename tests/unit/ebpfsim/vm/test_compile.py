@@ -52,6 +52,11 @@ def test_functions_are_those_called_and_those_named(machine: Any) -> None:
     assert {start: function.frame_bytes for start, function in found.items()} == {0: 32, 2: 0, 4: 16}
 
 
+def test_functions_without_slots_are_none(machine: Any) -> None:
+    subprogs = (Subprog(0, 2, "main", 0), Subprog(2, 2, "dead", 0))
+    assert list(functions(machine, "r0 = 0; exit", subprogs)) == [0]
+
+
 def test_a_function_pointer_makes_a_function(machine: Any) -> None:
     prog = machine.prog("r2 = subprog[f] ll; r0 = 0; exit; f: r0 = 1; exit")
     assert list(prog.image.functions) == [0, 4]
