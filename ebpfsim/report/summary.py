@@ -86,6 +86,7 @@ def _link(attachment: Attachment) -> dict[str, Any]:
         "device": attachment.device,
         "hook": "xdp",
         "mode": attachment.mode,
+        "attached_ns": attachment.attached_ns,
         "runs": attachment.runs,
         "verdicts": attachment.verdicts,
         "ns_per_run": attachment.ns_per_run,

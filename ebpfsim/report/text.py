@@ -49,7 +49,9 @@ def _table(console: "Console", title: str, columns: Iterable[str], rows: list[li
     from rich.text import Text
 
     console.print()
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )
     for column in columns:
         table.add_column(column.lstrip("#"), justify="right" if column.startswith("#") else "left", overflow="fold")
     for row in rows:
@@ -69,10 +71,10 @@ def _happened(summary: dict[str, Any], console: "Console") -> None:
             lines += [(0, f"    {line}") for line in load["log"][-MAX_SHOWN_LINES:]]
     for link in summary["links"]:
         where = f"{link['hook']} of {link['device']}, {link['mode']} mode"
-        lines.append((0, f"{link['host']}: '{link['program']}' attached to {where}, as '{link['id']}'"))
-    late = [(event["at_ns"], _event_words(event)) for event in summary["events"]]
-    rows = [["at", what] for _, what in lines]
-    rows = [[duration(at), what] for at, what in [*lines, *sorted(late, key=lambda row: row[0])]]
+        what = f"{link['host']}: '{link['program']}' attached to {where}, as '{link['id']}'"
+        lines.append((link["attached_ns"], what))
+    lines += [(event["at_ns"], _event_words(event)) for event in summary["events"] if event["kind"] != "attach"]
+    rows = [[duration(at), what] for at, what in sorted(lines, key=lambda row: row[0])]
     previous = ""
     for row in rows:
         row[0], previous = ("" if row[0] == previous else row[0]), row[0]
@@ -86,8 +88,6 @@ def _event_words(event: dict[str, Any]) -> str:
             frames = f"{event['packets']} packet{'s' if event['packets'] != 1 else ''}"
             verb = "sends" if event["kind"] == "send" else "replays"
             return f"{event['host']}: {verb} {frames} from {event['device']}{spaced}: {event['what']}"
-        case "attach":
-            return f"program '{event['what']}' is attached"
         case "detach":
             return f"link '{event['what']}' is detached"
     return f"map '{event['what']}' is changed"
@@ -168,20 +168,18 @@ def _traces(summary: dict[str, Any], console: "Console") -> None:
 
 def _expectations(summary: dict[str, Any], console: "Console") -> None:
     rows = [
-        ["ok" if row["met"] else "NOT MET", row["what"], row["want"], row["have"], "" if row["met"] else row["at"]]
-        for row in summary["expectations"]
+        ["ok" if row["met"] else "NOT MET", row["what"], row["want"], row["have"]] for row in summary["expectations"]
     ]
-    columns = ["", "expectation", "want", "have"]
-    if summary["met"]:
-        rows = [row[:-1] for row in rows]
-    else:
-        columns.append("at")
-    _table(console, "Expectations", columns, rows)
+    _table(console, "Expectations", ("", "expectation", "want", "have"), rows)
 
 
 def _closing(summary: dict[str, Any], console: "Console") -> None:
     total, met = len(summary["expectations"]), sum(row["met"] for row in summary["expectations"])
     console.print()
+    for row in summary["expectations"]:
+        if not row["met"]:
+            problem = f"{row['at']}: not met: {row['what']}: want {row['want']}, have {row['have']}"
+            console.print(problem, style="red", soft_wrap=True)
     if total:
         style = "bold green" if met == total else "bold red"
         console.print(f"{met} of {total} expectations met", style=style)

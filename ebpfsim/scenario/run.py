@@ -19,12 +19,16 @@ from ebpfsim.scenario.load import Scenario
 from ebpfsim.scenario.mapvalues import update_map
 from ebpfsim.scenario.schema import AttachBlock, HostBlock, KernelBlock
 from ebpfsim.simulation import Host, Simulation
+from ebpfsim.uapi.bpf import AttachType, ProgType
+from ebpfsim.uapi.flags import BPF_OBJ_NAME_LEN
 from netstack.nic import Nic
 from netstack.sock import UdpSocket
 
 __all__ = ["Attachment", "LoadOutcome", "Path", "Running", "build", "finish"]
 
 Path = tuple[Key, ...]
+# what libbpf sets for SEC("xdp"); a link takes only programs of one kind (bpf_xdp_link_update in net/core/dev.c)
+ASM_ATTACH_TYPES = {ProgType.XDP: AttachType.XDP}
 # without `until`, a run may take this many steps of the clock once the last event has been started
 MAX_STEPS_AFTER_EVENTS = 500_000
 
@@ -38,6 +42,7 @@ class Attachment:
     host: str
     device: str
     mode: str
+    attached_ns: int
     link: AttachedLink
     before: "_Counters"
     after: "_Counters | None" = None
@@ -157,7 +162,10 @@ class Running:
                 mode = "" if block.mode == "auto" else block.mode
                 link = host.attach_xdp(fd, device, mode=mode, label=name)
         mode_in_use = host.device(device).xdp.mode.name.lower()
-        self.attachments[name] = Attachment(name, block.program, host_name, device, mode_in_use, link, _counters(link))
+        now_ns = self.sim.now_ns
+        self.attachments[name] = Attachment(
+            name, block.program, host_name, device, mode_in_use, now_ns, link, _counters(link)
+        )
 
     def _replace(self, old_name: str, host: Host, device: str, fd: int, name: str) -> AttachedLink:
         old = self.attachments.get(old_name)
@@ -290,7 +298,12 @@ def _try_load(obj: Object, name: str, program: str, running: Running, host: Host
 def _load_asm(running: Running, name: str, host: Host) -> None:
     checked = running.checked.objects[name]
     try:
-        loaded = host.bpf.prog_load(checked.prog_type, encode(checked.insns), name=name.replace("-", "_")[:15])
+        loaded = host.bpf.prog_load(
+            checked.prog_type,
+            encode(checked.insns),
+            name=name.replace("-", "_")[: BPF_OBJ_NAME_LEN - 1],
+            expected_attach_type=ASM_ATTACH_TYPES.get(checked.prog_type, 0),
+        )
     except VerifierError as error:
         if name not in running.checked.rejectable():
             raise
