@@ -65,12 +65,20 @@ def test_other_numbers_give_other_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "error"),
     [
-        ("attach:", "atach:", "{path}:33:1: error: unknown key 'atach'; did you mean 'attach'?"),
-        ("every: 10us", "every: 10uss", "{path}:44:12: error: "),
-        ("host: client", "host: clint", "{path}:40:11: error: "),
-        ("fw/firewall", "fw/firewal", "{path}:34:24: error: "),
-        ("firewall.bpf.o", "firewal.bpf.o", "{path}:26:27: error: "),
-        ("Ether()/IP(", "__import__('os')/IP(", "{path}:42:"),
+        ("attach:", "atach:", "{path}:24:1: error: unknown key 'atach'; did you mean 'attach'?"),
+        ("every: 10us", "every: 10uss", "{path}:34:12: error: duration '10uss' is not understood"),
+        ("host: client", "host: clint", "{path}:30:11: error: unknown host 'clint'; did you mean 'client'?"),
+        (
+            "fw/firewall",
+            "fw/firewal",
+            "{path}:25:26: error: unknown program of 'fw': 'firewal'; did you mean 'firewall'?",
+        ),
+        (
+            "firewall.bpf.o",
+            "firewal.bpf.o",
+            "{path}:18:28: error: object 'fw': file 'bpf/firewal.bpf.o' does not exist; did you mean 'firewall.bpf.o'?",
+        ),
+        ("Ether()/IP(", "__import__('os')/IP(", "{path}:32:12: error: unknown layer '__import__'"),
     ],
 )
 def test_mistake_is_shown_at_its_place(tmp_path: Path, old: str, new: str, error: str) -> None:
