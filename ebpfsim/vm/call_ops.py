@@ -14,12 +14,13 @@ from ebpfsim.vm.cost import MAP_OPERATIONS, helper_ps, map_operation_ps, replace
 from ebpfsim.vm.mem_ops import Place
 from ebpfsim.vm.state import RUN, SAVED, Block, Function, Image, State, Terminator, call_function, enter_frame
 
-__all__ = ["helper_call", "local_call", "tail_call"]
+__all__ = ["helper_call", "local_call", "placed", "tail_call"]
 
 _UPDATE = HELPER_IDS["bpf_map_update_elem"]
 
 
-def _placed(oops: KernelOops, place: Place) -> KernelOops:
+def placed(oops: KernelOops, place: Place) -> KernelOops:
+    """Return the oops of a call with the place of the call."""
     # a helper's fault is the program's, unless another program that ran inside has it already
     if oops.insn_idx >= 0:
         return oops
@@ -40,7 +41,7 @@ def helper_call(helper_id: int, kernel: Runtime, place: Place, following: Block)
         try:
             state[0] = helper(run, state[1], state[2], state[3], state[4], state[5]) & M64
         except KernelOops as oops:
-            raise _placed(oops, place) from None
+            raise placed(oops, place) from None
         return following
 
     return end
@@ -61,7 +62,7 @@ def _map_call(helper_id: int, helper: Helper, kernel: Runtime, place: Place, fol
             if extra_ps is not None and result == 0 and _elements(map_) == elements:
                 run.charge(extra_ps)
         except KernelOops as oops:
-            raise _placed(oops, place) from None
+            raise placed(oops, place) from None
         return following
 
     return end
@@ -101,7 +102,7 @@ def tail_call(direct: bool, kernel: Runtime, place: Place, following: Block) -> 
         try:
             prog = tail_call_target(run, state[2], u32(state[3]))
         except KernelOops as oops:
-            raise _placed(oops, place) from None
+            raise placed(oops, place) from None
         if prog is None:
             run.charge(missed_ps)
             return following

@@ -19,7 +19,7 @@ from ebpfsim.uapi.helper_ids import HELPER_IDS, HELPER_NAMES
 from ebpfsim.vm import alu_ops, call_ops, mem_ops
 from ebpfsim.vm.state import CREDIT, Block, Function, Op, State, Terminator
 
-__all__ = ["ENDS", "NOT_MODELLED", "OPERATIONS", "compile_functions"]
+__all__ = ["ENDS", "NOT_MODELLED", "NO_FALLTHROUGH", "OPERATIONS", "Site", "Unit", "compile_functions"]
 
 _TAIL_CALL = HELPER_IDS["bpf_tail_call"]
 MAX_REG = 11
@@ -27,28 +27,32 @@ FRAME_ALIGN = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Site:
+class Site:
     """One instruction of the program being compiled."""
 
-    unit: "_Unit"
+    unit: "Unit"
     idx: int
     row: Row
     insn: Insn
 
     @property
     def place(self) -> mem_ops.Place:
+        """The program's name and the slot."""
         return self.unit.prog.name, self.idx
 
     @property
     def following(self) -> Block:
+        """The block behind this instruction."""
         return self.unit.block(self.idx + insn_len(self.insn))
 
     @property
     def taken(self) -> Block:
+        """The block that a jump leads to."""
         return self.unit.block(self.target)
 
     @property
     def target(self) -> int:
+        """The slot that a jump, call or function address names."""
         return self.idx + 1 + (self.insn.off if self.row.form in _JUMPS_BY_OFF else self.insn.imm)
 
     @property
@@ -68,16 +72,16 @@ def _nothing(_state: State) -> None:
     pass
 
 
-def _memory(factory: Callable[..., Op]) -> Callable[[_Site], Op]:
+def _memory(factory: Callable[..., Op]) -> Callable[[Site], Op]:
     return lambda site: factory(site.row, site.insn, site.unit.kernel.mem, site.place)
 
 
-def _probe(factory: Callable[..., Op]) -> Callable[[_Site], Op]:
+def _probe(factory: Callable[..., Op]) -> Callable[[Site], Op]:
     plain = _memory(factory)
     return lambda site: mem_ops.probe(plain(site), site.insn)
 
 
-OPERATIONS: dict[Form, Callable[[_Site], Op]] = {
+OPERATIONS: dict[Form, Callable[[Site], Op]] = {
     Form.ALU_IMM: lambda site: alu_ops.alu_imm(site.row, site.insn),
     Form.ALU_REG: lambda site: alu_ops.alu_reg(site.row, site.insn),
     Form.ALU_UNARY: lambda site: alu_ops.alu_unary(site.row, site.insn),
@@ -108,7 +112,7 @@ def _leave(_state: State) -> None:
     return None
 
 
-def _may_goto(site: _Site) -> Terminator:
+def _may_goto(site: Site) -> Terminator:
     taken, following = site.taken, site.following
 
     def end(state: State) -> Block:
@@ -120,7 +124,7 @@ def _may_goto(site: _Site) -> Terminator:
     return end
 
 
-def _call_helper(site: _Site) -> Terminator:
+def _call_helper(site: Site) -> Terminator:
     helper_id, kernel = site.insn.imm, site.unit.kernel
     if helper_id == _TAIL_CALL:
         return call_ops.tail_call(site.unit.constant_slot(site.idx), kernel, site.place, site.following)
@@ -129,13 +133,13 @@ def _call_helper(site: _Site) -> Terminator:
     return call_ops.helper_call(helper_id, kernel, site.place, site.following)
 
 
-def _call_local(site: _Site) -> Terminator:
+def _call_local(site: Site) -> Terminator:
     unit, target = site.unit, site.target
     cost_ps = unit.kernel.costs.ps("call.bpf2bpf")
     return call_ops.local_call(lambda: unit.functions[target], cost_ps, unit.prog, site.following)
 
 
-ENDS: dict[Form, Callable[[_Site], Terminator]] = {
+ENDS: dict[Form, Callable[[Site], Terminator]] = {
     Form.JMP_IMM: lambda site: alu_ops.jump_imm(site.row, site.insn, site.taken, site.following),
     Form.JMP_REG: lambda site: alu_ops.jump_reg(site.row, site.insn, site.taken, site.following),
     Form.JA: lambda site: _go(site.taken),
@@ -158,23 +162,33 @@ NOT_MODELLED: dict[Form, str] = {
 _FUNC_ADDRESS = BY_NAME["ld_imm64.func"]
 _JUMPS_BY_OFF = (Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.MAY_GOTO)
 _JUMPS = (*_JUMPS_BY_OFF, Form.JA32)
-_NO_FALLTHROUGH = (Form.JA, Form.JA32, Form.EXIT)
+NO_FALLTHROUGH = (Form.JA, Form.JA32, Form.EXIT)
 
 
 def compile_functions(prog: Prog, kernel: Runtime) -> dict[int, Function]:
     """Return the functions of a program by their first slots; the main one is at slot 0."""
-    return _Unit(prog, kernel).compile()
+    return Unit(prog, kernel).compile()
 
 
-class _Unit:
+class Unit:
+    """A program on its way into blocks: ``outline`` finds blocks and functions, ``compile`` fills them."""
+
     def __init__(self, prog: Prog, kernel: Runtime) -> None:
         self.prog, self.kernel = prog, kernel
         self.insns: tuple[Insn, ...] = prog.insns
         self.functions: dict[int, Function] = {}
-        self.sites: dict[int, _Site] = {}
+        self.sites: dict[int, Site] = {}
         self.blocks: dict[int, Block] = {}
 
     def compile(self) -> dict[int, Function]:
+        """Return the functions, ready to run."""
+        self.outline()
+        for block in self.blocks.values():
+            self.fill(block)
+        return self.functions
+
+    def outline(self) -> None:
+        """Decode what can be reached; find where blocks begin (``blocks``) and which functions there are."""
         # a function whose code was all dead has no slots left
         subprogs = [subprog for subprog in self.prog.subprogs if subprog.start < subprog.end]
         depths = {subprog.start: subprog.stack_depth for subprog in subprogs}
@@ -184,15 +198,13 @@ class _Unit:
         for start in sorted({0, *depths, *used}):
             depth = depths.get(start, MAX_BPF_STACK)
             self.functions[start] = Function(self.block(start), -(-depth // FRAME_ALIGN) * FRAME_ALIGN)
-        for block in self.blocks.values():
-            self.fill(block)
-        return self.functions
 
     def block(self, idx: int) -> Block:
+        """Return the block that begins at a slot."""
         return self.blocks[idx]
 
-    # decode what can be reached from these slots; return the slots at which blocks begin
     def explore(self, starts: set[int]) -> set[int]:
+        """Decode what can be reached from these slots; return the slots at which blocks begin."""
         leaders = set(starts)
         todo = sorted(starts)
         while todo:
@@ -200,7 +212,7 @@ class _Unit:
             if idx in self.sites:
                 continue
             site = self.sites[idx] = self.decode(idx)
-            onward = [] if site.row.form in _NO_FALLTHROUGH else [idx + insn_len(site.insn)]
+            onward = [] if site.row.form in NO_FALLTHROUGH else [idx + insn_len(site.insn)]
             if site.row.form in _JUMPS:
                 onward.append(site.target)
             if site.row.form in ENDS:
@@ -211,7 +223,8 @@ class _Unit:
             todo += onward
         return leaders
 
-    def decode(self, idx: int) -> _Site:
+    def decode(self, idx: int) -> Site:
+        """Return the instruction at a slot; DecodeError or NotModelled."""
         if not 0 <= idx < len(self.insns):
             raise self.bad(idx, "execution runs out of the program")
         insn = self.insns[idx]
@@ -224,12 +237,14 @@ class _Unit:
             raise self.bad(idx, "64-bit load without its second slot")
         if row.form in NOT_MODELLED:
             raise NotModelled(f"{NOT_MODELLED[row.form]} in program '{self.prog.name}' at insn {idx}")
-        return _Site(self, idx, row, insn)
+        return Site(self, idx, row, insn)
 
     def bad(self, idx: int, problem: str) -> DecodeError:
+        """Return the error for a slot."""
         return DecodeError(f"program '{self.prog.name}', insn {idx}", problem)
 
     def fill(self, block: Block) -> None:
+        """Compile a block's instructions."""
         ops: list[Op] = []
         idx = block.insn_idx
         while True:

@@ -16,7 +16,18 @@ from ebpfsim.memory import KERNEL_BASE, Memory
 from ebpfsim.memory.arena import MAPPED, PAGE_SHIFT
 from ebpfsim.vm.state import Op, State
 
-__all__ = ["atomic", "atomic_fetch", "cmpxchg", "load", "load_signed", "probe", "store_imm", "store_reg", "xchg"]
+__all__ = [
+    "atomic",
+    "atomic_fetch",
+    "cmpxchg",
+    "fault",
+    "load",
+    "load_signed",
+    "probe",
+    "store_imm",
+    "store_reg",
+    "xchg",
+]
 
 _BY_SIZE = {1: Struct("<B"), 2: Struct("<H"), 4: Struct("<I"), 8: Struct("<Q")}
 
@@ -24,7 +35,8 @@ _BY_SIZE = {1: Struct("<B"), 2: Struct("<H"), 4: Struct("<I"), 8: Struct("<Q")}
 Place = tuple[str, int]
 
 
-def _fault(mem: Memory, kind: str, address: int, size: int, place: Place) -> KernelOops:
+def fault(mem: Memory, kind: str, address: int, size: int, place: Place) -> KernelOops:
+    """Return the oops for an access (``read`` or ``write``) that is not allowed."""
     if not address >> PAGE_SHIFT:
         where = "near NULL"
     elif mem.mapped(address, size):
@@ -48,7 +60,7 @@ def load(row: Row, insn: Insn, mem: Memory, place: Place) -> Op:
                 return
         except IndexError:
             pass
-        raise _fault(mem, "read", address, size, place)
+        raise fault(mem, "read", address, size, place)
 
     return op
 
@@ -91,7 +103,7 @@ def store_reg(row: Row, insn: Insn, mem: Memory, place: Place) -> Op:
                 return
         except IndexError:
             pass
-        raise _fault(mem, "write", address, size, place)
+        raise fault(mem, "write", address, size, place)
 
     return op
 
@@ -110,7 +122,7 @@ def store_imm(row: Row, insn: Insn, mem: Memory, place: Place) -> Op:
                 return
         except IndexError:
             pass
-        raise _fault(mem, "write", address, size, place)
+        raise fault(mem, "write", address, size, place)
 
     return op
 
@@ -127,7 +139,7 @@ def _locate(row: Row, insn: Insn, mem: Memory, place: Place) -> Callable[[State]
                 return offset
         except IndexError:
             pass
-        raise _fault(mem, "write", address, size, place)
+        raise fault(mem, "write", address, size, place)
 
     return locate
 
