@@ -177,6 +177,8 @@ def _check(attr: "LoadAttr") -> "LoadAttr":
     allowed = ATTACH_TYPES.get(attr.prog_type)
     if allowed is not None and attr.expected_attach_type not in allowed:
         raise KernelError(OP, Errno.EINVAL, f"expected_attach_type {attr.expected_attach_type}")
+    if attr.prog_type == ProgType.UNSPEC:
+        raise KernelError(OP, Errno.EINVAL, "program type 0")
     if attr.log_level & ~BPF_LOG_MASK:
         raise KernelError(OP, Errno.EINVAL, f"log_level {attr.log_level:#x}")
     return attr

@@ -8,9 +8,11 @@ from ebpfsim.errors import BtfError, KernelError
 from ebpfsim.objects import KernelObject
 from ebpfsim.syscall.common import Calls
 
-__all__ = ["BtfCalls", "BtfObject"]
+__all__ = ["BtfCalls", "BtfObject", "BtfUsers"]
 
 BTF_MAX_SIZE = 16 << 20  # include/linux/btf.h
+BTF_MAGIC = b"\x9f\xeb"
+BTF_VERSION_AND_FLAGS = b"\1\0"
 BPF_LOG_MASK = 0xF  # BPF_LOG_LEVEL, BPF_LOG_STATS, BPF_LOG_FIXED
 
 
@@ -38,6 +40,17 @@ class BtfObject(KernelObject):
             self.released(self)
 
 
+class BtfUsers(Calls):
+    """Commands that take BTF of user space by descriptor."""
+
+    def _user_btf(self, op: str, fd: int) -> BtfObject:
+        # EBADF, EINVAL for something else, EACCES for the kernel's own
+        btf = self._file(op, fd, BtfObject)[0]
+        if btf.kernel_btf:
+            raise KernelError(op, Errno.EACCES, f"fd {fd} is the kernel's own BTF")
+        return btf
+
+
 class BtfCalls(Calls):
     """BPF_BTF_LOAD."""
 
@@ -48,6 +61,8 @@ class BtfCalls(Calls):
             raise KernelError(op, Errno.EINVAL, f"log_level {log_level:#x}")
         if len(data) > BTF_MAX_SIZE:
             raise KernelError(op, Errno.E2BIG, f"{len(data)} bytes, at most {BTF_MAX_SIZE}")
+        if data[:2] == BTF_MAGIC and len(data) >= 8 and data[2:4] != BTF_VERSION_AND_FLAGS:
+            raise KernelError(op, Errno.ENOTSUPP, f"version {data[2]}, flags {data[3]:#x}")
         try:
             btf = Btf(data)
             btf.validate()

@@ -12,8 +12,8 @@ from ebpfsim.maps.ringbuf import CONSUMER_PAGE, DATA_PAGE, RingbufMap
 from ebpfsim.maps.types import create_map
 from ebpfsim.memory import KERNEL_BASE, PAGE_SIZE
 from ebpfsim.progs.prog import Prog
-from ebpfsim.syscall.btf import BtfObject
-from ebpfsim.syscall.common import Calls, check_name, enum_value
+from ebpfsim.syscall.btf import BtfUsers
+from ebpfsim.syscall.common import check_name, enum_value
 from ebpfsim.syscall.kernel import BpfKernel
 from ebpfsim.uapi import flags as f
 from ebpfsim.uapi.bpf import MapType
@@ -21,7 +21,7 @@ from ebpfsim.uapi.bpf import MapType
 __all__ = ["MapCalls"]
 
 
-class MapCalls(Calls):
+class MapCalls(BtfUsers):
     """BPF_MAP_*."""
 
     def __init__(self, kernel: BpfKernel) -> None:
@@ -82,7 +82,7 @@ class MapCalls(Calls):
         try:
             check_name(op, name)
             if btf_value_type_id or btf_vmlinux_value_type_id:
-                btf = self._file(op, btf_fd, BtfObject)[0]
+                btf = self._user_btf(op, btf_fd)
                 attach_btf(map_, btf, btf.btf, btf_key_type_id, btf_value_type_id)
         except Exception:
             map_.put()

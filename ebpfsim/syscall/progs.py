@@ -8,8 +8,8 @@ from ebpfsim.isa.insn import decode
 from ebpfsim.objects import KernelObject
 from ebpfsim.prog_load import ProgParts, load_prog
 from ebpfsim.progs.prog import Prog
-from ebpfsim.syscall.btf import BtfObject
-from ebpfsim.syscall.common import Calls, check_name, enum_value
+from ebpfsim.syscall.btf import BtfObject, BtfUsers
+from ebpfsim.syscall.common import check_name, enum_value
 from ebpfsim.syscall.kernel import BpfKernel
 from ebpfsim.syscall.results import Loaded, TestRun
 from ebpfsim.test_run import TestRunAttr, test_run
@@ -34,7 +34,7 @@ class StatsFile(KernelObject):
         self._calls.stats_users -= 1
 
 
-class ProgCalls(Calls):
+class ProgCalls(BtfUsers):
     """BPF_PROG_LOAD, BPF_PROG_TEST_RUN, BPF_PROG_BIND_MAP, BPF_ENABLE_STATS."""
 
     def __init__(self, kernel: BpfKernel) -> None:
@@ -70,7 +70,8 @@ class ProgCalls(Calls):
             raise NotModelled("bpf(BPF_PROG_LOAD) with attach_prog_fd", "kernel/bpf/syscall.c: bpf_prog_load")
         if ifindex:
             raise NotModelled("bpf(BPF_PROG_LOAD) with prog_ifindex", "kernel/bpf/offload.c")
-        btf = self._file(op, prog_btf_fd, BtfObject)[0] if prog_btf_fd else None
+        # without records that refer to it BTF is not even looked for (check_btf_info)
+        btf = self._user_btf(op, prog_btf_fd) if func_info or line_info else None
         attr = LoadAttr(
             prog_type=enum_value(op, ProgType, prog_type),
             insns=decode(insns, op),
