@@ -23,7 +23,6 @@ int special SEC(".data.special") = 42;
 static int special_static SEC(".data.special") = 43;
 const volatile int fixed SEC(".rodata.fixed") = 9;
 int late SEC(".bss.late");
-static const char *const names[] = { "one", "two" };
 
 SEC("xdp")
 int touch(struct xdp_md *ctx)
@@ -34,6 +33,13 @@ int touch(struct xdp_md *ctx)
 	late = debug ? tag[0] : limits.a;
 	bpf_printk("hits %d", hits);
 	return hits & 1 ? XDP_PASS : XDP_DROP;
+}
+
+// uses none of them: libbpf binds .rodata to it
+SEC("xdp")
+int plain(struct xdp_md *ctx)
+{
+	return XDP_PASS;
 }
 
 SEC("license") char LICENSE[] = "Dual BSD/GPL";

@@ -17,7 +17,7 @@ PERCPU = (MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH)
 
 @dataclass
 class Remembered:
-    """What was made: ``maps`` and ``progs`` by descriptor, ``created`` all maps in order, ``open`` what nobody closed."""
+    """What was made: ``maps`` and ``progs`` by descriptor, ``created`` all maps made, ``open`` what is not closed."""
 
     open: set[int] = field(default_factory=set)
     maps: dict[int, dict[str, Any]] = field(default_factory=dict)
