@@ -14,7 +14,7 @@ __all__ = ["LAYERS", "PacketProblem", "check_value", "field_of", "layer_class"]
 # scapy's module -> the layers taken from it. Left out: layers that read clocks, keys or this machine's network.
 _MODULES = {
     "scapy.packet": "Raw Padding",
-    "scapy.layers.l2": "Ether Dot1Q Dot1AD Dot3 LLC SNAP STP ARP GRE ERSPAN_II PPPoE PPP",
+    "scapy.layers.l2": "Ether Dot1Q Dot1AD Dot3 LLC SNAP STP ARP GRE",
     "scapy.layers.inet": "IP TCP UDP ICMP IPOption_NOP IPOption_EOL IPOption_RR IPOption_Router_Alert",
     "scapy.layers.inet6": (
         "IPv6 IPv6ExtHdrFragment IPv6ExtHdrHopByHop IPv6ExtHdrDestOpt IPv6ExtHdrRouting IPv6ExtHdrSegmentRouting "
@@ -62,10 +62,15 @@ def field_of(layer: str, name: str) -> Any:
         raise PacketProblem(
             f"{layer} has no field {shown(name)}{did_you_mean(name, fields)}", f"one of {listed(fields)}"
         )
-    field = fields[name]
-    # ConditionalField wraps one field, MultipleTypeField (ARP's addresses) several, of which Ethernet's is the default
-    field = getattr(field, "fld", field)
-    return getattr(field, "dflt", field)
+    from scapy.fields import ConditionalField, MultipleTypeField
+
+    field: Any = fields[name]
+    if isinstance(field, ConditionalField):
+        field = field.fld
+    if isinstance(field, MultipleTypeField):
+        # ARP's addresses: the kind for the layer's defaults, which are Ethernet and IPv4
+        field = field._find_fld_pkt(layer_class(layer)())
+    return field
 
 
 def check_value(layer: str, name: str, value: Any) -> Any:

@@ -38,7 +38,7 @@ NAME_CHARS = 63
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?P<sep>[:-])(?:[0-9a-fA-F]{2}(?P=sep)){4}[0-9a-fA-F]{2}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*%")
+_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*%")
 _SUB_NANOSECOND = re.compile(r"\s*\d+\.\d*[1-9]0*\s*ns\s*")
 
 
@@ -62,8 +62,10 @@ def _duration(value: object) -> int:
     if _SUB_NANOSECOND.fullmatch(value):
         raise Wrong(f"duration '{value}' is finer than a nanosecond")
     try:
+        if not value.isascii():
+            raise ValueError
         duration_ns = parse_duration(value) if len(value) <= NAME_CHARS else MAX_NS + 1
-    except InputError:
+    except (InputError, ValueError):
         raise Wrong(f"duration {shown(value)} is not understood", hint) from None
     if duration_ns > MAX_NS:
         raise Wrong(f"duration {shown(value)} is longer than {MAX_NS} ns (292 years)")
@@ -77,8 +79,10 @@ def _rate(value: object) -> int:
     if not isinstance(value, str):
         raise Wrong(f"expected a rate, have {shown(value)}", hint)
     try:
+        if not value.isascii():
+            raise ValueError
         rate_bps = parse_rate(value) if len(value) <= NAME_CHARS else MAX_BPS + 1
-    except InputError:
+    except (InputError, ValueError):
         raise Wrong(f"rate {shown(value)} is not understood", hint) from None
     if rate_bps > MAX_BPS:
         raise Wrong(f"rate {shown(value)} is above 100 Tbit/s")
