@@ -19,6 +19,7 @@ from ebpfsim.memory import Memory
 
 __all__ = ["FormatError", "bprintf", "parse_format"]
 
+MAX_WIDTH = (1 << 23) - 1  # FIELD_WIDTH_MAX of lib/vsprintf.c
 _BIN_ARGS_BYTES = 512  # MAX_BPRINTF_BIN_ARGS
 # isspace(), ispunct() and isalnum() of lib/ctype.c, which is Latin-1
 _SPACE = rb" \t\n\v\f\r\xa0"
@@ -117,7 +118,7 @@ def bprintf(mem: Memory, fmt: bytes, values: tuple[int, ...], seed: int) -> byte
 def _convert(spec: re.Match[bytes], args: _Args) -> bytes:
     value = args.next()
     left = b"-" in spec["flags"]
-    width = int(spec["width"] or 0)
+    width = _width(spec)
     if spec["string"]:
         text = _string(args, value)
         return text.ljust(width) if left else text.rjust(width)
@@ -135,6 +136,10 @@ def _convert(spec: re.Match[bytes], args: _Args) -> bytes:
     bits = 64 if spec["long"] else 32
     args.reserve(bits // 8, align=4)
     return _number(spec, value, bits)
+
+
+def _width(spec: re.Match[bytes]) -> int:
+    return min(int(spec["width"] or 0), MAX_WIDTH)
 
 
 def _string(args: _Args, address: int) -> bytes:
@@ -166,11 +171,11 @@ def _pointer(spec: re.Match[bytes], value: int, seed: int) -> bytes:
     kind = spec["pointer"]
     if kind in (b"ps", b"pS"):
         digits = b"0x%x" % value
-        width = int(spec["width"] or 0)
+        width = _width(spec)
     else:
         hidden = kind != b"px" and 0 < value < u64(-4095)  # IS_ERR_OR_NULL pointers are shown
         digits = b"%x" % (_hash(value, seed) if hidden else value)
-        width = int(spec["width"] or 0)
+        width = _width(spec)
         if not width:
             return digits.rjust(16, b"0")
     if b"-" in spec["flags"]:
@@ -189,5 +194,6 @@ def _number(spec: re.Match[bytes], value: int, bits: int) -> bytes:
     number = sext(value, bits) if signed else value & ((1 << bits) - 1)
     # sign flags mean something for signed conversions only
     flags = spec["flags"] if signed else spec["flags"].replace(b"+", b"").replace(b" ", b"")
-    template = b"%" + flags + (spec["width"] or b"") + (b"d" if signed or conversion == b"u" else conversion)
+    width = b"%d" % _width(spec) if spec["width"] else b""
+    template = b"%" + flags + width + (b"d" if signed or conversion == b"u" else conversion)
     return template % number

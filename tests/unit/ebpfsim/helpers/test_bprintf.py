@@ -119,6 +119,11 @@ def test_pointers_are_hidden_the_same_way_in_every_run(mem: Memory) -> None:
     assert bprintf(mem, b"%p", (0x1000,), 2) != first[0]
 
 
+def test_widths_are_bounded(mem: Memory) -> None:
+    # set_field_width() of lib/vsprintf.c
+    assert len(bprintf(mem, b"%999999999d", (1,), 1)) == (1 << 23) - 1
+
+
 def test_parse_format_counts_conversions() -> None:
     assert len(parse_format(b"a %d %s\n", 2)) == 5
     with pytest.raises(FormatError):

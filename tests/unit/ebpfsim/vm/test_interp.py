@@ -1,12 +1,16 @@
 """The interpreter as its callers see it: results, counts, faults, limits, nesting."""
 
+import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ebpfsim.errors import DecodeError, InternalError, KernelOops, NotModelled
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import Insn
+from ebpfsim.isa.table import TABLE, insn_len
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.helper_ids import HELPER_IDS
@@ -112,6 +116,40 @@ def test_may_goto_ends_after_its_credit(make_machine: Any, monkeypatch: pytest.M
     # each function has its own credit
     main = "r0 = 0; call f; call f; l: may_goto out; r0 += 1; goto l; out: exit;"
     assert machine.run(f"{main} f: may_goto end; r0 += 1; goto f; end: exit").retval == 300
+
+
+@st.composite
+def anything(draw: st.DrawFn) -> tuple[Insn, ...]:
+    """Slots that look like instructions, in any order, with any operands."""
+    slots = []
+    for row in draw(st.lists(st.sampled_from(TABLE), min_size=1, max_size=25)):
+        near = st.integers(-8, 8)
+        insn = row.insn(
+            dst=draw(st.integers(0, 11)) if "dst" in row.operands else 0,
+            src=draw(st.integers(0, 11)) if "src" in row.operands else 0,
+            off=draw(near) if "off" in row.operands else 0,
+            imm=draw(st.one_of(near, st.integers(-(1 << 31), (1 << 31) - 1))) if "imm" in row.operands else 0,
+        )
+        slots.append(insn)
+        if insn_len(insn) == 2:
+            slots.append(Insn(0, imm=draw(st.sampled_from([0, 1, -30584, -1]))))
+    return (*slots, Insn(0x95))
+
+
+@pytest.fixture
+def impatient(make_machine: Any) -> Any:
+    """A machine for programs that may never end."""
+    return make_machine(insn_budget=500)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(insns=anything(), ctx=st.integers(0, (1 << 64) - 1))
+def test_no_program_gets_out(impatient: Any, insns: tuple[Insn, ...], ctx: int) -> None:
+    cpu = impatient.cpus[0]
+    top = cpu.stack_top
+    with contextlib.suppress(KernelOops, NotModelled, DecodeError):
+        assert 0 <= impatient.prog(insns).run(ctx, cpu) < 1 << 32
+    assert cpu.stack_top == top
 
 
 NOT_MODELLED = [
