@@ -17,4 +17,5 @@ class Bpf(LiveMaps, LivePrograms, LiveLinks):
 
     def __init__(self, *, map_bytes_limit: int | None = 64 << 20) -> None:
         require_linux()
-        super().__init__(map_bytes_limit=map_bytes_limit)
+        super().__init__()
+        self.map_bytes_limit = map_bytes_limit

@@ -25,16 +25,28 @@ NAMESPACED = {
 class LiveLinks(LiveObjects):
     """BPF_LINK_*."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._netns_at_start = os.stat("/proc/self/ns/net").st_ino
+
     def link_create(self, prog_fd: int, target: int, attach_type: int, *, flags: int = 0, **opts: int) -> int:
         """BPF_LINK_CREATE, in a network namespace other than that of process 1."""
         if attach_type not in NAMESPACED:
             raise InputError("", f"link_create: attach type {attach_type} reaches beyond a network namespace")
-        if os.stat("/proc/self/ns/net").st_ino == os.stat("/proc/1/ns/net").st_ino:
+        if not self._netns_is_private():
             raise InputError("", "link_create: this is the machine's own network namespace")
         if opts:
             raise NotModelled(f"link_create with {', '.join(sorted(opts))} on the live kernel")
         attr = {"prog_fd": prog_fd, "target_fd": target, "attach_type": attach_type, "flags": flags}
         return bpf(BpfCmd.LINK_CREATE, attr)[0]
+
+    def _netns_is_private(self) -> bool:
+        # whether this task has left the namespace of process 1; where that is a secret, the one it started in
+        here = os.stat("/proc/self/ns/net").st_ino
+        try:
+            return here != os.stat("/proc/1/ns/net").st_ino
+        except PermissionError:
+            return here != self._netns_at_start
 
     def link_update(self, fd: int, prog_fd: int, *, old_prog_fd: int = 0, flags: int = 0) -> None:
         """BPF_LINK_UPDATE."""

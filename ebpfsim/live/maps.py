@@ -24,9 +24,10 @@ PERCPU_TYPES = {
 class LiveMaps(LiveObjects):
     """BPF_MAP_*. ``map_bytes_limit`` bounds what a map may cost before the kernel is asked for it."""
 
-    def __init__(self, *, map_bytes_limit: int | None = 64 << 20) -> None:
+    map_bytes_limit: int | None = 64 << 20
+
+    def __init__(self) -> None:
         super().__init__()
-        self.map_bytes_limit = map_bytes_limit
         self._mappings: list[tuple[memoryview, mmap.mmap]] = []
 
     def map_create(
