@@ -62,14 +62,14 @@ def field_of(layer: str, name: str) -> Any:
         raise PacketProblem(
             f"{layer} has no field {shown(name)}{did_you_mean(name, fields)}", f"one of {listed(fields)}"
         )
-    from scapy.fields import ConditionalField, MultipleTypeField
+    from scapy.fields import ConditionalField, Emph, MayEnd, MultipleTypeField
 
     field: Any = fields[name]
-    if isinstance(field, ConditionalField):
+    while isinstance(field, ConditionalField | Emph | MayEnd):
         field = field.fld
-    if isinstance(field, MultipleTypeField):
-        # ARP's addresses: the kind for the layer's defaults, which are Ethernet and IPv4
-        field = field._find_fld_pkt(layer_class(layer)())
+    if isinstance(field, MultipleTypeField) and layer == "ARP":
+        # the first kind of ARP's addresses is that of Ethernet and IPv4
+        field = field.flds[0][0]
     return field
 
 
