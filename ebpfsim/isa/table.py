@@ -104,7 +104,7 @@ class Row:
 
     @property
     def reserved(self) -> tuple[str, ...]:
-        """The fields that must be zero."""
+        """The fields that must be zero; Linux lets ``off`` of exit pass."""
         fixed = {name for name in ("off", "imm", "src") if getattr(self, name) is not None}
         return tuple(name for name in ("dst", "src", "off", "imm") if name not in self.operands | fixed)
 

@@ -7,7 +7,7 @@ import pytest
 from ebpfsim.isa import alu
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.disasm import disasm, symbolic
-from ebpfsim.isa.insn import Insn
+from ebpfsim.isa.insn import Insn, encode
 from ebpfsim.isa.table import BY_CODE, BY_NAME, TABLE, Form, Group, Row, find, insn_len, nonzero_reserved
 from ebpfsim.vm.compile import ENDS, NOT_MODELLED, OPERATIONS
 
@@ -173,3 +173,42 @@ def test_rows_that_user_space_may_load() -> None:
     probes = itertools.product(("probe_ldx.u", "probe_ldsx.s"), (8, 16, 32))
     names = [f"{name}{bits}" for name, bits in probes]
     assert refused == sorted([*names, "probe_ldx.u64", "nospec", "percpu_addr", "callx"])
+
+
+# a pointer to the stack in r2, numbers elsewhere, so that each instruction by itself is accepted
+PROLOGUE = "r0 = 1; r2 = r10; r2 += -16; *(u64 *)(r10 -8) = 1; *(u64 *)(r10 -16) = 1; r3 = 1;"
+NEED_MORE = (Form.LD_ABS, Form.LD_IND, Form.CALL_LOCAL, Form.CALL_KFUNC, Form.EXIT, Form.ADDR_SPACE_CAST)
+
+
+@pytest.mark.live
+def test_linux_refuses_what_is_not_zero_in_reserved_fields() -> None:
+    from ebpfsim.errors import KernelError
+    from ebpfsim.live import Bpf
+    from ebpfsim.uapi.bpf import ProgType
+
+    bpf = Bpf()
+
+    def accepted(*insns: Insn) -> bool:
+        code = encode([*assemble(PROLOGUE), *insns, *assemble("r0 = 0; exit")])
+        try:
+            bpf.close(bpf.prog_load(ProgType.SOCKET_FILTER, code).fd)
+        except KernelError:
+            return False
+        return True
+
+    for row in TABLE:
+        if not row.loadable or row.form in NEED_MORE or row.name.startswith("ld_imm64."):
+            continue
+        loads = row.form in (Form.LDX, Form.LDSX, Form.LOAD_ACQUIRE)
+        fields = {"dst": 0, "src": 0, "off": 0, "imm": 1}
+        if row.size:
+            fields |= {"src": 2} if loads else {"dst": 2, "src": 3}
+        if row.form is Form.CALL_HELPER:
+            fields["imm"] = 42  # bpf_get_numa_node_id
+        if row.form is Form.JA32:
+            fields["imm"] = 0
+        insn = row.insn(**{name: value for name, value in fields.items() if name in row.operands})
+        second = (Insn(0),) * (insn_len(insn) - 1)
+        assert accepted(insn, *second), row.name
+        for name in row.reserved:
+            assert not accepted(insn._replace(**{name: 2}), *second), (row.name, name)
