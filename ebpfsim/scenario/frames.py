@@ -5,7 +5,7 @@ from itertools import islice
 from ebpfsim.errors import InputError
 from ebpfsim.frames import Sender, build_frame
 from ebpfsim.rng import Rng
-from ebpfsim.scenario.layers import MAX_EXPANSION
+from ebpfsim.scenario.layers import MAX_EXPANSION, without_lookups
 from ebpfsim.scenario.packets import MAX_FRAME_BYTES, PacketExpr
 
 __all__ = ["build_frames"]
@@ -20,7 +20,7 @@ def build_frames(expr: PacketExpr, sender: Sender, rng: Rng, stream: str, count:
 
     Random frames are drawn anew each time. ``stream`` names their random stream. PacketError when one cannot be built.
     """
-    with rng.lent(stream):
+    with rng.lent(stream), without_lookups():
         if not expr.random:
             return _expand(expr, sender), count
         frames: list[bytes] = []
@@ -41,7 +41,10 @@ def _expand(expr: PacketExpr, sender: Sender) -> list[bytes]:
     total = 0
     for template in expr.templates():
         room = MAX_EXPANSION - len(frames)
-        packets = list(islice(iter(template), room + 1))
+        try:
+            packets = list(islice(iter(template), room + 1))
+        except Exception as error:  # whatever scapy raises for values that it cannot expand
+            raise expr.error(f"packet cannot be built: {error}") from None
         if len(packets) > room:
             raise expr.error(f"packet string stands for more than {MAX_EXPANSION} packets")
         for packet in packets:

@@ -1,15 +1,18 @@
 """The layers that packet strings and matches may name: scapy's names and fields, each imported when it is used."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from ipaddress import IPv4Address, IPv6Address, ip_network
+from socket import inet_pton
 from typing import Any
 
 from ebpfsim.scenario.source import listed, shown
 from ebpfsim.suggest import did_you_mean
 
-__all__ = ["LAYERS", "PacketProblem", "check_value", "field_of", "layer_class"]
+__all__ = ["LAYERS", "PacketProblem", "check_value", "field_of", "layer_class", "without_lookups"]
 
 # scapy's module -> the layers taken from it. Left out: layers that read clocks, keys or this machine's network.
 _MODULES = {
@@ -73,13 +76,31 @@ def field_of(layer: str, name: str) -> Any:
     return field
 
 
+@contextmanager
+def without_lookups() -> Iterator[None]:
+    """Keep scapy from asking name servers for what it takes for host names."""
+    from scapy.base_classes import Net
+
+    original = vars(Net)["name2addr"]
+
+    def numeric(cls: Any, name: str) -> str:
+        inet_pton(cls.family, name)  # OSError for a name
+        return name
+
+    Net.name2addr = classmethod(numeric)  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        Net.name2addr = original  # type: ignore[method-assign]
+
+
 def check_value(layer: str, name: str, value: Any) -> Any:
     """Return the value as scapy takes it; PacketProblem when the field cannot hold it.
 
     A list, a tuple ``(low, high)`` of numbers or a network stand for several packets, as in scapy.
     """
     field = field_of(layer, name)
-    if value is None or getattr(field, "islist", False) or hasattr(value, "layers"):
+    if value is None or getattr(field, "islist", False) or hasattr(value, "layers") or hasattr(field, "flds"):
         return value
     if isinstance(value, list):
         return [check_value(layer, name, item) for item in value]

@@ -7,7 +7,15 @@ between layers, ``*`` for repetition, ``fuzz(...)``. Everything else is refused 
 import ast
 from typing import Any
 
-from ebpfsim.scenario.layers import LAYERS, MAX_EXPANSION, PacketProblem, check_value, field_of, layer_class
+from ebpfsim.scenario.layers import (
+    LAYERS,
+    MAX_EXPANSION,
+    PacketProblem,
+    check_value,
+    field_of,
+    layer_class,
+    without_lookups,
+)
 from ebpfsim.scenario.source import shown
 from ebpfsim.suggest import did_you_mean
 
@@ -66,7 +74,13 @@ class PacketExpr:
 
     def templates(self) -> list[Any]:
         """Return scapy packets, fields with several values not yet expanded; PacketError when the text is wrong."""
-        found = _Walk(self.text).value(self._tree, 0)
+        with without_lookups():
+            try:
+                found = _Walk(self.text).value(self._tree, 0)
+            except PacketError:
+                raise
+            except Exception as error:  # whatever scapy raises for fields that do not go together
+                raise self.error(f"packet cannot be built: {error}") from None
         if isinstance(found, list) and found and all(_is_packet(item) for item in found):
             return found
         if not _is_packet(found):

@@ -1,6 +1,7 @@
 """From packet strings to frames: repetition, several values, seeded randomness, bounds."""
 
 import random
+import socket
 
 import pytest
 
@@ -15,6 +16,17 @@ SENDER = Sender("02:00:00:00:00:01", "10.0.0.1", lambda _address: "02:00:00:00:0
 def frames(text: str, count: int = 1, seed: int = 1, stream: str = "s") -> list[bytes]:
     built, copies = build_frames(PacketExpr(text), SENDER, Rng(seed), stream, count)
     return built * copies
+
+
+def test_names_are_never_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("a name server was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    text = "Ether()/IP(dst='10.0.0.2')/UDP()/DNS(qr=1, an=DNSRR(rrname='x.org', type='{}', rdata='y.org'))"
+    assert frames(text.format("CNAME"))
+    with pytest.raises(PacketError, match="packet cannot be built"):
+        frames(text.format("A"))
 
 
 def test_one_packet_is_repeated() -> None:
