@@ -94,7 +94,7 @@ OPERATIONS: dict[Form, Callable[[Site], Op]] = {
     Form.ST: _memory(mem_ops.store_imm),
     Form.STX: _memory(mem_ops.store_reg),
     Form.ATOMIC: _memory(mem_ops.atomic),
-    Form.ATOMIC_FETCH: _memory(mem_ops.atomic_fetch),
+    Form.ATOMIC_FETCH: _memory(mem_ops.atomic),
     Form.XCHG: _memory(mem_ops.xchg),
     Form.CMPXCHG: _memory(mem_ops.cmpxchg),
     # one instruction at a time: every access is ordered

@@ -11,14 +11,13 @@ from struct import Struct
 from ebpfsim.errors import KernelOops
 from ebpfsim.isa.alu import BINARY, M64, UNARY
 from ebpfsim.isa.insn import Insn
-from ebpfsim.isa.table import Row
+from ebpfsim.isa.table import Form, Row
 from ebpfsim.memory import KERNEL_BASE, Memory
 from ebpfsim.memory.arena import MAPPED, PAGE_SHIFT
 from ebpfsim.vm.state import Op, State
 
 __all__ = [
     "atomic",
-    "atomic_fetch",
     "cmpxchg",
     "fault",
     "load",
@@ -145,37 +144,16 @@ def _locate(row: Row, insn: Insn, mem: Memory, place: Place) -> Callable[[State]
 
 
 def atomic(row: Row, insn: Insn, mem: Memory, place: Place) -> Op:
-    """mem[dst + off] = op(mem, src)."""
-    locate, function, src, number, buf = (
-        _locate(row, insn, mem, place),
-        BINARY[row.op],
-        insn.src,
-        _BY_SIZE[row.size],
-        mem.buf,
-    )
-
-    def op(state: State) -> None:
-        offset = locate(state)
-        number.pack_into(buf, offset, function(number.unpack_from(buf, offset)[0], state[src]))
-
-    return op
-
-
-def atomic_fetch(row: Row, insn: Insn, mem: Memory, place: Place) -> Op:
-    """src, mem[dst + off] = mem, op(mem, src)."""
-    locate, function, src, number, buf = (
-        _locate(row, insn, mem, place),
-        BINARY[row.op],
-        insn.src,
-        _BY_SIZE[row.size],
-        mem.buf,
-    )
+    """mem[dst + off] = op(mem, src); with fetch also src = the old value."""
+    locate, function, src = _locate(row, insn, mem, place), BINARY[row.op], insn.src
+    number, buf, fetch = _BY_SIZE[row.size], mem.buf, row.form is Form.ATOMIC_FETCH
 
     def op(state: State) -> None:
         offset = locate(state)
         old = number.unpack_from(buf, offset)[0]
         number.pack_into(buf, offset, function(old, state[src]))
-        state[src] = old
+        if fetch:
+            state[src] = old
 
     return op
 

@@ -140,7 +140,7 @@ def test_probing_loads_give_zero_where_they_fault(mem: Memory, page: int) -> Non
 
 def test_an_atomic_that_faults_changes_no_register(mem: Memory, page: int) -> None:
     for name, factory in (
-        ("atomic_fetch_add64", mem_ops.atomic_fetch),
+        ("atomic_fetch_add64", mem_ops.atomic),
         ("xchg64", mem_ops.xchg),
         ("cmpxchg64", mem_ops.cmpxchg),
     ):
