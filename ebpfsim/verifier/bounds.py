@@ -6,7 +6,7 @@ A Range is immutable and all functions here are pure, so results are remembered 
 from typing import NamedTuple
 
 from ebpfsim.isa.alu import s32, s64
-from ebpfsim.verifier.tnum import HIGH32, M32, M64, Tnum, tnum_intersect, tnum_range
+from ebpfsim.verifier.tnum import HIGH32, M32, M64, Tnum, tnum_intersect, tnum_range, tnum_step
 
 __all__ = ["UNBOUNDED", "Range", "known", "reg_bounds_sync"]
 
@@ -101,11 +101,20 @@ def update_reg32_bounds(r: Range) -> Range:
 def update_reg64_bounds(r: Range) -> Range:
     """Learn 64-bit bounds from the tnum (``__update_reg64_bounds``)."""
     value, mask = r.value, r.mask
+    umin, umax, largest = max(r.umin, value), min(r.umax, value | mask), value | mask
+    following, member = tnum_step((value, mask), umin), umin & ~mask == value
+    # tnum and unsigned range may have one value in common only
+    if member and following > umax:
+        return known(umin)
+    if not member and following == largest:
+        return known(largest)
+    if not member and following <= umax < tnum_step((value, mask), following):
+        return known(following)
     return r._replace(
         smin=max(r.smin, s64(value | mask & 1 << 63)),
         smax=min(r.smax, s64(value | mask & S64_MAX)),
-        umin=max(r.umin, value),
-        umax=min(r.umax, value | mask),
+        umin=umin,
+        umax=umax,
     )
 
 
@@ -135,6 +144,11 @@ def _reg32_deduce_bounds(r: Range) -> Range:
         s32_min, s32_max = max(s32_min, s32(u32_min)), min(s32_max, s32(u32_max))
     if s32_min & M32 <= s32_max & M32:
         u32_min, u32_max = max(s32_min & M32, u32_min), min(s32_max & M32, u32_max)
+    elif u32_max < s32_min & M32:
+        # the signed range crosses zero, the unsigned one overlaps only its non-negative part
+        s32_min, u32_max = s32(u32_min), min(u32_max, s32_max & M32)
+    elif s32_max & M32 < u32_min:
+        s32_max, u32_min = s32(u32_max), max(u32_min, s32_min & M32)
     return _make((*r[:6], s32_min, s32_max, u32_min, u32_max))
 
 

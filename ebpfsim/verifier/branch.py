@@ -438,9 +438,10 @@ def _collect_linked_regs(env: Env, state: State, id_: int, found: list[tuple[int
     id_ &= ~BPF_ADD_CONST
     for number in range(len(state.frames) - 1, -1, -1):
         frame = state.frames[number]
+        live = env.live_regs[state.frame_insn_idx(number)]
         for regno in range(BPF_REG_FP):
             reg = frame.regs[regno]
-            if reg.type == SCALAR_VALUE and reg.id & ~BPF_ADD_CONST == id_:
+            if live >> regno & 1 and reg.type == SCALAR_VALUE and reg.id & ~BPF_ADD_CONST == id_:
                 if len(found) < LINKED_REGS_MAX:
                     found.append((number, regno, True))
                 else:

@@ -199,7 +199,7 @@ def compute_scc(env: Env) -> None:
             dfs.pop()
             if low[w] < pre[w]:
                 continue
-            is_loop = stack[-1] != w or w in env.successors[w] or bool(env.points[w] & CALLS_CALLBACK)
+            is_loop = stack[-1] != w or w in env.successors[w]
             while True:
                 t = stack.pop()
                 low[t] = off_stack

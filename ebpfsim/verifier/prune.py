@@ -464,7 +464,8 @@ def is_state_visited(env: Env, idx: int) -> bool:
             continue
         if old.branches:
             if _loop_found(env, old, cur, idx):
-                _hit(env, old, cur, idx, True)
+                # a callback's iterations make no loop of instructions
+                _hit(env, old, cur, idx, not env.points[idx] & CALLS_CALLBACK)
                 return True
             if not force and jumps < 20 and insns < 100:
                 add = False

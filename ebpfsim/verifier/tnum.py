@@ -124,6 +124,19 @@ def tnum_in(a: Tnum, b: Tnum) -> bool:
     return not b[1] & ~a[1] and a[0] == b[0] & ~a[1]
 
 
+def tnum_step(a: Tnum, above: int) -> int:
+    """Return the smallest value in ``a`` that is larger than ``above``; the largest one when there is none."""
+    value, mask = a
+    if above >= value | mask:
+        return value | mask
+    if above < value:
+        return value
+    distance = above - value
+    # a carry into a bit that is not free has to run on into the next free one
+    carry = (1 << (distance & ~mask).bit_length()) - 1
+    return value | ((distance | carry | ~mask & M64) + 1) & mask
+
+
 def tnum_is_aligned(a: Tnum, size: int) -> bool:
     """Say whether every value is a multiple of the power of two ``size``."""
     return not size or not (a[0] | a[1]) & (size - 1)
