@@ -20,7 +20,8 @@ from collections.abc import Callable
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
 from ebpfsim.maps.map import Map, MapAttr, MapEnv
-from ebpfsim.memory import PAGE_SIZE, Memory
+from ebpfsim.memory import KERNEL_BASE, PAGE_SIZE, Memory
+from ebpfsim.memory.arena import U64
 from ebpfsim.uapi.flags import (
     BPF_RB_AVAIL_DATA,
     BPF_RB_CONS_POS,
@@ -49,6 +50,9 @@ class RingbufMap(Map):
         self.ring_size = attr.max_entries
         self.base = self._alloc_area(DATA_PAGE * PAGE_SIZE + 2 * self.ring_size)
         self.data = self.base + DATA_PAGE * PAGE_SIZE
+        # where the positions lie in the RAM; the pages are the map's own and need no check
+        self._consumer = (self.base + CONSUMER_PAGE * PAGE_SIZE) ^ KERNEL_BASE
+        self._producer = (self.base + PRODUCER_PAGE * PAGE_SIZE) ^ KERNEL_BASE
         self.wakeups = 0
         self.on_wakeup: list[Callable[[], None]] = []  # whoever waits for data (epoll)
         mem.store(self.base, 8, self.address)
@@ -58,16 +62,18 @@ class RingbufMap(Map):
     @property
     def consumer_pos(self) -> int:
         """Bytes consumed so far; user space writes it."""
-        return self.mem.load(self.base + CONSUMER_PAGE * PAGE_SIZE, 8)
+        position: int = U64.unpack_from(self.mem.buf, self._consumer)[0]
+        return position
 
     @consumer_pos.setter
     def consumer_pos(self, position: int) -> None:
-        self.mem.store(self.base + CONSUMER_PAGE * PAGE_SIZE, 8, position)
+        U64.pack_into(self.mem.buf, self._consumer, position & _M64)
 
     @property
     def producer_pos(self) -> int:
         """Bytes reserved so far."""
-        return self.mem.load(self.base + PRODUCER_PAGE * PAGE_SIZE, 8)
+        position: int = U64.unpack_from(self.mem.buf, self._producer)[0]
+        return position
 
     @property
     def available(self) -> int:
@@ -97,9 +103,9 @@ class RingbufMap(Map):
         if (after - self.consumer_pos) & _M64 > mask or after - self._advance_pending(position) > mask:
             return 0
         header = self.data + (position & mask)
-        self.mem.store(header, 4, size | BPF_RINGBUF_BUSY_BIT)
-        self.mem.store(header + 4, 4, (header - self.base) // PAGE_SIZE)
-        self.mem.store(self.base + PRODUCER_PAGE * PAGE_SIZE, 8, after)
+        words = size | BPF_RINGBUF_BUSY_BIT | (header - self.base) // PAGE_SIZE << 32
+        U64.pack_into(self.mem.buf, header ^ KERNEL_BASE, words)
+        U64.pack_into(self.mem.buf, self._producer, after)
         return header + BPF_RINGBUF_HDR_SZ
 
     def commit(self, sample: int, flags: int, discard: bool) -> None:
@@ -129,14 +135,14 @@ class RingbufMap(Map):
 
     def _advance_pending(self, position: int) -> int:
         # step over records that are committed: what remains pending must not span more than the ring
-        where = self.base + PRODUCER_PAGE * PAGE_SIZE + PENDING_POS_OFF
-        pending = self.mem.load(where, 8)
+        where = self._producer + PENDING_POS_OFF
+        pending: int = U64.unpack_from(self.mem.buf, where)[0]
         while pending < position:
             length = self.mem.load(self.data + (pending & (self.ring_size - 1)), 4)
             if length & BPF_RINGBUF_BUSY_BIT:
                 break
             pending += ((length & ~BPF_RINGBUF_DISCARD_BIT) + BPF_RINGBUF_HDR_SZ + 7) & ~7
-        self.mem.store(where, 8, pending)
+        U64.pack_into(self.mem.buf, where, pending)
         return pending
 
     # ---- consumer -----------------------------------------------------------------------------------------------

@@ -55,9 +55,15 @@ class Arena:
 
     def offset(self, address: int, size: int) -> int:
         """Return the offset of a mapped range; raise KernelOops for any other."""
-        if not self.mapped(address, size):
-            raise KernelOops(f"unable to handle access to {size} bytes", address=address)
-        return address ^ KERNEL_BASE
+        offset = address ^ KERNEL_BASE
+        last = offset + size - 1
+        # nearly every access stays within a page
+        if offset >> PAGE_SHIFT == last >> PAGE_SHIFT and 0 <= offset < self.size:
+            if self.pages[offset >> PAGE_SHIFT]:
+                return offset
+        elif self.mapped(address, size):
+            return offset
+        raise KernelOops(f"unable to handle access to {size} bytes", address=address)
 
     def read(self, address: int, size: int) -> bytes:
         """Return ``size`` bytes at a kernel address."""
