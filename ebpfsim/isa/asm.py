@@ -176,10 +176,13 @@ class _Assembler:
             self.statement(match.start(), match.end())
         insns: list[Insn] = []
         lines: list[int] = []
+        line, seen = 1, 0
         for statement in self.statements:
             slots = self.encode(statement)
+            pos = statement.tokens[0].pos
+            line, seen = line + self.text.count("\n", seen, pos), pos
             insns += slots
-            lines += [self.text.count("\n", 0, statement.tokens[0].pos) + 1] * len(slots)
+            lines += [line] * len(slots)
         return Assembly(tuple(insns), self.labels, tuple(lines))
 
     def fail(self, pos: int, problem: str, hint: str = "") -> AsmError:
