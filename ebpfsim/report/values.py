@@ -18,6 +18,8 @@ ETH_ALEN = 6
 
 def readable(btf: Btf | None, type_id: int, value: Any) -> Any:
     """Return a value of a C type (as ``from_bytes`` gave it) with addresses as text."""
+    if isinstance(value, list) and type_id and btf is not None and not isinstance(btf.resolved(type_id), Array):
+        return [_readable(btf, type_id, part, 0) for part in value]  # one value a CPU
     return value if btf is None or not type_id else _readable(btf, type_id, value, 0)
 
 
@@ -40,7 +42,7 @@ def _readable(btf: Btf, type_id: int, value: Any, depth: int) -> Any:
                 name: _readable(btf, members[name], part, depth + 1) if name in members else part
                 for name, part in value.items()
             }
-        case Array() if isinstance(value, list):
+        case Array() if isinstance(value, list | tuple):
             element = btf.resolved(type_.type_id)
             if len(value) == ETH_ALEN and isinstance(element, Int) and element.size == 1:
                 return ":".join(f"{byte:02x}" for byte in value)

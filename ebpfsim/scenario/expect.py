@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
+from ebpfsim.btf.btf import Btf
 from ebpfsim.recorder import PacketRecord
 from ebpfsim.report.values import readable, words
 from ebpfsim.scenario.layers import check_value, field_of, layer_class
@@ -79,14 +80,16 @@ def _map(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
     if "equals" in given and "key" in given:
         yield row(expect.key, expect.equals, "equals")
     elif "equals" in given:
-        yield from _whole_map(running, expect, path, row)
+        yield from _whole_map(running, expect, path, row, types)
     for key, want in (expect.contains or {}).items():
         yield row(key, want, "contains", key)
     if expect.entries is not None:
         yield _counted(f"map '{name}': entries", expect.entries, len(found))
 
 
-def _whole_map(running: Running, expect: ExpectBlock, path: Path, row: Callable[..., Row]) -> Iterator[Row]:
+def _whole_map(
+    running: Running, expect: ExpectBlock, path: Path, row: Callable[..., Row], types: Btf | None
+) -> Iterator[Row]:
     # exactly these entries; what an array holds besides must be zero
     name = str(expect.map)
     found = running.map_of(name)
@@ -95,7 +98,11 @@ def _whole_map(running: Running, expect: ExpectBlock, path: Path, row: Callable[
         known = [normal_key(found, key) for key in wanted]
     for key, want in wanted.items():
         yield row(key, want, "equals", key)
-    others = {key: value for key, value in found.items() if key not in known and not _is_zero(value)}
+    others = {
+        words(readable(types, found.key_type_id, key)): readable(types, found.value_type_id, value)
+        for key, value in found.items()
+        if key not in known and not _is_zero(value)
+    }
     yield f"map '{name}': other entries", "none", words(others) if others else "none", not others
 
 

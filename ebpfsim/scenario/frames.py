@@ -28,7 +28,7 @@ def build_frames(expr: PacketExpr, sender: Sender, rng: Rng, stream: str, count:
         for _ in range(count):
             more = _expand(expr, sender)
             total += sum(map(len, more))
-            if len(frames) + len(more) > MAX_EXPANSION or total > MAX_TOTAL_BYTES:
+            if len(more) * count > MAX_EXPANSION or total > MAX_TOTAL_BYTES:
                 raise expr.error(
                     f"fuzz makes at most {MAX_EXPANSION} packets and {MAX_TOTAL_BYTES >> 20} MiB", "a lower count"
                 )

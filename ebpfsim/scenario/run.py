@@ -169,8 +169,8 @@ class Running:
 
     def _replace(self, old_name: str, host: Host, device: str, fd: int, name: str) -> AttachedLink:
         old = self.attachments.get(old_name)
-        if old is None:
-            raise InputError("", f"link '{old_name}' is not attached yet")
+        if old is None or old.after is not None:
+            raise InputError("", f"link '{old_name}' is not attached at this time")
         if (old.host, old.device) != (host.name, device):
             raise InputError("", f"link '{old_name}' is on '{old.host}/{old.device}', not on '{host.name}/{device}'")
         old.link.update(fd)
@@ -260,21 +260,19 @@ def _load(running: Running, name: str) -> None:
     if checked.spec is None:
         _load_asm(running, name, host)
         return
-    expected = running.checked.rejectable().get(name)
-    refused = checked.programs if expected == [] else expected or []
-    obj = Object(checked.spec, bpf=host.bpf)
-    for variable, value in checked.block.rodata.items():
-        with running.at("objects", name, "rodata", variable):
-            obj.rodata[variable] = value
-    running.objects[name] = obj
-    if not refused:
+    obj = running.objects[name] = _open(running, name, host)
+    try:
         obj.load()
-    else:
+    except VerifierError:
+        expected = running.checked.rejectable().get(name)
+        if expected is None:
+            raise
+        refused = expected or checked.programs
         accepted = [row.name for row in obj.programs.values() if row.autoload and row.name not in refused]
         if accepted:
             obj.load(only=accepted)
         for program in refused:
-            running.loads.append(_try_load(Object(checked.spec, bpf=host.bpf), name, program, running, host))
+            running.loads.append(_try_load(running, name, program, host))
     for loaded in obj.programs.values():
         if loaded.loaded:
             running.program_fds[name, loaded.name] = loaded.fd
@@ -282,17 +280,27 @@ def _load(running: Running, name: str) -> None:
             running.loads.append(LoadOutcome(name, loaded.name, insns, loaded.verified_insns))
 
 
-def _try_load(obj: Object, name: str, program: str, running: Running, host: Host) -> LoadOutcome:
-    for variable, value in running.checked.objects[name].block.rodata.items():
-        obj.rodata[variable] = value
+def _open(running: Running, name: str, host: Host) -> Object:
+    checked = running.checked.objects[name]
+    assert checked.spec is not None
+    obj = Object(checked.spec, bpf=host.bpf)
+    for variable, value in checked.block.rodata.items():
+        with running.at("objects", name, "rodata", variable):
+            obj.rodata[variable] = value
+    return obj
+
+
+def _try_load(running: Running, name: str, program: str, host: Host) -> LoadOutcome:
+    # one program by itself; its descriptor stays open even if nothing comes to hold it
+    obj = _open(running, name, host)
     insns = len(obj.programs[program].spec.function.insns)
     try:
-        obj.load(host.bpf, only=[program])
+        obj.load(only=[program])
     except VerifierError as error:
         return LoadOutcome(name, program, insns, 0, error)
     loaded = obj.programs[program]
     running.program_fds[name, program] = loaded.fd
-    return LoadOutcome(name, program, insns, loaded.verified_insns)
+    return LoadOutcome(name, program, len(loaded.insns) // 8, loaded.verified_insns)
 
 
 def _load_asm(running: Running, name: str, host: Host) -> None:
