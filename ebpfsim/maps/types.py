@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.maps.array import ArrayMap, PercpuArrayMap
+from ebpfsim.maps.array_of_maps import ArrayOfMapsMap
 from ebpfsim.maps.devmap import DevmapHashMap, DevmapMap
 from ebpfsim.maps.hash import HashMap
+from ebpfsim.maps.hash_of_maps import HashOfMapsMap
 from ebpfsim.maps.lru_hash import LruHashMap, LruPercpuHashMap
 from ebpfsim.maps.map import Map, MapAttr, MapEnv, round_up8
 from ebpfsim.maps.percpu_hash import PercpuHashMap
@@ -82,6 +84,11 @@ def _check_hash(attr: MapAttr, kind: MapKind) -> int:
     return Errno.E2BIG if attr.max_entries > 1 << 31 or nr_buckets > 0xFFFF_FFFF // 16 else 0
 
 
+def _check_fd_hash(attr: MapAttr, kind: MapKind) -> int:
+    # fd_htab_map_alloc_check()
+    return _check_hash(attr, kind) if attr.value_size == 4 else Errno.EINVAL
+
+
 def _check_ringbuf(attr: MapAttr, kind: MapKind) -> int:
     size = attr.max_entries
     misfit = attr.key_size or attr.value_size or size & (size - 1) or size % PAGE_SIZE or not size
@@ -109,6 +116,8 @@ MAP_TYPES: Mapping[MapType, MapKind] = {
     MapType.PERCPU_ARRAY:    MapKind(PercpuArrayMap,   f.BPF_F_NUMA_NODE | ACCESS, _check_array, percpu=True),
     MapType.LRU_HASH:        MapKind(LruHashMap,       HASH_FLAGS, _check_hash, lru=True),
     MapType.LRU_PERCPU_HASH: MapKind(LruPercpuHashMap, HASH_FLAGS, _check_hash, percpu=True, lru=True),
+    MapType.ARRAY_OF_MAPS:   MapKind(ArrayOfMapsMap,   FD_FLAGS, _check_fd_array),
+    MapType.HASH_OF_MAPS:    MapKind(HashOfMapsMap,    HASH_FLAGS, _check_fd_hash),
     MapType.DEVMAP:          MapKind(DevmapMap,        FD_FLAGS, _check_devmap),
     MapType.QUEUE:           MapKind(QueueMap,         f.BPF_F_NUMA_NODE | ACCESS, _check_queue),
     MapType.STACK:           MapKind(StackMap,         f.BPF_F_NUMA_NODE | ACCESS, _check_queue),

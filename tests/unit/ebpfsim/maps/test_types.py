@@ -68,6 +68,15 @@ CASES = [
     (T.LRU_HASH, 4, 8, 4, f.BPF_F_NO_COMMON_LRU | f.BPF_F_NUMA_NODE, "EINVAL"),
     (T.LRU_PERCPU_HASH, 4, 8, 4, 0, OK),
     (T.LRU_PERCPU_HASH, 4, 8, 4, f.BPF_F_NO_PREALLOC, "ENOTSUPP"),
+    (T.ARRAY_OF_MAPS, 4, 4, 3, 0, OK),
+    (T.ARRAY_OF_MAPS, 4, 8, 3, 0, "EINVAL"),
+    (T.ARRAY_OF_MAPS, 4, 4, 0, 0, "EINVAL"),
+    (T.ARRAY_OF_MAPS, 4, 4, 3, f.BPF_F_RDONLY_PROG, "EINVAL"),
+    (T.ARRAY_OF_MAPS, 4, 4, 3, f.BPF_F_INNER_MAP, "EINVAL"),
+    (T.HASH_OF_MAPS, 8, 4, 3, 0, OK),
+    (T.HASH_OF_MAPS, 8, 8, 3, 0, "EINVAL"),
+    (T.HASH_OF_MAPS, 8, 4, 3, f.BPF_F_NO_PREALLOC, OK),
+    (T.HASH_OF_MAPS, 8, 4, 3, f.BPF_F_NO_COMMON_LRU, "EINVAL"),
     (T.QUEUE, 0, 4, 3, 0, OK),
     (T.QUEUE, 4, 4, 3, 0, "EINVAL"),
     (T.QUEUE, 0, 0, 3, 0, "EINVAL"),
@@ -104,10 +113,12 @@ CASES = [
     ids=[f"{t.lower}-{k}-{v}-{n}-{fl:#x}" for t, k, v, n, fl, _ in CASES],
 )
 def test_map_create_answers(bpf, refused, map_type, key, value, entries, flags, errno) -> None:
+    of_maps = map_type in (T.ARRAY_OF_MAPS, T.HASH_OF_MAPS)
+    inner = {"inner_map_fd": bpf.map_create(T.ARRAY, 4, 4, 1)} if of_maps else {}
     if errno:
-        assert refused(bpf.map_create, map_type, key, value, entries, map_flags=flags) == errno
+        assert refused(bpf.map_create, map_type, key, value, entries, map_flags=flags, **inner) == errno
     else:
-        assert bpf.map_create(map_type, key, value, entries, map_flags=flags) > 0
+        assert bpf.map_create(map_type, key, value, entries, map_flags=flags, **inner) > 0
 
 
 def test_every_row_is_asked_about() -> None:
@@ -136,7 +147,10 @@ def test_map_larger_than_the_simulated_ram_is_enomem(kernel, refused) -> None:
 def test_memory_comes_back_with_the_last_descriptor(kernel, map_type) -> None:
     before = kernel.mem.allocated_bytes
     key, value = {T.RINGBUF: (0, 0), T.QUEUE: (0, 4), T.STACK: (0, 4)}.get(map_type, (4, 4))
-    fd = kernel.bpf.map_create(map_type, key, value, 4096)
+    of_maps = map_type in (T.ARRAY_OF_MAPS, T.HASH_OF_MAPS)
+    inner = kernel.bpf.map_create(T.ARRAY, 4, 4, 1)
+    fd = kernel.bpf.map_create(map_type, key, value, 4096, inner_map_fd=inner if of_maps else 0)
+    kernel.bpf.close(inner)
     assert kernel.mem.allocated_bytes > before
     kernel.bpf.close(fd)
     assert kernel.mem.allocated_bytes == before
