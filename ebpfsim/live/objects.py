@@ -8,8 +8,17 @@ from typing import Any
 from ebpfsim.errors import KernelError
 from ebpfsim.live.sys import Buffer, Value, bpf, buffer, close
 from ebpfsim.syscall.results import BtfInfo, Info, LinkInfo, MapInfo, ProgInfo
-from ebpfsim.uapi.bpf import BpfCmd
-from ebpfsim.uapi.bpf_attr import BPF_BTF_INFO, BPF_LINK_INFO, BPF_MAP_INFO, BPF_PROG_INFO, Layout
+from ebpfsim.uapi.bpf import BpfCmd, LinkType
+from ebpfsim.uapi.bpf_attr import (
+    BPF_BTF_INFO,
+    BPF_LINK_INFO,
+    BPF_MAP_INFO,
+    BPF_PROG_INFO,
+    LINK_INFO_BYTES,
+    LINK_UNION_OFF,
+    LINK_UNIONS,
+    Layout,
+)
 
 __all__ = ["LiveObjects"]
 
@@ -62,8 +71,7 @@ class LiveObjects:
         if kind == "btf":
             return _btf_info(fd)
         if kind == "bpf_link":
-            fields = _info(fd, BPF_LINK_INFO, {})
-            return LinkInfo(_int(fields, "type"), _int(fields, "id"), _int(fields, "prog_id"), dict(fields))
+            return _link_info(fd)
         fields = _info(fd, BPF_MAP_INFO, {})
         return MapInfo(**_members(fields, MapInfo.__dataclass_fields__))
 
@@ -131,6 +139,16 @@ def _prog_info(fd: int) -> ProgInfo:
         "gpl_compatible": _int(fields, "gpl_compatible") & 1,
     }
     return ProgInfo(**members)
+
+
+def _link_info(fd: int) -> LinkInfo:
+    record = buffer(LINK_INFO_BYTES)
+    bpf(BpfCmd.OBJ_GET_INFO_BY_FD, {"bpf_fd": fd, "info_len": LINK_INFO_BYTES, "info": record}, detail=f"fd {fd}")
+    fields = BPF_LINK_INFO.unpack(record.raw)
+    kind = _int(fields, "type")
+    layout = LINK_UNIONS.get(LinkType(kind)) if kind in set(LinkType) else None
+    details = fields | (layout.unpack(record.raw[LINK_UNION_OFF:]) if layout is not None else {})
+    return LinkInfo(kind, _int(fields, "id"), _int(fields, "prog_id"), details)
 
 
 def _btf_info(fd: int) -> BtfInfo:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from struct import Struct
 
-from ebpfsim.uapi.bpf import BpfCmd
+from ebpfsim.uapi.bpf import BpfCmd, LinkType
 
-__all__ = ["ATTRS", "BPF_BTF_INFO", "BPF_LINK_INFO", "BPF_MAP_INFO", "BPF_PROG_INFO", "Layout"]
+__all__ = ["ATTRS", "BPF_BTF_INFO", "BPF_LINK_INFO", "BPF_MAP_INFO", "BPF_PROG_INFO", "LINK_UNIONS", "Layout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,15 @@ BPF_PROG_INFO = _layout(
     attach_btf_obj_id="I", attach_btf_id="I",
 )
 BPF_BTF_INFO = _layout(btf="Q", btf_size="I", id="I", name="Q", name_len="I", kernel_btf="I")
-# the first members of the union: those of XDP links
-BPF_LINK_INFO = _layout(type="I", id="I", prog_id="I", union_0="Q")
+BPF_LINK_INFO = _layout(type="I", id="I", prog_id="I")
+# the members of its union, from offset 16 on, by type of link; others are not read
+LINK_UNIONS: Mapping[LinkType, Layout] = {
+    LinkType.TRACING: _layout(attach_type="I", target_obj_id="I", target_btf_id="I"),
+    LinkType.CGROUP:  _layout(cgroup_id="Q", attach_type="I"),
+    LinkType.NETNS:   _layout(netns_ino="I", attach_type="I"),
+    LinkType.XDP:     _layout(ifindex="I"),
+    LinkType.TCX:     _layout(ifindex="I", attach_type="I"),
+    LinkType.NETKIT:  _layout(ifindex="I", attach_type="I"),
+}
+LINK_UNION_OFF, LINK_INFO_BYTES = 16, 64
 # fmt: on

@@ -3,7 +3,12 @@
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ebpfsim.maps.map import MapAttr
+from ebpfsim.maps.queue import QueueMap, StackMap
+from ebpfsim.memory import Memory
 from ebpfsim.uapi import flags as f
 from ebpfsim.uapi.bpf import MapType
 
@@ -97,3 +102,28 @@ def test_program(bpf, line, run_asm) -> None:
     # ENOENT, and the value is zeroed
     assert run_asm(CALL.format(fd=fd, helper="bpf_map_pop_elem")) == -2 << 16 & 0xFFFF_FFFF
     assert run_asm(CALL.format(fd=fd, helper="bpf_map_peek_elem")) == -2 << 16 & 0xFFFF_FFFF
+
+
+MEM = Memory(1 << 25)
+
+
+@given(st.sampled_from([QueueMap, StackMap]), st.integers(1, 5), st.lists(st.sampled_from("pftk"), max_size=60))
+def test_behaves_as_a_list(kind, places, operations) -> None:
+    map_ = kind(MapAttr(MapType.QUEUE, 0, 4, places), MEM, 1)
+    model: list[int] = []
+    for number, operation in enumerate(operations):
+        if operation in "pf":
+            full = len(model) == places
+            forced = operation == "f"
+            assert map_.push_elem(u32(number), f.BPF_EXIST if forced else 0) == (-7 if full and not forced else 0)
+            if full and forced:
+                model.pop(0)
+            if not full or forced:
+                model.append(number)
+            continue
+        place = 0 if kind is QueueMap else -1
+        expected = u32(model[place]) if model else None
+        assert map_.peek_elem(remove=operation == "t") == expected
+        if model and operation == "t":
+            model.pop(place)
+    map_.put()

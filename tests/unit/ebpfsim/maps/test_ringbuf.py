@@ -4,7 +4,12 @@ import struct
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ebpfsim.maps.map import MapAttr
+from ebpfsim.maps.ringbuf import RingbufMap, ringbuf_of_record
+from ebpfsim.memory import Memory
 from ebpfsim.uapi.bpf import MapType
 
 PAGE = 4096
@@ -261,3 +266,40 @@ def test_records_that_are_still_busy_keep_their_place(sim_ring) -> None:
     assert sim_ring.reserve(2000) == 0
     sim_ring.commit(busy, 0, discard=True)
     assert sim_ring.reserve(2000)
+
+
+MEM = Memory(1 << 26)
+
+
+@given(st.lists(st.tuples(st.sampled_from("rsdc"), st.integers(0, 1500)), max_size=80))
+def test_ring_behaves_as_a_queue_of_records(operations) -> None:
+    """Reserved records come out in their order, those that were submitted and nothing else, bytes unharmed."""
+    ring = RingbufMap(MapAttr(MapType.RINGBUF, 0, 0, PAGE), MEM, 1)
+    records: list[list] = []  # [address, bytes, state] of each record that is not consumed yet
+    span = 0  # bytes from the consumer on
+    for number, (operation, size) in enumerate(operations):
+        busy = [record for record in records if record[2] == "busy"]
+        if operation == "r":
+            length = (size + 15) & ~7
+            address = ring.reserve(size)
+            assert bool(address) == (span + length < PAGE)
+            if address:
+                data = bytes((number + i) & 0xFF for i in range(size))
+                MEM.write(address, data)
+                assert ringbuf_of_record(MEM, address) == ring.address
+                records.append([address, data, "busy"])
+                span += length
+        elif operation in "sd" and busy:
+            record = busy[size % len(busy)]
+            ring.commit(record[0], 0, discard=operation == "d")
+            record[2] = "done" if operation == "s" else "gone"
+        elif operation == "c":
+            expected = []
+            while records and records[0][2] != "busy":
+                _, data, state = records.pop(0)
+                span -= (len(data) + 15) & ~7
+                if state == "done":
+                    expected.append(data)
+            assert ring.consume() == expected
+            assert ring.available == span
+    ring.put()

@@ -6,7 +6,16 @@ from ebpfsim.btf.layout import find_member, sizeof
 from ebpfsim.btf.types import Composite
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.uapi.bpf import BpfCmd
-from ebpfsim.uapi.bpf_attr import ATTRS, BPF_BTF_INFO, BPF_MAP_INFO, BPF_PROG_INFO, Layout
+from ebpfsim.uapi.bpf_attr import (
+    ATTRS,
+    BPF_BTF_INFO,
+    BPF_MAP_INFO,
+    BPF_PROG_INFO,
+    LINK_INFO_BYTES,
+    LINK_UNION_OFF,
+    LINK_UNIONS,
+    Layout,
+)
 
 # the structures of union bpf_attr that have names; the others are anonymous, one after the other
 NAMED = {
@@ -64,6 +73,20 @@ def test_records(layout, struct, size) -> None:
         place = find_member(btf, type_id, name)
         assert place is not None
         assert (name, 8 * field.off) == (name, place.bit_off)
+
+
+def test_unions_of_link_info() -> None:
+    btf = vmlinux()
+    link_info = btf.by_name("bpf_link_info")
+    assert sizeof(btf, link_info) == LINK_INFO_BYTES
+    for link_type, layout in LINK_UNIONS.items():
+        place = find_member(btf, link_info, link_type.lower)
+        assert place is not None
+        assert place.bit_off == 8 * LINK_UNION_OFF
+        for name, field in layout.fields.items():
+            member = find_member(btf, place.type_id, name)
+            assert member is not None
+            assert (link_type, name, 8 * field.off) == (link_type, name, member.bit_off)
 
 
 def test_pack_and_unpack() -> None:
