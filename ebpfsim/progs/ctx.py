@@ -283,25 +283,26 @@ def ctx_fields(prog_type: ProgType, attach_type: int) -> tuple[CtxField, ...] | 
     return exact if exact is not None else CTX_FIELDS.get((prog_type, None))
 
 
-# struct bpf_sock behind PTR_TO_SOCKET (bpf_sock_is_valid_access) and PTR_TO_SOCK_COMMON (its first part)
+# struct bpf_sock behind PTR_TO_SOCKET (bpf_sock_is_valid_access) and PTR_TO_SOCK_COMMON (what all sockets have)
 _SOCK = (
-    F("bound_dev_if", 0, 4, NARROW, head=True),
+    F("bound_dev_if", 0, 4, "4"),
     *_SOCK_HEAD,
-    F("mark", 16, 4, NARROW, head=True),
-    F("priority", 20, 4, NARROW, head=True),
+    F("mark", 16, 4, "4"),
+    F("priority", 20, 4, "4"),
     F("src_ip4", 24, 4, NARROW),
     F("src_ip6", 28, 16, NARROW),
     _SRC_PORT,
     *_SOCK_PORTS,
 )
+_SOCK_COMMON = tuple(field for field in _SOCK if field.name not in ("type", "protocol", "mark", "priority"))
 _TCP_SOCK = (
-    *(F("", off, 4, "4") for off in range(0, 76, 4)),
+    *(F("", off, 4, "4") for off in (*range(0, 80, 4), *range(96, 112, 4))),
     F("bytes_received", 80, 8, "8"),
     F("bytes_acked", 88, 8, "8"),
 )
 _SOCK_TYPES = {
     PTR_TO_SOCKET: _SOCK,
-    PTR_TO_SOCK_COMMON: _SOCK,
+    PTR_TO_SOCK_COMMON: _SOCK_COMMON,
     PTR_TO_TCP_SOCK: _TCP_SOCK,
     PTR_TO_XDP_SOCK: (F("queue_id", 0, 4, "4"),),
 }

@@ -1,14 +1,15 @@
 """THE table of program types: which helpers each may call, and what its programs may return.
 
 The helper sets were read off a Linux 6.18 kernel by loading one call of each; they follow the ``*_func_proto``
-functions of net/core/filter.c, kernel/trace/bpf_trace.c and kernel/bpf/cgroup.c. The contexts stand in ``ebpfsim.progs.ctx``.
+functions of net/core/filter.c, kernel/trace/bpf_trace.c and kernel/bpf/cgroup.c. The contexts stand in
+``ebpfsim.progs.ctx``.
 """
 
 from dataclasses import dataclass
 
 from ebpfsim.uapi.bpf import AttachType, ProgType
 
-__all__ = ["PROG_TYPES", "ProgTypeInfo", "helpers_for"]
+__all__ = ["CTX_TYPES", "PROG_TYPES", "ProgTypeInfo", "helpers_for"]
 
 
 def ids(text: str) -> frozenset[int]:
@@ -22,7 +23,10 @@ def ids(text: str) -> frozenset[int]:
 
 @dataclass(frozen=True, slots=True)
 class ProgTypeInfo:
-    """One program type: ``helpers`` by number; ``direct_packet`` is the access through packet pointers: none, read, write."""
+    """One program type: ``helpers`` by number.
+
+    ``direct_packet`` is the access through packet pointers: none, read, write.
+    """
 
     type: ProgType
     helpers: frozenset[int]
@@ -101,3 +105,30 @@ def helpers_for(prog_type: ProgType, attach_type: int) -> frozenset[int]:
     row = PROG_TYPES[prog_type]
     extra = _BY_ATTACH.get((prog_type, AttachType(attach_type))) if attach_type in set(AttachType) else None
     return row.helpers | extra if extra else row.helpers
+
+
+# the structure that a function declares as its context: its typedef, if it has one, and its name (bpf_types.h)
+CTX_TYPES: dict[ProgType, tuple[str, ...]] = {
+    **dict.fromkeys(
+        (
+            ProgType.SOCKET_FILTER, ProgType.SCHED_CLS, ProgType.SCHED_ACT, ProgType.CGROUP_SKB, ProgType.LWT_IN,
+            ProgType.LWT_OUT, ProgType.LWT_XMIT, ProgType.LWT_SEG6LOCAL, ProgType.SK_SKB, ProgType.FLOW_DISSECTOR,
+        ),
+        ("__sk_buff",),
+    ),
+    ProgType.XDP: ("xdp_md",),
+    ProgType.CGROUP_SOCK: ("bpf_sock",),
+    ProgType.CGROUP_SOCK_ADDR: ("bpf_sock_addr",),
+    ProgType.SOCK_OPS: ("bpf_sock_ops",),
+    ProgType.SK_MSG: ("sk_msg_md",),
+    ProgType.KPROBE: ("bpf_user_pt_regs_t", "pt_regs"),
+    ProgType.RAW_TRACEPOINT: ("bpf_raw_tracepoint_args",),
+    ProgType.RAW_TRACEPOINT_WRITABLE: ("bpf_raw_tracepoint_args",),
+    ProgType.PERF_EVENT: ("bpf_perf_event_data",),
+    ProgType.CGROUP_DEVICE: ("bpf_cgroup_dev_ctx",),
+    ProgType.CGROUP_SYSCTL: ("bpf_sysctl",),
+    ProgType.CGROUP_SOCKOPT: ("bpf_sockopt",),
+    ProgType.SK_REUSEPORT: ("sk_reuseport_md",),
+    ProgType.SK_LOOKUP: ("bpf_sk_lookup",),
+    ProgType.NETFILTER: ("bpf_nf_ctx",),
+}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import NotModelled
+from ebpfsim.isa.alu import s32, s64
 from ebpfsim.isa.insn import Insn
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
@@ -57,14 +58,24 @@ from ebpfsim.verifier.scalar import (
     BPF_SUB,
     BPF_XOR,
     alu_range,
+    byte_swap,
 )
-from ebpfsim.verifier.state import BPF_ADD_CONST, BPF_REG_FP, UNKNOWN, Reg, known_scalar, reg_type_str
+from ebpfsim.verifier.state import (
+    BPF_ADD_CONST,
+    BPF_ADD_CONST32,
+    BPF_ADD_CONST64,
+    BPF_REG_FP,
+    UNKNOWN,
+    Reg,
+    known_scalar,
+    reg_type_str,
+)
 from ebpfsim.verifier.tnum import M32, M64, tnum_add, tnum_sub
 
 __all__ = ["check_alu_op", "check_dst", "check_src"]
 
 BPF_MAX_VAR_OFF = 1 << 29
-S32_MAX = (1 << 31) - 1
+S32_MIN, S32_MAX = -(1 << 31), (1 << 31) - 1
 # bpf_alu_string of kernel/bpf/disasm.c
 ALU_STRING = ("+=", "-=", "*=", "/=", "|=", "&=", "<<=", ">>=", "neg", "%=", "^=", "=", "s>>=", "endian")
 _MAY_ADD = frozenset(
@@ -159,7 +170,9 @@ def _check_unary(env: Env, insn: Insn, op: int) -> None:
     regs = env.cur_state.frames[-1].regs
     reg = check_src(env, regs, insn.dst)
     check_dst(env, insn.dst)
-    if op == BPF_NEG and reg.type == SCALAR_VALUE:
+    if reg.type != SCALAR_VALUE:
+        regs[insn.dst] = UNKNOWN
+    elif op == BPF_NEG:
         new = reg.copy()
         new.off = new.raw = new.id = new.ref_obj_id = new.map_uid = 0
         result = alu_range(op, not is64, reg.b, reg.b)
@@ -167,7 +180,12 @@ def _check_unary(env: Env, insn: Insn, op: int) -> None:
         new.b = result
         regs[insn.dst] = new
     else:
-        regs[insn.dst] = UNKNOWN
+        swap = is64 or bool(insn.code & BPF_X)
+        new = reg.copy()
+        if swap or insn.imm != 64:
+            new.id = 0
+        new.b = byte_swap(reg.b, insn.imm // 8, swap)
+        regs[insn.dst] = new
 
 
 def _check_mov(env: Env, insn: Insn) -> None:
@@ -272,20 +290,25 @@ def adjust_reg_min_max_vals(env: Env, insn: Insn, op: int) -> None:
         # __mark_reg_known()
         new.off = new.raw = new.map_uid = new.id = new.ref_obj_id = 0
     elif dst.id:
-        _link(new, op, is32, src_b)
+        _link(new, insn, op, src_b)
     regs[insn.dst] = new
 
 
-def _link(new: Reg, op: int, is32: bool, src_b: Range) -> None:
+def _link(new: Reg, insn: Insn, op: int, src_b: Range) -> None:
     # r1 = r2; r1 += 1; if r2 < 1000: the distance is remembered, once
-    if op == BPF_ADD and not is32 and not src_b.mask:
-        if new.id & BPF_ADD_CONST or src_b.value > S32_MAX:
-            new.off = new.id = 0
-        else:
-            new.id |= BPF_ADD_CONST
-            new.off = src_b.value
-    else:
+    is32 = insn.code & 7 != BPF_ALU64
+    own = insn.code & BPF_X and insn.src == insn.dst
+    if op not in (BPF_ADD, BPF_SUB) or own or src_b.mask & (M32 if is32 else M64):
         new.id = 0
+        return
+    delta = s32(src_b.value) if is32 else s64(src_b.value)
+    # the smallest number has no negative
+    off = -delta if op == BPF_SUB and delta != S32_MIN else delta
+    if new.id & BPF_ADD_CONST or not S32_MIN <= delta <= S32_MAX or (op == BPF_SUB and delta == S32_MIN):
+        new.off = new.id = 0
+    else:
+        new.id |= BPF_ADD_CONST32 if is32 else BPF_ADD_CONST64
+        new.off = off
 
 
 def check_reg_sane_offset(env: Env, reg: Reg, type_: int) -> None:

@@ -27,7 +27,7 @@ from ebpfsim.progs.regtypes import (
 )
 from ebpfsim.uapi.bpf import MapType
 from ebpfsim.verifier.alu import check_src, reg_bounds_sanity_check
-from ebpfsim.verifier.bounds import Range, bounds_violation, known, reg_bounds_sync, unbounded
+from ebpfsim.verifier.bounds import Range, bounds_violation, known, reg_bounds_sync, unbounded, zext_32_to_64
 from ebpfsim.verifier.env import BPF_LOG_LEVEL, Env
 from ebpfsim.verifier.log import print_insn_state
 from ebpfsim.verifier.opcodes import (
@@ -61,6 +61,7 @@ from ebpfsim.verifier.state import (
     AT_PKT_END,
     BEYOND_PKT_END,
     BPF_ADD_CONST,
+    BPF_ADD_CONST32,
     BPF_REG_FP,
     Reg,
     State,
@@ -470,13 +471,18 @@ def _sync_linked_regs(env: Env, state: State, known_reg: Reg, linked: LinkedRegs
             continue
         if reg.id & ~BPF_ADD_CONST != known_reg.id & ~BPF_ADD_CONST:
             continue
+        if (reg.id ^ known_reg.id) & BPF_ADD_CONST == BPF_ADD_CONST:
+            continue  # a distance in 32 bits says nothing about one in 64
         if not (reg.id & BPF_ADD_CONST or known_reg.id & BPF_ADD_CONST) or reg.off == known_reg.off:
             new = known_reg
         else:
             new = known_reg.copy()
             new.off = reg.off
             new.id = reg.id
-            new.b = reg_bounds_sync(scalar_add(known_reg.b, known(reg.off - known_reg.off)))
+            sum_ = scalar_add(known_reg.b, known(reg.off - known_reg.off))
+            if (reg.id | known_reg.id) & BPF_ADD_CONST32:
+                sum_ = zext_32_to_64(sum_)
+            new.b = reg_bounds_sync(sum_)
         if is_reg:
             frame.regs[number] = new
         else:

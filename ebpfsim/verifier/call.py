@@ -61,7 +61,7 @@ from ebpfsim.verifier.state import (
 from ebpfsim.verifier.subprog import BTF_FUNC_GLOBAL, find_subprog
 from ebpfsim.verifier.tnum import M32
 
-__all__ = ["check_call", "prepare_func_exit"]
+__all__ = ["check_call", "leave_subprog_early", "prepare_func_exit", "spell_range"]
 
 MAX_ERRNO = 4095
 BPF_FUNC_map_lookup_elem = 1
@@ -164,14 +164,23 @@ def check_helper_call(env: Env, insn: Insn) -> None:
     regs[0] = _return_reg(env, proto, meta, func_id, idx)
     check_map_func_compatibility(env, meta.map, func_id)
     if func_id == BPF_FUNC_tail_call:
-        changes_data = _tail_call_in_subprog(env)
+        changes_data = False
+        if len(env.cur_state.frames) > 1:
+            # the program called returns to the caller of the subprogram
+            leave_subprog_early(env, UNKNOWN, packet_changed=True)
     if changes_data:
         clear_all_pkt_pointers(env)
 
 
-def _tail_call_in_subprog(env: Env) -> bool:
-    # a tail call in a subprogram ends that subprogram; its caller goes on with an unknown R0
-    return False
+def leave_subprog_early(env: Env, r0: Reg, packet_changed: bool = False) -> None:
+    """Go on after an instruction later, and follow the hidden return that it may make now."""
+    env.scratched_regs |= 1
+    push_stack(env, env.insn_idx + 1, env.insn_idx)
+    if packet_changed:
+        clear_all_pkt_pointers(env)
+    env.cur_state.frames[-1].regs[0] = r0
+    prepare_func_exit(env)
+    env.insn_idx -= 1
 
 
 def _record_func_map(env: Env, meta: CallMeta, func_id: int, idx: int) -> None:

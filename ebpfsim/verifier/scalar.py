@@ -16,9 +16,11 @@ from ebpfsim.verifier.bounds import (
     UNBOUNDED,
     ZERO,
     Range,
+    coerce_to_size,
     known,
     mark_reg32_known,
     reg_bounds_sync,
+    unbounded,
     unbounded32,
     unbounded64,
     update_reg32_bounds,
@@ -31,6 +33,7 @@ from ebpfsim.verifier.tnum import (
     tnum_add,
     tnum_and,
     tnum_arshift,
+    tnum_bswap,
     tnum_lshift,
     tnum_mul,
     tnum_neg,
@@ -59,6 +62,14 @@ def _unsigned(low: int, high: int, limit: int) -> tuple[int, int]:
     # the unsigned bounds, or none when just one of them wraps around
     wraps_low, wraps_high = not 0 <= low <= limit, not 0 <= high <= limit
     return (low & limit, high & limit) if wraps_low == wraps_high else (0, limit)
+
+
+def byte_swap(r: Range, size: int, swap: bool) -> Range:
+    """Swap the low 2, 4 or 8 bytes, or only cut to them (``scalar_byte_swap``)."""
+    if swap:
+        value, mask = tnum_bswap((r.value, r.mask), size)
+        r = unbounded(r._replace(value=value, mask=mask))
+    return coerce_to_size(r, size) if size < 8 else reg_bounds_sync(r)
 
 
 def scalar_add(d: Range, s: Range) -> Range:

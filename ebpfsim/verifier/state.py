@@ -52,7 +52,9 @@ BPF_REG_SIZE = 8
 MAX_BPF_STACK = 512
 MAX_CALL_FRAMES = 8
 BPF_MAIN_FUNC = -1
-BPF_ADD_CONST = 1 << 31  # in Reg.id: the register is the linked value plus Reg.off
+# in Reg.id: the register is the linked value plus Reg.off, added in 64 or in 32 bits
+BPF_ADD_CONST64, BPF_ADD_CONST32 = 1 << 31, 1 << 30
+BPF_ADD_CONST = BPF_ADD_CONST64 | BPF_ADD_CONST32
 
 # Reg.raw of a packet pointer that is known to lie at or beyond the end of the packet
 AT_PKT_END = -1

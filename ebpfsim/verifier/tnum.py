@@ -107,6 +107,13 @@ def tnum_arshift(a: Tnum, shift: int, bitness: int) -> Tnum:
     return value, mask
 
 
+def tnum_bswap(a: Tnum, size: int) -> Tnum:
+    """Swap the bytes of the low ``size`` bytes, and drop the others (``tnum_bswap16`` and its kind)."""
+    limit = (1 << size * 8) - 1
+    value, mask = (int.from_bytes((part & limit).to_bytes(size, "little"), "big") for part in a)
+    return value, mask
+
+
 def tnum_intersect(a: Tnum, b: Tnum) -> Tnum:
     """Return what is known from both of the same value; bits on which they disagree come out as set."""
     unknown = a[1] & b[1]

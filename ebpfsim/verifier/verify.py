@@ -13,7 +13,7 @@ from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC, BPF_PSEUDO_MAP_IDX_VALUE, BPF_PSEUDO_MAP_VALUE
 from ebpfsim.verifier.alu import check_alu_op, check_dst, check_src
 from ebpfsim.verifier.branch import check_cond_jmp_op
-from ebpfsim.verifier.call import check_call, prepare_func_exit, spell_range
+from ebpfsim.verifier.call import check_call, leave_subprog_early, prepare_func_exit, spell_range
 from ebpfsim.verifier.cfg import check_cfg, compute_postorder, compute_scc
 from ebpfsim.verifier.depth import check_max_stack_depth
 from ebpfsim.verifier.env import (
@@ -29,6 +29,7 @@ from ebpfsim.verifier.env import (
     VerifierKernel,
 )
 from ebpfsim.verifier.fixup import fixup, remove_fastcall_spills_fills
+from ebpfsim.verifier.globals import argument_regs, check_main_signature, prepare_func_args
 from ebpfsim.verifier.liveness import StackLiveness, compute_live_registers, mark_fastcall_patterns
 from ebpfsim.verifier.log import (
     mark_verifier_state_scratched,
@@ -62,6 +63,7 @@ from ebpfsim.verifier.refs import check_resource_leak
 from ebpfsim.verifier.resolve import resolve_pseudo_ldimm64
 from ebpfsim.verifier.state import BPF_MAIN_FUNC, UNINIT, UNKNOWN, Frame, State, known_scalar, pointer, reg_type_str
 from ebpfsim.verifier.subprog import (
+    BTF_FUNC_GLOBAL,
     add_subprogs,
     check_btf_info,
     check_btf_info_early,
@@ -155,6 +157,7 @@ def _check(env: Env) -> None:
     compute_live_registers(env)
     mark_fastcall_patterns(env)
     do_check_main(env)
+    do_check_subprogs(env)
     remove_fastcall_spills_fills(env)
     check_max_stack_depth(env)
 
@@ -198,6 +201,21 @@ def do_check_main(env: Env) -> None:
     _do_check_common(env, 0)
 
 
+def do_check_subprogs(env: Env) -> None:
+    """Verify the global functions that are called, each once for all callers (``do_check_subprogs``)."""
+    again = True
+    while again:
+        again = False
+        for number, info in enumerate(env.subprogs):
+            if not number or info.linkage != BTF_FUNC_GLOBAL or not info.called or info.verified:
+                continue
+            env.insn_idx = info.start
+            _do_check_common(env, number)
+            if env.log_level & BPF_LOG_LEVEL:
+                env.verbose(f"Func#{number} ('{info.name}') is safe for any args that match its prototype\n")
+            info.verified = again = True
+
+
 def _do_check_common(env: Env, subprog: int) -> None:
     env.prev_linfo = None
     env.pass_cnt += 1
@@ -206,12 +224,24 @@ def _do_check_common(env: Env, subprog: int) -> None:
     state.in_sleepable = env.sleepable
     env.cur_state = state
     mark_verifier_state_scratched(env)
-    frame.regs[1] = pointer(PTR_TO_CTX)
+    if subprog:
+        if env.log_level & BPF_LOG_LEVEL:
+            env.verbose(f"Validating {env.subprogs[subprog].name}() func#{subprog}...\n")
+        errno = prepare_func_args(env, subprog)
+        if errno:
+            raise Reject(errno)
+        for regno, reg in enumerate(argument_regs(env, subprog), start=1):
+            frame.regs[regno] = reg
+    else:
+        if env.attr.func_info:
+            check_main_signature(env)
+        frame.regs[1] = pointer(PTR_TO_CTX)
     do_check(env)
     if not env.log_level & BPF_LOG_LEVEL2:
         env.log.reset(0)
     env.explored = [[] for _ in env.insns]
     env.stack.clear()
+    env.scc_visits.clear()
 
 
 def do_check(env: Env) -> None:
@@ -413,6 +443,9 @@ def check_ld_abs(env: Env, insn: Insn) -> None:
     check_ptr_off_reg(env, ctx, 6)
     regs[0:6] = [UNKNOWN, *[UNINIT] * 5]
     env.scratched_regs |= 0b111111
+    if len(env.cur_state.frames) > 1:
+        # beyond the end of the packet the subprogram returns 0
+        leave_subprog_early(env, known_scalar(0))
 
 
 # what a program may return, by type (check_return_code()); other types may return anything
