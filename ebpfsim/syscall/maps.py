@@ -21,26 +21,28 @@ from ebpfsim.uapi.bpf import MapType
 __all__ = ["MapCalls"]
 
 
+class _Env:
+    # what maps that hold other objects ask of their kernel (maps.map.MapEnv)
+
+    def __init__(self, calls: "MapCalls") -> None:
+        self._calls = calls
+
+    def prog_by_fd(self, fd: int) -> Prog:
+        return self._calls._prog("map_update_elem", fd)
+
+    def map_by_fd(self, fd: int) -> Map:
+        return self._calls._map("map_update_elem", fd)
+
+    def device_by_ifindex(self, ifindex: int) -> object | None:
+        return self._calls.kernel.device_by_ifindex(ifindex)
+
+
 class MapCalls(BtfUsers):
     """BPF_MAP_*."""
 
     def __init__(self, kernel: BpfKernel) -> None:
         super().__init__(kernel)
         self._mappings: list[tuple[Map, memoryview]] = []  # writable ones
-
-    # ---- what maps ask of their kernel (MapEnv) -----------------------------------------------------------------
-
-    def prog_by_fd(self, fd: int) -> Prog:
-        """Return the program behind a descriptor."""
-        return self._prog("map_update_elem", fd)
-
-    def map_by_fd(self, fd: int) -> Map:
-        """Return the map behind a descriptor."""
-        return self._map("map_update_elem", fd)
-
-    def device_by_ifindex(self, ifindex: int) -> object | None:
-        """Return the network device of that index, or None."""
-        return self.kernel.device_by_ifindex(ifindex)
 
     # ---- commands -----------------------------------------------------------------------------------------------
 
@@ -78,7 +80,7 @@ class MapCalls(BtfUsers):
             map_extra, btf_fd, btf_key_type_id, btf_value_type_id, btf_vmlinux_value_type_id,
         )
         # fmt: on
-        map_ = create_map(attr, self.kernel.mem, len(self.kernel.cpus), self)
+        map_ = create_map(attr, self.kernel.mem, len(self.kernel.cpus), _Env(self))
         try:
             check_name(op, name)
             if btf_value_type_id or btf_vmlinux_value_type_id:

@@ -10,11 +10,8 @@ from ebpfsim.syscall import Bpf
 # ways to attach that reach beyond what is safe on a live kernel, or that the simulated one does not serve either
 SIMULATED_ONLY = {
     "bpffs",
-    "device_by_ifindex",
     "iter_create",
-    "map_by_fd",
     "prog_attach",
-    "prog_by_fd",
     "prog_detach",
     "prog_query",
     "raw_tracepoint_open",
