@@ -19,7 +19,7 @@ from ebpfsim.progs.regtypes import (
 )
 from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC
 from ebpfsim.verifier.ctx_convert import converter
-from ebpfsim.verifier.env import Env
+from ebpfsim.verifier.env import Env, SubprogInfo
 from ebpfsim.verifier.opcodes import (
     BPF_ABS,
     BPF_CALL,
@@ -48,13 +48,14 @@ _CONVERTED = (PTR_TO_SOCKET, PTR_TO_SOCK_COMMON, PTR_TO_TCP_SOCK, PTR_TO_XDP_SOC
 
 @dataclass(slots=True)
 class Fixed:
-    """The program while it is rewritten: its slots, what each was, and where functions lie.
+    """The program while it is rewritten: its slots, what each was, its functions and where they lie.
 
     ``not_runnable`` names a construct that was verified but cannot be rewritten yet.
     """
 
     insns: list[Insn]
     origin: list[int]
+    subprogs: list[SubprogInfo]
     extents: list[tuple[int, int]]
     not_runnable: str = ""
 
@@ -79,10 +80,18 @@ def fixup(env: Env) -> Fixed:
     """Run all passes."""
     ends = [subprog.start for subprog in env.subprogs[1:]] + [len(env.insns)]
     extents = [(subprog.start, end) for subprog, end in zip(env.subprogs, ends, strict=True)]
-    fixed = Fixed(list(env.insns), list(range(len(env.insns))), extents)
+    fixed = Fixed(list(env.insns), list(range(len(env.insns))), list(env.subprogs), extents)
     for run in PASSES:
         run(env, fixed)
     return fixed
+
+
+def reserve_loop_stack(env: Env, fixed: Fixed) -> None:
+    """Count the stack that inlined calls of bpf_loop() take (``optimize_bpf_loop``, which engines need not do)."""
+    inlined = {env.subprog_of[idx] for idx, (fits, _) in env.loop_inline.items() if fits}
+    for number in sorted(inlined):
+        subprog = env.subprogs[number]
+        subprog.stack_depth = -(-subprog.stack_depth // 8) * 8 + 3 * 8
 
 
 def hard_wire_dead_code_branches(env: Env, fixed: Fixed) -> None:
@@ -144,8 +153,11 @@ def _retarget(insn: Insn, i: int, place: list[int]) -> Insn:
 
 
 def remove_dead_code(env: Env, fixed: Fixed) -> None:
-    """Drop what no path reaches (``opt_remove_dead_code``)."""
+    """Drop what no path reaches, and functions of which nothing is left (``opt_remove_dead_code``)."""
     _remove(fixed, [not env.seen[i] for i in fixed.origin])
+    left = [number for number, (start, end) in enumerate(fixed.extents) if start < end]
+    fixed.subprogs = [fixed.subprogs[number] for number in left]
+    fixed.extents = [fixed.extents[number] for number in left]
 
 
 def remove_nops(env: Env, fixed: Fixed) -> None:
@@ -184,6 +196,7 @@ def convert_pseudo_ld_imm64(env: Env, fixed: Fixed) -> None:
 
 
 PASSES: tuple[Callable[[Env, Fixed], None], ...] = (
+    reserve_loop_stack,
     hard_wire_dead_code_branches,
     remove_dead_code,
     remove_nops,

@@ -163,12 +163,13 @@ def _check(env: Env) -> None:
 
 
 def _finish(env: Env) -> Verified:
-    depths = tuple(subprog.stack_depth for subprog in env.subprogs)
     fixed = fixup(env)
+    env.subprogs = fixed.subprogs
+    depths = tuple(subprog.stack_depth for subprog in env.subprogs)
     _print_stats(env)
     subprogs = tuple(
         Subprog(start, end, subprog.name, subprog.stack_depth)
-        for (start, end), subprog in zip(fixed.extents, env.subprogs, strict=True)
+        for (start, end), subprog in zip(fixed.extents, fixed.subprogs, strict=True)
     )
     return Verified(
         tuple(fixed.insns),
