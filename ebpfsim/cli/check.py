@@ -5,7 +5,7 @@ import json
 import click
 
 from ebpfsim.cli.errors import describe, exit_code
-from ebpfsim.cli.options import json_option
+from ebpfsim.cli.options import defer_routes, json_option
 from ebpfsim.errors import EbpfSimError, NotModelled, ScenarioError
 from ebpfsim.scenario.check import check_scenario
 from ebpfsim.scenario.load import load_scenario
@@ -18,6 +18,7 @@ __all__ = ["check"]
 @json_option
 def check(scenarios: tuple[str, ...], as_json: bool) -> int:
     """Check scenario files: syntax, keys, units, names, files, packet strings. All errors come at once."""
+    defer_routes()
     worst = 0
     rows: list[dict[str, object]] = []
     for name in scenarios:

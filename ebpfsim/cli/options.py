@@ -1,11 +1,11 @@
-"""Options that several commands share."""
+"""Options and settings that several commands share."""
 
 import click
 
 from ebpfsim.clock import parse_duration
 from ebpfsim.errors import InputError
 
-__all__ = ["DURATION", "json_option", "set_option"]
+__all__ = ["DURATION", "defer_routes", "json_option", "set_option"]
 
 
 class _Duration(click.ParamType):  # type: ignore[type-arg]
@@ -26,3 +26,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 set_option = click.option(
     "--set", "overrides", metavar="PATH=VALUE", multiple=True, help="Change a value, as in links.0.delay=1us."
 )
+
+
+def defer_routes() -> None:
+    """Keep scapy from reading this machine's routing tables, with which the frames of a simulation have nothing to do.
+
+    For commands only: in a user's own process scapy stays as it is.
+    """
+    from scapy.config import conf
+
+    conf.route_autoload = False
+    conf.route6_autoload = False

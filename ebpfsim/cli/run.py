@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ebpfsim.cli.errors import UNMET
-from ebpfsim.cli.options import DURATION, json_option, set_option
+from ebpfsim.cli.options import DURATION, defer_routes, json_option, set_option
 from ebpfsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def run(
 
     Exits with 1 when an expectation is not met.
     """
-    _defer_routes()
+    defer_routes()
     from ebpfsim.report.summary import summarize
     from ebpfsim.scenario.check import check_scenario
     from ebpfsim.scenario.expect import judge
@@ -75,19 +75,13 @@ def _print(summary: dict[str, Any]) -> None:
     click.echo("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 
-def _defer_routes() -> None:
-    # scapy would read this machine's routing tables, which frames of a simulation have nothing to do with
-    from scapy.config import conf
-
-    conf.route_autoload = False
-    conf.route6_autoload = False
-
-
 def _write_pcap(running: "Running", path: str) -> None:
     from ebpfsim.report.pcapng import Interface, write_pcapng
 
+    speeds = {wire.a: wire.ab.shape.rate_bps or 0 for wire in running.sim.wires}
+    speeds |= {wire.b: wire.ba.shape.rate_bps or 0 for wire in running.sim.wires}
     interfaces = [
-        Interface(f"{host.name}/{device.name}", device.mac.hex(":"))
+        Interface(f"{host.name}/{device.name}", device.mac.hex(":"), speeds.get(device, 0))
         for host in running.sim.hosts.values()
         for device in host.net.devices.values()
     ]

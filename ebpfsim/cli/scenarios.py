@@ -11,6 +11,8 @@ from ebpfsim.suggest import did_you_mean
 
 __all__ = ["scenarios"]
 
+COLUMNS = 100
+
 
 @click.group(invoke_without_command=True)
 @click.pass_context
@@ -30,7 +32,8 @@ def list_scenarios(as_json: bool = False) -> None:
         return
     width = max((len(name) for name, _ in rows), default=0)
     for name, title in rows:
-        click.echo(f"{name:<{width}}  {title}")
+        room = COLUMNS - width - 2
+        click.echo(f"{name:<{width}}  {title if len(title) <= room else title[: room - 3].rstrip(' ,:') + '...'}")
 
 
 @scenarios.command("show")

@@ -26,7 +26,6 @@ class Interface:
 
     name: str
     mac: str = ""
-    addresses: tuple[str, ...] = ()
     speed_bps: int = 0
 
 

@@ -1,0 +1,49 @@
+"""``ebpfsim check``."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ebpfsim.cli.main import run
+
+WRONG = "hosts: {a: {cpuss: 1}}\nlinks: [{ends: [a/x, b/y], delay: 5}]\n"
+LATER = "hosts: {a: {interfaces: {eth0: {address: 'fd00::1/64'}}}}\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("right", "hosts: {a: {}}\n"), ("wrong", WRONG), ("later", LATER)):
+        (tmp_path / f"{name}.yaml").write_text(text)
+
+
+def test_all_files_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", "wrong.yaml", "right.yaml", "elsewhere"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "right.yaml: ok: 1 hosts, 0 events, 0 expectations\n"
+    assert captured.err == (
+        "wrong.yaml:1:13: error: unknown key 'cpuss'; did you mean 'cpus'?\n"
+        "    hosts: {a: {cpuss: 1}}\n"
+        "                ^^^^^\n"
+        "try: keys here: 'cpus', 'mitigations', 'costs', 'stats', 'sysctl', 'interfaces', 'routes'\n"
+        "wrong.yaml:2:35: error: duration 5 has no unit\n"
+        "    links: [{ends: [a/x, b/y], delay: 5}]\n"
+        "                                      ^\n"
+        "try: '5ns', '5us' or '5ms'\n"
+        "elsewhere: error: no such file\n"
+        "try: 'ebpfsim scenarios' lists those that ship\n"
+    )
+
+
+def test_what_is_not_modelled_exits_with_4(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", "later.yaml"]) == 4
+    assert capsys.readouterr().err == "later.yaml:1:42: error: not modelled: IPv6 addresses\n"
+
+
+def test_machine_form(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", "--json", "right.yaml", "wrong.yaml", "later.yaml"]) == 2
+    right, wrong, later = json.loads(capsys.readouterr().out)
+    assert right == {"scenario": "right.yaml", "ok": True, "errors": []}
+    assert [row["where"] for row in wrong["errors"]] == ["wrong.yaml:1:13", "wrong.yaml:2:35"]
+    assert [row["not_modelled"] for row in (*wrong["errors"], *later["errors"])] == [False, False, True]

@@ -1,0 +1,18 @@
+"""Errors in words: long verifier logs are cut from the front, where the reason is not."""
+
+from ebpfsim.cli.errors import LOG_LINES, describe, exit_code
+from ebpfsim.errors import AsmError, BtfError, DecodeError, InputError, ScenarioError, VerifierError
+
+
+def test_long_log_shows_its_end() -> None:
+    log = "\n".join(f"line {number}" for number in range(100))
+    lines = describe(VerifierError("load program 'p'", 22, log)).splitlines()
+    assert lines[0] == "error: load program 'p': refused by the verifier (EINVAL)"
+    assert lines[1] == f"  ({100 - LOG_LINES} lines omitted)"
+    assert lines[-1] == "  line 99"
+    assert len(lines) == LOG_LINES + 2
+
+
+def test_every_wrong_input_exits_with_2() -> None:
+    for kind in (InputError, AsmError, DecodeError, BtfError, ScenarioError):
+        assert exit_code(kind("x", "y")) == 2

@@ -1,0 +1,85 @@
+"""Words and tables from a summary."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ebpfsim.report.text import duration, is_zero, print_summary
+
+
+@pytest.mark.parametrize(
+    ("time_ns", "text"),
+    [
+        (0, "0 ns"),
+        (999, "999 ns"),
+        (1000, "1 us"),
+        (1_500_000, "1.5 ms"),
+        (1_000_001, "1.000001 ms"),
+        (3_000_000_000, "3 s"),
+        (61_000_000_001, "61.000000001 s"),
+    ],
+)
+def test_durations_are_exact(time_ns: int, text: str) -> None:
+    assert duration(time_ns) == text
+
+
+def test_zero_in_all_parts() -> None:
+    assert is_zero({"a": 0, "b": [0, "0.0.0.0"]})
+    assert not is_zero({"a": 0, "b": [0, 1]})
+
+
+def summary(**changes: Any) -> dict[str, Any]:
+    host = {"cpus": 1, "costs": {"profile": "p", "cpu": "some CPU", "mitigations": "auto"}, "devices": {}}
+    empty: dict[str, Any] = {
+        "scenario": "s", "seed": 1, "end_ns": 5, "met": True, "hosts": {"a": {**host, "trace_pipe": []}}, "loads": [],
+        "links": [], "events": [], "maps": {}, "sockets": {}, "expectations": [], "digest": "sha256:0",
+    }  # fmt: skip
+    return {**empty, **changes}
+
+
+def printed(**changes: Any) -> str:
+    stream = io.StringIO()
+    print_summary(summary(**changes), Console(file=stream, width=80, color_system=None))
+    return stream.getvalue()
+
+
+def test_nothing_happened() -> None:
+    assert (
+        printed()
+        == "s: 1 machine, seed 1, ended at 5 ns\n\nnanoseconds by cost profile 'p' (some CPU)\ndigest sha256:0\n"
+    )
+
+
+def test_maps_show_what_is_in_them_and_cut_long_ones() -> None:
+    entries = [{"key": key, "value": key % 2} for key in range(40)]
+    text = printed(
+        maps={
+            "o/array": {"type": "array", "max_entries": 40, "entries": entries},
+            "o/hash": {"type": "hash", "max_entries": 4, "entries": []},
+            "o/zeros": {"type": "percpu_array", "max_entries": 4, "entries": [{"key": 0, "value": [0, 0]}]},
+            "o/ring": {"type": "ringbuf", "max_entries": 4096, "entries": None},
+        }
+    )
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "o/array array, 40 1 1" in lines
+    assert "... and 8 more" in lines
+    assert "o/hash hash, 4 empty" in lines
+    assert "o/zeros percpu_array, 4 all zero" in lines
+    assert "o/ring ringbuf, 4096 is read record by record" in lines
+
+
+def test_values_are_never_taken_for_markup() -> None:
+    text = printed(
+        maps={"o/[bold]m": {"type": "hash", "max_entries": 1, "entries": [{"key": "[red]", "value": ":smile:"}]}}
+    )
+    assert "o/[bold]m" in text
+    assert "[red]" in text
+    assert ":smile:" in text
+
+
+def test_unmet_expectations_come_with_their_place() -> None:
+    row = {"what": "link 'l': runs", "want": "1", "have": "2", "met": False, "at": "x.yaml:9:5"}
+    text = printed(met=False, expectations=[row, {**row, "what": "other", "met": True}])
+    assert "x.yaml:9:5: not met: link 'l': runs: want 1, have 2\n1 of 2 expectations met\n" in text
