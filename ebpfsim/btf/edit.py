@@ -2,7 +2,7 @@
 
 from struct import Struct
 
-from ebpfsim.btf.btf import HEADER_SIZE, Btf
+from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.types import DatasecVar, Kind
 
 __all__ = ["BtfEditor"]
@@ -71,6 +71,7 @@ class BtfEditor:
             return Btf(bytes(self._raw), where=self._btf.where)
         types = bytes(self._raw[start:end] + self._types)
         strings = bytes(self._raw[str_start:str_end] + self._strings)
-        header = bytearray(self._raw[:HEADER_SIZE])
-        Struct("<IIIII").pack_into(header, 4, HEADER_SIZE, 0, len(types), len(types), len(strings))
+        # newer compilers have longer headers; what is behind the known fields stays as it is
+        header = self._raw[: int.from_bytes(self._raw[4:8], "little")]
+        Struct("<IIII").pack_into(header, 8, 0, len(types), len(types), len(strings))
         return Btf(bytes(header) + types + strings, where=self._btf.where)

@@ -57,3 +57,14 @@ def test_a_variable_is_appended_with_its_name() -> None:
     assert changed.type(new_id) == Var("dummy", 1, VAR_GLOBAL)
     assert changed.type(4) == FuncProto("", 1, (Param("dummy", 1),))
     assert [changed.type(i) for i in (1, 2, 3, 5)] == [BTF.type(i) for i in (1, 2, 3, 5)]
+
+
+def test_a_longer_header_is_kept() -> None:
+    raw = bytearray(BTF.raw)
+    raw[4] = 32
+    raw[24:24] = bytes(8)
+    editor = BtfEditor(Btf(bytes(raw)))
+    new_id, _ = editor.add_var("dummy", 1, VAR_GLOBAL)
+    changed = editor.finish()
+    assert changed.raw[4] == 32
+    assert changed.type(new_id) == Var("dummy", 1, VAR_GLOBAL)
