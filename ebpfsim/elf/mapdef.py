@@ -31,9 +31,10 @@ from ebpfsim.errors import BtfError
 from ebpfsim.uapi.bpf import MapType
 from ebpfsim.uapi.flags import BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_OBJ_NAME_LEN
 
-__all__ = ["MAPS_SECTION", "adjust_ringbuf_size", "internal_map_name", "read_maps"]
+__all__ = ["ARENA_SECTION", "MAPS_SECTION", "adjust_ringbuf_size", "internal_map_name", "read_maps"]
 
 MAPS_SECTION = ".maps"
+ARENA_SECTION = ".addr_space.1"
 PAGE_SIZE = 4096
 MAP_IN_MAP = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 RINGBUFS = (MapType.RINGBUF, MapType.USER_RINGBUF)
@@ -109,8 +110,28 @@ def _btf_maps(file: ElfFile, btf: Btf | None) -> Iterator[MapSpec]:
     datasec_id = btf.find(MAPS_SECTION, Kind.DATASEC)
     if datasec_id is None:
         raise file.error("maps are defined by BTF, which does not describe this section", "build with -g", section)
+    arenas = 0
     for row in expect(btf, datasec_id, Datasec).vars:
-        yield _btf_map(file, btf, section, row)
+        spec = _btf_map(file, btf, section, row)
+        if spec.type == MapType.ARENA:
+            spec = _with_variables(file, spec)
+            arenas += 1
+        if arenas > 1:
+            raise file.error(f"map '{spec.name}' is a second arena, an object has one at most", "", section, row.off)
+        yield spec
+
+
+# global variables in address space 1 lie at the start of the arena
+def _with_variables(file: ElfFile, spec: MapSpec) -> MapSpec:
+    section = file.section(ARENA_SECTION)
+    if section is None:
+        return spec
+    if section.size > spec.max_entries * PAGE_SIZE:
+        problem = (
+            f"{section.size} bytes of variables do not fit into the {spec.max_entries} pages of arena '{spec.name}'"
+        )
+        raise file.error(problem, "", section)
+    return replace(spec, contents=section.data)
 
 
 def _btf_map(file: ElfFile, btf: Btf, section: Section, row: DatasecVar) -> MapSpec:

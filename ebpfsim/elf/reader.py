@@ -14,7 +14,7 @@ from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.ext import BtfExt
 from ebpfsim.elf.externs import collect_externs, finish_btf
 from ebpfsim.elf.file import BUILD_HINT, ElfFile, Rel, Section, SectionType, Symbol, SymbolType
-from ebpfsim.elf.mapdef import MAPS_SECTION, read_maps
+from ebpfsim.elf.mapdef import ARENA_SECTION, MAPS_SECTION, read_maps
 from ebpfsim.elf.sections import SectionFlags, find_section_def
 from ebpfsim.elf.spec import (
     Extern,
@@ -271,6 +271,12 @@ class _Reader:
 
     def _data_reloc(self, section: Section, rel: Rel, insn_idx: int, name: str, target: Section) -> Reloc:
         symbol = rel.symbol
+        if target.name == ARENA_SECTION:
+            arena = next((name for name, spec in self.maps.items() if spec.type == MapType.ARENA), None)
+            if arena is None:
+                problem = f"variable '{name}' is in an arena, and no map of that type is defined"
+                raise self.file.error(problem, "define a map of BPF_MAP_TYPE_ARENA in .maps", section, rel.off)
+            return Reloc(insn_idx, RelocKind.DATA, arena, off=symbol.value)
         for map_name, spec in self.maps.items():
             if spec.section != target.idx:
                 continue

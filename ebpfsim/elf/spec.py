@@ -105,8 +105,8 @@ class MapSpec:
 
     ``slots`` are the initial contents by index: names of programs (prog_array) or of maps (map-in-map); ``values_off``
     is the byte offset of ``values`` in a BTF-defined map's struct, -1 when it has none. ``contents`` is the initial
-    image of a data map; ``section_name`` its full section, which the map's name may cut short. ``extra`` holds bytes of
-    a legacy definition beyond the fields that libbpf knew, when they are not zero.
+    image of a data map or of an arena; ``section_name`` its full section, which the map's name may cut short. ``extra``
+    holds bytes of a legacy definition beyond the fields that libbpf knew, when they are not zero.
     """
 
     name: str

@@ -65,6 +65,10 @@ class BpfCalls(Protocol):
         """BPF_MAP_GET_NEXT_KEY."""
         ...
 
+    def map_mmap(self, fd: int, length: int, *, writable: bool) -> memoryview:
+        """mmap(2) of a map."""
+        ...
+
     def map_freeze(self, fd: int) -> None:
         """BPF_MAP_FREEZE."""
         ...

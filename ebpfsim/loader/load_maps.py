@@ -35,6 +35,7 @@ WITHOUT_BTF = frozenset(
 )
 MAP_IN_MAP = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 FIRST = bytes(4)
+PAGE_SIZE = 4096
 
 
 def create_map(bpf: BpfCalls, map_: ObjectMap, btf_fd: int, image: Image | None, fds: Mapping[str, int]) -> int:
@@ -56,6 +57,8 @@ def create_map(bpf: BpfCalls, map_: ObjectMap, btf_fd: int, image: Image | None,
             bpf.map_update_elem(fd, FIRST, bytes(image))
             if spec.kind in (MapKind.RODATA, MapKind.KCONFIG):
                 bpf.map_freeze(fd)
+        if map_.type == MapType.ARENA:
+            _map_arena(bpf, map_, fd)
         if map_.type in MAP_IN_MAP:
             for slot, name in spec.slots.items():
                 bpf.map_update_elem(fd, slot.to_bytes(4, "little"), fds[name].to_bytes(4, "little"))
@@ -65,6 +68,13 @@ def create_map(bpf: BpfCalls, map_: ObjectMap, btf_fd: int, image: Image | None,
         bpf.close(fd)
         raise
     return fd
+
+
+def _map_arena(bpf: BpfCalls, map_: ObjectMap, fd: int) -> None:
+    # programs load only once the address in user space is known, from map_extra or from the first mapping
+    contents = map_.spec.contents
+    if contents or not map_.map_extra:
+        bpf.map_mmap(fd, map_.max_entries * PAGE_SIZE, writable=True)[: len(contents)] = contents
 
 
 def _refuse_unmodelled(spec: MapSpec) -> None:

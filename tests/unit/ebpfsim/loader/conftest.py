@@ -74,6 +74,10 @@ class Remembered:
             raise KernelError("map_get_next_key", Errno.ENOENT)
         return bytes(keys[at])
 
+    def map_mmap(self, fd: int, length: int, *, writable: bool) -> memoryview:
+        self.maps[fd]["mapped"] = bytearray(length)
+        return memoryview(self.maps[fd]["mapped"])
+
     def map_freeze(self, fd: int) -> None:
         self.frozen.append(fd)
 

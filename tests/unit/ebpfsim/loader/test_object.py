@@ -228,3 +228,10 @@ def test_linux_loads_the_object(name: str) -> None:
         map_.pin = ""
     with obj.load(Bpf()):
         assert all(program.id for program in obj if program.autoload)
+
+
+def test_variables_of_an_arena_are_put_into_it(remembered: Any) -> None:
+    with open_object(DATA / "arena.bpf.o").load(remembered) as obj:
+        mapped = remembered.maps[obj.maps["arena"].fd]["mapped"]
+    assert len(mapped) == 4 * 4096
+    assert mapped[:8] == (5).to_bytes(4, "little") + (7).to_bytes(4, "little")
