@@ -210,13 +210,18 @@ def _write_fixed_off(env: Env, frame: Frame, off: int, size: int, value_regno: i
     push_jmp_history(env, env.cur_state, stack_access_flags(frame.frameno, spi))
 
 
+def _scrub_special_slot(types: bytes) -> bytes:
+    # what belonged to a spilled register, a dynptr or an iterator is data that nobody knows
+    if types[7] not in (STACK_SPILL, STACK_DYNPTR, STACK_ITER):
+        return types
+    return bytes(scrub_spilled_slot(kind) for kind in types)
+
+
 def _write_data(
     env: Env, frame: Frame, spi: int, off: int, size: int, reg: Reg | None, value_regno: int, insn: Insn
 ) -> None:
     # plain data: spilled registers are lost, zeros are remembered
-    types, _ = frame.stack[spi]
-    if types[7] in (STACK_SPILL, STACK_DYNPTR, STACK_ITER):
-        types = bytes(scrub_spilled_slot(kind) for kind in types)
+    types = _scrub_special_slot(frame.stack[spi][0])
     kind = STACK_MISC
     is_null = reg is not None and reg.type == SCALAR_VALUE and not reg.b.mask and reg.b.value == 0
     if is_null or (reg is None and _is_st_mem(insn) and insn.imm == 0):
@@ -251,10 +256,10 @@ def _write_var_off(env: Env, frame: Frame, ptr: Reg, off: int, size: int, value_
         if writing_zero and kind == STACK_SPILL and is_spilled_scalar(frame.stack[spi]) and spilled.b == ZERO_SCALAR.b:
             zero_used = True
             continue
+        new = bytearray(_scrub_special_slot(types))
         new_kind = STACK_MISC
-        if writing_zero and kind == STACK_ZERO:
+        if writing_zero and new[slot % 8] == STACK_ZERO:
             new_kind, zero_used = STACK_ZERO, True
-        new = bytearray(types)
         new[slot % 8] = new_kind
         frame.stack[spi] = (bytes(new), UNINIT)
     if zero_used and value is not None:

@@ -126,6 +126,7 @@ CASES = [
     Case("http_method", ["udp", "http_get", "http_post", "http_none", "http_get", "tcp_syn"]),
     Case("acl", [*COMMON, "ip_dscp_10"], {"rules": _RULES}),
     Case("stack_index", ["udp", "udp_other", "sum_1", "eth_15"]),
+    Case("stack_window", ["udp", "arp_request", "ones_61", "sum_2", "eth_15"]),
     Case("spills", [*COMMON, "udp_other"]),
     Case("redirects", ["udp"]),
     Case("arp_reply", ["udp", "arp_request", "arp_other", "arp_answer"], {"owned": _OWNED}),
