@@ -128,11 +128,15 @@ class BpfCalls(Protocol):
 
 
 def in_context(error: EbpfSimError, what: str) -> EbpfSimError:
-    """Return the error again, with what was being done in front; the verifier's log stays with it."""
+    """Return the error again, with what was being done in front; the verifier's log and notes stay with it."""
+    again = error
     if isinstance(error, VerifierError):
-        return VerifierError(f"{what}: {error.op}", error.errno, error.log, error.insn_idx)
-    if isinstance(error, KernelError):
-        return KernelError(f"{what}: {error.op}", error.errno, error.detail)
-    if isinstance(error, NotModelled):
-        return NotModelled(f"{error.feature}, needed to {what}", error.source)
-    return error
+        again = VerifierError(f"{what}: {error.op}", error.errno, error.log, error.insn_idx)
+    elif isinstance(error, KernelError):
+        again = KernelError(f"{what}: {error.op}", error.errno, error.detail)
+    elif isinstance(error, NotModelled):
+        again = NotModelled(f"{error.feature}, needed to {what}", error.source)
+    if again is not error:
+        for note in getattr(error, "__notes__", ()):
+            again.add_note(note)
+    return again

@@ -20,10 +20,12 @@ from ebpfsim.uapi.flags import BPF_F_SLEEPABLE, BPF_F_XDP_HAS_FRAGS, BPF_OBJ_NAM
 if TYPE_CHECKING:
     from ebpfsim.loader.object import Object
 
-__all__ = ["load_program"]
+__all__ = ["POISON_KFUNC_BASE", "POISON_MAP_BASE", "load_program"]
 
-# the instruction that CO-RE leaves where the kernel has no such field (ebpfsim.btf.core)
-POISONED_CALL = re.compile(rf"^(\d+): \(85\) call .*#{POISON_IMM}$", re.MULTILINE)
+# calls of helpers that do not exist: what relocation leaves where the kernel has no such field, map or function
+POISONED_CALL = re.compile(r"^(\d+): \(85\) call .*#(\d+)$", re.MULTILINE)
+POISON_MAP_BASE = 2001000000  # POISON_LDIMM64_MAP_BASE
+POISON_KFUNC_BASE = 2002000000  # POISON_CALL_KFUNC_BASE
 
 # what the kernel's BTF calls the target of an attach type (btf_get_kernel_prefix_kind)
 TARGETS = {
@@ -65,11 +67,27 @@ def load_program(
             log_level=program.log_level,
         )
     except VerifierError as error:
-        found = POISONED_CALL.search(error.log)
-        if found and int(found[1]) in code.poisoned:
-            slot = int(found[1])
-            error.add_note(f"instruction {slot} needs {code.poisoned[slot]}, which this kernel does not have")
+        note = _explain(error.log, obj, code)
+        if note:
+            error.add_note(note)
         raise
+
+
+def _explain(log: str, obj: "Object", code: LinkedProgram) -> str:
+    """Return what the last call in the log stands for when relocation put it there (fixup_verifier_log of libbpf)."""
+    calls = POISONED_CALL.findall(log)
+    if not calls:
+        return ""
+    slot, helper = (int(number) for number in calls[-1])
+    if helper == POISON_IMM and slot in code.poisoned:
+        return f"instruction {slot} needs {code.poisoned[slot]}, which this kernel does not have"
+    maps, externs = list(obj.maps), obj.spec.externs
+    if 0 <= helper - POISON_MAP_BASE < len(maps):
+        return f"instruction {slot} needs map '{maps[helper - POISON_MAP_BASE]}', which was not created"
+    if 0 <= helper - POISON_KFUNC_BASE < len(externs):
+        name = externs[helper - POISON_KFUNC_BASE].name
+        return f"instruction {slot} calls kernel function '{name}', which this kernel does not have"
+    return ""
 
 
 def _flags(program: Program) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from ebpfsim.loader.calls import BpfCalls, in_context
 from ebpfsim.loader.externs import Externs, resolve_externs
 from ebpfsim.loader.kernel import KernelView, kernel_view
 from ebpfsim.loader.load_maps import create_map, fill_prog_array
-from ebpfsim.loader.load_prog import load_program
+from ebpfsim.loader.load_prog import POISON_KFUNC_BASE, POISON_MAP_BASE, load_program
 from ebpfsim.loader.maps import ObjectMap
 from ebpfsim.loader.program import Program
 from ebpfsim.loader.variables import Image, Variables
@@ -31,8 +31,6 @@ from ebpfsim.uapi.flags import BPF_PSEUDO_BTF_ID, BPF_PSEUDO_KFUNC_CALL, BPF_PSE
 __all__ = ["MapTable", "Object", "open_object"]
 
 BPF_CALL = 0x85
-POISON_MAP_BASE = 2001000000  # POISON_LDIMM64_MAP_BASE
-POISON_KFUNC_BASE = 2002000000  # POISON_CALL_KFUNC_BASE
 
 
 def open_object(
