@@ -150,10 +150,14 @@ class KernelOops(EbpfSimError):
     """The simulated kernel crashed: a wild access, a deadlock, a runaway program.
 
     ``prog`` is the program's name, ``insn_idx`` the slot that faulted (-1 outside programs), ``address`` the address.
+    Engines add ``line``, the place in the C source and its text where the program has line info, and ``registers``,
+    R0 to R10 as they were.
     """
 
     def __init__(self, reason: str, prog: str = "", insn_idx: int = -1, address: int | None = None) -> None:
         self.reason, self.prog, self.insn_idx, self.address = reason, prog, insn_idx, address
+        self.line = ""
+        self.registers: tuple[int, ...] = ()
         super().__init__(reason, prog, insn_idx, address)
 
     def __str__(self) -> str:
@@ -162,7 +166,14 @@ class KernelOops(EbpfSimError):
             text += f" in program '{self.prog}'"
         if self.insn_idx >= 0:
             text += f" at insn {self.insn_idx}"
-        return f"{text}, address {self.address:#x}" if self.address is not None else text
+        if self.address is not None:
+            text += f", address {self.address:#x}"
+        return f"{text}\n  {self.line}" if self.line else text
+
+    def details(self) -> str:
+        """Return the registers, four to a line; nothing when they are not known."""
+        words = [f"R{number} {value:016x}".rjust(20) for number, value in enumerate(self.registers)]
+        return "\n".join(" ".join(words[at : at + 4]) for at in range(0, len(words), 4))
 
 
 class NotModelled(EbpfSimError):

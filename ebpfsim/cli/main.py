@@ -72,10 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(run(arguments))
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code."""
+def run(arguments: Sequence[str] | None = None, command: click.Command = commands, prog_name: str = "ebpfsim") -> int:
+    """Run a command line and return the exit code."""
     try:
-        result = commands.main(args=arguments, prog_name="ebpfsim", standalone_mode=False)
+        result = command.main(args=arguments, prog_name=prog_name, standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as error:

@@ -1,8 +1,7 @@
 """An object file on its way into a kernel: bpf_object__open, bpf_object__load (tools/lib/bpf/libbpf.c, libbpf 1.7).
 
-Order and arguments of the calls are libbpf's. Differs: BTF that the kernel refuses stops the load only if a map needs
-it (as there); descriptors are known before programs are relocated, so there are no placeholders; slots of a program
-array are left empty for programs that ``only`` leaves out.
+Order and arguments of the calls are libbpf's. Differs: slots of a program array stay empty for programs that ``only``
+leaves out, where libbpf fails; descriptors are known before programs are relocated, so that there are no placeholders.
 """
 
 from collections.abc import Iterable, Iterator
@@ -209,13 +208,13 @@ class Object:
     # -- relocation --------------------------------------------------------------------------------------------------
 
     def relocate(self, name: str) -> bytes:
-        """Return the instructions that load() would hand to PROG_LOAD, with map descriptors as zero."""
+        """Return the instructions that load() hands to PROG_LOAD; before it, map descriptors are zero."""
         program = self.programs[name]
         kernel = self._kernel
         if kernel is None:
             kernel = kernel_view(self._bpf) if self._bpf is not None else KernelView()
         externs = resolve_externs(self.spec, kernel)
-        fds = {name: 0 for name, map_ in self.maps.items() if map_.autocreate}
+        fds = self._map_fds() if self._loaded else {name: 0 for name, map_ in self.maps.items() if map_.autocreate}
         return encode(self._relocated(self._linker(kernel).link(program.name), externs, fds))
 
     def _linker(self, kernel: KernelView) -> Linker:

@@ -64,6 +64,11 @@ class Run:
         self.tail_calls = 0
         self.retval = 0
 
+    @property
+    def r0(self) -> int:
+        """All 64 bits of R0, once the program is through."""
+        raise InternalError("R0 outside an engine")
+
     def charge(self, cost_ps: int) -> None:
         """Add picoseconds to the cost of this activation and to the time used on its CPU."""
         self.cost_ps += cost_ps
