@@ -35,6 +35,7 @@ from ebpfsim.verifier.bounds import (
     coerce_subreg_to_size_sx,
     coerce_to_size_sx,
     known,
+    mark_reg32_known,
     reg_bounds_sync,
     spell,
     unbounded,
@@ -43,6 +44,7 @@ from ebpfsim.verifier.bounds import (
 from ebpfsim.verifier.env import Env
 from ebpfsim.verifier.opcodes import BPF_ALU64, BPF_X
 from ebpfsim.verifier.precision import mark_chain_precision
+from ebpfsim.verifier.prune import push_stack
 from ebpfsim.verifier.scalar import (
     BPF_ADD,
     BPF_AND,
@@ -280,6 +282,8 @@ def adjust_reg_min_max_vals(env: Env, insn: Insn, op: int) -> None:
         if dst.type != SCALAR_VALUE:
             adjust_ptr_min_max_vals(env, insn, op, dst, known_scalar(insn.imm & M64), False)
             return
+    if op in (BPF_AND, BPF_OR) and not src_b.mask:
+        dst = _maybe_fork_scalars(env, insn, dst)
     result = alu_range(op, is32, dst.b, src_b)
     if result is None:
         regs[insn.dst] = UNKNOWN
@@ -290,15 +294,29 @@ def adjust_reg_min_max_vals(env: Env, insn: Insn, op: int) -> None:
         # __mark_reg_known()
         new.off = new.raw = new.map_uid = new.id = new.ref_obj_id = 0
     elif dst.id:
-        _link(new, insn, op, src_b)
+        _link(new, insn, op, src_b, dst.b)
     regs[insn.dst] = new
 
 
-def _link(new: Reg, insn: Insn, op: int, src_b: Range) -> None:
+def _maybe_fork_scalars(env: Env, insn: Insn, dst: Reg) -> Reg:
+    # a mask that is all zeroes or all ones, from an arithmetic shift or a negation: go on with ones, later with zeroes
+    if (dst.b.smin, dst.b.smax) == (-1, 0):
+        zeroes, ones = known_scalar(0), known_scalar(M64)
+    elif (dst.b.s32_min, dst.b.s32_max) == (-1, 0):
+        zeroes, ones = dst.copy(), dst.copy()
+        zeroes.b, ones.b = mark_reg32_known(dst.b, 0), mark_reg32_known(dst.b, M32)
+    else:
+        return dst
+    push_stack(env, env.insn_idx, env.insn_idx).frames[-1].regs[insn.dst] = zeroes
+    env.cur_state.frames[-1].regs[insn.dst] = ones
+    return ones
+
+
+def _link(new: Reg, insn: Insn, op: int, src_b: Range, dst_b: Range) -> None:
     # r1 = r2; r1 += 1; if r2 < 1000: the distance is remembered, once
     is32 = insn.code & 7 != BPF_ALU64
     own = insn.code & BPF_X and insn.src == insn.dst
-    if op not in (BPF_ADD, BPF_SUB) or own or src_b.mask & (M32 if is32 else M64):
+    if op not in (BPF_ADD, BPF_SUB) or own or src_b.mask & (M32 if is32 else M64) or (is32 and dst_b.umax > M32):
         new.id = 0
         return
     delta = s32(src_b.value) if is32 else s64(src_b.value)
