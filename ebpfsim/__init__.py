@@ -29,6 +29,7 @@ from ebpfsim.errors import (
 )
 
 if TYPE_CHECKING:
+    from ebpfsim import live, uapi
     from ebpfsim.loader import Object
     from ebpfsim.simulation import Host, Simulation
 
@@ -51,6 +52,8 @@ __all__ = [
     "Simulation",
     "VerifierError",
     "__version__",
+    "live",
+    "uapi",
 ]
 
 _LAZY = {
@@ -59,9 +62,14 @@ _LAZY = {
     "Simulation": "ebpfsim.simulation",
 }
 
+# modules that users name through the package
+_MODULES = ("live", "uapi")
+
 
 def __getattr__(name: str) -> object:
     """Import a public name at its first use."""
+    if name in _MODULES:
+        return importlib.import_module(f"ebpfsim.{name}")
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module 'ebpfsim' has no attribute '{name}'")

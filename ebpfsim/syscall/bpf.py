@@ -7,11 +7,12 @@ from ebpfsim.syscall.links import LinkCalls
 from ebpfsim.syscall.maps import MapCalls
 from ebpfsim.syscall.objects import ObjectCalls
 from ebpfsim.syscall.progs import ProgCalls
+from ebpfsim.syscall.unserved import UnservedCalls
 
 __all__ = ["Bpf"]
 
 
-class Bpf(MapCalls, ProgCalls, LinkCalls, BtfCalls, ObjectCalls):
+class Bpf(MapCalls, ProgCalls, LinkCalls, BtfCalls, ObjectCalls, UnservedCalls):
     """bpf(2) for a privileged task, with libbpf's names.
 
     A refusal raises KernelError with the kernel's errno, a command that is not served NotModelled. Keys and values of a
