@@ -80,7 +80,7 @@ class Conformance:
         return self.run(decode(obj.relocate(next(iter(spec.programs)))), memory)
 
     def run_xdp(self, data: bytes, memory: bytes = b"", *, elf: bool = False) -> int:
-        """Verify a program as one of type XDP, run it by a test run on the memory as packet, and return 32 bits of R0."""
+        """Verify an XDP program, run it by a test run with the memory for its packet, and return 32 bits of R0."""
         bpf = self.host.bpf
         if elf:
             obj = Object(_with_program(read_object(data, "object")), bpf=bpf)

@@ -6,8 +6,8 @@ function and to the beginning of an instruction, calls inside the program, no wa
 what a kernel checks before it follows the values (``check_subprogs``, ``bpf_opcode_in_insntable`` and the field checks
 of ``do_check`` in kernel/bpf/verifier.c, v6.18), and what RFC 9669 asks of an encoding in section 3.
 
-Differs: ``off`` of exit has to be zero, as RFC 9669 has it; Linux does not look. A division by zero and a shift past the
-width are operations of RFC 9669, which says what they give; of constants the verifier refuses them.
+Differs: ``off`` of exit has to be zero, as RFC 9669 has it; Linux does not look. A division by a constant zero and a
+shift past the width stay: RFC 9669 says what they give, only the verifier refuses them.
 """
 
 from bisect import bisect_right

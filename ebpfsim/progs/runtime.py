@@ -48,10 +48,10 @@ class Run:
     """One activation of a program on a CPU.
 
     ``prog`` changes with a tail call. ``insns`` and ``cost_ps`` count what was executed, up to the last call of a
-    helper; ``retval`` is R0 as the kernel reads it (u32), once the program is through.
+    helper; ``r0`` is all of R0 and ``retval`` R0 as the kernel reads it (u32), once the program is through.
     """
 
-    __slots__ = ("cost_ps", "cpu", "ctx", "insns", "kernel", "mem", "prog", "retval", "tail_calls")
+    __slots__ = ("cost_ps", "cpu", "ctx", "insns", "kernel", "mem", "prog", "r0", "retval", "tail_calls")
 
     def __init__(self, kernel: Runtime, prog: Prog, ctx: int, cpu: Cpu) -> None:
         self.kernel = kernel
@@ -62,12 +62,8 @@ class Run:
         self.insns = 0
         self.cost_ps = 0
         self.tail_calls = 0
+        self.r0 = 0
         self.retval = 0
-
-    @property
-    def r0(self) -> int:
-        """All 64 bits of R0, once the program is through."""
-        raise InternalError("R0 outside an engine")
 
     def charge(self, cost_ps: int) -> None:
         """Add picoseconds to the cost of this activation and to the time used on its CPU."""

@@ -55,5 +55,6 @@ def _execute(image: Image, ctx: int, cpu: Cpu) -> Activation:
     finally:
         cpu.stack_top = frame
         run.flush()
+    run.r0 = state[0]
     run.retval = u32(state[0])
     return run

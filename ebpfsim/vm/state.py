@@ -89,12 +89,6 @@ class Activation(Run):
         self.state[LEFT] = budget
         self.state[RUN] = self
 
-    @property
-    def r0(self) -> int:
-        """All 64 bits of R0, once the program is through."""
-        result: int = self.state[0]
-        return result
-
     def flush(self) -> None:
         """Charge the instructions executed since the last flush, so that the CPU's clock is right."""
         left = self.state[LEFT]
