@@ -240,10 +240,9 @@ class _IdMap:
         return True
 
     def check_scalar_ids(self, old: int, cur: int) -> bool:
-        # a scalar without an id has one of its own
+        # a scalar without an id has one of its own; an old one like that fits any
         if not old:
-            self.tmp_id += 1
-            old = self.tmp_id
+            return True
         if not cur:
             self.tmp_id += 1
             cur = self.tmp_id
@@ -294,7 +293,8 @@ def regsafe(old: Reg, cur: Reg, ids: _IdMap, exact: int) -> bool:
 def _scalar_safe(old: Reg, cur: Reg, ids: _IdMap, exact: int) -> bool:
     if not old.precise and exact == NOT_EXACT:
         return True
-    if (old.id & BPF_ADD_CONST) != (cur.id & BPF_ADD_CONST):
+    # an old register that is linked to no other says nothing about links of the current one
+    if old.id and (old.id & BPF_ADD_CONST) != (cur.id & BPF_ADD_CONST):
         return False
     if old.id & BPF_ADD_CONST and old.off != cur.off:
         return False
