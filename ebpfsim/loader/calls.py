@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from ebpfsim.errors import EbpfSimError, KernelError, NotModelled, VerifierError
+from ebpfsim.errors import EbpfSimError, InputError, KernelError, NotModelled, VerifierError
 
 __all__ = ["BpfCalls", "Loaded", "in_context"]
 
@@ -136,6 +136,8 @@ def in_context(error: EbpfSimError, what: str) -> EbpfSimError:
         again = KernelError(f"{what}: {error.op}", error.errno, error.detail)
     elif isinstance(error, NotModelled):
         again = NotModelled(f"{error.feature}, needed to {what}", error.source)
+    elif isinstance(error, InputError) and not error.where:
+        again = type(error)(what, error.problem, error.hint)
     if again is not error:
         for note in getattr(error, "__notes__", ()):
             again.add_note(note)

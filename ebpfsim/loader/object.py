@@ -304,7 +304,7 @@ class _Context:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, EbpfSimError) and not isinstance(error, InputError):
+        if isinstance(error, EbpfSimError) and not (isinstance(error, InputError) and error.where):
             raise in_context(error, self._what) from error
 
 

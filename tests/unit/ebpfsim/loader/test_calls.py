@@ -1,6 +1,6 @@
 """Errors keep their kind, errno, log and notes when it is said what was being done."""
 
-from ebpfsim.errors import ElfError, KernelError, NotModelled, VerifierError
+from ebpfsim.errors import ElfError, InputError, KernelError, NotModelled, VerifierError
 from ebpfsim.loader.calls import in_context
 
 
@@ -24,6 +24,11 @@ def test_refusals_of_the_verifier() -> None:
 def test_what_is_not_modelled() -> None:
     error = in_context(NotModelled("helper bpf_x", "net/core/filter.c"), "load program 'p'")
     assert str(error) == "not modelled: helper bpf_x, needed to load program 'p' (net/core/filter.c)"
+
+
+def test_input_without_a_place_gets_one() -> None:
+    error = in_context(InputError("", "5 bytes, at most 4", "less"), "create map 'm'")
+    assert str(error) == "create map 'm': error: 5 bytes, at most 4\ntry: less"
 
 
 def test_wrong_input_passes() -> None:
