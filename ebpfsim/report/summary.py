@@ -122,7 +122,7 @@ def _map(running: Running, name: str) -> dict[str, Any]:
     kind = found.type.lower if isinstance(found.type, MapType) else str(found.type)
     summary: dict[str, Any] = {"type": kind, "max_entries": found.max_entries}
     if found.type in UNLISTED:
-        return {**summary, "entries": None}
+        return {**summary, "entries": None, "records": len(running.records.get(name, []))}
     entries: list[dict[str, Any]] = []
     for key in found.keys_bytes():
         if len(entries) == MAX_ENTRIES:

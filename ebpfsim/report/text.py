@@ -132,7 +132,8 @@ def _maps(summary: dict[str, Any], console: "Console") -> None:
     for name, found in summary["maps"].items():
         kind = f"{found['type']}, {found['max_entries']}"
         if found["entries"] is None:
-            rows.append([name, kind, "", "is read record by record"])
+            read = found.get("records", 0)
+            rows.append([name, kind, "", f"{read} record{'s' if read != 1 else ''} read"])
             continue
         array = "array" in found["type"]
         entries = [entry for entry in found["entries"] if not array or not is_zero(entry["value"])]
@@ -160,7 +161,7 @@ def _traces(summary: dict[str, Any], console: "Console") -> None:
     rows: list[list[str]] = []
     for name, host in summary["hosts"].items():
         lines = host["trace_pipe"]
-        rows += [[name, line] for line in lines[:MAX_SHOWN_LINES]]
+        rows += [[name, line.strip()] for line in lines[:MAX_SHOWN_LINES]]
         if len(lines) > MAX_SHOWN_LINES:
             rows.append([name, f"... and {len(lines) - MAX_SHOWN_LINES} more lines"])
     _table(console, "Trace pipe", ("host", "line"), rows)

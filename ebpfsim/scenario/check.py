@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
+from ebpfsim.btf.types import Kind
+from ebpfsim.btf.values import to_bytes
 from ebpfsim.costs import profile_names
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, NotModelled, ScenarioError
@@ -19,7 +21,7 @@ from ebpfsim.scenario.document import Key, Node
 from ebpfsim.scenario.frames import build_frames
 from ebpfsim.scenario.layers import PacketProblem, check_value, field_of, layer_class
 from ebpfsim.scenario.load import Scenario
-from ebpfsim.scenario.mapvalues import PERCPU, check_wanted
+from ebpfsim.scenario.mapvalues import PERCPU, check_wanted, record_type
 from ebpfsim.scenario.objects import CheckedObject, place_in, read_block
 from ebpfsim.scenario.packets import PacketError, PacketExpr
 from ebpfsim.scenario.paths import PathProblem, locate
@@ -489,9 +491,30 @@ class _Check:
         if expect.errno is not None and expect.errno not in Errno.__members__:
             self.unknown((*path, "errno"), "errno", expect.errno, ("EACCES", "EINVAL", "EPERM", "E2BIG", "ENOMEM"))
 
+    def expect_records(self, path: Path, expect: ExpectBlock) -> None:
+        text = str(expect.records)
+        found = self.map_name((*path, "records"), text)
+        if found is None:
+            return
+        if found.type != MapType.RINGBUF:
+            kind = found.type.lower if isinstance(found.type, MapType) else str(found.type)
+            self.wrong((*path, "records"), f"map '{text}' is of type {kind}, expected ringbuf")
+            return
+        spec = self.result.objects[text.partition("/")[0]].spec
+        btf = spec.btf if spec is not None else None
+        wanted = [name for name in ("first", "last", "contains") if name in expect.model_fields_set]
+        type_id = record_type(found, btf, expect.type)
+        if type_id is None or btf is None:
+            known = [btf.name_of(row) for row in btf.ids_of_kind(Kind.STRUCT)] if btf is not None else []
+            if expect.type is not None:
+                self.unknown((*path, "type"), "struct", expect.type, [name for name in known if name])
+            elif wanted:
+                self.wrong(path, "records have no type of their own", "type: NAME, the name of a struct in C")
+            return
+        for name in wanted:
+            self.try_value((*path, name), partial(to_bytes, btf, type_id, getattr(expect, name), f"'{name}'"))
+
     def expect_later(self, path: Path, expect: ExpectBlock) -> None:
-        if expect.records is not None:
-            self.map_name((*path, "records"), expect.records)
         self.not_modelled((*path, expect.kind), f"'{expect.kind}' expectations", key=True)
 
 
@@ -516,5 +539,5 @@ EXPECT_CHECKS: dict[str, ExpectCheck] = {
     "trace_pipe": _Check.expect_trace_pipe,
     "load": _Check.expect_load,
     "task": _Check.expect_later,
-    "records": _Check.expect_later,
+    "records": _Check.expect_records,
 }

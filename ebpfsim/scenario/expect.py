@@ -6,10 +6,19 @@ from functools import cache, partial
 from typing import Any
 
 from ebpfsim.btf.btf import Btf
+from ebpfsim.btf.layout import sizeof
+from ebpfsim.btf.values import from_bytes
 from ebpfsim.recorder import PacketRecord
 from ebpfsim.report.values import readable, words
 from ebpfsim.scenario.layers import check_value, field_of, layer_class
-from ebpfsim.scenario.mapvalues import PERCPU, lookup, normal_key, same_value
+from ebpfsim.scenario.mapvalues import (
+    PERCPU,
+    lookup,
+    normal_key,
+    record_type,
+    same_record,
+    same_value,
+)
 from ebpfsim.scenario.run import Path, Running
 from ebpfsim.scenario.schema import ExpectBlock, PacketsBlock
 from ebpfsim.uapi.net import XdpAction
@@ -225,6 +234,31 @@ def _load(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
         yield f"load '{expect.load}': message", expect.message, expect.message if met else reason, met
 
 
+def _records(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
+    name = str(expect.records)
+    records = running.records[name]
+    if expect.count is not None:
+        yield _counted(f"records of '{name}'", expect.count, len(records))
+    spec = running.checked.objects[name.partition("/")[0]].spec
+    btf = spec.btf if spec is not None else None
+    type_id = record_type(running.map_of(name), btf, expect.type)
+    if btf is None or type_id is None:
+        return
+    size = sizeof(btf, type_id)
+    for which, chosen in (("first", records[:1]), ("last", records[-1:])):
+        if which in expect.model_fields_set:
+            want = getattr(expect, which)
+            met = bool(chosen) and same_record(btf, type_id, want, chosen[0])
+            have: Any = None
+            if chosen and len(chosen[0]) >= size:
+                have = readable(btf, type_id, from_bytes(btf, type_id, chosen[0][:size]))
+            shown = want if met else _named(want, have)
+            yield f"{which} record of '{name}'", words(want), words(shown) if chosen else "no record", met
+    if "contains" in expect.model_fields_set:
+        count = sum(1 for record in records if same_record(btf, type_id, expect.contains, record))
+        yield f"records of '{name}' with {words(expect.contains)}", "1 or more", str(count), count > 0
+
+
 KINDS: dict[str, Callable[[Running, ExpectBlock, Path], Iterator[Row]]] = {
     "link": _link,
     "map": _map,
@@ -233,4 +267,5 @@ KINDS: dict[str, Callable[[Running, ExpectBlock, Path], Iterator[Row]]] = {
     "device": _device,
     "trace_pipe": _trace_pipe,
     "load": _load,
+    "records": _records,
 }

@@ -7,6 +7,8 @@ with one value a CPU; a single value is compared with the sum over the CPUs.
 from typing import TYPE_CHECKING, Any
 
 from ebpfsim.btf.btf import Btf
+from ebpfsim.btf.layout import sizeof
+from ebpfsim.btf.types import Kind
 from ebpfsim.btf.values import from_bytes, integer_bytes, to_bytes
 from ebpfsim.errors import InputError
 from ebpfsim.loader import ObjectMap
@@ -16,7 +18,7 @@ from ebpfsim.uapi.bpf import MapType
 if TYPE_CHECKING:
     from ebpfsim.scenario.run import Running
 
-__all__ = ["PERCPU", "check_wanted", "lookup", "normal_key", "same_value", "update_map"]
+__all__ = ["PERCPU", "check_wanted", "lookup", "normal_key", "record_type", "same_record", "same_value", "update_map"]
 
 PERCPU = (MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH, MapType.PERCPU_CGROUP_STORAGE)
 
@@ -62,6 +64,24 @@ def same_value(found: ObjectMap, btf: Btf | None, want: Any, have: Any) -> bool:
         parts = [_normal(found, btf, part) for part in want]
         return len(want) == len(have) and all(_same(*row) for row in zip(want, parts, have, strict=True))
     return _same(want, _normal(found, btf, want), _sum(have))
+
+
+def record_type(found: ObjectMap, btf: Btf | None, name: str | None) -> int | None:
+    """Return the BTF id of a ring buffer's records: the struct of that name, or the map's value type; None for none."""
+    if btf is None:
+        return None
+    if name is None:
+        return found.value_type_id or None
+    return btf.find(name.removeprefix("struct ").strip(), Kind.STRUCT)
+
+
+def same_record(btf: Btf, type_id: int, want: Any, record: bytes) -> bool:
+    """Say whether a record is the expected one, in all that the expectation names. Bytes past its type do not count."""
+    size = sizeof(btf, type_id)
+    if len(record) < size:
+        return False
+    have = from_bytes(btf, type_id, record[:size])
+    return _same(want, from_bytes(btf, type_id, to_bytes(btf, type_id, want, "record")), have)
 
 
 def check_wanted(found: ObjectMap, btf: Btf | None, want: Any) -> None:

@@ -13,6 +13,7 @@ from ebpfsim.attached import AttachedLink
 from ebpfsim.errors import EbpfSimError, InputError, KernelError, VerifierError
 from ebpfsim.isa.insn import encode
 from ebpfsim.loader import Object, ObjectMap
+from ebpfsim.maps.ringbuf import RingbufMap
 from ebpfsim.scenario.check import Checked
 from ebpfsim.scenario.document import Key
 from ebpfsim.scenario.load import Scenario
@@ -114,6 +115,8 @@ class Running:
     sockets: dict[str, UdpSocket] = field(default_factory=dict)
     sent: dict[int, int] = field(default_factory=dict)
     traces: dict[str, str] = field(default_factory=dict)
+    records: dict[str, list[bytes]] = field(default_factory=dict)
+    readers: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def scenario(self) -> Scenario:
@@ -208,6 +211,8 @@ def build(checked: Checked) -> Running:
             _load(running, name)
     for text, values in model.maps.items():
         update_map(running, ("maps", text), text, values)
+    for text in sorted({expect.records for expect in model.expect if expect.records is not None}):
+        _consume(running, text)
     for index, attach in enumerate(model.attach):
         running.attach(attach, ("attach", index))
     return running
@@ -227,8 +232,27 @@ def finish(running: Running, until_ns: int | None, progress: Callable[[int], obj
             if budget < 0:
                 problem = f"scenario is still busy at {sim.now_ns} ns, long after its last event"
                 raise InputError(running.scenario.shown_path, problem, "say when to stop: until: 100ms")
+    for read in running.readers:
+        read()  # what was committed without a wake-up
     for name, host in sim.hosts.items():
         running.traces[name] = host.trace_pipe.peek()
+
+
+def _consume(running: Running, text: str) -> None:
+    # a reader in user space that is woken as by epoll; Differs: it takes no time and runs when the CPU's work is done
+    host = running.sim.hosts[running.checked.objects[text.partition("/")[0]].block.host]
+    ring = host.kernel.fds.lookup(running.map_of(text).fd)
+    assert isinstance(ring, RingbufMap)
+    records = running.records.setdefault(text, [])
+
+    def read() -> None:
+        records.extend(ring.consume())
+
+    def wake() -> None:
+        running.sim.clock.call_in(0, read)
+
+    ring.on_wakeup.append(wake)
+    running.readers.append(read)
 
 
 def _build_host(running: Running, name: str, host: HostBlock, defaults: KernelBlock) -> None:

@@ -62,7 +62,7 @@ EXPECT_KINDS: dict[str, tuple[str, ...]] = {
     "trace_pipe": ("contains", "count"),
     "load": ("verdict", "errno", "message"),
     "task": ("step", "errno", "returns"),
-    "records": ("count", "first", "last", "contains"),
+    "records": ("type", "count", "first", "last", "contains"),
 }
 MAX_CPUS = 64
 MAX_QUEUES = 64
@@ -246,6 +246,7 @@ class ExpectBlock(Block):
     errno: str | None = None
     message: str | None = None
     records: str | None = None
+    type: str | None = None
     first: Any = None
     last: Any = None
     task: Any = None
@@ -261,8 +262,9 @@ class ExpectBlock(Block):
     def _one_kind(self) -> "ExpectBlock":
         _check_kind("an expectation", EXPECT_KINDS, self.model_fields_set, self.__dict__)
         companions = EXPECT_KINDS[self.kind]
-        if not any(key in self.model_fields_set and key != "key" for key in companions):
-            raise Wrong(f"'{self.kind}' expects nothing", f"one of {listed(key for key in companions if key != 'key')}")
+        said = [key for key in companions if key not in ("key", "type")]
+        if not any(key in self.model_fields_set for key in said):
+            raise Wrong(f"'{self.kind}' expects nothing", f"one of {listed(said)}")
         return self
 
 

@@ -67,7 +67,7 @@ def test_maps_show_what_is_in_them_and_cut_long_ones() -> None:
     assert "... and 8 more" in lines
     assert "o/hash hash, 4 empty" in lines
     assert "o/zeros percpu_array, 4 all zero" in lines
-    assert "o/ring ringbuf, 4096 is read record by record" in lines
+    assert "o/ring ringbuf, 4096 0 records read" in lines
 
 
 def test_values_are_never_taken_for_markup() -> None:

@@ -110,3 +110,49 @@ def test_values_of_per_cpu_maps_need_one_for_each_cpu(play: "Play", size: int) -
     else:
         with pytest.raises(ScenarioError, match=f"{size} values, host 'b' has 2 CPUs"):
             play(text, BPF)
+
+
+RECORDS = """\
+hosts:
+  a: {interfaces: {eth0: {address: 10.0.0.1/24}}}
+  b: {interfaces: {eth0: {address: 10.0.0.2/24}}}
+links: [{ends: [a/eth0, b/eth0]}]
+objects: {ring: {host: b, file: ringbuf_events.v3.o}}
+attach: [{program: ring, hook: xdp, device: eth0}]
+events:
+  - {at: 0, host: a, device: eth0, send: "Ether()/IP(dst='10.0.0.2')/UDP()/('x'*50)", count: 1000, every: 1us}
+  - {at: 1ms, host: a, device: eth0, send: "Ether()/IP(dst='10.0.0.2')/UDP()"}
+expect:
+"""
+BUILT = BPF.parents[1] / "tests" / "objects" / "built"
+
+
+def test_records_of_a_ring_buffer_are_read_while_it_runs(play: "Play") -> None:
+    # 1000 records of 32 bytes do not fit into the ring of 4096: somebody has to read. The program's own struct (u32
+    # len; __be32 saddr; u8 head[16]) is not in its BTF; struct xdp_md is, and is six times u32.
+    text = RECORDS + "  - {records: ring/events, count: 1001}\n"
+    text += "  - {records: ring/events, type: xdp_md, first: {data: 92}, last: {data: 42}, contains: {data: 42}}\n"
+    text += "  - {records: ring/events, type: struct xdp_md, last: {data: 43}}\n"
+    running, results = play(text, BUILT)
+    assert [(result.want, result.have) for result in results if not result.met] == [("{data: 43}", "{data: 42}")]
+    assert running.records["ring/events"][0][4:8] == bytes([10, 0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("expectation", "problem"),
+    [
+        ("{records: ring/events, type: event, count: 1}", "unknown struct 'event'"),
+        ("{records: ring/events, first: {len: 92}}", "records have no type of their own"),
+        ("{records: ring/events, type: xdp_md, first: {date: 92}}", "has no member 'date'"),
+        ("{records: ring/event, count: 1}", "unknown map of 'ring': 'event'; did you mean 'events'?"),
+        ("{records: ring/.bss, count: 1}", "map 'ring/.bss' is of type array, expected ringbuf"),
+        ("{records: ring/events, type: xdp_md}", "'records' expects nothing"),
+    ],
+)
+def test_wrong_expectation_of_records(play: "Play", expectation: str, problem: str) -> None:
+    from ebpfsim.errors import ScenarioError
+
+    with pytest.raises(ScenarioError) as caught:
+        play(f"{RECORDS}  - {expectation}\n", BUILT)
+    assert problem in caught.value.problem
+    assert caught.value.where.startswith("x.yaml:11:")

@@ -7,7 +7,7 @@ from ebpfsim.scenario.jsonschema import scenario_schema
 from ebpfsim.scenario.schema import EVENT_KINDS, EXPECT_KINDS, EventBlock, ExpectBlock, KernelBlock, ScenarioModel
 
 NOT_MODELLED_EVENTS = {"task", "call"}
-NOT_MODELLED_EXPECTATIONS = {"task", "records"}
+NOT_MODELLED_EXPECTATIONS = {"task"}
 
 
 def test_every_event_has_its_check_and_its_step() -> None:
