@@ -278,8 +278,10 @@ def regsafe(old: Reg, cur: Reg, ids: _IdMap, exact: int) -> bool:
     if base in (PTR_TO_PACKET, PTR_TO_PACKET_META):
         assert isinstance(old.raw, int)
         assert isinstance(cur.raw, int)
+        # AT_PKT_END and BEYOND_PKT_END are no ranges to compare
+        enough = old.raw <= cur.raw if old.raw >= 0 and cur.raw >= 0 else old.raw == cur.raw
         return (
-            old.raw <= cur.raw
+            enough
             and old.off == cur.off
             and ids.check_ids(old.id, cur.id)
             and range_within(old.b, cur.b)
