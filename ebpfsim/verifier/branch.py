@@ -178,20 +178,7 @@ def _equal(
     return -1
 
 
-def _same_branch_taken(r: Range, op: int, is32: bool) -> int:
-    # is_scalar_branch_taken of a register with itself
-    if op in (BPF_JGE, BPF_JLE, BPF_JSGE, BPF_JSLE, BPF_JEQ):
-        return 1
-    if op in (BPF_JGT, BPF_JLT, BPF_JSGT, BPF_JSLT, BPF_JNE):
-        return 0
-    value, mask = r.subreg if is32 else (r.value, r.mask)
-    if not mask:
-        return int(value != 0)
-    smin, smax = (r.s32_min, r.s32_max) if is32 else (r.smin, r.smax)
-    return -1 if smin <= 0 <= smax else 1
-
-
-def is_branch_taken(a: Reg, b: Reg, op: int, is32: bool, same: bool) -> int:
+def is_branch_taken(a: Reg, b: Reg, op: int, is32: bool) -> int:
     """Return 1 when ``a op b`` holds, 0 when it does not, -1 when unknown (``is_branch_taken``)."""
     if a.type in _PKT_ANY and b.type in _PKT_ANY and not is32:
         return _pkt_branch_taken(a, b, op)
@@ -203,8 +190,6 @@ def is_branch_taken(a: Reg, b: Reg, op: int, is32: bool, same: bool) -> int:
         if (b.b.value & M32 if is32 else b.b.value) != 0:
             return -1
         return 0 if op == BPF_JEQ else 1 if op == BPF_JNE else -1
-    if same:
-        return _same_branch_taken(a.b, op, is32)
     return scalar_branch_taken(a.b, b.b, op, is32)
 
 
@@ -241,6 +226,16 @@ def refine(a: Range, b: Range, op: int, is32: bool) -> tuple[Range, Range]:
             _refine_cache.clear()
         _refine_cache[key] = result
     return result
+
+
+def _refine_self(a: Range, b: Range, op: int, is32: bool) -> tuple[Range, Range]:
+    # a register compared with itself: both conclusions change the same bounds
+    if op in (BPF_JEQ, BPF_JNE, BPF_JSET, NEGATED_JSET):
+        return a, a
+    low, high = _refine(a, a, _FLIP[op] if op in (BPF_JGE, BPF_JGT, BPF_JSGE, BPF_JSGT) else op, is32)
+    merged = low._replace(umin=high.umin, smin=high.smin, u32_min=high.u32_min, s32_min=high.s32_min)
+    merged = reg_bounds_sync(reg_bounds_sync(merged))
+    return merged, merged
 
 
 def _refine(a: Range, b: Range, op: int, is32: bool) -> tuple[Range, Range]:
@@ -529,7 +524,7 @@ def check_cond_jmp_op(env: Env, insn: Insn) -> None:
     if flags:
         push_jmp_history(env, this, flags)
     is32 = insn.code & 7 == BPF_JMP32
-    pred = is_branch_taken(dst, src, op, is32, bool(use_reg) and insn.dst == insn.src)
+    pred = is_branch_taken(dst, src, op, is32)
     if pred >= 0:
         if dst.type == SCALAR_VALUE:
             mark_chain_precision(env, insn.dst)
@@ -559,7 +554,7 @@ def _check_both_ways(env: Env, insn: Insn, op: int, is32: bool, dst: Reg, src: R
         push_jmp_history(env, this, 0, linked)
     other = push_stack(env, env.insn_idx + insn.off + 1, env.insn_idx)
     other_regs = other.frames[-1].regs
-    if dst.type == SCALAR_VALUE and src.type == SCALAR_VALUE and not (use_reg and insn.dst == insn.src):
+    if dst.type == SCALAR_VALUE and src.type == SCALAR_VALUE:
         _set_min_max(env, insn, op, is32, regs, other_regs)
     dst = regs[insn.dst]
     if use_reg:
@@ -594,8 +589,9 @@ def _set_min_max(env: Env, insn: Insn, op: int, is32: bool, regs: list[Reg], oth
     dst = regs[insn.dst]
     use_reg = insn.code & BPF_X
     src = regs[insn.src] if use_reg else known_scalar(insn.imm & M64)
-    false1, false2 = refine(dst.b, src.b, _REVERSE[op], is32)
-    true1, true2 = refine(dst.b, src.b, op, is32)
+    learn = _refine_self if use_reg and insn.dst == insn.src else refine
+    false1, false2 = learn(dst.b, src.b, _REVERSE[op], is32)
+    true1, true2 = learn(dst.b, src.b, op, is32)
     out = [(other_regs, insn.dst, true1, "true_reg1"), (other_regs, insn.src, true2, "true_reg2")]
     out += [(regs, insn.dst, false1, "false_reg1"), (regs, insn.src, false2, "false_reg2")]
     for where, regno, b, name in out:
