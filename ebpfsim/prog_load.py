@@ -89,8 +89,8 @@ def load_prog(kernel: "BpfKernel", attr: "LoadAttr", parts: ProgParts) -> tuple[
         verified_insns=verified.stats.insns_processed,
         load_time_ns=kernel.clock.now_ns,
         btf_fd_obj=parts.btf,
-        func_info=attr.func_info,
-        line_info=attr.line_info,
+        func_info=verified.func_info,
+        line_info=verified.line_info,
         changes_pkt_data=verified.changes_pkt_data,
     )
     for map_ in prog.maps:

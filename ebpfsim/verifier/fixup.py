@@ -3,8 +3,10 @@
 Left out: rewrites that only JITs need (division guards, inlined helpers), which the engines do by themselves.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
+from struct import Struct
 
 from ebpfsim.isa.insn import Insn
 from ebpfsim.progs.regtypes import (
@@ -42,6 +44,7 @@ from ebpfsim.verifier.state import reg_type_str
 __all__ = ["Fixed", "fixup", "remove_fastcall_spills_fills"]
 
 NOP = Insn(JA)
+_FUNC_INFO, _LINE_INFO = Struct("<II"), Struct("<IIII")
 # pointers whose accesses the kernel rewrites
 _CONVERTED = (PTR_TO_SOCKET, PTR_TO_SOCK_COMMON, PTR_TO_TCP_SOCK, PTR_TO_XDP_SOCK, PTR_TO_BTF_ID, PTR_TO_FLOW_KEYS)
 
@@ -58,6 +61,21 @@ class Fixed:
     subprogs: list[SubprogInfo]
     extents: list[tuple[int, int]]
     not_runnable: str = ""
+
+    def moved_funcs(self, records: bytes) -> bytes:
+        """Return func_info for the rewritten program, without functions that are gone (``adjust_btf_func``)."""
+        starts = {subprog.start: start for subprog, (start, _) in zip(self.subprogs, self.extents, strict=True)}
+        kept = ((starts[off], type_id) for off, type_id in _FUNC_INFO.iter_unpack(records) if off in starts)
+        return b"".join(_FUNC_INFO.pack(*record) for record in kept)
+
+    def moved_lines(self, records: bytes) -> bytes:
+        """Return line_info for the rewritten program; of lines at one slot the last stays (``bpf_adj_linfo``)."""
+        moved: dict[int, bytes] = {}
+        for off, *rest in _LINE_INFO.iter_unpack(records):
+            start = bisect_left(self.origin, off)
+            if start < len(self.insns):
+                moved[start] = _LINE_INFO.pack(start, *rest)
+        return b"".join(moved.values())
 
 
 def remove_fastcall_spills_fills(env: Env) -> None:

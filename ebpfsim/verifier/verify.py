@@ -87,7 +87,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A program that passed; ``maps`` in the order of their first use.
+    """A program that passed; ``maps`` in the order of their first use, ``func_info`` and ``line_info`` as rewritten.
 
     ``not_runnable`` names what stands in the way of running it, if anything does.
     """
@@ -100,6 +100,8 @@ class Verified:
     changes_pkt_data: bool = False
     tail_call_keys: dict[int, int] = field(default_factory=dict)
     not_runnable: str = ""
+    func_info: bytes = b""
+    line_info: bytes = b""
 
     @property
     def insns(self) -> tuple[Insn, ...]:
@@ -180,6 +182,8 @@ def _finish(env: Env) -> Verified:
         env.changes_pkt_data,
         {idx: key for idx, key in env.map_key_state.items() if key is not None},
         fixed.not_runnable,
+        fixed.moved_funcs(env.attr.func_info),
+        fixed.moved_lines(env.attr.line_info),
     )
 
 

@@ -152,9 +152,9 @@ ENDS: dict[Form, Callable[[Site], Terminator]] = {
 
 NOT_MODELLED: dict[Form, str] = {
     Form.CALL_KFUNC: "calls of kernel functions (kfuncs)",
-    Form.CALL_REG: "calls through a register (callx), which Linux refuses",
-    Form.LD_ABS: "packet access by LD_ABS",
-    Form.LD_IND: "packet access by LD_IND",
+    Form.CALL_REG: "calls through a register (callx), which Linux 6.18 refuses",
+    Form.LD_ABS: "packet access by LD_ABS that was not rewritten",
+    Form.LD_IND: "packet access by LD_IND that was not rewritten",
     Form.ADDR_SPACE_CAST: "address space casts (arenas)",
     Form.PERCPU_ADDR: "addresses of per-CPU variables",
 }
@@ -178,6 +178,7 @@ class Unit:
         self.insns: tuple[Insn, ...] = prog.insns
         self.functions: dict[int, Function] = {}
         self.sites: dict[int, Site] = {}
+        self.leaders: set[int] = set()
         self.blocks: dict[int, Block] = {}
 
     def compile(self) -> dict[int, Function]:
@@ -192,12 +193,16 @@ class Unit:
         # a function whose code was all dead has no slots left
         subprogs = [subprog for subprog in self.prog.subprogs if subprog.start < subprog.end]
         depths = {subprog.start: subprog.stack_depth for subprog in subprogs}
-        leaders = self.explore({0, *depths})
-        self.blocks = {idx: Block(idx) for idx in sorted(leaders)}
+        self.leaders = self.explore({0, *depths})
+        self.blocks = {idx: Block(idx) for idx in self.block_starts()}
         used = {site.target for site in self.sites.values() if site.names_function}
         for start in sorted({0, *depths, *used}):
             depth = depths.get(start, MAX_BPF_STACK)
             self.functions[start] = Function(self.block(start), -(-depth // FRAME_ALIGN) * FRAME_ALIGN)
+
+    def block_starts(self) -> list[int]:
+        """Return the slots at which blocks begin, in order."""
+        return sorted(self.leaders)
 
     def block(self, idx: int) -> Block:
         """Return the block that begins at a slot."""
@@ -266,7 +271,7 @@ class Unit:
 
         Differs: Linux knows constants along all paths, this looks back to the beginning of the block only.
         """
-        at = max(lead for lead in self.blocks if lead <= idx)
+        at = max(lead for lead in self.leaders if lead <= idx)
         constant: set[int] = set()
         while at < idx:
             _follow_constants(self.sites[at].row, self.sites[at].insn, constant)

@@ -4,7 +4,8 @@ Models what ``___bpf_prog_run`` (kernel/bpf/core.c) and the x86 JIT of Linux 6.1
 into blocks that end with a jump, a call or a return; each instruction becomes a closure, each block counts its
 instructions once. Costs: every instruction ``insn``, calls what ``ebpfsim.vm.cost`` says.
 
-Left out: kernel functions (kfuncs), LD_ABS and LD_IND, address space casts: NotModelled when the program is compiled.
+Left out: kernel functions (kfuncs), address space casts: NotModelled when the program is compiled. LD_ABS and LD_IND
+are rewritten before (``ebpfsim.isa.ld_abs``), as in Linux.
 Differs: may_goto always allows 8,388,608 iterations a function; Linux 6.18 on x86-64 allows what 250 ms give.
 """
 
@@ -16,9 +17,10 @@ from ebpfsim.isa.alu import u32
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Run, Runtime
 from ebpfsim.vm.compile import compile_functions
+from ebpfsim.vm.oops import explain
 from ebpfsim.vm.state import Activation, Image, enter_frame, execute_blocks
 
-__all__ = ["compile_prog", "execute"]
+__all__ = ["compile_prog", "execute", "run_image"]
 
 
 def compile_prog(prog: Prog, kernel: Runtime) -> Callable[[int, Cpu], int]:
@@ -30,7 +32,7 @@ def compile_prog(prog: Prog, kernel: Runtime) -> Callable[[int, Cpu], int]:
     prog.image = image
 
     def run(ctx: int, cpu: Cpu) -> int:
-        return _execute(image, ctx, cpu).retval
+        return run_image(Activation(image, ctx, cpu)).retval
 
     return run
 
@@ -39,17 +41,20 @@ def execute(prog: Prog, ctx: int, cpu: Cpu) -> Run:
     """Run a compiled program and return its activation with ``retval``, ``insns``, ``cost_ps`` and ``tail_calls``."""
     if not isinstance(prog.image, Image):
         raise InternalError(f"program '{prog.name}' is not compiled")
-    return _execute(prog.image, ctx, cpu)
+    return run_image(Activation(prog.image, ctx, cpu))
 
 
-def _execute(image: Image, ctx: int, cpu: Cpu) -> Activation:
-    run = Activation(image, ctx, cpu)
-    state = run.state
-    function = image.functions[0]
+def run_image(run: Activation) -> Activation:
+    """Run the program that an activation begins with, and return the activation."""
+    state, cpu = run.state, run.cpu
+    function = run.image.functions[0]
     frame = cpu.stack_top
     try:
         enter_frame(function, state, frame)
         execute_blocks(function.entry, state)
+    except KernelOops as oops:
+        explain(oops, run.prog, state)
+        raise
     except RecursionError:
         raise KernelOops("function calls without end", run.prog.name) from None
     finally:

@@ -77,10 +77,11 @@ class Activation(Run):
     Instructions are counted down in the state; ``flush`` turns those since the last time into counts and cost.
     """
 
-    __slots__ = ("_flushed_at", "insn_ps", "state")
+    __slots__ = ("_flushed_at", "image", "insn_ps", "state")
 
     def __init__(self, image: Image, ctx: int, cpu: Cpu) -> None:
         super().__init__(image.kernel, image.prog, ctx, cpu)
+        self.image = image
         self.insn_ps = image.insn_ps
         budget = image.kernel.config.insn_budget
         self._flushed_at = budget
@@ -99,9 +100,13 @@ class Activation(Run):
         self.cost_ps += cost_ps
         self.cpu.elapsed_ps += cost_ps
 
+    def image_of(self, prog: Prog) -> object:
+        """Return what this engine made of a program."""
+        return prog.image
+
     def call(self, address: int, r1: int = 0, r2: int = 0, r3: int = 0, r4: int = 0, r5: int = 0) -> int:
         """Run a callback of the current program, by the address of its first instruction, and return its R0."""
-        image = self.prog.image
+        image = self.image_of(self.prog)
         slot, rest = divmod(address - self.prog.image_addr, 8)
         function = image.functions.get(slot) if isinstance(image, Image) and not rest else None
         if function is None:

@@ -154,8 +154,8 @@ def test_no_program_gets_out(impatient: Any, insns: tuple[Insn, ...], ctx: int) 
 
 NOT_MODELLED = [
     (Insn(0x85, src=2, imm=1), "calls of kernel functions (kfuncs) in program 'p' at insn 0"),
-    (Insn(0x20, imm=0), "packet access by LD_ABS in program 'p' at insn 0"),
-    (Insn(0x40, src=1), "packet access by LD_IND in program 'p' at insn 0"),
+    (Insn(0x20, imm=0), "packet access by LD_ABS that was not rewritten in program 'p' at insn 0"),
+    (Insn(0x40, src=1), "packet access by LD_IND that was not rewritten in program 'p' at insn 0"),
     (Insn(0xBF, 1, 2, off=1, imm=1), "address space casts (arenas) in program 'p' at insn 0"),
     (Insn(0x85, imm=HELPER_IDS["bpf_sk_lookup_tcp"]), "helper bpf_sk_lookup_tcp (include/uapi/linux/bpf.h)"),
     (Insn(0x85, imm=9999), "helper number 9999 (include/uapi/linux/bpf.h)"),
