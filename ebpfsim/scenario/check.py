@@ -7,6 +7,7 @@ place, once there are no errors.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from ebpfsim.btf.types import Kind
@@ -227,8 +228,19 @@ class _Check:
                 here = (*path, "routes", index)
                 if route.device is not None and route.device not in host.interfaces:
                     self.unknown((*here, "device"), f"interface of '{name}':", route.device, host.interfaces)
+                if route.via is not None:
+                    self.gateway((*here, "via"), route.via)
                 if route.via is None and route.device is None:
                     self.wrong(here, "a route needs 'via' or 'device'", "{to: default, via: 10.0.0.1}")
+
+    def gateway(self, path: Path, text: str) -> None:
+        try:
+            address = ip_address(text)
+        except ValueError:
+            self.wrong(path, f"gateway {shown(text)} is not an address", "10.0.0.1")
+        else:
+            if address.version == 6:
+                self.not_modelled(path, "IPv6 routes")
 
     def kernel(self, path: Path, costs: str | None, sysctl: Mapping[str, object] | None) -> None:
         if costs is not None and costs not in profile_names():

@@ -6,7 +6,7 @@ everywhere but inside map contents. Blocks that Linux has and ebpfsim does not y
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -90,8 +90,14 @@ class Block(BaseModel):
     def _free_keys(cls, value: object) -> object:
         return _without_free_keys(value)
 
+    @model_validator(mode="after")
+    def _no_empty_keys(self) -> Self:
+        for name in sorted(self.model_fields_set):
+            if getattr(self, name) is None and type(self).model_fields[name].annotation is not Any:
+                raise Wrong(f"key '{name}' has no value", "leave it out, or give it one", key=name)
+        return self
 
-# fmt: off
+
 class KernelBlock(Block):
     """Settings of simulated kernels: defaults for all hosts, or one host's."""
 
@@ -291,7 +297,6 @@ class ScenarioModel(Block):
     events: list[EventBlock] = []
     expect: list[ExpectBlock] = []
     sweep: SweepBlock | None = None
-# fmt: on
 
 
 def _check_kind(what: str, kinds: Mapping[str, tuple[str, ...]], given: set[str], values: Mapping[str, Any]) -> None:
@@ -301,8 +306,8 @@ def _check_kind(what: str, kinds: Mapping[str, tuple[str, ...]], given: set[str]
     if len(found) > 1:
         raise Wrong(f"{what} is one thing, has '{found[0]}' and '{found[1]}'", "write two", key=found[1])
     kind = found[0]
-    if values[kind] is None:
-        raise Wrong(f"'{kind}' has no value", key=kind)
+    if values[kind] is None and kind not in ("task", "call"):
+        raise Wrong(f"key '{kind}' has no value", key=kind)
     for key in sorted(given - {kind, *kinds[kind]}):
         allowed = listed(kinds[kind], "no others")
         raise Wrong(f"key '{key}' does not belong to '{kind}'", f"beside '{kind}': {allowed}", key=key)

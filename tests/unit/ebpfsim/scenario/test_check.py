@@ -99,6 +99,12 @@ WRONG = [
     ("{eth0: {address: [", "{¦lo: {}, eth0: {address: [", "interface 'lo' is there from the start"),
     ("  dns: {", "  ¦'a/b': {", "name 'a/b' is not allowed"),
     ("0.0.0.0:53}", "¦0.0.0.0:70000}", "port '70000' is not a number from 1 to 65535"),
+    ("via: 10.0.0.1", "via: ¦10.0.0.1/24", "gateway '10.0.0.1/24' is not an address"),
+    ("via: 10.0.0.1", "¦via: ~", "key 'via' has no value"),
+    ("runs: 9", "¦runs: ~", "key 'runs' has no value"),
+    ("{at: 1ms, host: client", "{at: 1ms, ¦host: ~", "key 'host' has no value"),
+    ("detach: late", "¦detach: ~", "key 'detach' has no value"),
+    ("cpus: 4", "¦cpus:", "key 'cpus' has no value"),
     ("via: 10.0.0.1", "¦gateway: 10.0.0.1", "unknown key 'gateway'"),
     # names that lead nowhere
     ("host: client", "host: ¦clint", "unknown host 'clint'; did you mean 'client'?"),
