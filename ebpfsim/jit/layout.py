@@ -1,0 +1,64 @@
+"""Where things are while machine code of a program runs: registers, the record of an activation, the native frame.
+
+R0 to R10 are in the registers of ``bpf_jit_comp.c`` (arch/x86/net, v6.18). Beyond them: r9 counts the instructions
+that the activation may still execute, r10 points to its record, r11 is scratch, r12 is where the simulated RAM begins
+in this process. The auxiliary register 11, which hardly any program has, lives in the record.
+
+A record is an array of 64-bit words. The first ones stand at the interpreter's numbers (``ebpfsim.vm.state``), so that
+a helper call finds there what it expects. r10 points ``BIAS`` bytes into it, for short displacements.
+
+The native frame of every function, main or not, from the top: return address, caller's R10, the CPU's stack top to
+restore, R6 to R9, the credit of may_goto. It keeps the stack aligned to 16 bytes.
+"""
+
+from ebpfsim.jit.encoder import R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Mem
+from ebpfsim.vm.state import LEFT as STATE_LEFT
+
+__all__ = ["AX", "BASE", "CREDIT_SLOT", "LEFT", "REGS", "TMP", "word"]
+
+REGS = (RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP)
+LEFT, RECORD, TMP, BASE = R9, R10, R11, R12
+BIAS = 128
+
+# words of a record
+W_AX = 11
+W_LEFT = STATE_LEFT  # r9, while native code does not run
+W_RECORD = 14  # the Record, as an object of Python
+W_COST = 15  # picoseconds that native code charged and nobody has collected yet
+W_STACK_TOP = 16  # cpu.stack_top
+W_STACK_BASE = 17  # cpu.stack_base
+W_ENTRY = 18  # the native function to run
+W_STATUS = 19  # 0, or why it did not end
+W_FAULT_PC = 20  # behind the call of the routine that found the fault
+W_FAULT_ADDRESS = 21
+W_PROG = 22  # number of the image that runs, tail calls included
+W_RSP = 23  # the native stack pointer to go back to, 0 while no native code runs
+W_RSP_LIMIT = 24  # functions may not go below
+W_HOST = 25  # r12
+W_PAGES = 26  # the page table of the RAM
+W_NR_PAGES = 27
+W_ROUTINES = 28  # addresses of shared routines from here on
+
+# shared routines: those that end the run come first, at the number that they put into the status
+RUNAWAY, STACK_OVERFLOW, TOO_DEEP, ACCESS = 1, 2, 3, 4
+ROUTINES = (
+    *("runaway", "stack_overflow", "too_deep", "helper", "tail_call"),
+    *("read1", "read2", "read4", "read8", "write1", "write2", "write4", "write8"),
+    *("probe1", "probe2", "probe4", "probe8"),
+)
+RECORD_WORDS = W_ROUTINES + len(ROUTINES)
+
+CREDIT_SLOT = Mem(RSP)
+
+
+def word(number: int) -> Mem:
+    """Return the operand for a word of the record."""
+    return Mem(RECORD, 8 * number - BIAS)
+
+
+def routine(name: str) -> Mem:
+    """Return the operand for the address of a shared routine."""
+    return word(W_ROUTINES + ROUTINES.index(name))
+
+
+AX = word(W_AX)
