@@ -15,6 +15,7 @@ from ebpfsim.errors import InternalError, KernelOops
 from ebpfsim.helpers import csum, loop, misc, probe, time, trace
 from ebpfsim.helpers import map as map_helpers
 from ebpfsim.helpers import ringbuf as ringbuf_helpers
+from ebpfsim.jit.engine import compile_for
 from ebpfsim.maps.map import Map
 from ebpfsim.memory import Memory
 from ebpfsim.objects import FdTable, IdTable, KernelObject
@@ -25,7 +26,6 @@ from ebpfsim.rng import Rng
 from ebpfsim.syscall import Bpf
 from ebpfsim.uapi.bpf import AttachType
 from ebpfsim.verifier.verify import LoadAttr, Verified, verify
-from ebpfsim.vm.interp import compile_prog
 from hooks.attach import LinkCreate, link_creators
 from hooks.dispatcher import Dispatcher
 from netstack.helpers import HELPERS as NET_HELPERS
@@ -113,7 +113,7 @@ class Kernel:
 
     def compile(self, prog: Prog) -> Callable[[int, Cpu], int]:
         """Return what runs a verified program."""
-        return compile_prog(prog, self)
+        return compile_for(prog, self)
 
 
 @cache

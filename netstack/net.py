@@ -20,11 +20,11 @@ from typing import Protocol
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError, NotModelled
+from ebpfsim.jit.engine import execute
 from ebpfsim.objects import IdTable, KernelObject
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.recorder import Note, PacketRecord
 from ebpfsim.uapi.net import EtherType, IpProto
-from ebpfsim.vm.interp import execute
 from hooks.dispatcher import Dispatcher
 from netstack.device import IfAddress, NetDevice
 from netstack.drop_reasons import SkbDropReason

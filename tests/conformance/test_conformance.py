@@ -1,4 +1,4 @@
-"""Conformance to RFC 9669: one small program a line, run by the interpreter and, where bpf(2) is allowed, by Linux."""
+"""Conformance to RFC 9669: one small program a line, run by both engines and, where bpf(2) is allowed, by Linux."""
 
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,24 @@ def test_interpreter_conforms(machine: Any, code: str, expected: int, where: str
     run = machine.run(prog)
     assert run.retval == expected & 0xFFFF_FFFF
     assert run.state[0] == expected
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["checked", "plain"])
+@pytest.mark.parametrize(("code", "expected", "where"), CASES)
+def test_jit_conforms(machine: Any, code: str, expected: int, where: str, checked: bool) -> None:
+    from ebpfsim.cpu import Cpu
+    from ebpfsim.jit.engine import NativeRun, compile_prog, execute
+    from ebpfsim.memory import Memory
+
+    machine.mem = Memory()
+    machine.cpus = [Cpu(0, machine.clock, machine.mem)]
+    prog = machine.prog(assemble(code, where=where), where)
+    interpreted = execute(prog, 0, machine.cpus[0])
+    compile_prog(prog, machine, checked=checked)
+    run = execute(prog, 0, machine.cpus[0])
+    assert isinstance(run, NativeRun)
+    assert run.r0 == expected
+    assert (run.retval, run.insns, run.tail_calls) == (interpreted.retval, interpreted.insns, interpreted.tail_calls)
 
 
 # the kernel returns 32 bits: a main program calls the case and returns one half
