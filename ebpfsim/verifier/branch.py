@@ -491,7 +491,7 @@ def check_may_goto(env: Env, insn: Insn) -> None:
     idx = env.insn_idx
     parent = env.cur_state.parent
     prev = find_prev_entry(env, parent, idx) if parent is not None else None
-    queued = push_stack(env, idx + 1, idx)
+    queued = push_stack(env, idx + 1, idx, Errno.ENOMEM)
     queued.may_goto_depth += 1
     if prev is not None:
         widen_imprecise_scalars(env, prev, queued)

@@ -395,7 +395,7 @@ def push_callback_call(env: Env, subprog: int, set_state: SetCalleeState) -> Non
     btf_check_subprog_call(env, subprog, caller.regs)
     info = env.subprogs[subprog]
     info.is_cb = True
-    state = push_stack(env, info.start, idx)
+    state = push_stack(env, info.start, idx, Errno.ENOMEM)
     setup_func_entry(env, subprog, idx, set_state, state)
     state.callback_unroll_depth += 1
     state.frames[-2].callback_depth += 1

@@ -62,12 +62,15 @@ MAX_BACKEDGE_ITERS = 64
 _RANGED = (PTR_TO_MAP_KEY, PTR_TO_MAP_VALUE, PTR_TO_MEM, PTR_TO_BUF, PTR_TO_TP_BUFFER)
 
 
-def push_stack(env: Env, insn_idx: int, prev_insn_idx: int) -> State:
-    """Keep a copy of the current state, to go on from later (``push_stack``)."""
+def push_stack(env: Env, insn_idx: int, prev_insn_idx: int, full: Errno = Errno.EFAULT) -> State:
+    """Keep a copy of the current state, to go on from later (``push_stack``).
+
+    ``full`` is what the caller says when too many wait already.
+    """
     state = env.cur_state.copy()
     env.stack.append((state, insn_idx, prev_insn_idx, env.log.end_pos))
     if len(env.stack) > BPF_COMPLEXITY_LIMIT_JMP_SEQ:
-        raise env.fail(Errno.E2BIG, f"The sequence of {len(env.stack)} jumps is too complex.\n")
+        raise env.fail(full, f"The sequence of {len(env.stack)} jumps is too complex.\n")
     if state.parent is not None:
         state.parent.branches += 1
     return state
@@ -79,7 +82,7 @@ def push_async_cb(env: Env, insn_idx: int, prev_insn_idx: int, subprog: int) -> 
     env.stack.append((state, insn_idx, prev_insn_idx, env.log.end_pos))
     if len(env.stack) > BPF_COMPLEXITY_LIMIT_JMP_SEQ:
         text = f"The sequence of {len(env.stack)} jumps is too complex for async cb.\n"
-        raise env.fail(Errno.E2BIG, text)
+        raise env.fail(Errno.EFAULT, text)
     return state
 
 
