@@ -143,7 +143,11 @@ class LinkBlock(Block):
 
 
 class ObjectBlock(Block):
-    """Programs and maps of one host: a compiled object file, or one program in assembly."""
+    """Programs and maps of one host: a compiled object (``file``), or one program in assembly (``type`` and ``asm``).
+
+    A file is looked up in the scenario's folder; ``bpf/...`` also among the objects that ship. ``rodata`` sets
+    constants before the load. A program of a file is named OBJECT/PROGRAM, or OBJECT when there is just one.
+    """
 
     host: str
     file: str | None = None
@@ -166,14 +170,18 @@ class ObjectBlock(Block):
 
 
 class SocketBlock(Block):
-    """A UDP socket that a host opens at the start; what arrives is kept for ``expect``."""
+    """A UDP socket that a host opens at the start, ``udp: ADDRESS:PORT``; what arrives is kept for ``expect``."""
 
     host: str
     udp: PortAddress
 
 
 class AttachBlock(Block):
-    """A program on a hook."""
+    """A program on a hook: ``hook: xdp`` with ``device`` and ``mode`` (native where the driver can, unless told).
+
+    ``id`` names the link. In an event, ``replace`` updates that link to the new program without a gap; it then goes by
+    the new ``id``, and each id counts its own runs.
+    """
 
     id: Name | None = None
     program: str
@@ -190,7 +198,11 @@ class AttachBlock(Block):
 
 
 class EventBlock(Block):
-    """Something that happens at an instant: exactly one of the keys of EVENT_KINDS."""
+    """Something that happens at ``at``, exactly one of:
+
+    ``send`` a packet string from ``host`` and ``device``, ``count`` times, one ``every`` so often; ``replay`` a pcap or
+    pcapng, ``speed`` times as fast; ``attach``; ``detach`` a link by its id; ``map``: set entries, null removes one.
+    """
 
     at: Duration
     host: str | None = None
@@ -220,7 +232,11 @@ class EventBlock(Block):
 
 
 class PacketsBlock(Block):
-    """Which recorded frames to count. ``match``: layer -> field -> value, as scapy names them."""
+    """Which frames to count: as a capture on that host and device shows them.
+
+    So a frame that XDP dropped or sent elsewhere is not ``in``, unless ``verdict`` asks for just those. ``match``:
+    layer -> field -> value in scapy's names; a list is one of its values, as are the addresses of a network.
+    """
 
     host: str
     device: str
@@ -230,7 +246,15 @@ class PacketsBlock(Block):
 
 
 class ExpectBlock(Block):
-    """Something that must be so at the end: exactly one of the keys of EXPECT_KINDS."""
+    """Something that must be so at the end. Counts are a number or [lowest, highest]; only what is named is compared.
+
+    ``link``: ``runs``, ``verdicts``. ``map``: ``key`` and ``equals`` (null: no entry), ``equals`` for all entries,
+    ``contains`` for some, ``entries``; a single value of a per-CPU map is the sum over the CPUs. ``packets``:
+    ``count``. ``socket``: ``received``, ``contains``. ``device`` HOST/INTERFACE: ``counters`` as in ip -s link.
+    ``trace_pipe`` of a host: ``contains``, ``count``. ``load`` OBJECT or OBJECT/PROGRAM: ``verdict`` accept or reject,
+    ``errno``, ``message`` (part of the verifier's log). ``records`` of a ring buffer: ``count``, ``first``, ``last``,
+    ``contains``, with ``type``, the C struct that they are.
+    """
 
     link: str | None = None
     runs: Count | None = None
