@@ -9,3 +9,7 @@ def test_near_word_is_suggested_whatever_its_case() -> None:
 
 def test_far_word_is_not() -> None:
     assert did_you_mean("zebra", ["attach", "map"]) == ""
+
+
+def test_letters_that_changed_places_go_first() -> None:
+    assert did_you_mean("dts", ["tos", "dst", "src"]) == "; did you mean 'dst'?"
