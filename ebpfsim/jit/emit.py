@@ -19,7 +19,7 @@ from ebpfsim.jit.encoder import CDQ, CQO, RAX, RCX, RDX, Mem, insn, mov_imm, pop
 from ebpfsim.jit.layout import AX, BASE, REGS, TMP, routine
 from ebpfsim.vm.compile import ENDS, NOT_MODELLED
 
-__all__ = ["COMPARISONS", "EMITTERS", "emit", "emit_comparison"]
+__all__ = ["AUX", "COMPARISONS", "EMITTERS", "emit", "emit_comparison", "stand_in_of"]
 
 Emitter = Callable[[Row, Insn, bool], bytes]
 AUX = 11  # the BPF register that is not in a machine register
@@ -297,9 +297,14 @@ COMPARISONS: dict[str, str] = {
 _STAND_INS = (6, 7, 8)
 
 
+def stand_in_of(slot: Insn) -> int:
+    """Return the register that exchanges its contents with the auxiliary one while a slot that names it runs."""
+    return next(reg for reg in _STAND_INS if reg not in (slot.dst, slot.src))
+
+
 def _with_aux(slot: Insn, plain: Callable[[Insn], bytes]) -> bytes:
     # the exchange leaves the flags of a comparison alone
-    stand_in = next(reg for reg in _STAND_INS if reg not in (slot.dst, slot.src))
+    stand_in = stand_in_of(slot)
     swapped = slot._replace(
         dst=stand_in if slot.dst == AUX else slot.dst, src=stand_in if slot.src == AUX else slot.src
     )

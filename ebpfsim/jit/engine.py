@@ -22,12 +22,14 @@ from ebpfsim.isa.alu import M64, s64, u32
 from ebpfsim.isa.table import Form, find
 from ebpfsim.jit import layout
 from ebpfsim.jit.compile import Image, compile_image
+from ebpfsim.jit.emit import AUX, stand_in_of
 from ebpfsim.jit.image import ExecutableMemoryError
 from ebpfsim.jit.native import Record, native
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Run, Runtime
 from ebpfsim.vm import interp
 from ebpfsim.vm.mem_ops import fault
+from ebpfsim.vm.oops import explain
 
 __all__ = ["ENGINES", "NativeRun", "compile_for", "compile_prog", "execute", "unavailable"]
 
@@ -45,14 +47,13 @@ _NO_REGS = _words(bytes(8 * (layout.W_AX + 1)))
 
 
 class NativeRun(Run):
-    """One run of a program as machine code. ``r0`` is all of R0 at the end, ``progs`` the programs that took part."""
+    """One run of a program as machine code. ``progs`` are the programs that took part, by the number of their image."""
 
-    __slots__ = ("_flushed_at", "_insn_ps", "_record", "progs", "r0")
+    __slots__ = ("_flushed_at", "_insn_ps", "_record", "progs")
 
     def __init__(self, image: Image, prog: Prog, ctx: int, cpu: Cpu, record: Record) -> None:
         super().__init__(image.kernel, prog, ctx, cpu)
         budget = image.kernel.config.insn_budget
-        self.r0 = 0
         self.progs = {image.number: prog}
         self._insn_ps = image.insn_ps
         self._flushed_at = budget
@@ -119,9 +120,13 @@ class NativeRun(Run):
             return KernelOops("stack overflow", prog.name, slot, address - (below_zero << 64))
         if status == layout.TOO_DEEP:
             return KernelOops("function calls without end", prog.name)
-        row = find(prog.insns[slot])
+        insn = prog.insns[slot]
+        row = find(insn)
         if status != layout.ACCESS or row is None:
             raise InternalError(f"machine code of program '{prog.name}' ended with status {status}")
+        if AUX in (insn.dst, insn.src):
+            other = stand_in_of(insn)
+            words[other], words[AUX] = words[AUX], words[other]
         return fault(self.mem, "read" if row.form in _READS else "write", address, row.size, (prog.name, slot))
 
 
@@ -151,6 +156,9 @@ def execute(prog: Prog, ctx: int, cpu: Cpu) -> Run:
     arena.running += 1
     try:
         run.r0 = run.enter()
+    except KernelOops as oops:
+        explain(oops, run.progs[record.words[layout.W_PROG]], record.words[: layout.W_AX].tolist())
+        raise
     except RecursionError:
         raise KernelOops("function calls without end", run.prog.name) from None
     finally:

@@ -91,7 +91,7 @@ def _enter(code: Code) -> None:
     code.add(insn("lea", Mem(RSP, -NATIVE_STACK_BYTES), RAX), insn("mov", word(layout.W_RSP_LIMIT), RAX))
     code.label("nested")
     code.add(insn("mov_load", word(layout.W_HOST), BASE), insn("mov_load", word(layout.W_LEFT), LEFT))
-    code.add(_restore(range(10)), insn("call", word(layout.W_ENTRY)))
+    code.add(_restore(range(11)), insn("call", word(layout.W_ENTRY)))
     code.label("leave")
     code.add(insn("mov", word(layout.W_LEFT), LEFT), pop(RCX))
     code.add(insn("mov", word(layout.W_RSP), RCX), insn("mov", RDI, RAX), insn("sub_imm", RSP, imm=8))

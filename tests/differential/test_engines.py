@@ -69,10 +69,10 @@ class Pair:
         try:
             run = self.execute(prog, machine.data, cpu)
         except (EbpfSimError, AttributeError, ValueError, NotImplementedError) as error:
-            return type(error), str(error), cpu.elapsed_ps - before_ps, cpu.stack_top
-        r0 = run.r0 if hasattr(run, "r0") else run.state[0]
+            registers = getattr(error, "registers", None)
+            return type(error), str(error), cpu.elapsed_ps - before_ps, cpu.stack_top, registers
         counts = run.insns, run.cost_ps, run.tail_calls, cpu.elapsed_ps - before_ps, cpu.stack_top
-        return r0, run.retval, run.prog.image_addr, *counts
+        return run.r0, run.retval, run.prog.image_addr, *counts
 
 
 def _machine(make_machine: Callable[..., Any]) -> Any:
