@@ -239,7 +239,8 @@ def finish(running: Running, until_ns: int | None, progress: Callable[[int], obj
 
 
 def _consume(running: Running, text: str) -> None:
-    # a reader in user space that is woken as by epoll; Differs: it takes no time and runs when the CPU's work is done
+    # a reader in user space, woken as by epoll
+    # Differs: the reader of a ring buffer takes no time and reads when the CPU's work is done
     host = running.sim.hosts[running.checked.objects[text.partition("/")[0]].block.host]
     ring = host.kernel.fds.lookup(running.map_of(text).fd)
     assert isinstance(ring, RingbufMap)
