@@ -22,7 +22,7 @@ from ebpfsim.isa.validate import validate
 from ebpfsim.jit import engine as jit
 from ebpfsim.loader import Object
 from ebpfsim.maps.map import Map
-from ebpfsim.progs.prog import Prog
+from ebpfsim.progs.prog import Prog, Subprog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.simulation import Host, Simulation
 from ebpfsim.uapi.bpf import AttachType, ProgType
@@ -32,6 +32,9 @@ from ebpfsim.vm import interp
 __all__ = ["ENGINES", "Conformance"]
 
 NAME = "program"
+EXIT = BY_NAME["exit"].insn()
+# programs of the public suite store a little above their frame, which no verifier would let them do
+ENTRY_FRAME_BYTES = 64
 SMALLEST_PACKET = 14  # ETH_HLEN: a test run takes no less
 Compiler = Callable[[Prog, Runtime], Callable[[int, Cpu], int]]
 ENGINES: dict[str, Compiler] = {"interp": interp.compile_prog, "jit": jit.compile_prog}
@@ -58,15 +61,17 @@ class Conformance:
         if address:
             kernel.mem.write(address, memory)
         kernel.helpers = {**kernel.helpers, **skb_load_helpers(lambda _run, _ctx: (address, len(memory)))}
-        code, origin = expand((BY_NAME["mov64.imm"].insn(dst=2, imm=len(memory)), *self._resolved(insns)))
-        prog = Prog(NAME, ProgType.SOCKET_FILTER, AttachType(0), code, (), ())
+        entry = (BY_NAME["mov64.imm"].insn(dst=2, imm=len(memory)), BY_NAME["call.local"].insn(imm=1), EXIT)
+        code, origin = expand((*entry, *self._resolved(insns)))
+        frame = Subprog(0, len(entry), "entry", ENTRY_FRAME_BYTES)
+        prog = Prog(NAME, ProgType.SOCKET_FILTER, AttachType(0), code, (frame,), ())
         prog.image_addr = kernel.mem.alloc(8 * len(code))
         prog.run = ENGINES[self.engine](prog, kernel)
         try:
             return jit.execute(prog, address, kernel.cpus[0]).r0
         except KernelOops as oops:
             if oops.prog == NAME and oops.insn_idx >= 0:
-                oops.insn_idx = origin[oops.insn_idx] - 1
+                oops.insn_idx = origin[oops.insn_idx] - len(entry)
             raise
         finally:
             if address:
@@ -74,7 +79,7 @@ class Conformance:
 
     def run_elf(self, data: bytes, memory: bytes = b"") -> int:
         """Run the first program of an object file, or its first function when libbpf would not take any for one."""
-        spec = _with_program(read_object(data, "object"))
+        spec = _with_program(read_object(data, "object", functions_do=True))
         obj = Object(spec, bpf=self.host.bpf)
         obj.load(only=[])
         return self.run(decode(obj.relocate(next(iter(spec.programs)))), memory)
@@ -83,7 +88,7 @@ class Conformance:
         """Verify an XDP program, run it by a test run with the memory for its packet, and return 32 bits of R0."""
         bpf = self.host.bpf
         if elf:
-            obj = Object(_with_program(read_object(data, "object")), bpf=bpf)
+            obj = Object(_with_program(read_object(data, "object", functions_do=True)), bpf=bpf)
             for program in obj.programs.values():
                 program.type = ProgType.XDP
             first = next(iter(obj.programs))
@@ -111,7 +116,10 @@ class Conformance:
         found: Map | None = self.kernel.map_by_fd(insn.imm)
         if found is None:
             raise InputError(NAME, f"fd {insn.imm} is not pointing to a map")
-        return found.address if insn.src == BPF_PSEUDO_MAP_FD else found.direct_value_addr(offset)
+        address = found.address if insn.src == BPF_PSEUDO_MAP_FD else found.direct_value_addr(offset)
+        if address < 0:
+            raise InputError(NAME, f"the value of map fd {insn.imm} has no address at offset {offset}")
+        return address
 
 
 def _with_program(spec: ObjectSpec) -> ObjectSpec:

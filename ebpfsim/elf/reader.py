@@ -39,10 +39,11 @@ LICENSE_SIZE = 64  # char license[64] in struct bpf_object
 MAP_IN_MAP = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 
 
-def read_object(source: str | PathLike[str] | bytes, where: str = "") -> ObjectSpec:
+def read_object(source: str | PathLike[str] | bytes, where: str = "", *, functions_do: bool = False) -> ObjectSpec:
     """Return what an object file says; ElfError or BtfError with file and place when it is not loadable.
 
-    ``source`` is a path or the file's bytes; ``where`` names the file in errors, its last part names the object.
+    ``source`` is a path or the file's bytes; ``where`` names the file in errors, its last part names the object. With
+    ``functions_do`` an object with neither programs nor maps is fine as long as it has functions.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         data, where = bytes(source), where or "object"
@@ -50,7 +51,7 @@ def read_object(source: str | PathLike[str] | bytes, where: str = "") -> ObjectS
         path = Path(source)
         where = where or str(source)
         data = _read_file(path, where)
-    return _Reader(ElfFile(data, where)).read()
+    return _Reader(ElfFile(data, where)).read(functions_do)
 
 
 def _read_file(path: Path, where: str) -> bytes:
@@ -77,7 +78,7 @@ class _Reader:
         self.externs: dict[int, Extern] = {}
         self.maps: dict[str, MapSpec] = {}
 
-    def read(self) -> ObjectSpec:
+    def read(self, functions_do: bool) -> ObjectSpec:
         file = self.file
         btf, btf_ext = self._btf()
         functions = tuple(sorted(self._functions(), key=lambda f: (f.section, f.start)))
@@ -87,7 +88,7 @@ class _Reader:
         self.maps = read_maps(file, btf, externs, self.name)
         functions = self._relocate(functions)
         programs = self._programs(functions)
-        if not programs and not self.maps:
+        if not programs and not self.maps and not (functions_do and functions):
             self._refuse_empty(functions)
         self._fill_slots(programs)
         return ObjectSpec(
