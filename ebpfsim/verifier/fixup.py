@@ -208,8 +208,10 @@ def convert_ctx_accesses(env: Env, fixed: Fixed) -> None:
 
 def convert_pseudo_ld_imm64(env: Env, fixed: Fixed) -> None:
     """Turn loads of map addresses into plain ones (``convert_pseudo_ld_imm64``)."""
+    starts = {start for start, _ in fixed.extents}
     for i, insn in enumerate(fixed.insns):
-        if insn.code == LD_IMM64 and insn.src != BPF_PSEUDO_FUNC:
+        # a callback that is never called, as that of a loop of no turns, may have been removed
+        if insn.code == LD_IMM64 and (insn.src != BPF_PSEUDO_FUNC or i + 1 + insn.imm not in starts):
             fixed.insns[i] = insn._replace(src=0)
 
 

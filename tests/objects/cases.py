@@ -107,6 +107,7 @@ CASES = [
     Case("payload_loop", ["udp", "text", "zeroes_60", "ones_61", "eth_only"]),
     Case("jhash", [*COMMON, "ip_dscp_10"], compiler="zig"),
     Case("loop_helper", ["udp", "del_byte", "udp_long"]),
+    Case("loop_never", ["udp"]),
     Case("atomics", ["udp", "udp_other"], cpus=("v3", "v4")),
     Case("arith64", _SUMS),
     Case("signed_div", _SUMS, cpus=("v4",)),
