@@ -37,6 +37,7 @@ from ebpfsim.verifier.opcodes import (
     JA,
     JA32,
     LD_IMM64,
+    MAY_GOTO,
     pseudo_call,
 )
 from ebpfsim.verifier.state import reg_type_str
@@ -180,8 +181,15 @@ def remove_dead_code(env: Env, fixed: Fixed) -> None:
 
 def remove_nops(env: Env, fixed: Fixed) -> None:
     """Drop jumps to the next instruction (``opt_remove_nops``)."""
-    may_goto_0 = Insn(0xE5)
+    may_goto_0 = Insn(MAY_GOTO)
     _remove(fixed, [insn in (NOP, may_goto_0) for insn in fixed.insns])
+
+
+def reserve_may_goto_stack(env: Env, fixed: Fixed) -> None:
+    """Count the stack that limits the time of ``may_goto`` loops (``do_misc_fixups``)."""
+    for (start, end), subprog in zip(fixed.extents, fixed.subprogs, strict=True):
+        if any(insn.code == MAY_GOTO for insn in fixed.insns[start:end]):
+            subprog.stack_depth += 16
 
 
 def convert_ctx_accesses(env: Env, fixed: Fixed) -> None:
@@ -220,6 +228,7 @@ PASSES: tuple[Callable[[Env, Fixed], None], ...] = (
     hard_wire_dead_code_branches,
     remove_dead_code,
     remove_nops,
+    reserve_may_goto_stack,
     convert_ctx_accesses,
     convert_pseudo_ld_imm64,
 )

@@ -330,10 +330,7 @@ def _fill(env: Env, frame: Frame, spi: int, off: int, size: int, dst_regno: int)
     spill_size = 8 - types.index(STACK_SPILL)
     if size == 8 and spill_size == 8:
         if dst_regno >= 0:
-            linked = assign_scalar_id_before_mov(env, reg)
-            if linked is not reg:
-                frame.stack[spi] = (types, linked)
-            regs[dst_regno] = linked
+            regs[dst_regno] = reg
         return True
     if reg.type != SCALAR_VALUE:
         verbose_linfo(env, env.insn_idx, "; ")
@@ -342,11 +339,6 @@ def _fill(env: Env, frame: Frame, spi: int, off: int, size: int, dst_regno: int)
         return False
     width = reg.b.umax.bit_length()
     if size <= spill_size and not off % 8:
-        if size == 4 and spill_size == 4 and width <= 32:
-            linked = assign_scalar_id_before_mov(env, reg)
-            if linked is not reg:
-                frame.stack[spi] = (types, linked)
-                reg = linked
         if width > size * 8 and reg.id:
             reg = reg.copy()
             reg.id = 0
