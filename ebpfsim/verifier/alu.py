@@ -185,7 +185,7 @@ def _check_unary(env: Env, insn: Insn, op: int) -> None:
         swap = is64 or bool(insn.code & BPF_X)
         new = reg.copy()
         if swap or insn.imm != 64:
-            new.id = 0
+            new.off = new.id = 0
         new.b = byte_swap(reg.b, insn.imm // 8, swap)
         regs[insn.dst] = new
 
@@ -221,7 +221,7 @@ def _check_mov(env: Env, insn: Insn) -> None:
             src = regs[insn.src] = assign_scalar_id_before_mov(env, src)
         new = src.copy()
         if not same:
-            new.id = 0
+            new.off = new.id = 0
         if is64:
             new.b = coerce_to_size_sx(new.b, off >> 3)
         else:
@@ -293,7 +293,7 @@ def adjust_reg_min_max_vals(env: Env, insn: Insn, op: int) -> None:
     if op in (BPF_AND, BPF_OR, BPF_XOR) and not result.mask and not src_b.mask:
         # __mark_reg_known()
         new.off = new.raw = new.map_uid = new.id = new.ref_obj_id = 0
-    elif dst.id:
+    elif dst.id or dst.off:
         _link(new, insn, op, src_b, dst.b)
     regs[insn.dst] = new
 
@@ -316,8 +316,14 @@ def _link(new: Reg, insn: Insn, op: int, src_b: Range, dst_b: Range) -> None:
     # r1 = r2; r1 += 1; if r2 < 1000: the distance is remembered, once
     is32 = insn.code & 7 != BPF_ALU64
     own = insn.code & BPF_X and insn.src == insn.dst
-    if op not in (BPF_ADD, BPF_SUB) or own or src_b.mask & (M32 if is32 else M64) or (is32 and dst_b.umax > M32):
-        new.id = 0
+    if (
+        not new.id
+        or op not in (BPF_ADD, BPF_SUB)
+        or own
+        or src_b.mask & (M32 if is32 else M64)
+        or (is32 and dst_b.umax > M32)
+    ):
+        new.off = new.id = 0
         return
     delta = s32(src_b.value) if is32 else s64(src_b.value)
     # the smallest number has no negative
