@@ -11,6 +11,7 @@ target's prologue, wherever it comes from.
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from itertools import count
+from struct import Struct
 from typing import Any, cast
 
 from ebpfsim.errors import InternalError, KernelOops
@@ -38,6 +39,7 @@ from ebpfsim.jit.encoder import (
     short_jmp,
 )
 from ebpfsim.jit.image import code_arena
+from ebpfsim.jit.inline import inline_call
 from ebpfsim.jit.layout import AX, CREDIT_SLOT, LEFT, REGS, TMP, routine, word
 from ebpfsim.jit.native import Record, RecordPool, object_address, record_pool
 from ebpfsim.progs.prog import Prog
@@ -47,7 +49,7 @@ from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.vm.call_ops import placed
 from ebpfsim.vm.compile import ENDS, NO_FALLTHROUGH, Site, Unit
 from ebpfsim.vm.cost import tail_call_key
-from ebpfsim.vm.state import RUN, STATE_SIZE, Block
+from ebpfsim.vm.state import RUN, Block
 
 __all__ = ["EMIT_ENDS", "Image", "compile_image"]
 
@@ -99,6 +101,8 @@ class _Compiler:
         self.unit, self.checked = unit, checked
         self.image = Image(unit.prog, unit.kernel)
         self.code = Code()
+        # what R1 holds as far as the block tells
+        self.map_address: int | None = None
         self.uses_aux = any(AUX in (site.insn.dst, site.insn.src) for site in unit.sites.values())
 
     def compile(self) -> Image:
@@ -157,6 +161,7 @@ class _Compiler:
         self.mark(first)
         code.add(insn("sub_imm", LEFT, imm=len(sites)))
         code.jump_if("b", ("runaway", first))
+        self.map_address = None
         for site in sites:
             self.mark(site.idx)
             form = site.row.form
@@ -166,6 +171,9 @@ class _Compiler:
                 self.constant(site)
             else:
                 code.add(emit(site.row.name, site.insn, self.checked))
+            if 1 in (site.insn.dst, site.insn.src):
+                loaded = form is Form.LD_IMM64 and site.insn.dst == 1 and not self.checked
+                self.map_address = site.constant if loaded else None
         last = sites[-1]
         return 0 if last.row.form in NO_FALLTHROUGH else last.idx + insn_len(last.insn)
 
@@ -237,6 +245,10 @@ def _call_local(compiler: _Compiler, site: Site) -> None:
 
 def _call_helper(compiler: _Compiler, site: Site) -> None:
     if site.insn.imm != _TAIL_CALL:
+        code = inline_call(site.insn.imm, site.unit.kernel, compiler.map_address)
+        if code:
+            compiler.code.add(code)
+            return
         compiler.call_out(_helper(site), "helper")
         return
     compiler.call_out(_tail_call(site), "tail_call")
@@ -244,6 +256,9 @@ def _call_helper(compiler: _Compiler, site: Site) -> None:
     compiler.code.add(insn("test", TMP, TMP), short_jcc("e", len(go)), go)
 
 
+# R0 to R5, and the rest of what the interpreter's helper calls get: they look at the activation only
+_ARGUMENTS = Struct("<6Q").unpack_from
+_NO_MORE = (0,) * (RUN - 6)
 # what the interpreter's helper calls return, and nobody follows
 _NO_BLOCK = Block(-1)
 
@@ -255,9 +270,9 @@ def _helper(site: Site) -> CallOut:
         run, words = record.run, record.words
         run.prog = run.progs[words[layout.W_PROG]]
         run.cpu.stack_top = words[layout.W_STACK_TOP]
-        state: list[Any] = words[:STATE_SIZE].tolist()
-        state[RUN] = run
+        state = [*_ARGUMENTS(record.memory), *_NO_MORE, run]
         end(state)
+        run.resume()
         result: int = state[0]
         return result
 
@@ -278,11 +293,13 @@ def _tail_call(site: Site) -> CallOut:
             raise placed(oops, place) from None
         if prog is None:
             run.charge(missed_ps)
+            run.resume()
             return 0
         image = prog.image
         if not isinstance(image, Image):
             raise InternalError(f"tail call of program '{prog.name}', which is not compiled")
         run.charge(taken_ps)
+        run.resume()
         words[layout.W_PROG] = image.number
         run.progs[image.number] = prog
         return image.tail_entry

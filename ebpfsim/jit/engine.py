@@ -68,6 +68,15 @@ class NativeRun(Run):
         words[layout.W_ENTRY] = image.functions[0]
         words[layout.W_STATUS] = 0
         words[layout.W_PROG] = image.number
+        words[layout.W_CPU] = cpu.number
+        words[layout.W_CLOCK] = self.kernel.clock.now_ns
+        self.resume()
+
+    def resume(self) -> None:
+        """Tell machine code what has been charged so far; to be called before it goes on."""
+        words = self._record.words
+        words[layout.W_ELAPSED] = self.cpu.elapsed_ps
+        words[layout.W_FLUSHED_AT] = self._flushed_at
 
     def flush(self) -> None:
         """Charge the instructions executed since the last flush, so that the CPU's clock is right."""
@@ -92,6 +101,7 @@ class NativeRun(Run):
         saved = words[: layout.W_AX + 1].tobytes()
         words[1:6] = _words(_ARGS.pack(r1 & M64, r2 & M64, r3 & M64, r4 & M64, r5 & M64))
         words[layout.W_ENTRY] = function
+        self.resume()
         result = self.enter()
         words[: layout.W_AX + 1] = _words(saved)
         # what the callback executed counts before its caller goes on, which may read the time

@@ -37,7 +37,11 @@ W_RSP_LIMIT = 24  # functions may not go below
 W_HOST = 25  # r12
 W_PAGES = 26  # the page table of the RAM
 W_NR_PAGES = 27
-W_ROUTINES = 28  # addresses of shared routines from here on
+W_CPU = 28  # the number of the CPU
+W_CLOCK = 29  # nanoseconds of the clock
+W_ELAPSED = 30  # cpu.elapsed_ps
+W_FLUSHED_AT = 31  # r9 as of what W_ELAPSED includes
+W_ROUTINES = 32  # addresses of shared routines from here on
 
 # shared routines: those that end the run come first, at the number that they put into the status
 RUNAWAY, STACK_OVERFLOW, TOO_DEEP, ACCESS = 1, 2, 3, 4

@@ -145,9 +145,8 @@ class Generator:
         parts.append([*self.dump(), Insn(149)])
         parts += [self.one() for _ in range(rng.randrange(0, 6))]
         parts.append([Insn(0x95)])
-        end = next(at for at, part in enumerate(parts) if part[-1].code == 0x95)
-        body, dump = len(parts[0]), sum(len(part) for part in parts[:end])
-        return self.aimed([insn for part in parts for insn in part], body, dump)
+        entries = [sum(len(part) for part in parts[:number]) for number in range(len(parts))]
+        return self.aimed([insn for part in parts for insn in part], entries)
 
     def start(self) -> list[Insn]:
         rng = self.rng
@@ -200,7 +199,12 @@ class Generator:
         rng = self.rng
         if rng.random() < 0.3:
             return [Insn(0x85, 0, 1, 0, 0)]
-        helper = rng.choice(HELPERS if self.wild else HELPERS[:3])
+        if not self.wild:
+            # array look-ups are inlined where the map is known in the block
+            key = [Insn(0xBF, 2, 10), Insn(0x07, 2, 0, 0, -8), Insn(0x7A, 10, 0, -8, rng.randrange(7))]
+            lookup = [*key, *_constant(1, rng.choice(self.pointers[3:6])), Insn(0x85, 0, 0, 0, 1)]
+            return rng.choice([lookup, [Insn(0x85, 0, 0, 0, rng.choice(HELPERS[:3]))]])
+        helper = rng.choice(HELPERS)
         arguments = []
         if self.wild and rng.random() < 0.9:
             arguments += _constant(1, rng.choice(self.pointers[3:]))
@@ -214,8 +218,8 @@ class Generator:
                 arguments += [Insn(0x18, 2, 4), Insn(0), Insn(0xB7, 4, 0, 0, 0)]
         return [*arguments, Insn(0x85, 0, 0, 0, helper)]
 
-    def aimed(self, insns: list[Insn], body: int, dump: int) -> tuple[Insn, ...]:
-        """Give jumps, calls and function addresses a target; tame programs only go forward."""
+    def aimed(self, insns: list[Insn], entries: list[int]) -> tuple[Insn, ...]:
+        """Give jumps, calls and function addresses a target; tame programs only go forward, to entries."""
         starts, at = [], 0
         while at < len(insns):
             starts.append(at)
@@ -223,15 +227,13 @@ class Generator:
         for at in starts:
             row = find(insns[at])
             assert row is not None
-            onward = [slot for slot in starts if slot > at]
+            onward = [slot for slot in (starts if self.wild else entries) if slot > at]
             local = row.form is Form.CALL_LOCAL or row.name == "ld_imm64.func"
             if not (row in JUMP_ROWS or local) or not onward:
                 continue
-            onward = [slot for slot in onward if slot < at + 20] if self.rng.random() < 0.8 else onward
-            if not self.wild:
-                onward = [slot for slot in onward if not dump < slot < dump + 14] or [at + 1]
+            onward = onward[:5] if self.rng.random() < 0.8 else onward
             anywhere = self.wild and self.rng.random() < 0.2
-            target = self.rng.choice([slot for slot in starts if slot >= body] or starts if anywhere else onward)
+            target = self.rng.choice([slot for slot in starts if slot >= entries[1]] if anywhere else onward)
             field = "imm" if row.form is Form.JA32 or local else "off"
             insns[at] = insns[at]._replace(**{field: target - at - 1})
         return tuple(insns)

@@ -1,0 +1,149 @@
+"""Nanoseconds a run of the same programs in the interpreter, in the JIT and, where bpf(2) is allowed, in this Linux.
+
+``python -m pytest tests/bench/test_engines.py -m bench``. All times are net of the empty program, medians of rounds
+that take turns, through BPF_PROG_TEST_RUN of each; the ratio is that to Linux, or to the interpreter without it.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+import ebpfsim
+from ebpfsim.config import KernelConfig
+from ebpfsim.errors import KernelError
+from ebpfsim.isa.asm import assemble
+from ebpfsim.isa.insn import encode
+from ebpfsim.uapi.bpf import MapType, ProgType
+
+pytestmark = pytest.mark.bench
+
+ROUNDS = 9
+FRAME = bytes.fromhex("020000000002020000000001080045000580000100004011665a0a0000010a000002") + bytes(1480)
+LCG = """
+    r0 = 1; r1 = 1000; r2 = 6364136223846793005 ll
+    l: r0 *= r2; r0 += 1442695; r1 -= 1; if r1 != 0 goto l
+    r0 &= 1; exit
+"""
+CHECKSUM = """
+    r2 = *(u32 *)(r1 + 0); r3 = *(u32 *)(r1 + 4); r0 = 0; r4 = 750
+    r5 = r2; r5 += 1500; if r5 > r3 goto out
+    l: r5 = *(u16 *)(r2 + 0); r0 += r5; r2 += 2; r4 -= 1; if r4 != 0 goto l
+    out: r0 &= 1; exit
+"""
+PARSER = """
+    r7 = 50; r8 = *(u32 *)(r1 + 0); r9 = *(u32 *)(r1 + 4)
+    again: r2 = r8; r3 = r9; r6 = 0
+    r5 = r2; r5 += 34; if r5 > r3 goto out
+    r4 = *(u16 *)(r2 + 12); if r4 != 8 goto out
+    r4 = *(u8 *)(r2 + 14); r4 &= 15; if r4 != 5 goto out
+    r4 = *(u8 *)(r2 + 23); r6 = 1; if r4 == 17 goto count
+    r6 = 2; if r4 == 6 goto count
+    r6 = 3
+    count: *(u32 *)(r10 - 4) = r6; r2 = r10; r2 += -4; r1 = map_fd[{array}] ll; call bpf_map_lookup_elem
+    if r0 == 0 goto out
+    r1 = 1; lock *(u64 *)(r0 + 0) += r1
+    out: r7 -= 1; if r7 != 0 goto again
+    r0 = 2; exit
+"""
+HASH = """
+    *(u32 *)(r10 - 4) = 7; *(u64 *)(r10 - 16) = 9
+    r2 = r10; r2 += -4; r1 = map_fd[{hash}] ll; call bpf_map_lookup_elem
+    r2 = r10; r2 += -4; r3 = r10; r3 += -16; r4 = 0; r1 = map_fd[{hash}] ll; call bpf_map_update_elem
+    r0 = 2; exit
+"""
+CHAIN = "r2 = map_fd[{progs}] ll; r3 = 0; call bpf_tail_call; r0 = 2; exit"
+PROGRAMS = {"LCG loop": LCG, "checksum": CHECKSUM, "parser x50": PARSER, "hash": HASH, "tail calls": CHAIN}
+EMPTY = "r0 = 2; exit"
+REPEAT = {"interp": 100, "jit": 2000, "linux": 20_000}
+
+
+class Side:
+    """One kernel with all programs loaded; ``run`` gives nanoseconds a run."""
+
+    def __init__(self, name: str, bpf: Any) -> None:
+        self.name, self.bpf = name, bpf
+        fds = {
+            "array": bpf.map_create(MapType.ARRAY, 4, 8, 4, name="array"),
+            "hash": bpf.map_create(MapType.HASH, 4, 8, 64, name="hash"),
+            "progs": bpf.map_create(MapType.PROG_ARRAY, 4, 4, 1, name="progs"),
+        }
+        self.programs = {"": self.load(EMPTY)}
+        for title, text in PROGRAMS.items():
+            for key, fd in fds.items():
+                text = text.replace(f"{{{key}}}", str(fd))
+            self.programs[title] = self.load(text)
+        bpf.map_update_elem(fds["progs"], bytes(4), self.programs["tail calls"].to_bytes(4, "little"))
+
+    def load(self, text: str) -> int:
+        slots = encode(assemble(text))
+        return int(self.bpf.prog_load(ProgType.XDP, slots, license="GPL", name="bench").fd)
+
+    def run(self, title: str) -> float:
+        repeat = REPEAT[self.name]
+        started = time.process_time()
+        result = self.bpf.prog_test_run(self.programs[title], FRAME, repeat=repeat)
+        seconds = time.process_time() - started
+        return float(result.duration_ns) if self.name == "linux" else seconds / repeat * 1e9
+
+
+def _sides(monkeypatch: pytest.MonkeyPatch) -> list[Side]:
+    sides = []
+    for engine in ("interp", "jit"):
+        monkeypatch.setattr("ebpfsim.simulation.KernelConfig", partial(KernelConfig, engine=engine))
+        sides.append(Side(engine, ebpfsim.Simulation(seed=1).host("h").bpf))
+    try:
+        from ebpfsim.live import Bpf
+
+        sides.append(Side("linux", Bpf()))
+    except (KernelError, OSError):
+        pass
+    return sides
+
+
+def test_engines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    sides = _sides(monkeypatch)
+    times: dict[tuple[str, str], list[float]] = {}
+    for _ in range(ROUNDS):
+        for side in sides:
+            for title in side.programs:
+                times.setdefault((side.name, title), []).append(side.run(title))
+    median = {key: statistics.median(values) for key, values in times.items()}
+    reference = sides[-1].name if sides[-1].name == "linux" else "interp"
+    with capsys.disabled():
+        print("\n  ns a run" + "".join(f"{side.name:>12}" for side in sides) + f"   jit/{reference}")
+        for title in sides[0].programs:
+            net = {side.name: median[side.name, title] - (median[side.name, ""] if title else 0) for side in sides}
+            numbers = "".join(f"{net[side.name]:12,.0f}" for side in sides)
+            print(
+                f"  {title or 'empty':<9}"[:11].ljust(11)
+                + numbers
+                + f"   {net['jit'] / max(net[reference], 1e-9):8.2f}"
+            )
+
+
+def test_compile(capsys: pytest.CaptureFixture[str]) -> None:
+    from ebpfsim.jit.engine import compile_prog
+
+    host = ebpfsim.Simulation(seed=1).host("h")
+    body = (
+        "r0 += 1; r1 = r0; r2 = 5; r2 ^= r1; *(u64 *)(r10 - 8) = r1; r3 = *(u32 *)(r10 - 8); if r3 > 5 goto +1; r4 = 7;"
+    )
+    for count in (500, 4000):
+        loaded = host.bpf.prog_load(ProgType.XDP, encode(assemble("r0 = 0;" + body * (count // 8) + "r0 = 2; exit")))
+        prog = host.kernel.fds.lookup(loaded.fd)
+        best = _best(lambda prog=prog: compile_prog(prog, host.kernel, checked=False))
+        with capsys.disabled():
+            print(f"\n  machine code of {len(prog.insns)} instructions: {best * 1e3:.2f} ms")
+
+
+def _best(work: Callable[[], object]) -> float:
+    seconds = []
+    for _ in range(7):
+        started = time.process_time()
+        work()
+        seconds.append(time.process_time() - started)
+    return min(seconds)
