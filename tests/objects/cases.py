@@ -8,6 +8,7 @@ from packets import COMMON
 __all__ = ["CASES", "REFUSED", "Case"]
 
 CPUS = ("v1", "v2", "v3", "v4")
+TWO_CPUS = ("v2", "v4")  # enough where the kind of code has been seen before
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,16 @@ CASES = [
     Case("nested_calls", ["udp", "udp_other"]),
     Case("ctx_fields", ["udp"]),
     Case("token_words", ["udp", "text"], {"needles": _NEEDLES}),
+    Case("syn_cookie", ["udp", "tcp_syn", "tcp_mss_1460", "tcp_ack", "tcp_fin", "tcp_bad_option"], cpus=TWO_CPUS),
+    Case("mpls_labels", ["mpls", "mpls_two", "mpls_endless", "udp", "eth_only"], cpus=TWO_CPUS),
+    Case("snat", [*COMMON, "udp", "udp_no_checksum", "udp_odd", "tcp_rst"], cpus=TWO_CPUS, compiler="zig"),
+    Case("port_unreachable", ["udp", "udp_other", "udp_odd", "tcp_syn", "eth_15", "frame_4000"], cpus=TWO_CPUS),
+    Case("packet_limits", ["udp"] * 8 + ["frame_4000"] * 8, cpus=TWO_CPUS),
+    Case("fragments", ["udp", "udp_long", "frame_4000", "frame_9000", "eth_15"], cpus=TWO_CPUS),
+    Case("hash_full", ["udp"] * 6, cpus=TWO_CPUS),
+    Case("wide_multiply", [*_SUMS, "ones_61", "udp_other"], cpus=TWO_CPUS, compiler="zig"),
+    Case("count_min", [*COMMON, "udp", "udp", "ip_dscp_10", "udp_other"], cpus=TWO_CPUS),
+    Case("stage_scratch", [*COMMON, "vlan_double", "vlan_five", "vlan_cut"], cpus=TWO_CPUS),
 ]
 # fmt: on
 
