@@ -5,6 +5,7 @@ those of a simulated kernel. LD_ABS and LD_IND take the memory for the packet. W
 a fault KernelOops; nothing that a program does reaches outside the simulated RAM.
 """
 
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.elf.reader import read_object
 from ebpfsim.elf.sections import SectionFlags
 from ebpfsim.elf.spec import ObjectSpec, ProgSpec
-from ebpfsim.errors import ElfError, InputError, KernelOops, NotModelled
+from ebpfsim.errors import ElfError, InputError, InternalError, KernelOops, NotModelled
 from ebpfsim.helpers.skb_load import skb_load_helpers
 from ebpfsim.isa.alu import s32
 from ebpfsim.isa.insn import Insn, decode
@@ -23,10 +24,11 @@ from ebpfsim.jit import engine as jit
 from ebpfsim.loader import Object
 from ebpfsim.maps.map import Map
 from ebpfsim.progs.prog import Prog, Subprog
-from ebpfsim.progs.runtime import Runtime
+from ebpfsim.progs.runtime import Helper, Run, Runtime
 from ebpfsim.simulation import Host, Simulation
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
+from ebpfsim.uapi.helper_ids import HELPER_NAMES
 from ebpfsim.vm import interp
 
 __all__ = ["ENGINES", "Conformance"]
@@ -52,6 +54,7 @@ class Conformance:
         self.host: Host = Simulation().host("conformance")
         self.kernel = self.host.kernel
         self.kernel.config = replace(self.kernel.config, engine=engine)
+        self.helpers = {number: _guarded(number, helper) for number, helper in self.kernel.helpers.items()}
 
     def run(self, insns: tuple[Insn, ...], memory: bytes = b"") -> int:
         """Run a program on some bytes of memory and return all 64 bits of R0."""
@@ -60,7 +63,7 @@ class Conformance:
         address = kernel.mem.alloc(len(memory)) if memory else 0
         if address:
             kernel.mem.write(address, memory)
-        kernel.helpers = {**kernel.helpers, **skb_load_helpers(lambda _run, _ctx: (address, len(memory)))}
+        kernel.helpers = {**self.helpers, **skb_load_helpers(lambda _run, _ctx: (address, len(memory)))}
         entry = (BY_NAME["mov64.imm"].insn(dst=2, imm=len(memory)), BY_NAME["call.local"].insn(imm=1), EXIT)
         code, origin = expand((*entry, *self._resolved(insns)))
         frame = Subprog(0, len(entry), "entry", ENTRY_FRAME_BYTES)
@@ -120,6 +123,18 @@ class Conformance:
         if address < 0:
             raise InputError(NAME, f"the value of map fd {insn.imm} has no address at offset {offset}")
         return address
+
+
+def _guarded(number: int, helper: Helper) -> Helper:
+    # helpers trust the verifier that a map is of the type they need, and a context a context
+    def guarded(run: Run, r1: int, r2: int, r3: int, r4: int, r5: int) -> int:
+        try:
+            return helper(run, r1, r2, r3, r4, r5)
+        except (AttributeError, InternalError, NotImplementedError, OverflowError, ValueError, struct.error):
+            name = HELPER_NAMES.get(number, f"helper {number}")
+            raise KernelOops(f"{name}() with arguments that no verifier would pass") from None
+
+    return guarded
 
 
 def _with_program(spec: ObjectSpec) -> ObjectSpec:
