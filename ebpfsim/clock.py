@@ -23,11 +23,13 @@ _SCALE = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 class Timer:
     """A callback that waits for its instant; ``cancel`` makes it a no-op."""
 
-    __slots__ = ("_action", "when_ns")
+    __slots__ = ("_action", "_clock", "when_ns")
 
-    def __init__(self, when_ns: int, action: Callable[[], object]) -> None:
+    def __init__(self, clock: "Clock", when_ns: int, action: Callable[[], object]) -> None:
         self.when_ns = when_ns
+        self._clock = clock
         self._action: Callable[[], object] | None = action
+        clock.waiting += 1
 
     @property
     def pending(self) -> bool:
@@ -36,19 +38,23 @@ class Timer:
 
     def cancel(self) -> None:
         """Forget the callback."""
-        self._action = None
+        if self._action is not None:
+            self._action = None
+            self._clock.waiting -= 1
 
     def _fire(self, _event: simpy.events.Event) -> None:
-        action, self._action = self._action, None
+        action = self._action
         if action is not None:
+            self.cancel()
             action()
 
 
 class Clock:
-    """The one clock of a simulation."""
+    """The one clock of a simulation; ``waiting`` timers are still to fire."""
 
     def __init__(self) -> None:
         self.env = simpy.Environment(initial_time=0)
+        self.waiting = 0
 
     @property
     def now_ns(self) -> int:
@@ -60,7 +66,7 @@ class Clock:
         delay = when_ns - self.now_ns
         if delay < 0:
             raise InternalError(f"event scheduled {-delay} ns in the past")
-        timer = Timer(when_ns, action)
+        timer = Timer(self, when_ns, action)
         timeout = self.env.timeout(delay)
         assert timeout.callbacks is not None
         timeout.callbacks.append(timer._fire)
@@ -72,7 +78,7 @@ class Clock:
 
     def step(self) -> bool:
         """Let the next event happen; False when there is none."""
-        if self.env.peek() == float("inf"):
+        if not self.waiting:
             return False
         self.env.step()
         return True
@@ -80,7 +86,9 @@ class Clock:
     def run(self, until_ns: int | None = None) -> None:
         """Let events happen until nothing is left or the clock reads ``until_ns`` (events at that instant happen)."""
         if until_ns is None:
-            self.env.run()
+            # time does not go on for timers that were cancelled
+            while self.waiting:
+                self.env.step()
             return
         while self.env.peek() <= until_ns:
             self.env.step()

@@ -27,6 +27,16 @@ def test_cancelled_timer_does_nothing() -> None:
     assert seen == []
 
 
+def test_the_run_ends_with_the_last_callback_not_with_a_timer_that_was_cancelled() -> None:
+    clock = Clock()
+    retry = clock.call_at(1_000, lambda: None)
+    clock.call_at(10, retry.cancel)
+    clock.call_at(20, retry.cancel)
+    clock.run()
+    assert clock.now_ns == 20
+    assert not clock.step()
+
+
 def test_run_until_includes_the_instant_and_stops_there() -> None:
     clock, seen = Clock(), []
     for when_ns in (10, 20, 21):
