@@ -78,6 +78,7 @@ from ebpfsim.verifier.mem import (
     may_access_direct_pkt_data,
 )
 from ebpfsim.verifier.precision import backtrack, mark_chain_precision
+from ebpfsim.verifier.refs import acquire_lock, find_lock, release_lock
 from ebpfsim.verifier.stack import READ, WRITE, RawMode, check_stack_range_initialized, frame_of
 from ebpfsim.verifier.state import STACK_SPILL, STACK_ZERO, Reg, is_spilled_scalar, reg_type_str
 
@@ -434,6 +435,38 @@ def _arg_str(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, pro
     check_const_str(env, number + 1)
 
 
+def _arg_spin_lock(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, proto: Proto) -> None:
+    # process_spin_lock
+    if reg.type != PTR_TO_MAP_VALUE:
+        raise NotModelled("spin lock in an allocated object", "kernel/bpf/verifier.c")
+    map_ = reg.raw
+    assert isinstance(map_, Map)
+    if reg.b.mask:
+        text = f"R{number + 1} doesn't have constant offset. bpf_spin_lock has to be at the constant offset\n"
+        raise env.fail(Errno.EINVAL, text)
+    name = map_.name
+    if map_.btf is None:
+        raise env.fail(Errno.EINVAL, f"map '{name}' has to have BTF in order to use bpf_spin_lock\n")
+    lock = next((field for field in map_.record if field.kind == "bpf_spin_lock"), None)
+    if lock is None:
+        raise env.fail(Errno.EINVAL, f"map '{name}' has no valid bpf_spin_lock\n")
+    off = reg.off + reg.b.smin
+    if off != lock.off:
+        text = f"off {off} doesn't point to 'struct bpf_spin_lock' that is at {lock.off}\n"
+        raise env.fail(Errno.EINVAL, text)
+    if meta.func_id == BPF_FUNC_spin_lock:
+        # a second one is refused as a call while holding a lock
+        acquire_lock(env, reg.id, map_)
+        return
+    state = env.cur_state
+    if not state.active_locks:
+        raise env.fail(Errno.EINVAL, "bpf_spin_unlock without taking a lock\n")
+    held = find_lock(state, reg.id, map_)
+    if held < 0:
+        raise env.fail(Errno.EINVAL, "bpf_spin_unlock of different lock\n")
+    release_lock(state, held)
+
+
 def _arg_not_modelled(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, proto: Proto) -> None:
     raise NotModelled(f"call of {proto.name}()", "kernel/bpf/verifier.c")
 
@@ -455,7 +488,7 @@ _CHECKS = {
     ARG_PTR_TO_BTF_ID_SOCK_COMMON: _arg_nothing,
     ARG_PTR_TO_RINGBUF_MEM: _arg_nothing,
     ARG_PTR_TO_STACK: _arg_nothing,
-    ARG_PTR_TO_SPIN_LOCK: _arg_not_modelled,
+    ARG_PTR_TO_SPIN_LOCK: _arg_spin_lock,
     ARG_PTR_TO_TIMER: _arg_not_modelled,
     ARG_KPTR_XCHG_DEST: _arg_not_modelled,
     ARG_PTR_TO_DYNPTR: _arg_not_modelled,

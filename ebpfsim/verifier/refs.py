@@ -49,6 +49,30 @@ def release_reference(env: Env, ref_obj_id: int) -> bool:
     return True
 
 
+def acquire_lock(env: Env, id_: int, owner: object) -> None:
+    """Note that the program holds the lock in a value: ``id_`` is the look-up's, ``owner`` the map."""
+    state = env.cur_state
+    state.refs = (*state.refs, Ref("lock", id_, env.insn_idx, owner))
+    state.active_locks += 1
+    state.active_lock_id, state.active_lock_ptr = id_, owner
+
+
+def find_lock(state: State, id_: int, owner: object) -> int:
+    """Return where in ``state.refs`` a lock is, or -1 (``find_lock_state``)."""
+    for number, ref in enumerate(state.refs):
+        if ref.kind == "lock" and ref.id == id_ and ref.ptr is owner:
+            return number
+    return -1
+
+
+def release_lock(state: State, number: int) -> None:
+    """Forget a lock that is held; the one taken before it is the active one then (``release_lock_state``)."""
+    before = [ref for ref in state.refs[:number] if ref.kind == "lock"]
+    state.refs = state.refs[:number] + state.refs[number + 1 :]
+    state.active_locks -= 1
+    state.active_lock_id, state.active_lock_ptr = (before[-1].id, before[-1].ptr) if before else (0, None)
+
+
 def clear_all_pkt_pointers(env: Env) -> None:
     """Forget all pointers into the packet: it may have moved (``clear_all_pkt_pointers``)."""
     pkt = (PTR_TO_PACKET, PTR_TO_PACKET_META, PTR_TO_PACKET_END)

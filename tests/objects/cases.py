@@ -153,4 +153,4 @@ CASES = [
 ]
 # fmt: on
 
-REFUSED = ["refused", "no_licence"]
+REFUSED = ["refused", "refused_locks", "no_licence"]
