@@ -9,7 +9,7 @@ target's prologue, wherever it comes from.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from struct import Struct
 from typing import Any, cast
@@ -17,7 +17,7 @@ from typing import Any, cast
 from ebpfsim.errors import InternalError, KernelOops
 from ebpfsim.helpers.tail_call import tail_call_target
 from ebpfsim.isa.alu import u32
-from ebpfsim.isa.table import Form, insn_len
+from ebpfsim.isa.table import TABLE, Form, insn_len
 from ebpfsim.jit import layout
 from ebpfsim.jit.emit import AUX, COMPARISONS, emit, emit_comparison
 from ebpfsim.jit.encoder import (
@@ -56,6 +56,8 @@ __all__ = ["EMIT_ENDS", "Image", "compile_image"]
 _TAIL_CALL = HELPER_IDS["bpf_tail_call"]
 _NUMBERS = count(1)
 _SAVED = (RBX, R13, R14, R15)
+# by name, because members of an Enum hash slowly
+_END_ROWS = frozenset(row.name for row in TABLE if row.form in ENDS)
 
 # from the record: the Python function of a place where native code calls out
 CallOut = Callable[[Record], int]
@@ -76,7 +78,7 @@ class Image:
         self.size = 0
         # what the code points to
         self.calls: list[CallOut] = []
-        # native offsets at which the code of a slot begins, in order, and the slots
+        # native offsets at which code begins that may fault, in order, and the slots
         self.starts: list[int] = []
         self.slots: list[int] = []
 
@@ -85,7 +87,7 @@ class Image:
             code_arena().retire(self.address, self.size, self.calls)
 
     def slot_at(self, pc: int) -> int:
-        """Return the slot whose code ends at or contains a native address behind a call."""
+        """Return the slot of a fault by the native address behind the call that found it."""
         return self.slots[bisect_right(self.starts, pc - self.address - 1) - 1]
 
 
@@ -157,34 +159,36 @@ class _Compiler:
 
     def block(self, first: int) -> int:
         code = self.code
-        sites = list(self.sites(first))
+        sites = self.sites(first)
         self.mark(first)
         code.add(insn("sub_imm", LEFT, imm=len(sites)))
         code.jump_if("b", ("runaway", first))
         self.map_address = None
         for site in sites:
-            self.mark(site.idx)
-            form = site.row.form
-            if form in ENDS:
+            name, form = site.row.name, site.row.form
+            if self.checked and site.row.size:
+                self.mark(site.idx)
+            if name in _END_ROWS:
                 EMIT_ENDS[form](self, site)
             elif form is Form.LD_IMM64:
                 self.constant(site)
             else:
-                code.add(emit(site.row.name, site.insn, self.checked))
+                code.add(emit(name, site.insn, self.checked))
             if 1 in (site.insn.dst, site.insn.src):
                 loaded = form is Form.LD_IMM64 and site.insn.dst == 1 and not self.checked
                 self.map_address = site.constant if loaded else None
         last = sites[-1]
         return 0 if last.row.form in NO_FALLTHROUGH else last.idx + insn_len(last.insn)
 
-    def sites(self, first: int) -> Iterator[Site]:
-        unit, slot = self.unit, first
+    def sites(self, first: int) -> list[Site]:
+        sites, blocks, slot = self.unit.sites, self.unit.blocks, first
+        found = []
         while True:
-            site = unit.sites[slot]
-            yield site
+            site = sites[slot]
+            found.append(site)
             slot += insn_len(site.insn)
-            if site.row.form in ENDS or slot in unit.blocks:
-                return
+            if slot in blocks or site.row.name in _END_ROWS:
+                return found
 
     def endings(self) -> None:
         code = self.code

@@ -154,6 +154,10 @@ def short_jmp(rel: int) -> bytes:
     return b"\xeb" + _I8.pack(rel)
 
 
+# with room for the distance
+_JUMP, _CALL = b"\xe9" + bytes(4), b"\xe8" + bytes(4)
+_JUMPS_IF = {name: bytes([0x0F, 0x80 | code, 0, 0, 0, 0]) for name, code in CONDITIONS.items()}
+
 Label = int | str | tuple[str, int]
 
 
@@ -170,8 +174,7 @@ class Code:
 
     def add(self, *parts: bytes) -> None:
         """Append instructions."""
-        for part in parts:
-            self.data += part
+        self.data += b"".join(parts)
 
     def label(self, name: Label) -> None:
         """Name the place where the code has come to."""
@@ -179,15 +182,15 @@ class Code:
 
     def jump(self, name: Label) -> None:
         """Jump to a label."""
-        self._relative(b"\xe9", name)
+        self._relative(_JUMP, name)
 
     def jump_if(self, condition: str, name: Label) -> None:
         """Jump to a label if."""
-        self._relative(bytes([0x0F, 0x80 | CONDITIONS[condition]]), name)
+        self._relative(_JUMPS_IF[condition], name)
 
     def call(self, name: Label) -> None:
         """Call a label."""
-        self._relative(b"\xe8", name)
+        self._relative(_CALL, name)
 
     def finish(self) -> bytes:
         """Return the code with all labels filled in."""
@@ -197,5 +200,4 @@ class Code:
 
     def _relative(self, opcode: bytes, name: Label) -> None:
         self.data += opcode
-        self._fixups.append((len(self.data), name))
-        self.data += bytes(4)
+        self._fixups.append((len(self.data) - 4, name))

@@ -43,7 +43,8 @@ def _words(data: bytes) -> memoryview:
     return memoryview(data).cast("Q")
 
 
-_NO_REGS = _words(bytes(8 * (layout.W_AX + 1)))
+_NO_REGS = _words(bytes(8 * layout.W_LEFT))
+_START, _NOW = Struct("<10Q"), Struct("<4Q")
 
 
 class NativeRun(Run):
@@ -58,19 +59,16 @@ class NativeRun(Run):
         self._insn_ps = image.insn_ps
         self._flushed_at = budget
         self._record = record
-        words = record.words
-        words[: layout.W_AX + 1] = _NO_REGS
-        words[1] = ctx
-        words[layout.W_LEFT] = budget
-        words[layout.W_COST] = 0
-        words[layout.W_STACK_TOP] = cpu.stack_top
-        words[layout.W_STACK_BASE] = cpu.stack_base
-        words[layout.W_ENTRY] = image.functions[0]
-        words[layout.W_STATUS] = 0
-        words[layout.W_PROG] = image.number
-        words[layout.W_CPU] = cpu.number
-        words[layout.W_CLOCK] = self.kernel.clock.now_ns
-        self.resume()
+        record.words[: layout.W_LEFT] = _NO_REGS
+        record.words[1] = ctx
+        # from W_LEFT to W_PROG, in their order
+        _START.pack_into(
+            *(record.memory, 8 * layout.W_LEFT, budget, record.own_address, 0, cpu.stack_top, cpu.stack_base),
+            *(image.functions[0], 0, 0, 0, image.number),
+        )
+        _NOW.pack_into(
+            *(record.memory, 8 * layout.W_CPU, cpu.number, self.kernel.clock.now_ns, cpu.elapsed_ps, budget),
+        )
 
     def resume(self) -> None:
         """Tell machine code what has been charged so far; to be called before it goes on."""

@@ -11,6 +11,8 @@ The native frame of every function, main or not, from the top: return address, c
 restore, R6 to R9, the credit of may_goto. It keeps the stack aligned to 16 bytes.
 """
 
+from functools import cache
+
 from ebpfsim.jit.encoder import R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Mem
 from ebpfsim.vm.state import LEFT as STATE_LEFT
 
@@ -55,11 +57,13 @@ RECORD_WORDS = W_ROUTINES + len(ROUTINES)
 CREDIT_SLOT = Mem(RSP)
 
 
+@cache
 def word(number: int) -> Mem:
     """Return the operand for a word of the record."""
     return Mem(RECORD, 8 * number - BIAS)
 
 
+@cache
 def routine(name: str) -> Mem:
     """Return the operand for the address of a shared routine."""
     return word(W_ROUTINES + ROUTINES.index(name))

@@ -221,14 +221,14 @@ def native() -> Native:
 class Record:
     """What machine code knows of an activation: ``words`` (see ``ebpfsim.jit.layout``); ``run`` is the activation."""
 
-    __slots__ = ("address", "memory", "run", "words")
+    __slots__ = ("address", "memory", "own_address", "run", "words")
 
     def __init__(self, host: int, pages: int, nr_pages: int) -> None:
         self.memory = (ctypes.c_uint64 * RECORD_WORDS)()
         self.words = memoryview(self.memory).cast("B").cast("Q")
         self.address = ctypes.addressof(self.memory) + BIAS
         self.run: Any = None
-        self.words[layout.W_RECORD] = object_address(self)
+        self.own_address = self.words[layout.W_RECORD] = object_address(self)
         self.words[layout.W_HOST] = host
         self.words[layout.W_PAGES] = pages
         self.words[layout.W_NR_PAGES] = nr_pages

@@ -27,3 +27,11 @@ def test_words_are_near_the_record_register() -> None:
     assert layout.word(0).disp == -128
     assert layout.word(1).disp == -120
     assert layout.routine("runaway").disp == 8 * layout.W_ROUTINES - 128
+
+
+def test_what_is_set_at_the_start_of_a_run_lies_together() -> None:
+    # ``NativeRun`` fills both rows at once
+    row = "LEFT RECORD COST STACK_TOP STACK_BASE ENTRY STATUS FAULT_PC FAULT_ADDRESS PROG"
+    assert [getattr(layout, f"W_{name}") for name in row.split()] == list(range(layout.W_LEFT, layout.W_PROG + 1))
+    row = "CPU CLOCK ELAPSED FLUSHED_AT"
+    assert [getattr(layout, f"W_{name}") for name in row.split()] == list(range(layout.W_CPU, layout.W_FLUSHED_AT + 1))
