@@ -286,8 +286,6 @@ def _refine_retval(env: Env, func_id: int, meta: CallMeta) -> Reg:
 
 
 def _special_tail_call(env: Env, insn: Insn, meta: CallMeta) -> None:
-    if len(env.cur_state.frames) > 1:
-        raise NotModelled("tail call in a subprogram", "kernel/bpf/verifier.c")
     check_resource_leak(env, True, "tail_call")
 
 

@@ -30,10 +30,6 @@ def recorded(name: str) -> dict[str, Any]:
     return json.loads((HERE / "results" / f"{name}.json").read_text())
 
 
-# What the verifier says that it does not know yet; PARITY.md lists it. Rows go, none come.
-NOT_MODELLED = {
-    "tail_limits": "tail call in a subprogram",
-}
 ACCEPTED = [(name, cpu) for name in NAMES for cpu in recorded(name).get("programs", {})]
 REFUSED = [
     (name, cpu, program)
@@ -48,10 +44,6 @@ ASKED_AGAIN = ["parse_basic", "dnat", "ipip_encap", "tail_chain", "global_funcs"
 @pytest.mark.parametrize(("name", "cpu"), ACCEPTED)
 def test_object_runs_as_on_linux(name: str, cpu: str) -> None:
     host = ebpfsim.Simulation(seed=1).host("h", cpus=2)
-    if name in NOT_MODELLED:
-        with pytest.raises(ebpfsim.NotModelled, match=re.escape(NOT_MODELLED[name])):
-            replay(name, cpu, host.bpf)
-        return
     assert replay(name, cpu, host.bpf) == expected(name, cpu)
 
 
