@@ -16,6 +16,7 @@ from ebpfsim.suggest import did_you_mean
 if TYPE_CHECKING:
     from ebpfsim.elf.spec import ObjectSpec
     from ebpfsim.loader import Object
+    from ebpfsim.progs.prog import Prog
     from ebpfsim.simulation import Host
 
 __all__ = ["prog"]
@@ -85,9 +86,10 @@ def dump(obj: str, progs: tuple[str, ...], xlated: bool) -> None:
 @click.option("--out", metavar="F.pcapng", help="Write the packets as the program leaves them.")
 @click.option("--repeat", type=click.IntRange(1, 1_000_000), default=1, help="Run it so often on each packet.")
 @click.option("--map", "entries", multiple=True, metavar="NAME:KEY=VALUE", help="Set an entry of a map first.")
+@click.option("--step", is_flag=True, help="Print every instruction that is executed and the registers it changed.")
 @json_option
 def run(
-    obj: str, name: str, capture: str, out: str | None, repeat: int, entries: tuple[str, ...], as_json: bool
+    obj: str, name: str, capture: str, out: str | None, repeat: int, entries: tuple[str, ...], step: bool, as_json: bool
 ) -> None:
     """Run a program on the packets of a capture and count what it returns."""
     from ebpfsim.recorder import PacketRecord
@@ -100,6 +102,8 @@ def run(
     opened.load()
     for entry in entries:
         _set_entry(opened, entry)
+    if step:
+        _step(host.prog(opened.programs[chosen]), host, as_json)
     retvals: Counter[int] = Counter()
     records: list[PacketRecord] = []
     total_ns = 0
@@ -168,6 +172,30 @@ def _verify(spec: "ObjectSpec", name: str, log_level: int) -> tuple[dict[str, An
     row |= {"insns": len(program.insns) // 8, "verified_insns": program.verified_insns}
     row["log"] = program.log.splitlines()
     return row, None
+
+
+# from here on each run of the program is one in single steps, which says what it does
+def _step(prog: "Prog", host: "Host", err: bool) -> None:
+    from ebpfsim.vm.step import Change, Step, Stepper
+
+    line = ""
+
+    def before(step: Step) -> None:
+        nonlocal line
+        if step.line and step.line != line:
+            line = step.line
+            click.echo(f"; {line}", err=err)
+        click.echo(f"{step.prog.name}: {step.insn_idx:4d}: {step.text}", err=err)
+
+    def changed(change: Change) -> None:
+        if isinstance(change.new, int):
+            click.echo(f"    {change.what} = {change.new:#x}", err=err)
+
+    stepper = Stepper(prog, host.kernel, before)
+    stepper.on_change = changed
+    for number in range(11):
+        stepper.watch_register(number)
+    prog.run = lambda ctx, cpu: stepper.run(ctx, cpu).retval
 
 
 def _set_entry(opened: "Object", text: str) -> None:

@@ -56,6 +56,30 @@ def test_run_counts_what_it_returns(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.startswith("XDP_PASS       8\n8 packets, ")
 
 
+def test_run_in_single_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from scapy.layers.inet import IP, UDP
+    from scapy.layers.l2 import Ether
+    from scapy.utils import wrpcap
+
+    packet = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IP(src="10.0.0.3", dst="10.0.0.2") / UDP()
+    wrpcap(str(tmp_path / "in.pcap"), [packet])
+    command = ["prog", "run", FIREWALL, "firewall", "--in", str(tmp_path / "in.pcap")]
+    assert run([*command, "--step"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("; ")
+    assert "firewall.bpf.c:" in lines[0]
+    assert lines[1].startswith("firewall:    0: (")
+    # the program ends by exit, with the verdict in R0 at its last change
+    steps = [line for line in lines if line.startswith("firewall: ")]
+    assert steps[-1].endswith("(95) exit")
+    assert [line for line in lines if line.startswith("    r0 = ")][-1] == "    r0 = 0x2"
+    assert lines[-2].split() == ["XDP_PASS", "1"]
+    assert run([*command, "--step", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("{")
+    assert "(95) exit" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
