@@ -50,7 +50,7 @@ def conformance(memory: str, engine: str, elf: bool, xdp: bool, program: str | N
         else:
             result = machine.run_elf(data, given) if elf else machine.run(decode(data, "program"), given)
     except KernelOops as oops:
-        if debug:
+        if debug and oops.registers:
             click.echo(oops.details(), err=True)
         raise
     click.echo(f"{result:x}")
