@@ -110,3 +110,23 @@ def test_time_goes_on_in_front_of_a_helper(both: Callable[..., Any], machine: An
 def test_the_context_and_all_of_r0(both: Callable[..., Any]) -> None:
     run = both("r0 = r1; r0 <<= 20; exit", 0xFFFF_FFFF_FFF1_2345)
     assert (run.r0, run.retval) == (0xFFFF_FF12_3450_0000 | 0xFF << 56, 0x3450_0000)
+
+
+@pytest.mark.parametrize(("debug", "faults"), [(True, True), (False, False)])
+def test_debug_mode_checks_every_access(make_machine: Any, debug: bool, faults: bool) -> None:
+    from ebpfsim.cpu import Cpu
+    from ebpfsim.memory import Memory
+
+    machine = make_machine(debug=debug, engine="jit")
+    machine.mem = Memory()
+    machine.cpus = [Cpu(0, machine.clock, machine.mem)]
+    # no verified program does this: a foreign address, which without a check is cut to 32 bits
+    prog = machine.prog("r1 = 0x1234567800001000 ll; r0 = *(u64 *)(r1 + 0); exit")
+    run = engine.compile_for(prog, machine)
+    if faults:
+        with pytest.raises(KernelOops, match="read of 8 bytes of unmapped memory") as error:
+            run(0, machine.cpus[0])
+        assert error.value.address == 0x1234_5678_0000_1000
+        assert error.value.registers[1] == 0x1234_5678_0000_1000
+    else:
+        assert run(0, machine.cpus[0]) == 0
