@@ -36,7 +36,7 @@ MAX_STEPS_AFTER_EVENTS = 500_000
 
 @dataclass
 class Attachment:
-    """A link by its id in the scenario, from when it was attached until another one replaced it."""
+    """A link by its id in the scenario, from when it was attached until it was detached or another one replaced it."""
 
     id: str
     program: str
@@ -47,6 +47,17 @@ class Attachment:
     link: AttachedLink
     before: "_Counters"
     after: "_Counters | None" = None
+
+    def detach(self) -> None:
+        """Take the program off its hook; InputError when it is there no more."""
+        self.check_attached()
+        self.link.detach()
+        self.after = _counters(self.link)
+
+    def check_attached(self) -> None:
+        """Raise InputError when the link was detached or replaced."""
+        if self.after is not None:
+            raise InputError("", f"link '{self.id}' is not attached at this time")
 
     @property
     def runs(self) -> int:
@@ -171,9 +182,8 @@ class Running:
         )
 
     def _replace(self, old_name: str, host: Host, device: str, fd: int, name: str) -> AttachedLink:
-        old = self.attachments.get(old_name)
-        if old is None or old.after is not None:
-            raise InputError("", f"link '{old_name}' is not attached at this time")
+        old = self.attachments[old_name]
+        old.check_attached()
         if (old.host, old.device) != (host.name, device):
             raise InputError("", f"link '{old_name}' is on '{old.host}/{old.device}', not on '{host.name}/{device}'")
         old.link.update(fd)

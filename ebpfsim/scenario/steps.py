@@ -62,10 +62,7 @@ def _attach(running: Running, index: int, event: EventBlock) -> None:
 def _detach(running: Running, index: int, event: EventBlock) -> None:
     def detach() -> None:
         with running.at("events", index, "detach"):
-            attachment = running.attachments.get(str(event.detach))
-            if attachment is None or attachment.after is not None:
-                raise InputError("", f"link '{event.detach}' is not attached at this time")
-            attachment.link.detach()
+            running.attachments[str(event.detach)].detach()
 
     running.sim.clock.call_at(event.at, detach)
 

@@ -62,6 +62,13 @@ expect:
     assert running.attachments["third"].mode == "generic"
 
 
+@pytest.mark.parametrize("event", ["detach: guard", "attach: {program: nop, hook: xdp, device: eth0, replace: guard}"])
+def test_link_that_is_there_no_more(play: "Play", event: str) -> None:
+    text = f"{START}attach: [{{id: guard, program: nop, hook: xdp, device: eth0}}]\nevents:\n"
+    with pytest.raises(ScenarioError, match=r":12:\d+: error: link 'guard' is not attached at this time"):
+        play(f"{text}  - {{at: 1us, detach: guard}}\n  - {{at: 2us, {event}}}\n", BPF)
+
+
 @pytest.mark.parametrize("event", ["detach: late", "attach: {program: nop, hook: xdp, device: eth0, replace: late}"])
 def test_link_that_is_not_there_yet(play: "Play", event: str) -> None:
     late = "{at: 9us, attach: {id: late, program: nop, hook: xdp, device: eth0}}"
