@@ -100,7 +100,10 @@ def check_value(layer: str, name: str, value: Any) -> Any:
     A list, a tuple ``(low, high)`` of numbers or a network stand for several packets, as in scapy.
     """
     field = field_of(layer, name)
-    if value is None or getattr(field, "islist", False) or hasattr(value, "layers") or hasattr(field, "flds"):
+    if value is None or hasattr(value, "layers") or hasattr(field, "flds"):
+        return value
+    if getattr(field, "islist", False):
+        _check_several(layer, name, field, value)
         return value
     if isinstance(value, list):
         return [check_value(layer, name, item) for item in value]
@@ -109,6 +112,26 @@ def check_value(layer: str, name: str, value: Any) -> Any:
             raise PacketProblem(f"field '{name}' of {layer}: a tuple is a range (lowest, highest) of numbers")
         return tuple(check_value(layer, name, item) for item in value)
     return _single(layer, name, field, value)
+
+
+def _check_several(layer: str, name: str, field: Any, values: Any) -> None:
+    # scapy leaves out what it cannot use here, at best with a warning
+    from scapy.fields import PacketListField
+    from scapy.layers.inet import TCPOptions
+
+    what = f"field '{name}' of {layer}"
+    if not isinstance(values, list):
+        raise PacketProblem(f"{what}: expected a list, have {shown(values)}")
+    for value in values:
+        if isinstance(field, PacketListField) and not (hasattr(value, "layers") or isinstance(value, str | bytes)):
+            raise PacketProblem(f"{what}: expected layers, have {shown(value)}")
+        if (layer, name) != ("TCP", "options"):
+            continue
+        if not isinstance(value, tuple) or len(value) != 2:
+            raise PacketProblem(f"{what}: an option is a name and a value", "('MSS', 1460), ('NOP', None)")
+        if value[0] not in TCPOptions[1] and not (isinstance(value[0], int) and 0 <= value[0] <= 255):
+            near = did_you_mean(str(value[0]), TCPOptions[1])
+            raise PacketProblem(f"{what}: unknown option {shown(value[0])}{near}", f"one of {listed(TCPOptions[1])}")
 
 
 def _single(layer: str, name: str, field: Any, value: Any) -> Any:

@@ -47,6 +47,7 @@ _REFUSED: dict[type[ast.AST], str] = {
     ast.Dict: "a dictionary",
     ast.Set: "a set",
     ast.Slice: "a slice",
+    ast.Constant: "this kind of value",
 }
 _OPERATORS: dict[type[ast.operator], str] = {
     ast.Add: "+", ast.Sub: "-", ast.Pow: "**", ast.Mod: "%", ast.FloorDiv: "//", ast.LShift: "<<", ast.RShift: ">>",
@@ -99,6 +100,8 @@ def _is_packet(value: object) -> bool:
 def _parse(text: str) -> ast.expr:
     if len(text) > MAX_CHARS:
         raise PacketError(f"packet string has {len(text)} characters, at most {MAX_CHARS} are allowed", "", 0, 1)
+    if not text.strip():
+        raise PacketError("packet string is empty", "Ether()/IP(dst='10.0.0.2')", 0, 1)
     depth = 0
     for index, char in enumerate(text):
         depth += (char in "([{") - (char in ")]}")
