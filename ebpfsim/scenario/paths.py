@@ -10,12 +10,15 @@ import stat
 from pathlib import Path, PurePosixPath
 
 from ebpfsim.scenario.shipped import shipped_folder
+from ebpfsim.scenario.source import shown
 from ebpfsim.suggest import did_you_mean
 
 __all__ = ["PathProblem", "locate"]
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 SHIPPED_PREFIX = "bpf"
+# more than any name below a scenario's folder needs; PATH_MAX, include/uapi/linux/limits.h, is 4096
+MAX_CHARS = 1024
 
 
 class PathProblem(Exception):
@@ -28,6 +31,8 @@ class PathProblem(Exception):
 
 def locate(folder: Path, text: str, what: str = "file") -> Path:
     """Return the readable regular file that a scenario in ``folder`` means by ``text``; PathProblem otherwise."""
+    if len(text) > MAX_CHARS:
+        raise PathProblem(f"{what} {shown(text)} is not a path: it has {len(text)} characters")
     hint = "a path inside the scenario's folder, as in bpf/firewall.bpf.o"
     if not text or "\0" in text or "\\" in text:
         raise PathProblem(f"{what} '{text}' is not a path", hint)
@@ -40,8 +45,10 @@ def locate(folder: Path, text: str, what: str = "file") -> Path:
     shipped = shipped_folder()
     if found is None and shipped is not None and relative.parts[:1] == (SHIPPED_PREFIX,):
         found = _inside(shipped, relative, text, what)
+    if found is None and (folder / relative).is_symlink():
+        raise PathProblem(f"{what} '{text}' is a link to nothing")
     if found is None:
-        raise PathProblem(f"{what} '{text}' does not exist{_near(folder, relative)}")
+        raise PathProblem(f"{what} {shown(text)} does not exist{_near(folder, relative)}")
     _check_readable(found, text, what)
     return found
 

@@ -18,6 +18,7 @@ def folder(tmp_path: Path) -> Path:
     (folder / "outside.o").symlink_to(tmp_path / "secret")
     (folder / "up").symlink_to(tmp_path)
     (folder / "circle").symlink_to(folder / "circle")
+    (folder / "broken").symlink_to(folder / "gone")
     os.mkfifo(folder / "pipe")
     return folder
 
@@ -39,6 +40,7 @@ def test_files_inside(folder: Path) -> None:
         ("outside.o", "is a link out of the scenario's folder"),
         ("up/secret", "is a link out of the scenario's folder"),
         ("circle", "cannot be opened: links lead in a circle"),
+        ("broken", "is a link to nothing"),
         ("sub", "is a folder, expected a file"),
         ("pipe", "is not a regular file"),
         ("", "is not a path"),
@@ -47,6 +49,7 @@ def test_files_inside(folder: Path) -> None:
         ("aa.o", "does not exist; did you mean 'a.o'?"),
         ("a.o/b", "does not exist"),
         ("x" * 300, "cannot be opened: file name too long"),
+        ("x/" * 600, f"'{'x/' * 28}x...' is not a path: it has 1200 characters"),
         ("bpf/no-such-thing", "does not exist"),
         ("bpf/../a.o", "leads out of the scenario's folder"),
     ],
