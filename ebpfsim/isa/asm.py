@@ -334,10 +334,12 @@ class _Assembler:
         value = token.value
         if token.label:
             if token.label not in self.labels:
-                names = [*self.labels, *(HELPER_IDS if statement.row.form is Form.CALL_LOCAL else ())]
+                call = statement.row.form is Form.CALL_LOCAL
+                names = [*self.labels, *(HELPER_IDS if call else ())]
                 close = difflib.get_close_matches(token.label, names, 1)
                 hint = f"; did you mean '{close[0]}'?" if close else ""
-                raise self.fail(token.pos, f"unknown label '{token.label}'{hint}")
+                what = "helper" if call and token.label.startswith("bpf_") else "label"
+                raise self.fail(token.pos, f"unknown {what} '{token.label}'{hint}")
             value = self.labels[token.label] - statement.slot - 1
         low, high = _range(statement.row, name, token)
         if not low <= value <= high:

@@ -191,7 +191,7 @@ ERRORS = [
     ),
     (
         "call bpf_ktime_get_nss",
-        "p.s:1:6: error: unknown label 'bpf_ktime_get_nss'; did you mean 'bpf_ktime_get_ns'?\n"
+        "p.s:1:6: error: unknown helper 'bpf_ktime_get_nss'; did you mean 'bpf_ktime_get_ns'?\n"
         "call bpf_ktime_get_nss\n     ^",
     ),
     (
