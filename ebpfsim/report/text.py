@@ -73,7 +73,11 @@ def _happened(summary: dict[str, Any], console: "Console") -> None:
         where = f"{link['hook']} of {link['device']}, {link['mode']} mode"
         what = f"{link['host']}: '{link['program']}' attached to {where}, as '{link['id']}'"
         lines.append((link["attached_ns"], what))
-    lines += [(event["at_ns"], _event_words(event)) for event in summary["events"] if event["kind"] != "attach"]
+    happened = [event for event in summary["events"] if event["at_ns"] <= summary["end_ns"]]
+    lines += [(event["at_ns"], _event_words(event)) for event in happened if event["kind"] != "attach"]
+    if later := len(summary["events"]) - len(happened):
+        ahead = f"{later} event{'s' if later != 1 else ''} of the scenario did not happen any more"
+        lines.append((summary["end_ns"], f"the run ends: {ahead}"))
     rows = [[duration(at), what] for at, what in sorted(lines, key=lambda row: row[0])]
     previous = ""
     for row in rows:

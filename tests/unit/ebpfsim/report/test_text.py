@@ -52,6 +52,14 @@ def test_nothing_happened() -> None:
     )
 
 
+def test_events_after_the_end_did_not_happen() -> None:
+    events = [{"at_ns": at_ns, "kind": "detach", "what": name} for at_ns, name in ((5, "early"), (6, "late"), (7, "x"))]
+    text = printed(events=events)
+    assert "link 'early' is detached" in text
+    assert "late" not in text
+    assert "the run ends: 2 events of the scenario did not happen any more" in text
+
+
 def test_maps_show_what_is_in_them_and_cut_long_ones() -> None:
     entries = [{"key": key, "value": key % 2} for key in range(40)]
     text = printed(
