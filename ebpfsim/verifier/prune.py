@@ -323,7 +323,7 @@ def _as_scalar(slot: Slot) -> Reg | None:
 def _slot_safe(old: Slot, cur: Slot, ids: _IdMap, exact: int) -> bool:
     # stacksafe for one slot
     old_types, cur_types = old[0], cur[0]
-    if exact == EXACT and old_types != cur_types:
+    if exact != NOT_EXACT and old_types != cur_types:
         return False
     for i in range(8):
         kind = old_types[i]
@@ -352,7 +352,7 @@ def _frames_equal(env: Env, old: Frame, cur: Frame, idx: int, ids: _IdMap, exact
     old_stack, cur_stack = old.stack, cur.stack
     for spi, slot in enumerate(old_stack):
         if spi >= len(cur_stack):
-            if exact == EXACT or any(kind not in (STACK_INVALID, STACK_MISC) for kind in slot[0]):
+            if exact != NOT_EXACT or any(kind not in (STACK_INVALID, STACK_MISC) for kind in slot[0]):
                 return False
         elif not _slot_safe(slot, cur_stack[spi], ids, exact):
             return False
