@@ -33,10 +33,12 @@ __all__ = [
 class EbpfSimError(Exception):
     """Anything that ebpfsim raises on purpose.
 
-    ``at`` is the place in a scenario, ``path:line:col``, that led to it; the scenario runner fills it in.
+    ``at`` is the place in a scenario, ``path:line:col``, that led to it, and ``at_line`` that line with a caret line
+    below it (may be empty); the scenario runner fills them in.
     """
 
     at: str = ""
+    at_line: str = ""
 
 
 class InputError(EbpfSimError):

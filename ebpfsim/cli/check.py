@@ -33,8 +33,9 @@ def check(scenarios: tuple[str, ...], as_json: bool) -> int:
         else:
             if not as_json:
                 model = checked.scenario.model
-                parts = f"{len(model.hosts)} hosts, {len(model.events)} events, {len(model.expect)} expectations"
-                click.echo(f"{name}: ok: {parts}")
+                counts = {"host": model.hosts, "event": model.events, "expectation": model.expect}
+                parts = [f"{len(found)} {what}{'s' if len(found) != 1 else ''}" for what, found in counts.items()]
+                click.echo(f"{name}: ok: {', '.join(parts)}")
         rows.append({"scenario": name, "ok": not errors, "errors": [_row(error) for error in errors]})
     if as_json:
         click.echo(json.dumps(rows, indent=2))

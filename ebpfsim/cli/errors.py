@@ -31,14 +31,15 @@ def describe(error: EbpfSimError) -> str:
     if isinstance(error, InputError):
         return str(error)
     where = f"{error.at}: " if error.at else ""
+    line = f"\n{error.at_line}" if error.at_line else ""
     if isinstance(error, VerifierError):
         lines = error.log.splitlines()
         omitted = f"  ({len(lines) - LOG_LINES} lines omitted)\n" if len(lines) > LOG_LINES else ""
         log = "\n".join(f"  {line}" for line in lines[-LOG_LINES:])
-        return f"{where}error: {error.op}: refused by the verifier ({error.errno_name})\n{omitted}{log}"
+        return f"{where}error: {error.op}: refused by the verifier ({error.errno_name}){line}\n{omitted}{log}"
     if isinstance(error, InternalError):
         return f"{where}{error}\nplease report this, with the scenario and the seed"
-    return f"{where}error: {error}"
+    return f"{where}error: {error}{line}"
 
 
 def describe_bug(error: BaseException, arguments: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ __all__ = ["run"]
 
 # where there is no terminal, output does not depend on one
 PLAIN_WIDTH = 100
+# what pads a column, before the end of its colour
+TRAILING_SPACE = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 
 
 @click.command()
@@ -64,15 +67,19 @@ def _print(summary: dict[str, Any]) -> None:
 
     if sys.stdout.isatty():
         no_color = True if "NO_COLOR" in os.environ else None
-        print_summary(summary, Console(highlight=False, markup=False, emoji=False, no_color=no_color))
-        return
-    text = StringIO()
-    console = Console(
-        file=text, width=PLAIN_WIDTH, force_terminal=False, color_system=None, legacy_windows=False,
-        highlight=False, markup=False, emoji=False,
-    )  # fmt: skip
-    print_summary(summary, console)
-    click.echo("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
+        console = Console(highlight=False, markup=False, emoji=False, no_color=no_color)
+        with console.capture() as captured:
+            print_summary(summary, console)
+        text = captured.get()
+    else:
+        stream = StringIO()
+        console = Console(
+            file=stream, width=PLAIN_WIDTH, force_terminal=False, color_system=None, legacy_windows=False,
+            highlight=False, markup=False, emoji=False,
+        )  # fmt: skip
+        print_summary(summary, console)
+        text = stream.getvalue()
+    click.echo("\n".join(TRAILING_SPACE.sub(r"\1", line) for line in text.splitlines()))
 
 
 def _write_pcap(running: "Running", path: str) -> None:

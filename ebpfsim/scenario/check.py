@@ -132,7 +132,7 @@ class _Check:
     def not_modelled(self, path: Path, feature: str, *, key: bool = False) -> None:
         node = self.scenario.node(*path, key=key)
         error = NotModelled(feature)
-        error.at = node.where
+        node.locate(error)
         self.later.append(((node.mark.line, node.mark.col), error))
 
     # names

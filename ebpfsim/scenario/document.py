@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from ebpfsim.errors import ScenarioError
+from ebpfsim.errors import EbpfSimError, ScenarioError
 from ebpfsim.scenario.source import Mark, Source
 
 __all__ = ["MAX_BYTES", "Node", "compose", "decode", "plain"]
@@ -62,6 +62,11 @@ class Node:
     def where(self) -> str:
         """This place as ``path:line:col``."""
         return self.source.where(self.mark)
+
+    def locate(self, error: EbpfSimError) -> None:
+        """Make this the place that led to an error, unless it has one."""
+        if not error.at:
+            error.at, error.at_line = self.where, self.source.excerpt(self.mark)
 
     def find(self, path: "tuple[Key, ...]", *, key: bool = False) -> "Node":
         """Return the node at a path of keys and indexes, or the deepest one that is there; ``key`` asks for the key."""

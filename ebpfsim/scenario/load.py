@@ -116,6 +116,9 @@ def _near(path: Path) -> str:
 def _override(root: Node, text: str) -> Node:
     # the error's place is the option itself: --set TEXT, with the column within TEXT
     source = Source("--set", text)
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        # how the command line hands over bytes that it cannot decode
+        raise source.error(Mark(0, 0), "option is not UTF-8 text")
     path_text, equals, value_text = text.partition("=")
     whole = Mark(0, 0, max(1, len(text)))
     if not equals:

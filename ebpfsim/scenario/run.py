@@ -146,7 +146,7 @@ class Running:
             problem = f"{error.where}: {error.problem}" if error.where else error.problem
             raise node.error(problem, error.hint) from None
         except EbpfSimError as error:
-            error.at = error.at or node.where
+            node.locate(error)
             raise
 
     def map_of(self, text: str) -> ObjectMap:

@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_files_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", "wrong.yaml", "right.yaml", "elsewhere"]) == 2
     captured = capsys.readouterr()
-    assert captured.out == "right.yaml: ok: 1 hosts, 0 events, 0 expectations\n"
+    assert captured.out == "right.yaml: ok: 1 host, 0 events, 0 expectations\n"
     assert captured.err == (
         "wrong.yaml:1:13: error: unknown key 'cpuss'; did you mean 'cpus'?\n"
         "    hosts: {a: {cpuss: 1}}\n"
@@ -38,7 +38,11 @@ def test_all_files_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_is_not_modelled_exits_with_4(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", "later.yaml"]) == 4
-    assert capsys.readouterr().err == "later.yaml:1:42: error: not modelled: IPv6 addresses\n"
+    assert capsys.readouterr().err == (
+        "later.yaml:1:42: error: not modelled: IPv6 addresses\n"
+        "    hosts: {a: {interfaces: {eth0: {address: 'fd00::1/64'}}}}\n"
+        "                                             ^^^^^^^^^^^^\n"
+    )
 
 
 def test_machine_form(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """``ebpfsim run``: words, JSON, captures, options."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -141,4 +142,18 @@ def test_refusal_of_the_kernel_exits_with_3(folder: Path, capsys: pytest.Capture
 def test_missing_capability_exits_with_4(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "pair.yaml").write_text(TEXT.replace("hook: xdp, device: eth0", "hook: fentry, target: tcp_v4_connect"))
     assert run(["run", "pair.yaml"]) == 4
-    assert capsys.readouterr().err == "pair.yaml:8:43: error: not modelled: hook 'fentry'\n"
+    assert capsys.readouterr().err.startswith("pair.yaml:8:43: error: not modelled: hook 'fentry'\n")
+
+
+def test_a_terminal_changes_colours_only(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(["run", "pair.yaml"]) == 0
+    plain = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert run(["run", "pair.yaml"]) == 0
+    coloured = capsys.readouterr().out
+    assert "\x1b[" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain

@@ -59,6 +59,7 @@ def test_set_does_not_touch_aliases() -> None:
     ("override", "problem"),
     [
         ("links.0.delay", "--set:1:1: error: expected PATH=VALUE, have 'links.0.delay'"),
+        ("name=a\udcff", "--set:1:1: error: option is not UTF-8 text"),
         ("links.5.delay=1us", "--set:1:7: error: no item '5' in a list of 1"),
         ("links.-1.delay=1us", "--set:1:7: error: no item '-1' in a list of 1"),
         ("hosts.b.cpus.x=1", "--set:1:14: error: 'x' is below a single value"),
