@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 DEMO   := scenarios/first-steps/xdp-firewall.yaml
 
-.PHONY: help demo test check format bench objects clean
+.PHONY: help demo test long check format bench objects clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -18,6 +18,9 @@ demo: $(VENV)/.installed ## set up, then run the first scenario
 
 test: $(VENV)/.installed-dev ## set up, then run the tests
 	$(BIN)/python -m pytest -n $(JOBS)
+
+long: $(VENV)/.installed-dev ## run the tests that take long: the whole corpus of the verifier
+	$(BIN)/python -m pytest -n $(JOBS) -m long
 
 check: $(VENV)/.installed-dev ## formatting, lint and types
 	$(BIN)/ruff format --check .
