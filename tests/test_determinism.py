@@ -1,6 +1,8 @@
 """The same scenario gives the same bytes (text, JSON, pcapng) in another process and under another hash seed."""
 
+import json
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -41,14 +43,22 @@ def run(scenario: Path, hash_seed: int, folder: Path, *options: str) -> Outcome:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-@pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
-def test_scenario_gives_the_same_bytes_under_two_hash_seeds(
-    scenario: Path, options: tuple[str, ...], tmp_path: Path
-) -> None:
-    first = run(scenario, 1, tmp_path, *options)
-    second = run(scenario, 2, tmp_path, *options)
-    assert first.status == 0, first.stderr.decode()
+def test_scenario_gives_the_same_bytes_under_two_hash_seeds(scenario: Path, tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    first = run(scenario, 1, tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert first.status == 0, (first.stdout + first.stderr).decode()
     assert first.stdout
+    assert first.stderr == b""
+    assert first == run(scenario, 2, tmp_path)
+    # the promise is one second of CPU on an idle machine; tests run beside each other
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.5
+
+
+@pytest.mark.slow
+def test_json_is_the_same_too(tmp_path: Path) -> None:
+    first, second = (run(SCENARIOS[-1], seed, tmp_path, "--json") for seed in (1, 2))
+    assert json.loads(first.stdout)["met"] is True
     assert first == second
 
 
