@@ -57,10 +57,19 @@ def _host(running: Running, name: str) -> dict[str, Any]:
         for device in host.net.devices.values()
         if not device.loopback
     }
+    # packets that the host built itself and that never became frames
+    notes = [note for note in running.sim.recorder.notes if note.host == name and note.kind == "drop"]
+    own_drops = Counter(str(note.details["reason"]) for note in notes)
     costs = host.kernel.costs
     profile = {"profile": costs.name, "cpu": costs.cpu, "mitigations": host.kernel.config.mitigations}
     trace = running.traces.get(name, "").splitlines()
-    return {"cpus": len(host.kernel.cpus), "costs": profile, "devices": devices, "trace_pipe": trace}
+    return {
+        "cpus": len(host.kernel.cpus),
+        "costs": profile,
+        "devices": devices,
+        "drops": dict(sorted(own_drops.items())),
+        "trace_pipe": trace,
+    }
 
 
 def _load(running: Running, row: LoadOutcome) -> dict[str, Any]:

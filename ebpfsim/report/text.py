@@ -122,8 +122,9 @@ def _devices(summary: dict[str, Any], console: "Console") -> None:
             numbers = [counters[key] for key in ("tx_packets", "tx_bytes", "rx_packets", "rx_bytes")]
             rows.append([f"{name}/{device}", *map(str, numbers)])
             drops += [[f"{name}/{device}", reason, str(count)] for reason, count in found["drops"].items()]
+        drops += [[f"{name}, before sending", reason, str(count)] for reason, count in host["drops"].items()]
     _table(console, "Packets", ("device", "#sent", "#bytes sent", "#received", "#bytes received"), rows)
-    _table(console, "Dropped", ("device", "reason", "#packets"), drops)
+    _table(console, "Dropped", ("where", "reason", "#packets"), drops)
     sockets = [
         [name, f"{row['host']} {row['udp']}", str(row["received"]), str(row["bytes"])]
         for name, row in summary["sockets"].items()

@@ -42,7 +42,7 @@ a/eth0     10         1420          0                0
 b/eth0      0            0         10             1420
 
 Dropped
-device   reason   packets
+where    reason   packets
 ─────────────────────────
 b/eth0   XDP           10
 

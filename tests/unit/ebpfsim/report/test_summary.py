@@ -42,6 +42,21 @@ def summary() -> dict[str, Any]:
     return summarize(running, judge(running))
 
 
+def test_replies_to_nobody_are_accounted_for() -> None:
+    # 5 replies wait for the address of 10.0.0.99, which nobody has: three ARP requests, then they are dropped
+    ping = "\"Ether()/IP(src='10.0.0.99', dst='10.0.0.2')/ICMP()\""
+    text = f"""{TEXT.partition("objects:")[0].replace(", loss: 100%", "")}
+events: [{{at: 1us, host: a, device: eth0, send: {ping}, count: 5}}]
+"""
+    checked = check_scenario(parse_scenario(text.encode(), "dir/x.yaml", BPF))
+    running = build(checked)
+    schedule(running)
+    finish(running, None)
+    found = summarize(running, [])
+    assert found["hosts"]["b"]["drops"]["NEIGH_FAILED"] == 5
+    assert found["hosts"]["b"]["devices"]["eth0"]["counters"]["tx_packets"] == 3
+
+
 def test_it_is_plain_data(summary: dict[str, Any]) -> None:
     assert json.loads(json.dumps(summary)) == summary
 
@@ -76,5 +91,6 @@ def test_network(summary: dict[str, Any]) -> None:
     to_b = summary["wires"][0]["directions"][0]
     assert (to_b["from"], to_b["offered"], to_b["lost"], to_b["delivered"]) == ("a/eth0", 3, 3, 0)
     assert summary["hosts"]["a"]["devices"]["eth0"]["drops"] == {"link: lost": 3}
+    assert summary["hosts"]["a"]["drops"] == {}
     assert summary["hosts"]["a"]["devices"]["eth0"]["counters"]["tx_packets"] == 3
     assert summary["sockets"]["dns"] == {"host": "b", "udp": "0.0.0.0:53", "received": 0, "bytes": 0}

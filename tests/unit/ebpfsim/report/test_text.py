@@ -31,7 +31,7 @@ def test_zero_in_all_parts() -> None:
 
 
 def summary(**changes: Any) -> dict[str, Any]:
-    host = {"cpus": 1, "costs": {"profile": "p", "cpu": "some CPU", "mitigations": "auto"}, "devices": {}}
+    host = {"cpus": 1, "costs": {"profile": "p", "cpu": "some CPU", "mitigations": "auto"}, "devices": {}, "drops": {}}
     empty: dict[str, Any] = {
         "scenario": "s", "seed": 1, "end_ns": 5, "met": True, "hosts": {"a": {**host, "trace_pipe": []}}, "loads": [],
         "links": [], "events": [], "maps": {}, "sockets": {}, "expectations": [], "digest": "sha256:0",
@@ -50,6 +50,11 @@ def test_nothing_happened() -> None:
         printed()
         == "s: 1 machine, seed 1, ended at 5 ns\n\nnanoseconds by cost profile 'p' (some CPU)\ndigest sha256:0\n"
     )
+
+
+def test_packets_that_never_became_frames_are_dropped_by_their_host() -> None:
+    host = summary()["hosts"]["a"] | {"drops": {"NEIGH_FAILED": 3}}
+    assert "\na, before sending   NEIGH_FAILED         3\n" in printed(hosts={"a": host})
 
 
 def test_events_after_the_end_did_not_happen() -> None:
