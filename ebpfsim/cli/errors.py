@@ -5,7 +5,7 @@ import traceback
 
 from ebpfsim.errors import EbpfSimError, InputError, InternalError, KernelError, KernelOops, NotModelled, VerifierError
 
-__all__ = ["INTERRUPTED", "describe", "describe_bug", "exit_code"]
+__all__ = ["INTERRUPTED", "USAGE", "describe", "describe_bug", "exit_code"]
 
 UNMET, USAGE, REFUSED, NOT_MODELLED, OUR_BUG, INTERRUPTED = 1, 2, 3, 4, 70, 130
 

@@ -4,6 +4,7 @@ Exit codes: 0 ok, 1 an expectation failed, 2 wrong usage or input, 3 refused by 
 70 our bug, 130 interrupted. Results go to stdout, errors to stderr.
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -13,11 +14,13 @@ from typing import NoReturn
 import click
 
 import ebpfsim
-from ebpfsim.cli.errors import INTERRUPTED, describe, describe_bug, exit_code
+from ebpfsim.cli.errors import INTERRUPTED, USAGE, describe, describe_bug, exit_code
 from ebpfsim.errors import EbpfSimError
 
 __all__ = ["main"]
 
+# of a standard output that takes no more: a full disk, a quota
+OUTPUT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 # command -> module and object, its short help
 COMMANDS = {
     "run": ("ebpfsim.cli.run:run", "Run a scenario and say what happened."),
@@ -90,9 +93,19 @@ def run(arguments: Sequence[str] | None = None, command: click.Command = command
         # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in OUTPUT_ERRNOS:
+            return _bug(error, arguments)
+        click.echo(f"error: output cannot be written: {(error.strerror or 'error').lower()}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return USAGE
     except EbpfSimError as error:
         click.echo(describe(error), err=True)
         return exit_code(error)
     except Exception as error:
-        click.echo(describe_bug(error, sys.argv[1:] if arguments is None else list(arguments)), err=True)
-        return exit_code(error)
+        return _bug(error, arguments)
+
+
+def _bug(error: Exception, arguments: Sequence[str] | None) -> int:
+    click.echo(describe_bug(error, sys.argv[1:] if arguments is None else list(arguments)), err=True)
+    return exit_code(error)

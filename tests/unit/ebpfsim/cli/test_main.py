@@ -1,5 +1,9 @@
 """The command line as a whole: help, misspelt commands, exit codes, no tracebacks."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from ebpfsim.cli import main
@@ -91,3 +95,11 @@ def test_bug_of_ours_is_one_message(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert err.startswith("internal error: ZeroDivisionError: oh no in cli/test_main.py:")
     assert "to see it again: ebpfsim run 'a b.yaml'\n" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_full_disk_is_no_bug_of_ours() -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "ebpfsim", "scenarios"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, result.stderr) == (2, "error: output cannot be written: no space left on device\n")
