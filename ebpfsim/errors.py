@@ -30,6 +30,10 @@ __all__ = [
 ]
 
 
+# errors of one file in words; the machine form has all
+MAX_SHOWN = 50
+
+
 class EbpfSimError(Exception):
     """Anything that ebpfsim raises on purpose.
 
@@ -87,7 +91,10 @@ class ScenarioError(InputError):
         self.others = others
 
     def __str__(self) -> str:
-        return "\n".join([super().__str__(), *(str(other) for other in self.others)])
+        shown = [super().__str__(), *(str(other) for other in self.others[: MAX_SHOWN - 1])]
+        if len(self.others) >= MAX_SHOWN:
+            shown.append(f"and {len(self.others) - MAX_SHOWN + 1} more errors")
+        return "\n".join(shown)
 
 
 class KernelError(EbpfSimError):

@@ -33,7 +33,7 @@ from ebpfsim.suggest import did_you_mean
 from ebpfsim.uapi.bpf import MapType
 from ebpfsim.uapi.net import XdpAction
 from netstack.device import LinkStats
-from netstack.sysctl import read_sysctls
+from netstack.sysctl import SYSCTLS, read_sysctls
 
 __all__ = ["Checked", "check_scenario"]
 
@@ -253,7 +253,7 @@ class _Check:
             try:
                 known = read_sysctls({name: value})
             except NotModelled as error:
-                self.not_modelled(here, error.feature, key=True)
+                self.not_modelled(here, f"{error.feature}{did_you_mean(name, SYSCTLS)}", key=True)
             except InputError as error:
                 self.wrong(here, error.problem)
             else:

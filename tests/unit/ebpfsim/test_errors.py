@@ -65,3 +65,9 @@ def test_verifier_error_keeps_the_log() -> None:
 
 def test_verifier_error_without_a_log() -> None:
     assert str(errors.VerifierError("prog_load", Errno.E2BIG, "")) == "prog_load: Argument list too long (E2BIG)"
+
+
+def test_very_many_errors_are_counted_instead() -> None:
+    others = tuple(errors.ScenarioError(f"x.yaml:{line}:1", "wrong") for line in range(2, 201))
+    lines = str(errors.ScenarioError("x.yaml:1:1", "wrong", others=others)).splitlines()
+    assert lines == [*(f"x.yaml:{line}:1: error: wrong" for line in range(1, 51)), "and 150 more errors"]

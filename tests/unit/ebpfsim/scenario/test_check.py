@@ -294,6 +294,11 @@ def test_keys_that_begin_with_x_are_free(folder: Path) -> None:
         ("mode: native", "mode: ¦offload", "XDP offload to hardware"),
         ("  - {socket: dns, received: 0}", "  - {¦task: curl, step: 2, errno: EPERM}", "'task' expectations"),
         ("net.ipv4.ip_forward: 1", "¦net.ipv4.tcp_syncookies: 1", "sysctl net.ipv4.tcp_syncookies"),
+        (
+            "net.ipv4.ip_forward: 1",
+            "¦net.ipv4.ip_forwrd: 1",
+            "sysctl net.ipv4.ip_forwrd; did you mean 'net.ipv4.ip_forward'?",
+        ),
         ("[10.0.0.2/24]", '[10.0.0.2/24, ¦"fd00::2/64"]', "IPv6 addresses"),
     ],
 )
