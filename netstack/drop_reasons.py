@@ -7,7 +7,7 @@ rings, or say honestly that something is not modelled.
 
 from enum import IntEnum
 
-__all__ = ["LINK_LOSS", "RX_MISSED", "SkbDropReason", "not_modelled"]
+__all__ = ["LINK_LOSS", "MEANINGS", "RX_MISSED", "SkbDropReason", "not_modelled"]
 
 
 class SkbDropReason(IntEnum):
@@ -152,3 +152,20 @@ RX_MISSED = "nic: rx_missed_errors"
 def not_modelled(feature: str) -> str:
     """Return the reason of a frame that Linux would go on with and ebpfsim cannot."""
     return f"not modelled: {feature}"
+
+
+# the reasons that newcomers meet first, in words
+MEANINGS = {
+    LINK_LOSS: "the wire's loss",
+    RX_MISSED: "the card's ring was full",
+    "IP_INHDR": "the IP header is wrong, or its TTL is used up",
+    "IP_INNOROUTES": "no route to its destination",
+    "IP_LOCAL_SOURCE": "it came in with an address of this host as its source",
+    "NEIGH_FAILED": "nobody answered ARP for the next hop",
+    "NEIGH_QUEUEFULL": "too many waited for an answer to ARP",
+    "NO_SOCKET": "nothing listens for it",
+    "OTHERHOST": "its MAC address is another host's",
+    "QDISC_DROP": "the wire's queue was full",
+    "UNHANDLED_PROTO": "the host does not speak this protocol",
+    "XDP": "an XDP program dropped it",
+}

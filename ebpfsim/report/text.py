@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ebpfsim.report.values import words
+from netstack.drop_reasons import MEANINGS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,15 +122,19 @@ def _devices(summary: dict[str, Any], console: "Console") -> None:
             counters = found["counters"]
             numbers = [counters[key] for key in ("tx_packets", "tx_bytes", "rx_packets", "rx_bytes")]
             rows.append([f"{name}/{device}", *map(str, numbers)])
-            drops += [[f"{name}/{device}", reason, str(count)] for reason, count in found["drops"].items()]
-        drops += [[f"{name}, before sending", reason, str(count)] for reason, count in host["drops"].items()]
+            drops += _drop_rows(f"{name}/{device}", found["drops"])
+        drops += _drop_rows(f"{name}, before sending", host["drops"])
     _table(console, "Packets", ("device", "#sent", "#bytes sent", "#received", "#bytes received"), rows)
-    _table(console, "Dropped", ("where", "reason", "#packets"), drops)
+    _table(console, "Dropped", ("where", "reason", "#packets", "meaning"), drops)
     sockets = [
         [name, f"{row['host']} {row['udp']}", str(row["received"]), str(row["bytes"])]
         for name, row in summary["sockets"].items()
     ]
     _table(console, "Sockets", ("socket", "bound to", "#datagrams", "#bytes"), sockets)
+
+
+def _drop_rows(where: str, drops: dict[str, int]) -> list[list[str]]:
+    return [[where, reason, str(count), MEANINGS.get(reason, "")] for reason, count in drops.items()]
 
 
 def _maps(summary: dict[str, Any], console: "Console") -> None:

@@ -2,7 +2,7 @@ import re
 
 from ebpfsim.btf.types import Enum, Kind
 from ebpfsim.btf.vmlinux import vmlinux
-from netstack.drop_reasons import SkbDropReason, not_modelled
+from netstack.drop_reasons import LINK_LOSS, MEANINGS, RX_MISSED, SkbDropReason, not_modelled
 
 
 def test_reasons_are_those_of_the_kernels_btf() -> None:
@@ -19,3 +19,8 @@ def test_reasons_are_those_of_the_kernels_btf() -> None:
 
 def test_not_modelled() -> None:
     assert not_modelled("IPv6") == "not modelled: IPv6"
+
+
+def test_meanings_are_of_reasons_that_exist() -> None:
+    known = {reason.name for reason in SkbDropReason} | {LINK_LOSS, RX_MISSED}
+    assert set(MEANINGS) <= known

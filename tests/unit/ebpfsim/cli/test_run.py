@@ -42,9 +42,9 @@ a/eth0     10         1420          0                0
 b/eth0      0            0         10             1420
 
 Dropped
-where    reason   packets
-─────────────────────────
-b/eth0   XDP           10
+where    reason   packets   meaning
+─────────────────────────────────────────────────────
+b/eth0   XDP           10   an XDP program dropped it
 
 Expectations
      expectation              want   have
