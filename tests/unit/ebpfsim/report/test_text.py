@@ -54,9 +54,7 @@ def test_nothing_happened() -> None:
 
 def test_packets_that_never_became_frames_are_dropped_by_their_host() -> None:
     host = summary()["hosts"]["a"] | {"drops": {"NEIGH_FAILED": 3}}
-    assert "\na, before sending   NEIGH_FAILED         3   nobody answered ARP for the next hop\n" in printed(
-        hosts={"a": host}
-    )
+    assert "\na, before sending   NEIGH_FAILED         3   nobody answered ARP" in printed(hosts={"a": host})
 
 
 def test_events_after_the_end_did_not_happen() -> None:
