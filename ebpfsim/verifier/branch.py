@@ -589,13 +589,16 @@ def _set_min_max(env: Env, insn: Insn, op: int, is32: bool, regs: list[Reg], oth
     dst = regs[insn.dst]
     use_reg = insn.code & BPF_X
     src = regs[insn.src] if use_reg else known_scalar(insn.imm & M64)
-    learn = _refine_self if use_reg and insn.dst == insn.src else refine
+    itself = use_reg and insn.dst == insn.src
+    learn = _refine_self if itself else refine
     false1, false2 = learn(dst.b, src.b, _REVERSE[op], is32)
     true1, true2 = learn(dst.b, src.b, op, is32)
     out = [(other_regs, insn.dst, true1, "true_reg1"), (other_regs, insn.src, true2, "true_reg2")]
     out += [(regs, insn.dst, false1, "false_reg1"), (regs, insn.src, false2, "false_reg2")]
     for where, regno, b, name in out:
         is_src = name.endswith("2")
+        if is_src and itself:
+            continue
         reg = src if is_src and not use_reg else where[regno]
         if b is not reg.b and b != reg.b:
             reg = reg.copy()
