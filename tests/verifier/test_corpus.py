@@ -44,7 +44,7 @@ def test_every_answer_is_the_kernels(log_level: int, name: str) -> None:
     assert left_out <= NOT_MODELLED
 
 
-@pytest.mark.bench
+@pytest.mark.long
 @pytest.mark.parametrize("record", LONG, ids=lambda record: record["id"])
 def test_limit_of_effort(record: dict) -> None:  # type: ignore[type-arg]
     assert not _differences(record, 0, None)
