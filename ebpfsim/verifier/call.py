@@ -41,6 +41,7 @@ from ebpfsim.verifier.bounds import UNBOUNDED, reg_bounds_sync
 from ebpfsim.verifier.compat import check_map_func_compatibility
 from ebpfsim.verifier.env import BPF_LOG_LEVEL, BPF_LOG_LEVEL2, CALLS_CALLBACK, Env
 from ebpfsim.verifier.globals import btf_check_subprog_call
+from ebpfsim.verifier.kfunc import check_kfunc_call
 from ebpfsim.verifier.log import mark_verifier_state_scratched, print_verifier_state
 from ebpfsim.verifier.mem import check_mem_access
 from ebpfsim.verifier.opcodes import BPF_JMP32, BPF_X
@@ -108,7 +109,7 @@ def check_call(env: Env, insn: Insn) -> None:
     ):
         raise env.fail(Errno.EINVAL, "BPF_CALL uses reserved fields\n")
     if insn.src == BPF_PSEUDO_KFUNC_CALL:
-        raise NotModelled("call of a kernel function (kfunc)", "kernel/bpf/verifier.c")
+        check_kfunc_call(env, insn)
     if env.cur_state.active_locks and insn.src == 0 and insn.imm != BPF_FUNC_spin_unlock:
         raise env.fail(Errno.EINVAL, "function calls are not allowed while holding a lock\n")
     if insn.src == BPF_PSEUDO_CALL:

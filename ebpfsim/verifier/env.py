@@ -10,6 +10,7 @@ from ebpfsim.maps.map import Map
 from ebpfsim.progs.types import PROG_TYPES, ProgTypeInfo
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_F_ANY_ALIGNMENT, BPF_F_SLEEPABLE, BPF_F_STRICT_ALIGNMENT, BPF_F_TEST_STATE_FREQ
+from ebpfsim.verifier.kfunc import Kfunc
 from ebpfsim.verifier.state import Frame, Reg, State
 
 if TYPE_CHECKING:
@@ -198,6 +199,7 @@ class Env:
         self.map_ptr_state: dict[int, list[object]] = {}
         self.map_key_state: dict[int, int | None] = {}
         self.loop_inline: dict[int, list[int]] = {}
+        self.kfuncs: dict[int, Kfunc] = {}
 
         self.subprogs: list[SubprogInfo] = []
         self.subprog_at: dict[int, int] = {}
@@ -236,6 +238,11 @@ class Env:
         self.prev_insn_print_pos = 0
         self.seen_direct_write = False
         self.changes_pkt_data = False
+
+    def call_name(self, insn: Insn) -> str | None:
+        """Return the name that a call of a kernel function prints (``disasm_kfunc_name``)."""
+        kfunc = self.kfuncs.get(insn.imm)
+        return kfunc.name if kfunc is not None else None
 
     def verbose(self, text: str) -> None:
         """Write to the log, when there is one."""

@@ -32,6 +32,7 @@ from ebpfsim.verifier.opcodes import (
     CALL,
     LD_IMM64,
     helper_call,
+    pseudo_kfunc_call,
 )
 from ebpfsim.verifier.scalar import BPF_END, BPF_MOV
 from ebpfsim.verifier.state import BPF_REG_FP, State
@@ -47,6 +48,9 @@ _INLINED = frozenset({8})
 def call_summary(env: Env, idx: int) -> tuple[int, bool, bool] | None:
     """Return the number of parameters, whether void, whether fastcall; None when unknown (``get_call_summary``)."""
     insn = env.insns[idx]
+    if pseudo_kfunc_call(insn) and insn.imm:
+        kfunc = env.kfuncs[insn.imm]
+        return kfunc.params, kfunc.is_void, False
     if not helper_call(insn) or insn.imm not in helpers_for(env.prog_type, env.attr.expected_attach_type):
         return None
     proto = proto_for(insn.imm, env.prog_type)

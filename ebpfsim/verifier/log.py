@@ -198,7 +198,7 @@ def print_insn_state(env: Env, state: State, frameno: int) -> None:
 
 def verbose_insn(env: Env, idx: int) -> str:
     """Spell an instruction, with its line end."""
-    return disasm(env.insns, idx) + "\n"
+    return disasm(env.insns, idx, env.call_name) + "\n"
 
 
 def btf_string(btf: "Btf | None", offset: int) -> str:

@@ -4,8 +4,8 @@ from struct import Struct
 
 from ebpfsim.btf.types import Enum, Func, FuncProto, Int
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import NotModelled
 from ebpfsim.verifier.env import BPF_LOG_LEVEL2, Env, LineInfo, SubprogInfo
+from ebpfsim.verifier.kfunc import add_kfunc_call
 from ebpfsim.verifier.opcodes import (
     BPF_ABS,
     BPF_CALL,
@@ -44,7 +44,8 @@ def add_subprogs(env: Env) -> None:
     count = len(env.insns)
     for i, insn in enumerate(env.insns):
         if pseudo_kfunc_call(insn):
-            raise NotModelled("call of a kernel function (kfunc)", "kernel/bpf/verifier.c")
+            add_kfunc_call(env, insn)
+            continue
         if not pseudo_func(insn) and not pseudo_call(insn):
             continue
         start = i + insn.imm + 1

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ebpfsim.btf.btf import Btf
+from ebpfsim.btf.types import Kind
+from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errnos import errno_name
 from ebpfsim.errors import KernelError, NotModelled, VerifierError
 from ebpfsim.isa.insn import Insn, decode
@@ -100,8 +102,8 @@ def load_attr(record: dict[str, Any], log_level: int) -> LoadAttr:
     insns = list(decode(bytes.fromhex(record["insns"])))
     for slot, number in record["map_refs"]:
         insns[slot] = insns[slot]._replace(imm=FD_BASE + number)
-    if record.get("kfunc_refs"):
-        raise NotModelled("kfunc")
+    for slot, name in record.get("kfunc_refs") or ():
+        insns[slot] = insns[slot]._replace(imm=vmlinux().find(name, Kind.FUNC) or 0)
     btf = Btf(bytes.fromhex(record["btf"])) if record.get("btf") else None
     return LoadAttr(
         ProgType(record["prog_type"]),
