@@ -2,7 +2,6 @@
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import NotModelled
-from ebpfsim.isa.alu import s32
 from ebpfsim.isa.insn import Insn
 from ebpfsim.maps.map import Map
 from ebpfsim.progs.regtypes import (
@@ -27,7 +26,8 @@ from ebpfsim.progs.regtypes import (
 )
 from ebpfsim.uapi.bpf import MapType
 from ebpfsim.verifier.alu import check_src, reg_bounds_sanity_check
-from ebpfsim.verifier.bounds import Range, bounds_violation, known, reg_bounds_sync, unbounded, zext_32_to_64
+from ebpfsim.verifier.bounds import bounds_violation, known, reg_bounds_sync, zext_32_to_64
+from ebpfsim.verifier.conditions import FLIP, REVERSE, refine, refine_self, scalar_branch_taken
 from ebpfsim.verifier.env import BPF_LOG_LEVEL, Env
 from ebpfsim.verifier.log import print_insn_state
 from ebpfsim.verifier.opcodes import (
@@ -39,11 +39,6 @@ from ebpfsim.verifier.opcodes import (
     BPF_JLT,
     BPF_JMP32,
     BPF_JNE,
-    BPF_JSET,
-    BPF_JSGE,
-    BPF_JSGT,
-    BPF_JSLE,
-    BPF_JSLT,
     BPF_X,
     MAY_GOTO,
 )
@@ -68,41 +63,13 @@ from ebpfsim.verifier.state import (
     is_spilled_reg,
     known_scalar,
 )
-from ebpfsim.verifier.tnum import M32, M64, tnum_and, tnum_intersect, tnum_or, tnum_overlap, tnum_with_subreg
+from ebpfsim.verifier.tnum import M32, M64
 
 __all__ = ["check_cond_jmp_op"]
 
 MAX_PACKET_OFF = 0xFFFF
 LINKED_REGS_MAX = 6
-NEGATED_JSET = BPF_JSET | BPF_X  # the condition of the branch that JSET does not take
 
-_FLIP = {
-    BPF_JEQ: BPF_JEQ,
-    BPF_JNE: BPF_JNE,
-    BPF_JSET: BPF_JSET,
-    BPF_JGE: BPF_JLE,
-    BPF_JGT: BPF_JLT,
-    BPF_JLE: BPF_JGE,
-    BPF_JLT: BPF_JGT,
-    BPF_JSGE: BPF_JSLE,
-    BPF_JSGT: BPF_JSLT,
-    BPF_JSLE: BPF_JSGE,
-    BPF_JSLT: BPF_JSGT,
-}
-_REVERSE = {
-    BPF_JEQ: BPF_JNE,
-    BPF_JNE: BPF_JEQ,
-    BPF_JSET: NEGATED_JSET,
-    NEGATED_JSET: BPF_JSET,
-    BPF_JGE: BPF_JLT,
-    BPF_JGT: BPF_JLE,
-    BPF_JLE: BPF_JGT,
-    BPF_JLT: BPF_JGE,
-    BPF_JSGE: BPF_JSLT,
-    BPF_JSGT: BPF_JSLE,
-    BPF_JSLE: BPF_JSGT,
-    BPF_JSLT: BPF_JSGE,
-}
 _PKT = (PTR_TO_PACKET, PTR_TO_PACKET_META)
 _PKT_ANY = (*_PKT, PTR_TO_PACKET_END)
 _NEVER_NULL = (PTR_TO_SOCKET, PTR_TO_TCP_SOCK, PTR_TO_MAP_VALUE, PTR_TO_MAP_KEY, PTR_TO_SOCK_COMMON, CONST_PTR_TO_MAP)
@@ -125,66 +92,13 @@ def _const(reg: Reg, is32: bool) -> bool:
     return reg.type == SCALAR_VALUE and not (reg.b.mask & M32 if is32 else reg.b.mask)
 
 
-def scalar_branch_taken(a: Range, b: Range, op: int, is32: bool) -> int:
-    """Return 1 when ``a op b`` holds, 0 when it does not, -1 when unknown (``is_scalar_branch_taken``)."""
-    t1, t2 = (a.subreg, b.subreg) if is32 else ((a.value, a.mask), (b.value, b.mask))
-    if is32:
-        smin1, smax1, umin1, umax1 = a[6:]
-        smin2, smax2, umin2, umax2 = b[6:]
-    else:
-        smin1, smax1, umin1, umax1 = a[2:6]
-        smin2, smax2, umin2, umax2 = b[2:6]
-    if op in (BPF_JEQ, BPF_JNE):
-        equal = _equal(a, b, t1, t2, (umin1, umax1, smin1, smax1), (umin2, umax2, smin2, smax2), is32)
-        return equal if op == BPF_JEQ or equal < 0 else 1 - equal
-    if op == BPF_JSET:
-        if t2[1]:
-            t1, t2 = t2, t1
-        if t2[1]:
-            return -1
-        if ~t1[1] & t1[0] & t2[0]:
-            return 1
-        return -1 if (t1[1] | t1[0]) & t2[0] else 0
-    if op in (BPF_JSGT, BPF_JSLE, BPF_JSLT, BPF_JSGE):
-        low1, high1, low2, high2 = smin1, smax1, smin2, smax2
-    else:
-        low1, high1, low2, high2 = umin1, umax1, umin2, umax2
-    if op in (BPF_JGT, BPF_JSGT):
-        return 1 if low1 > high2 else 0 if high1 <= low2 else -1
-    if op in (BPF_JLT, BPF_JSLT):
-        return 1 if high1 < low2 else 0 if low1 >= high2 else -1
-    if op in (BPF_JGE, BPF_JSGE):
-        return 1 if low1 >= high2 else 0 if high1 < low2 else -1
-    return 1 if high1 <= low2 else 0 if low1 > high2 else -1
-
-
-def _equal(
-    a: Range,
-    b: Range,
-    t1: tuple[int, int],
-    t2: tuple[int, int],
-    r1: tuple[int, int, int, int],
-    r2: tuple[int, int, int, int],
-    is32: bool,
-) -> int:
-    if not t1[1] and not t2[1]:
-        return int(t1[0] == t2[0])
-    if not tnum_overlap(t1, t2):
-        return 0
-    if r1[0] > r2[1] or r1[1] < r2[0] or r1[2] > r2[3] or r1[3] < r2[2]:
-        return 0
-    if not is32 and (a.u32_min > b.u32_max or a.u32_max < b.u32_min or a.s32_min > b.s32_max or a.s32_max < b.s32_min):
-        return 0
-    return -1
-
-
 def is_branch_taken(a: Reg, b: Reg, op: int, is32: bool) -> int:
     """Return 1 when ``a op b`` holds, 0 when it does not, -1 when unknown (``is_branch_taken``)."""
     if a.type in _PKT_ANY and b.type in _PKT_ANY and not is32:
         return _pkt_branch_taken(a, b, op)
     if a.type != SCALAR_VALUE or b.type != SCALAR_VALUE:
         if not _const(b, is32):
-            op, a, b = _FLIP[op], b, a
+            op, a, b = FLIP[op], b, a
         if not _const(b, is32) or not reg_not_null(a):
             return -1
         if (b.b.value & M32 if is32 else b.b.value) != 0:
@@ -198,7 +112,7 @@ def _pkt_branch_taken(dst: Reg, src: Reg, op: int) -> int:
     if src.type == PTR_TO_PACKET_END:
         pkt = dst
     elif dst.type == PTR_TO_PACKET_END:
-        pkt, op = src, _FLIP[op]
+        pkt, op = src, FLIP[op]
     else:
         return -1
     if pkt.raw == BEYOND_PKT_END and op in (BPF_JLE, BPF_JGT):
@@ -206,113 +120,6 @@ def _pkt_branch_taken(dst: Reg, src: Reg, op: int) -> int:
     if pkt.raw in (BEYOND_PKT_END, AT_PKT_END) and op in (BPF_JLT, BPF_JGE):
         return int(op == BPF_JGE)
     return -1
-
-
-_refine_cache: dict[tuple[Range, Range, int, bool], tuple[Range, Range]] = {}
-
-
-def refine(a: Range, b: Range, op: int, is32: bool) -> tuple[Range, Range]:
-    """Return both ranges, given that ``a op b`` holds (``regs_refine_cond_op`` and ``reg_bounds_sync``)."""
-    key = (a, b, op, is32)
-    result = _refine_cache.get(key)
-    if result is None:
-        if op in (BPF_JGE, BPF_JGT, BPF_JSGE, BPF_JSGT):
-            low, high = _refine(b, a, _FLIP[op], is32)
-            result = reg_bounds_sync(high), reg_bounds_sync(low)
-        else:
-            low, high = _refine(a, b, op, is32)
-            result = reg_bounds_sync(low), reg_bounds_sync(high)
-        if len(_refine_cache) > 100_000:
-            _refine_cache.clear()
-        _refine_cache[key] = result
-    return result
-
-
-def _refine_self(a: Range, b: Range, op: int, is32: bool) -> tuple[Range, Range]:
-    # a register compared with itself: both conclusions change the same bounds
-    if op in (BPF_JEQ, BPF_JNE, BPF_JSET, NEGATED_JSET):
-        return a, a
-    low, high = _refine(a, a, _FLIP[op] if op in (BPF_JGE, BPF_JGT, BPF_JSGE, BPF_JSGT) else op, is32)
-    merged = low._replace(umin=high.umin, smin=high.smin, u32_min=high.u32_min, s32_min=high.s32_min)
-    merged = reg_bounds_sync(reg_bounds_sync(merged))
-    return merged, merged
-
-
-def _refine(a: Range, b: Range, op: int, is32: bool) -> tuple[Range, Range]:
-    if op == BPF_JEQ:
-        return _refine_equal(a, b, is32)
-    if op in (BPF_JNE, BPF_JSET, NEGATED_JSET):
-        if b.mask & (M32 if is32 else M64):
-            # only a constant on one side says something
-            if a.mask & (M32 if is32 else M64):
-                return a, b
-            b, a = _refine_const(b, a, op, is32), a
-            return a, b
-        return _refine_const(a, b, op, is32), b
-    strict = op in (BPF_JLT, BPF_JSLT)
-    if op in (BPF_JLE, BPF_JLT):
-        if is32:
-            return (
-                a._replace(u32_max=min(a.u32_max, (b.u32_max - strict) & M32)),
-                b._replace(u32_min=max((a.u32_min + strict) & M32, b.u32_min)),
-            )
-        return (
-            a._replace(umax=min(a.umax, (b.umax - strict) & M64)),
-            b._replace(umin=max((a.umin + strict) & M64, b.umin)),
-        )
-    if is32:
-        return (
-            a._replace(s32_max=min(a.s32_max, b.s32_max - strict)),
-            b._replace(s32_min=max(a.s32_min + strict, b.s32_min)),
-        )
-    return a._replace(smax=min(a.smax, b.smax - strict)), b._replace(smin=max(a.smin + strict, b.smin))
-
-
-def _refine_equal(a: Range, b: Range, is32: bool) -> tuple[Range, Range]:
-    if is32:
-        low = (
-            max(a.s32_min, b.s32_min),
-            min(a.s32_max, b.s32_max),
-            max(a.u32_min, b.u32_min),
-            min(a.u32_max, b.u32_max),
-        )
-        tnum = tnum_intersect(a.subreg, b.subreg)
-        first = tnum_with_subreg((a.value, a.mask), tnum)
-        second = tnum_with_subreg((b.value, b.mask), tnum)
-        return Range._make((*first, *a[2:6], *low)), Range._make((*second, *b[2:6], *low))
-    wide = (max(a.smin, b.smin), min(a.smax, b.smax), max(a.umin, b.umin), min(a.umax, b.umax))
-    tnum = tnum_intersect((a.value, a.mask), (b.value, b.mask))
-    return Range._make((*tnum, *wide, *a[6:])), Range._make((*tnum, *wide, *b[6:]))
-
-
-def _refine_const(a: Range, b: Range, op: int, is32: bool) -> Range:
-    # what ``a op constant`` says of a
-    value = b.value & M32 if is32 else b.value
-    if op == BPF_JNE:
-        signed = s32(value) if is32 else value - (1 << 64) if value >> 63 else value
-        if is32:
-            return a._replace(
-                u32_min=a.u32_min + (a.u32_min == value),
-                u32_max=a.u32_max - (a.u32_max == value),
-                s32_min=a.s32_min + (a.s32_min == signed),
-                s32_max=a.s32_max - (a.s32_max == signed),
-            )
-        return a._replace(
-            umin=a.umin + (a.umin == value),
-            umax=a.umax - (a.umax == value),
-            smin=a.smin + (a.smin == signed),
-            smax=a.smax - (a.smax == signed),
-        )
-    if op == BPF_JSET:
-        if not value or value & (value - 1):
-            return a
-        tnum = tnum_or(a.subreg if is32 else (a.value, a.mask), (value, 0))
-    else:
-        a = unbounded(a)
-        tnum = tnum_and(a.subreg if is32 else (a.value, a.mask), (~value & M64, 0))
-    if is32:
-        tnum = tnum_with_subreg((a.value, a.mask), tnum)
-    return a._replace(value=tnum[0], mask=tnum[1])
 
 
 def mark_ptr_not_null_reg(reg: Reg) -> Reg:
@@ -590,8 +397,8 @@ def _set_min_max(env: Env, insn: Insn, op: int, is32: bool, regs: list[Reg], oth
     use_reg = insn.code & BPF_X
     src = regs[insn.src] if use_reg else known_scalar(insn.imm & M64)
     itself = use_reg and insn.dst == insn.src
-    learn = _refine_self if itself else refine
-    false1, false2 = learn(dst.b, src.b, _REVERSE[op], is32)
+    learn = refine_self if itself else refine
+    false1, false2 = learn(dst.b, src.b, REVERSE[op], is32)
     true1, true2 = learn(dst.b, src.b, op, is32)
     out = [(other_regs, insn.dst, true1, "true_reg1"), (other_regs, insn.src, true2, "true_reg2")]
     out += [(regs, insn.dst, false1, "false_reg1"), (regs, insn.src, false2, "false_reg2")]

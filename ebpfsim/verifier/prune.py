@@ -2,20 +2,17 @@
 
 from ebpfsim.errnos import Errno
 from ebpfsim.progs.regtypes import (
-    BASE_TYPE_MASK,
-    NOT_INIT,
-    PTR_TO_ARENA,
-    PTR_TO_BUF,
-    PTR_TO_MAP_KEY,
-    PTR_TO_MAP_VALUE,
-    PTR_TO_MEM,
-    PTR_TO_PACKET,
-    PTR_TO_PACKET_META,
-    PTR_TO_STACK,
-    PTR_TO_TP_BUFFER,
     SCALAR_VALUE,
 )
-from ebpfsim.verifier.bounds import range_within
+from ebpfsim.verifier.compare import (
+    EXACT,
+    NOT_EXACT,
+    RANGE_WITHIN,
+    IdMap,
+    regs_exact,
+    states_equal,
+    states_maybe_looping,
+)
 from ebpfsim.verifier.env import (
     BPF_COMPLEXITY_LIMIT_JMP_SEQ,
     BPF_LOG_LEVEL2,
@@ -34,32 +31,22 @@ from ebpfsim.verifier.precision import (
     push_jmp_history,
 )
 from ebpfsim.verifier.state import (
-    BPF_ADD_CONST,
     BPF_MAIN_FUNC,
     BPF_REG_FP,
     EMPTY_SLOT,
     MAX_BPF_REG,
-    SPILL_BYTES,
-    STACK_INVALID,
-    STACK_MISC,
-    STACK_SPILL,
-    STACK_ZERO,
     UNINIT,
     UNKNOWN,
     Frame,
     Reg,
-    Slot,
     State,
     is_spilled_reg,
     is_spilled_scalar,
 )
-from ebpfsim.verifier.tnum import tnum_in
 
 __all__ = ["find_prev_entry", "is_state_visited", "pop_stack", "push_stack", "update_branch_counts"]
 
-NOT_EXACT, EXACT, RANGE_WITHIN = range(3)
 MAX_BACKEDGE_ITERS = 64
-_RANGED = (PTR_TO_MAP_KEY, PTR_TO_MAP_VALUE, PTR_TO_MEM, PTR_TO_BUF, PTR_TO_TP_BUFFER)
 
 
 def push_stack(env: Env, insn_idx: int, prev_insn_idx: int, full: Errno = Errno.EFAULT) -> State:
@@ -217,190 +204,6 @@ def _propagate_backedges(env: Env, visit: SccVisit) -> None:
     visit.backedges = []
 
 
-# comparing states
-
-
-class _IdMap:
-    # struct bpf_idmap: which id of the current state stands for which of the old one
-
-    __slots__ = ("cur_of", "curs", "tmp_id")
-
-    def __init__(self, tmp_id: int) -> None:
-        self.cur_of: dict[int, int] = {}
-        self.curs: set[int] = set()
-        self.tmp_id = tmp_id
-
-    def check_ids(self, old: int, cur: int) -> bool:
-        if not old or not cur:
-            return not old and not cur
-        found = self.cur_of.get(old)
-        if found is not None:
-            return found == cur
-        if cur in self.curs:
-            return False
-        self.cur_of[old] = cur
-        self.curs.add(cur)
-        return True
-
-    def check_scalar_ids(self, old: int, cur: int) -> bool:
-        # a scalar without an id has one of its own; an old one like that fits any
-        if not old:
-            return True
-        if not cur:
-            self.tmp_id += 1
-            cur = self.tmp_id
-        return self.check_ids(old, cur)
-
-
-def _regs_exact(old: Reg, cur: Reg, ids: _IdMap) -> bool:
-    return old.same(cur) and ids.check_ids(old.id, cur.id) and ids.check_ids(old.ref_obj_id, cur.ref_obj_id)
-
-
-def regsafe(old: Reg, cur: Reg, ids: _IdMap, exact: int) -> bool:
-    """Say whether what was safe with the old register is safe with the current one (``regsafe``)."""
-    if exact == EXACT:
-        return _regs_exact(old, cur, ids)
-    type_ = old.type
-    if type_ == NOT_INIT:
-        return True
-    if type_ != cur.type:
-        return False
-    if type_ == SCALAR_VALUE:
-        return _scalar_safe(old, cur, ids, exact)
-    base = type_ & BASE_TYPE_MASK
-    if base in _RANGED:
-        return (
-            old.off == cur.off
-            and old.raw == cur.raw
-            and old.map_uid == cur.map_uid
-            and range_within(old.b, cur.b)
-            and tnum_in((old.b.value, old.b.mask), (cur.b.value, cur.b.mask))
-            and ids.check_ids(old.id, cur.id)
-            and ids.check_ids(old.ref_obj_id, cur.ref_obj_id)
-        )
-    if base in (PTR_TO_PACKET, PTR_TO_PACKET_META):
-        assert isinstance(old.raw, int)
-        assert isinstance(cur.raw, int)
-        # AT_PKT_END and BEYOND_PKT_END are no ranges to compare
-        enough = old.raw <= cur.raw if old.raw >= 0 and cur.raw >= 0 else old.raw == cur.raw
-        return (
-            enough
-            and old.off == cur.off
-            and ids.check_ids(old.id, cur.id)
-            and range_within(old.b, cur.b)
-            and tnum_in((old.b.value, old.b.mask), (cur.b.value, cur.b.mask))
-        )
-    if base == PTR_TO_STACK:
-        return _regs_exact(old, cur, ids) and old.frameno == cur.frameno
-    return base == PTR_TO_ARENA or _regs_exact(old, cur, ids)
-
-
-def _scalar_safe(old: Reg, cur: Reg, ids: _IdMap, exact: int) -> bool:
-    if not old.precise and exact == NOT_EXACT:
-        return True
-    # an old register that is linked to no other says nothing about links of the current one
-    if old.id and (old.id & BPF_ADD_CONST) != (cur.id & BPF_ADD_CONST):
-        return False
-    if old.id & BPF_ADD_CONST and old.off != cur.off:
-        return False
-    return (
-        range_within(old.b, cur.b)
-        and tnum_in((old.b.value, old.b.mask), (cur.b.value, cur.b.mask))
-        and ids.check_scalar_ids(old.id, cur.id)
-    )
-
-
-def _as_scalar(slot: Slot) -> Reg | None:
-    # scalar_reg_for_stack: 8 bytes of anything load as an unknown scalar
-    types, reg = slot
-    if types == SPILL_BYTES:
-        return reg if reg.type == SCALAR_VALUE else None
-    if all(kind in (STACK_MISC, STACK_INVALID) for kind in types):
-        return UNKNOWN
-    return None
-
-
-def _slot_safe(old: Slot, cur: Slot, ids: _IdMap, exact: int) -> bool:
-    # stacksafe for one slot
-    old_types, cur_types = old[0], cur[0]
-    if exact != NOT_EXACT and old_types != cur_types:
-        return False
-    for i in range(8):
-        kind = old_types[i]
-        if kind in (STACK_INVALID, STACK_MISC):
-            continue
-        old_reg, cur_reg = _as_scalar(old), _as_scalar(cur)
-        if old_reg is not None and cur_reg is not None:
-            return regsafe(old_reg, cur_reg, ids, exact)
-        if kind != cur_types[i]:
-            return False
-        if i == 7 and kind == STACK_SPILL and not regsafe(old[1], cur[1], ids, exact):
-            return False
-        if kind not in (STACK_SPILL, STACK_ZERO):
-            return False
-    return True
-
-
-def _frames_equal(env: Env, old: Frame, cur: Frame, idx: int, ids: _IdMap, exact: int) -> bool:
-    # func_states_equal
-    if old.callback_depth > cur.callback_depth:
-        return False
-    live = env.live_regs[idx]
-    for regno in range(MAX_BPF_REG):
-        if live >> regno & 1 and not regsafe(old.regs[regno], cur.regs[regno], ids, exact):
-            return False
-    old_stack, cur_stack = old.stack, cur.stack
-    for spi, slot in enumerate(old_stack):
-        if spi >= len(cur_stack):
-            if exact != NOT_EXACT or any(kind not in (STACK_INVALID, STACK_MISC) for kind in slot[0]):
-                return False
-        elif not _slot_safe(slot, cur_stack[spi], ids, exact):
-            return False
-    return True
-
-
-def _refsafe(old: State, cur: State, ids: _IdMap) -> bool:
-    # refsafe
-    if (
-        len(old.refs) != len(cur.refs)
-        or old.active_locks != cur.active_locks
-        or old.active_preempt_locks != cur.active_preempt_locks
-        or old.active_rcu_locks != cur.active_rcu_locks
-        or not ids.check_ids(old.active_irq_id, cur.active_irq_id)
-        or not ids.check_ids(old.active_lock_id, cur.active_lock_id)
-        or old.active_lock_ptr is not cur.active_lock_ptr
-    ):
-        return False
-    return all(
-        ids.check_ids(a.id, b.id) and a.kind == b.kind and a.ptr is b.ptr
-        for a, b in zip(old.refs, cur.refs, strict=True)
-    )
-
-
-def states_equal(env: Env, old: State, cur: State, exact: int) -> bool:
-    """Say whether all that is safe from the old state is safe from the current one (``states_equal``)."""
-    if len(old.frames) != len(cur.frames):
-        return False
-    ids = _IdMap(env.id_gen)
-    if old.in_sleepable != cur.in_sleepable or not _refsafe(old, cur, ids):
-        return False
-    for number, frame in enumerate(old.frames):
-        if frame.callsite != cur.frames[number].callsite:
-            return False
-        if not _frames_equal(env, frame, cur.frames[number], old.frame_insn_idx(number), ids, exact):
-            return False
-    return True
-
-
-def _states_maybe_looping(old: State, cur: State) -> bool:
-    if len(old.frames) != len(cur.frames):
-        return False
-    return all(
-        a.same(b) and a.id == b.id and a.ref_obj_id == b.ref_obj_id
-        for a, b in zip(old.frames[-1].regs, cur.frames[-1].regs, strict=True)
-    )
-
-
 # cleaning
 
 
@@ -526,7 +329,7 @@ def _loop_found(env: Env, old: State, cur: State, idx: int) -> bool:
     if env.points[idx] & CALLS_CALLBACK:
         return states_equal(env, old, cur, RANGE_WITHIN)
     if (
-        _states_maybe_looping(old, cur)
+        states_maybe_looping(old, cur)
         and states_equal(env, old, cur, EXACT)
         and old.may_goto_depth == cur.may_goto_depth
         and old.callback_unroll_depth == cur.callback_unroll_depth
@@ -563,18 +366,18 @@ def find_prev_entry(env: Env, cur: State, idx: int) -> State | None:
     return None
 
 
-def _widen(old: Reg, cur: Reg, ids: _IdMap) -> Reg:
+def _widen(old: Reg, cur: Reg, ids: IdMap) -> Reg:
     # maybe_widen_reg
     if old.type != SCALAR_VALUE or cur.type != SCALAR_VALUE:
         return cur
-    if old.precise or cur.precise or _regs_exact(old, cur, ids):
+    if old.precise or cur.precise or regs_exact(old, cur, ids):
         return cur
     return UNKNOWN
 
 
 def widen_imprecise_scalars(env: Env, old: State, cur: State) -> None:
     """Forget scalars that changed since the last iteration and need not be precise (``widen_imprecise_scalars``)."""
-    ids = _IdMap(env.id_gen)
+    ids = IdMap(env.id_gen)
     for number in range(len(old.frames) - 1, -1, -1):
         before, now = old.frames[number], cur.frames[number]
         for regno in range(MAX_BPF_REG):

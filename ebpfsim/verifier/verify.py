@@ -7,13 +7,13 @@ from ebpfsim.errors import NotModelled, VerifierError
 from ebpfsim.isa.insn import Insn
 from ebpfsim.maps.map import Map
 from ebpfsim.progs.prog import Subprog
-from ebpfsim.progs.regtypes import CONST_PTR_TO_MAP, PTR_TO_CTX, PTR_TO_FUNC, PTR_TO_MAP_VALUE, SCALAR_VALUE
+from ebpfsim.progs.regtypes import CONST_PTR_TO_MAP, PTR_TO_CTX, PTR_TO_FUNC, PTR_TO_MAP_VALUE
 from ebpfsim.progs.types import PROG_TYPES
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC, BPF_PSEUDO_MAP_IDX_VALUE, BPF_PSEUDO_MAP_VALUE
 from ebpfsim.verifier.alu import check_alu_op, check_dst, check_src
 from ebpfsim.verifier.branch import check_cond_jmp_op
-from ebpfsim.verifier.call import check_call, leave_subprog_early, prepare_func_exit, spell_range
+from ebpfsim.verifier.call import check_call, leave_subprog_early, prepare_func_exit
 from ebpfsim.verifier.cfg import check_cfg, compute_postorder, compute_scc
 from ebpfsim.verifier.depth import check_max_stack_depth
 from ebpfsim.verifier.env import (
@@ -57,11 +57,12 @@ from ebpfsim.verifier.opcodes import (
     BPF_STX,
     BPF_X,
 )
-from ebpfsim.verifier.precision import mark_chain_precision, push_jmp_history
+from ebpfsim.verifier.precision import push_jmp_history
 from ebpfsim.verifier.prune import is_state_visited, pop_stack, update_branch_counts
 from ebpfsim.verifier.refs import check_resource_leak
 from ebpfsim.verifier.resolve import resolve_pseudo_ldimm64
-from ebpfsim.verifier.state import BPF_MAIN_FUNC, UNINIT, UNKNOWN, Frame, State, known_scalar, pointer, reg_type_str
+from ebpfsim.verifier.retcode import check_return_code
+from ebpfsim.verifier.state import BPF_MAIN_FUNC, UNINIT, UNKNOWN, Frame, State, known_scalar, pointer
 from ebpfsim.verifier.subprog import (
     BTF_FUNC_GLOBAL,
     add_subprogs,
@@ -451,62 +452,3 @@ def check_ld_abs(env: Env, insn: Insn) -> None:
     if len(env.cur_state.frames) > 1:
         # beyond the end of the packet the subprogram returns 0
         leave_subprog_early(env, known_scalar(0))
-
-
-# what a program may return, by type (check_return_code()); other types may return anything
-_RETURN_RANGES: dict[ProgType, tuple[int, int]] = {
-    ProgType.CGROUP_SKB: (0, 1),
-    ProgType.CGROUP_SOCK: (0, 1),
-    ProgType.CGROUP_SOCK_ADDR: (0, 1),
-    ProgType.SOCK_OPS: (0, 1),
-    ProgType.CGROUP_DEVICE: (0, 1),
-    ProgType.CGROUP_SYSCTL: (0, 1),
-    ProgType.CGROUP_SOCKOPT: (0, 1),
-    ProgType.SK_LOOKUP: (0, 1),
-    ProgType.NETFILTER: (0, 1),
-}
-_RETURN_BY_ATTACH: dict[AttachType, tuple[int, int]] = {
-    AttachType.CGROUP_UDP4_RECVMSG: (1, 1),
-    AttachType.CGROUP_UDP6_RECVMSG: (1, 1),
-    AttachType.CGROUP_UNIX_RECVMSG: (1, 1),
-    AttachType.CGROUP_INET4_GETPEERNAME: (1, 1),
-    AttachType.CGROUP_INET6_GETPEERNAME: (1, 1),
-    AttachType.CGROUP_UNIX_GETPEERNAME: (1, 1),
-    AttachType.CGROUP_INET4_GETSOCKNAME: (1, 1),
-    AttachType.CGROUP_INET6_GETSOCKNAME: (1, 1),
-    AttachType.CGROUP_UNIX_GETSOCKNAME: (1, 1),
-    AttachType.CGROUP_INET4_BIND: (0, 3),
-    AttachType.CGROUP_INET6_BIND: (0, 3),
-}
-
-
-def check_return_code(env: Env) -> None:
-    """Refuse results that the hook does not know (``check_return_code``)."""
-    frame = env.cur_state.frames[0]
-    reg = check_src(env, frame.regs, 0)
-    where = "At program exit"
-    if frame.in_async_callback_fn:
-        low, high = frame.callback_ret_range
-        where = "At async callback return"
-    elif frame.subprogno:
-        if reg.type != SCALAR_VALUE:
-            name = reg_type_str(reg.type)
-            text = f"At subprogram exit the register R0 is not a scalar value ({name})\n"
-            raise env.fail(Errno.EINVAL, text)
-        return
-    else:
-        allowed = _RETURN_RANGES.get(env.prog_type)
-        if allowed is None:
-            return
-        low, high = allowed
-        attach = AttachType(env.attr.expected_attach_type)
-        if env.prog_type == ProgType.CGROUP_SOCK_ADDR:
-            low, high = _RETURN_BY_ATTACH.get(attach, allowed)
-        elif env.prog_type == ProgType.CGROUP_SKB and attach == AttachType.CGROUP_INET_EGRESS:
-            low, high = 0, 3
-    if reg.type != SCALAR_VALUE:
-        text = f"{where} the register R0 is not a known value ({reg_type_str(reg.type)})\n"
-        raise env.fail(Errno.EINVAL, text)
-    mark_chain_precision(env, 0)
-    if not (low <= reg.b.smin and reg.b.smax <= high):
-        raise env.fail(Errno.EINVAL, spell_range(reg, low, high, where, "R0"))

@@ -1,0 +1,234 @@
+"""Is what was safe in one state safe in another (states_equal(), kernel/bpf/verifier.c, v6.18)."""
+
+from ebpfsim.progs.regtypes import (
+    BASE_TYPE_MASK,
+    NOT_INIT,
+    PTR_TO_ARENA,
+    PTR_TO_BUF,
+    PTR_TO_MAP_KEY,
+    PTR_TO_MAP_VALUE,
+    PTR_TO_MEM,
+    PTR_TO_PACKET,
+    PTR_TO_PACKET_META,
+    PTR_TO_STACK,
+    PTR_TO_TP_BUFFER,
+    SCALAR_VALUE,
+)
+from ebpfsim.verifier.bounds import range_within
+from ebpfsim.verifier.env import (
+    Env,
+)
+from ebpfsim.verifier.state import (
+    BPF_ADD_CONST,
+    MAX_BPF_REG,
+    SPILL_BYTES,
+    STACK_INVALID,
+    STACK_MISC,
+    STACK_SPILL,
+    STACK_ZERO,
+    UNKNOWN,
+    Frame,
+    Reg,
+    Slot,
+    State,
+)
+from ebpfsim.verifier.tnum import tnum_in
+
+__all__ = [
+    "EXACT",
+    "NOT_EXACT",
+    "RANGE_WITHIN",
+    "IdMap",
+    "regs_exact",
+    "regsafe",
+    "states_equal",
+    "states_maybe_looping",
+]
+
+# how exact a comparison is: what matters for safety, all, or ranges that contain the current ones
+NOT_EXACT, EXACT, RANGE_WITHIN = range(3)
+_RANGED = (PTR_TO_MAP_KEY, PTR_TO_MAP_VALUE, PTR_TO_MEM, PTR_TO_BUF, PTR_TO_TP_BUFFER)
+
+
+class IdMap:
+    """Which id of the current state stands for which of the old one (``struct bpf_idmap``)."""
+
+    __slots__ = ("cur_of", "curs", "tmp_id")
+
+    def __init__(self, tmp_id: int) -> None:
+        self.cur_of: dict[int, int] = {}
+        self.curs: set[int] = set()
+        self.tmp_id = tmp_id
+
+    def check_ids(self, old: int, cur: int) -> bool:
+        """Say whether both ids fit what was found before (``check_ids``)."""
+        if not old or not cur:
+            return not old and not cur
+        found = self.cur_of.get(old)
+        if found is not None:
+            return found == cur
+        if cur in self.curs:
+            return False
+        self.cur_of[old] = cur
+        self.curs.add(cur)
+        return True
+
+    def check_scalar_ids(self, old: int, cur: int) -> bool:
+        """Compare the links of scalars; an old one without links fits any (``check_scalar_ids``)."""
+        if not old:
+            return True
+        if not cur:
+            self.tmp_id += 1
+            cur = self.tmp_id
+        return self.check_ids(old, cur)
+
+
+def regs_exact(old: Reg, cur: Reg, ids: IdMap) -> bool:
+    """Say whether two registers are the same but for the numbers of ids (``regs_exact``)."""
+    return old.same(cur) and ids.check_ids(old.id, cur.id) and ids.check_ids(old.ref_obj_id, cur.ref_obj_id)
+
+
+def regsafe(old: Reg, cur: Reg, ids: IdMap, exact: int) -> bool:
+    """Say whether what was safe with the old register is safe with the current one (``regsafe``)."""
+    if exact == EXACT:
+        return regs_exact(old, cur, ids)
+    type_ = old.type
+    if type_ == NOT_INIT:
+        return True
+    if type_ != cur.type:
+        return False
+    if type_ == SCALAR_VALUE:
+        return _scalar_safe(old, cur, ids, exact)
+    base = type_ & BASE_TYPE_MASK
+    if base in _RANGED:
+        return (
+            old.off == cur.off
+            and old.raw == cur.raw
+            and old.map_uid == cur.map_uid
+            and range_within(old.b, cur.b)
+            and tnum_in((old.b.value, old.b.mask), (cur.b.value, cur.b.mask))
+            and ids.check_ids(old.id, cur.id)
+            and ids.check_ids(old.ref_obj_id, cur.ref_obj_id)
+        )
+    if base in (PTR_TO_PACKET, PTR_TO_PACKET_META):
+        assert isinstance(old.raw, int)
+        assert isinstance(cur.raw, int)
+        # AT_PKT_END and BEYOND_PKT_END are no ranges to compare
+        enough = old.raw <= cur.raw if old.raw >= 0 and cur.raw >= 0 else old.raw == cur.raw
+        return (
+            enough
+            and old.off == cur.off
+            and ids.check_ids(old.id, cur.id)
+            and range_within(old.b, cur.b)
+            and tnum_in((old.b.value, old.b.mask), (cur.b.value, cur.b.mask))
+        )
+    if base == PTR_TO_STACK:
+        return regs_exact(old, cur, ids) and old.frameno == cur.frameno
+    return base == PTR_TO_ARENA or regs_exact(old, cur, ids)
+
+
+def _scalar_safe(old: Reg, cur: Reg, ids: IdMap, exact: int) -> bool:
+    if not old.precise and exact == NOT_EXACT:
+        return True
+    # an old register that is linked to no other says nothing about links of the current one
+    if old.id and (old.id & BPF_ADD_CONST) != (cur.id & BPF_ADD_CONST):
+        return False
+    if old.id & BPF_ADD_CONST and old.off != cur.off:
+        return False
+    return (
+        range_within(old.b, cur.b)
+        and tnum_in((old.b.value, old.b.mask), (cur.b.value, cur.b.mask))
+        and ids.check_scalar_ids(old.id, cur.id)
+    )
+
+
+def _as_scalar(slot: Slot) -> Reg | None:
+    # scalar_reg_for_stack: 8 bytes of anything load as an unknown scalar
+    types, reg = slot
+    if types == SPILL_BYTES:
+        return reg if reg.type == SCALAR_VALUE else None
+    if all(kind in (STACK_MISC, STACK_INVALID) for kind in types):
+        return UNKNOWN
+    return None
+
+
+def _slot_safe(old: Slot, cur: Slot, ids: IdMap, exact: int) -> bool:
+    # stacksafe for one slot
+    old_types, cur_types = old[0], cur[0]
+    if exact != NOT_EXACT and old_types != cur_types:
+        return False
+    for i in range(8):
+        kind = old_types[i]
+        if kind in (STACK_INVALID, STACK_MISC):
+            continue
+        old_reg, cur_reg = _as_scalar(old), _as_scalar(cur)
+        if old_reg is not None and cur_reg is not None:
+            return regsafe(old_reg, cur_reg, ids, exact)
+        if kind != cur_types[i]:
+            return False
+        if i == 7 and kind == STACK_SPILL and not regsafe(old[1], cur[1], ids, exact):
+            return False
+        if kind not in (STACK_SPILL, STACK_ZERO):
+            return False
+    return True
+
+
+def _frames_equal(env: Env, old: Frame, cur: Frame, idx: int, ids: IdMap, exact: int) -> bool:
+    # func_states_equal
+    if old.callback_depth > cur.callback_depth:
+        return False
+    live = env.live_regs[idx]
+    for regno in range(MAX_BPF_REG):
+        if live >> regno & 1 and not regsafe(old.regs[regno], cur.regs[regno], ids, exact):
+            return False
+    old_stack, cur_stack = old.stack, cur.stack
+    for spi, slot in enumerate(old_stack):
+        if spi >= len(cur_stack):
+            if exact != NOT_EXACT or any(kind not in (STACK_INVALID, STACK_MISC) for kind in slot[0]):
+                return False
+        elif not _slot_safe(slot, cur_stack[spi], ids, exact):
+            return False
+    return True
+
+
+def _refsafe(old: State, cur: State, ids: IdMap) -> bool:
+    # refsafe
+    if (
+        len(old.refs) != len(cur.refs)
+        or old.active_locks != cur.active_locks
+        or old.active_preempt_locks != cur.active_preempt_locks
+        or old.active_rcu_locks != cur.active_rcu_locks
+        or not ids.check_ids(old.active_irq_id, cur.active_irq_id)
+        or not ids.check_ids(old.active_lock_id, cur.active_lock_id)
+        or old.active_lock_ptr is not cur.active_lock_ptr
+    ):
+        return False
+    return all(
+        ids.check_ids(a.id, b.id) and a.kind == b.kind and a.ptr is b.ptr
+        for a, b in zip(old.refs, cur.refs, strict=True)
+    )
+
+
+def states_equal(env: Env, old: State, cur: State, exact: int) -> bool:
+    """Say whether all that is safe from the old state is safe from the current one (``states_equal``)."""
+    if len(old.frames) != len(cur.frames):
+        return False
+    ids = IdMap(env.id_gen)
+    if old.in_sleepable != cur.in_sleepable or not _refsafe(old, cur, ids):
+        return False
+    for number, frame in enumerate(old.frames):
+        if frame.callsite != cur.frames[number].callsite:
+            return False
+        if not _frames_equal(env, frame, cur.frames[number], old.frame_insn_idx(number), ids, exact):
+            return False
+    return True
+
+
+def states_maybe_looping(old: State, cur: State) -> bool:
+    """Say whether the registers are those of before, as in a loop without end (``states_maybe_looping``)."""
+    if len(old.frames) != len(cur.frames):
+        return False
+    return all(
+        a.same(b) and a.id == b.id and a.ref_obj_id == b.ref_obj_id
+        for a, b in zip(old.frames[-1].regs, cur.frames[-1].regs, strict=True)
+    )

@@ -1,0 +1,70 @@
+"""What a program may return (check_return_code(), kernel/bpf/verifier.c, v6.18)."""
+
+from ebpfsim.errnos import Errno
+from ebpfsim.progs.regtypes import SCALAR_VALUE
+from ebpfsim.uapi.bpf import AttachType, ProgType
+from ebpfsim.verifier.alu import check_src
+from ebpfsim.verifier.call import spell_range
+from ebpfsim.verifier.env import Env
+from ebpfsim.verifier.precision import mark_chain_precision
+from ebpfsim.verifier.state import reg_type_str
+
+__all__ = ["check_return_code"]
+
+# what a program may return, by type (check_return_code()); other types may return anything
+_RETURN_RANGES: dict[ProgType, tuple[int, int]] = {
+    ProgType.CGROUP_SKB: (0, 1),
+    ProgType.CGROUP_SOCK: (0, 1),
+    ProgType.CGROUP_SOCK_ADDR: (0, 1),
+    ProgType.SOCK_OPS: (0, 1),
+    ProgType.CGROUP_DEVICE: (0, 1),
+    ProgType.CGROUP_SYSCTL: (0, 1),
+    ProgType.CGROUP_SOCKOPT: (0, 1),
+    ProgType.SK_LOOKUP: (0, 1),
+    ProgType.NETFILTER: (0, 1),
+}
+_RETURN_BY_ATTACH: dict[AttachType, tuple[int, int]] = {
+    AttachType.CGROUP_UDP4_RECVMSG: (1, 1),
+    AttachType.CGROUP_UDP6_RECVMSG: (1, 1),
+    AttachType.CGROUP_UNIX_RECVMSG: (1, 1),
+    AttachType.CGROUP_INET4_GETPEERNAME: (1, 1),
+    AttachType.CGROUP_INET6_GETPEERNAME: (1, 1),
+    AttachType.CGROUP_UNIX_GETPEERNAME: (1, 1),
+    AttachType.CGROUP_INET4_GETSOCKNAME: (1, 1),
+    AttachType.CGROUP_INET6_GETSOCKNAME: (1, 1),
+    AttachType.CGROUP_UNIX_GETSOCKNAME: (1, 1),
+    AttachType.CGROUP_INET4_BIND: (0, 3),
+    AttachType.CGROUP_INET6_BIND: (0, 3),
+}
+
+
+def check_return_code(env: Env) -> None:
+    """Refuse results that the hook does not know (``check_return_code``)."""
+    frame = env.cur_state.frames[0]
+    reg = check_src(env, frame.regs, 0)
+    where = "At program exit"
+    if frame.in_async_callback_fn:
+        low, high = frame.callback_ret_range
+        where = "At async callback return"
+    elif frame.subprogno:
+        if reg.type != SCALAR_VALUE:
+            name = reg_type_str(reg.type)
+            text = f"At subprogram exit the register R0 is not a scalar value ({name})\n"
+            raise env.fail(Errno.EINVAL, text)
+        return
+    else:
+        allowed = _RETURN_RANGES.get(env.prog_type)
+        if allowed is None:
+            return
+        low, high = allowed
+        attach = AttachType(env.attr.expected_attach_type)
+        if env.prog_type == ProgType.CGROUP_SOCK_ADDR:
+            low, high = _RETURN_BY_ATTACH.get(attach, allowed)
+        elif env.prog_type == ProgType.CGROUP_SKB and attach == AttachType.CGROUP_INET_EGRESS:
+            low, high = 0, 3
+    if reg.type != SCALAR_VALUE:
+        text = f"{where} the register R0 is not a known value ({reg_type_str(reg.type)})\n"
+        raise env.fail(Errno.EINVAL, text)
+    mark_chain_precision(env, 0)
+    if not (low <= reg.b.smin and reg.b.smax <= high):
+        raise env.fail(Errno.EINVAL, spell_range(reg, low, high, where, "R0"))
