@@ -258,7 +258,7 @@ def differences(make_machine: Callable[..., Any], seed: int, count: int, *, wild
     return []
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(8, 20))])
 @pytest.mark.parametrize("wild", [False, True], ids=["tame", "wild"])
 def test_engines_do_the_same(make_machine: Any, seed: int, wild: bool) -> None:
     seen: set[str] = set()
