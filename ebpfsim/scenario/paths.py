@@ -5,6 +5,7 @@ A path is relative to the scenario's folder and must stay inside, symbolic links
 scenario from a stranger reads no other file.
 """
 
+import errno
 import os
 import stat
 from pathlib import Path, PurePosixPath
@@ -88,4 +89,7 @@ def _near(folder: Path, relative: PurePosixPath) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return (error.strerror or "error").lower() if isinstance(error, OSError) else "links lead in a circle"
+    # links in a circle: RuntimeError before Python 3.13, ELOOP from there on
+    if isinstance(error, OSError) and error.errno != errno.ELOOP:
+        return (error.strerror or "unknown reason").lower()
+    return "links lead in a circle"
