@@ -26,6 +26,8 @@ _UNKNOWN: dict[int, str] = {
     0xE5: "if r{dst} (null) {uimm:#x} goto pc{off:+d}",
 }
 _ATOMIC_WORD = 0xC3
+# is_movsx() looks at the width only, so a sign extension from 32 to 32 bits prints although it is refused
+_MOVSX32_FROM_32 = (0xBC, 32)
 _SMALL_ATOMICS = {0xCB: "u16", 0xD3: "u8"}
 _BUGS = {0: "BUG_ld_", 1: "BUG_ldx_", 2: "BUG_st_", 3: "BUG_"}
 
@@ -57,6 +59,8 @@ def disasm_all(insns: Sequence[Insn], call_name: CallName | None = None) -> Iter
 
 
 def _template(insn: Insn) -> str | None:
+    if (insn.code, insn.off) == _MOVSX32_FROM_32:
+        return "w{dst} = (s32)w{src}"
     row = find(insn)
     # the kernel's disassembler does not know loads that probe, nor calls of registers
     if row is not None and row.form not in (Form.PROBE_LDX, Form.PROBE_LDSX, Form.CALL_REG):

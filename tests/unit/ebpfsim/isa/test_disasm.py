@@ -43,6 +43,8 @@ def test_the_record_covers_the_odd_slots_too() -> None:
         # internal modes, after rewriting: only a memory barrier has a text
         (Insn(0xC2), "(c2) nospec"),
         (Insn(0x61 - 0x40, 1, 2), "BUG_ldx_21"),
+        # Linux 6.18.44 prints this before it says "BPF_MOV uses reserved fields"
+        (Insn(0xBC, 0, 6, 32), "(bc) w0 = (s32)w6"),
     ],
 )
 def test_calls_and_internal_instructions(insn: Insn, text: str) -> None:
