@@ -12,7 +12,7 @@ __all__ = ["inner_map_by_fd", "make_template", "meta_equal"]
 
 _OF_MAPS = {MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS}
 # types whose operations have no map_meta_equal
-_NOT_INNER = {MapType.PROG_ARRAY}
+_NOT_INNER = {MapType.PROG_ARRAY, MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE, MapType.STRUCT_OPS}
 
 
 def make_template(attr: MapAttr, env: MapEnv | None) -> Map:

@@ -5,20 +5,16 @@ others may (``bpf_prog_map_compatible``). When user space lets go of the array i
 """
 
 from dataclasses import dataclass
-from struct import Struct
 from typing import Protocol, cast
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
-from ebpfsim.maps.map import Map, MapAttr, MapEnv
-from ebpfsim.memory import Memory
+from ebpfsim.maps.fd_array import FdArrayMap
+from ebpfsim.maps.map import Map
 from ebpfsim.uapi.bpf import AttachType, MapType, ProgType
-from ebpfsim.uapi.flags import BPF_ANY, BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS
+from ebpfsim.uapi.flags import BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS
 
 __all__ = ["MapProg", "ProgArrayMap", "ProgHolder"]
-
-_U32 = Struct("<I")
-
 
 class MapProg(Protocol):
     """What maps ask of a program: it is ``ebpfsim.progs.prog.Prog``, which lives on a floor above."""
@@ -67,73 +63,25 @@ class ProgHolder(Map):
         return self.type != MapType.PROG_ARRAY or self.owner.expected_attach_type == prog.expected_attach_type
 
 
-class ProgArrayMap(ProgHolder):
+class ProgArrayMap(FdArrayMap, ProgHolder):
     """A program array; ``prog_at`` is what a tail call looks up."""
 
-    def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
-        super().__init__(attr, mem, nr_cpus, env)
-        self._alloc_area(8 * attr.max_entries)  # the kernel's pointers; nothing reads them
-        self._progs: dict[int, MapProg] = {}
+    readable_ids = True
 
     def prog_at(self, index: int) -> MapProg | None:
         """Return the program in a slot, or None; any index may be asked for."""
-        return self._progs.get(index)
+        return cast(MapProg | None, self._slots.get(index))
 
-    def lookup_elem(self, key: bytes, cpu: int) -> int:
-        """Refuse: programs only tail-call into the array (ENOTSUPP)."""
-        return -Errno.ENOTSUPP
-
-    def delete_elem(self, key: bytes) -> int:
-        """Empty a slot: ENOENT when it is empty already, E2BIG past the end."""
-        index: int = _U32.unpack(key)[0]
-        if index >= self.max_entries:
-            return -Errno.E2BIG
-        prog = self._progs.pop(index, None)
-        if prog is None:
-            return -Errno.ENOENT
-        prog.put()
-        return 0
-
-    def get_next_key(self, key: bytes | None) -> bytes | None:
-        """Return the next index, empty or not."""
-        index = _U32.unpack(key)[0] if key is not None else self.max_entries
-        if index >= self.max_entries:
-            return _U32.pack(0)
-        return _U32.pack(index + 1) if index < self.max_entries - 1 else None
-
-    def sys_lookup(self, key: bytes | None, flags: int = 0) -> bytes:
-        """Return the id of the program in a slot; ENOENT when it is empty."""
-        assert key is not None
-        prog = self._progs.get(_U32.unpack(key)[0])
-        if prog is None:
-            raise KernelError("map_lookup_elem", Errno.ENOENT, f"{self._who()}, key {key.hex()}")
-        return _U32.pack(prog.id)
-
-    def sys_update(self, key: bytes | None, value: bytes, flags: int = 0) -> None:
-        """Put the program behind a descriptor into a slot."""
-        assert key is not None
+    def take(self, fd: int) -> MapProg:
+        """Return the program behind a descriptor; EINVAL when it is of another kind than the others."""
         assert self._env is not None
-        if flags != BPF_ANY:
-            self._raise("map_update_elem", -Errno.EINVAL, key)
-        index: int = _U32.unpack(key)[0]
-        if index >= self.max_entries:
-            self._raise("map_update_elem", -Errno.E2BIG, key)
-        prog = cast(MapProg, self._env.prog_by_fd(_U32.unpack(value)[0]))
+        prog = cast(MapProg, self._env.prog_by_fd(fd))
         if not self.compatible(prog):
             detail = f"{self._who()}: program is of another kind than the array's programs"
             raise KernelError("map_update_elem", Errno.EINVAL, detail)
         prog.get()
-        old = self._progs.get(index)
-        self._progs[index] = prog
-        if old is not None:
-            old.put()
+        return prog
 
     def on_user_release(self) -> None:
         """Empty the array (``prog_array_map_clear``)."""
-        for index in sorted(self._progs):
-            self._progs.pop(index).put()
-
-    def on_release(self) -> None:
-        """Let go of the programs."""
-        self.on_user_release()
-        super().on_release()
+        self.clear()
