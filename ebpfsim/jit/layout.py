@@ -43,10 +43,14 @@ W_CPU = 28  # the number of the CPU
 W_CLOCK = 29  # nanoseconds of the clock
 W_ELAPSED = 30  # cpu.elapsed_ps
 W_FLUSHED_AT = 31  # r9 as of what W_ELAPSED includes
-W_ROUTINES = 32  # addresses of shared routines from here on
+W_CTX = 32  # R1 at the start of the activation
+W_START_TOP = 33  # cpu.stack_top at the start of the activation
+W_BEGUN = 34  # 1 when the activation is known to Python (``Record.run``)
+W_ROUTINES = 35  # addresses of shared routines from here on
 
 # shared routines: those that end the run come first, at the number that they put into the status
 RUNAWAY, STACK_OVERFLOW, TOO_DEEP, ACCESS = 1, 2, 3, 4
+RAISED = 5  # a call of Python raised an exception
 ROUTINES = (
     *("runaway", "stack_overflow", "too_deep", "helper", "tail_call"),
     *("read1", "read2", "read4", "read8", "write1", "write2", "write4", "write8"),

@@ -76,35 +76,44 @@ def _restore(numbers: range) -> bytes:
     return b"".join(insn("mov_load", word(number), REGS[number]) for number in numbers)
 
 
-def _enter(code: Code) -> None:
-    # PyObject *enter(PyObject *self, PyObject *record_address)
-    code.label("enter")
-    code.add(*(push(reg) for reg in CALLEE_SAVED), push(RSI))
-    code.add(insn("mov", RDI, RSI), _call(_function("PyLong_AsUnsignedLongLong")))
-    code.add(insn("cmp_imm", RAX, imm=-1))
-    code.jump_if("e", "refuse")
-    code.add(insn("mov", RECORD, RAX))
-    # the place of the pushed argument takes the stack pointer of the activation that this one is inside of
+def _run(code: Code) -> None:
+    # called by native code with the address of a record in r10, which stays there: runs the function that the record
+    # names and returns R0. A run that does not get to its end leaves a status, RAISED when a Python exception is set
+    code.label("run")
+    code.add(*(push(reg) for reg in CALLEE_SAVED), push(RAX))
+    # the last place takes the stack pointer of the activation that this one is inside of
     code.add(insn("mov_load", word(layout.W_RSP), RAX), insn("mov", Mem(RSP), RAX))
     code.add(insn("mov", word(layout.W_RSP), RSP), insn("test", RAX, RAX))
     code.jump_if("ne", "nested")
     code.add(insn("lea", Mem(RSP, -NATIVE_STACK_BYTES), RAX), insn("mov", word(layout.W_RSP_LIMIT), RAX))
     code.label("nested")
+    code.add(insn("mov_imm", word(layout.W_STATUS), imm=0))
     code.add(insn("mov_load", word(layout.W_HOST), BASE), insn("mov_load", word(layout.W_LEFT), LEFT))
     code.add(_restore(range(11)), insn("call", word(layout.W_ENTRY)))
     code.label("leave")
-    code.add(insn("mov", word(layout.W_LEFT), LEFT), pop(RCX))
-    code.add(insn("mov", word(layout.W_RSP), RCX), insn("mov", RDI, RAX), insn("sub_imm", RSP, imm=8))
-    code.add(_call(_function("PyLong_FromUnsignedLongLong")), insn("add_imm", RSP, imm=8))
-    code.label("return")
-    code.add(*(pop(reg) for reg in reversed(CALLEE_SAVED)), RET)
-    # an exception is set: give up what runs and return NULL
+    code.add(insn("mov", word(layout.W_LEFT), LEFT))
+    code.label("left")
+    code.add(pop(RCX), insn("mov", word(layout.W_RSP), RCX), *(pop(reg) for reg in reversed(CALLEE_SAVED)), RET)
+    # an exception is set: give up what runs
     code.label("raise")
-    code.add(insn("mov_load", word(layout.W_RSP), RSP), insn("mov_load", Mem(RSP), RCX))
-    code.add(insn("mov", word(layout.W_RSP), RCX))
+    code.add(insn("mov_load", word(layout.W_RSP), RSP), insn("mov_imm", word(layout.W_STATUS), imm=layout.RAISED))
+    code.jump("left")
+
+
+def _enter(code: Code) -> None:
+    # PyObject *enter(PyObject *self, PyObject *record_address)
+    code.label("enter")
+    code.add(insn("mov", RDI, RSI), insn("sub_imm", RSP, imm=8), _call(_function("PyLong_AsUnsignedLongLong")))
+    code.add(insn("cmp_imm", RAX, imm=-1))
+    code.jump_if("e", "refuse")
+    code.add(insn("mov", RECORD, RAX))
+    code.call("run")
+    code.add(insn("cmp_imm", word(layout.W_STATUS), imm=layout.RAISED))
+    code.jump_if("e", "refuse")
+    code.add(insn("mov", RDI, RAX), _call(_function("PyLong_FromUnsignedLongLong")))
+    code.add(insn("add_imm", RSP, imm=8), RET)
     code.label("refuse")
-    code.add(pop(RCX), insn("xor", RAX, RAX, wide=False))
-    code.jump("return")
+    code.add(insn("xor", RAX, RAX, wide=False), insn("add_imm", RSP, imm=8), RET)
 
 
 def _callback(code: Code, name: str, *, keep_r0: bool) -> None:
@@ -176,6 +185,7 @@ class Native:
         self.arena = code_arena()
         zeroes = self.arena.place(bytes(8))
         code = Code()
+        _run(code)
         _enter(code)
         _callback(code, "helper", keep_r0=False)
         _callback(code, "tail_call", keep_r0=True)
@@ -191,7 +201,8 @@ class Native:
                 _check(code, kind, size, zeroes)
         base = self.arena.place(code.finish())
         self.routines = [base + code.labels[name] for name in layout.ROUTINES]
-        self.enter = _builtin("enter", base + code.labels["enter"], self)
+        self.enter = builtin("enter", base + code.labels["enter"], METH_O, self)
+        self.run = base + code.labels["run"]
 
 
 class _MethodDef(ctypes.Structure):
@@ -202,13 +213,14 @@ class _MethodDef(ctypes.Structure):
 _METHODS: list[_MethodDef] = []  # CPython keeps pointers to them
 
 
-def _builtin(name: str, address: int, owner: object) -> Callable[[int], int]:
-    method = _MethodDef(name.encode(), address, METH_O, None)
+def builtin(name: str, address: int, flags: int, owner: object, module: object = None) -> Callable[..., Any]:
+    """Return a function of CPython whose body is machine code; it gets ``owner`` as its first argument."""
+    method = _MethodDef(name.encode(), address, flags, None)
     _METHODS.append(method)
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype = ctypes.py_object
     make.argtypes = [ctypes.POINTER(_MethodDef), ctypes.py_object, ctypes.py_object]
-    made: Callable[[int], int] = make(ctypes.byref(method), owner, name)
+    made: Callable[..., Any] = make(ctypes.byref(method), owner, module or name)
     return made
 
 
