@@ -6,7 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebpfsim.isa.alu import BINARY, COMPARE, UNARY, s32, s64, sext, u32, u64
+from ebpfsim.isa.alu import (
+    BINARY,
+    BINARY_TEXT,
+    COMPARE,
+    COMPARE_TEXT,
+    NAMES,
+    UNARY,
+    UNARY_TEXT,
+    s32,
+    s64,
+    sext,
+    u32,
+    u64,
+)
 
 WORD = st.one_of(
     st.integers(0, (1 << 64) - 1), st.sampled_from([0, 1, (1 << 31), (1 << 32) - 1, 1 << 63, (1 << 64) - 1])
@@ -115,3 +128,13 @@ def test_conversions_are_those_of_c(value: int) -> None:
     assert s32(value) == ctypes.c_int32(value).value
     assert sext(value, 8) == ctypes.c_int8(value).value
     assert sext(value, 16) == ctypes.c_int16(value).value
+
+
+@given(WORD, WORD)
+def test_texts_mean_the_same_wherever_names_or_numbers_stand_in_them(a: int, b: int) -> None:
+    for texts, functions in ((BINARY_TEXT, BINARY), (COMPARE_TEXT, COMPARE)):
+        for op, text in texts.items():
+            with_numbers = eval(text.format(a=a, b=b), dict(NAMES))
+            assert with_numbers == functions[op](a, b), op
+    for op, text in UNARY_TEXT.items():
+        assert eval(text.format(a=a), dict(NAMES)) == UNARY[op](a), op
