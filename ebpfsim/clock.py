@@ -43,6 +43,7 @@ class Timer:
             self._clock.waiting -= 1
 
     def _fire(self, _event: simpy.events.Event) -> None:
+        self._clock.now_ns = self.when_ns
         action = self._action
         if action is not None:
             self.cancel()
@@ -50,16 +51,15 @@ class Timer:
 
 
 class Clock:
-    """The one clock of a simulation; ``waiting`` timers are still to fire."""
+    """The one clock of a simulation: ``now_ns`` simulated nanoseconds since boot; ``waiting`` timers are still to fire."""
+
+    # machine code reads ``now_ns`` where it lies
+    __slots__ = ("__weakref__", "env", "now_ns", "waiting")
 
     def __init__(self) -> None:
         self.env = simpy.Environment(initial_time=0)
+        self.now_ns = 0
         self.waiting = 0
-
-    @property
-    def now_ns(self) -> int:
-        """Simulated nanoseconds since boot."""
-        return int(self.env.now)
 
     def call_at(self, when_ns: int, action: Callable[[], object]) -> Timer:
         """Run ``action`` at an absolute instant, which must not lie in the past."""
@@ -94,6 +94,7 @@ class Clock:
             self.env.step()
         if until_ns > self.now_ns:
             self.env.run(until=until_ns)
+            self.now_ns = until_ns
 
 
 def parse_duration(text: str | int, *, where: str = "") -> int:
