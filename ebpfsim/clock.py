@@ -51,7 +51,10 @@ class Timer:
 
 
 class Clock:
-    """The one clock of a simulation: ``now_ns`` simulated nanoseconds since boot; ``waiting`` timers are still to fire."""
+    """The one clock of a simulation.
+
+    ``now_ns`` are simulated nanoseconds since boot, ``waiting`` the timers that are still to fire.
+    """
 
     # machine code reads ``now_ns`` where it lies
     __slots__ = ("__weakref__", "env", "now_ns", "waiting")
