@@ -24,6 +24,7 @@ from ebpfsim.jit.encoder import (
     R13,
     R14,
     R15,
+    RAX,
     RBP,
     RBX,
     RET,
@@ -39,9 +40,10 @@ from ebpfsim.jit.encoder import (
     short_jmp,
 )
 from ebpfsim.jit.image import code_arena
-from ebpfsim.jit.inline import inline_call
+from ebpfsim.jit.inline import RoutineCall, charge, inline_call, routine_call
 from ebpfsim.jit.layout import AX, CREDIT_SLOT, LEFT, REGS, TMP, routine, word
 from ebpfsim.jit.native import Record, RecordPool, object_address, record_pool
+from ebpfsim.jit.routine import ASK_PYTHON, OTHER_COST
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import BPF_MAX_LOOPS
@@ -76,8 +78,8 @@ class Image:
         self.tail_entry = 0
         self.address = 0
         self.size = 0
-        # what the code points to
-        self.calls: list[CallOut] = []
+        # what the code points to: the functions of call-outs, and native routines
+        self.calls: list[object] = []
         # native offsets at which code begins that may fault, in order, and the slots
         self.starts: list[int] = []
         self.slots: list[int] = []
@@ -106,6 +108,8 @@ class _Compiler:
         # what R1 holds as far as the block tells
         self.map_address: int | None = None
         self.uses_aux = any(AUX in (site.insn.dst, site.insn.src) for site in unit.sites.values())
+        # calls of native routines, which may ask Python
+        self.asking: list[Site] = []
 
     def compile(self) -> Image:
         image, code, unit = self.image, self.code, self.unit
@@ -125,9 +129,8 @@ class _Compiler:
         if following:
             code.jump(following)
         self.endings()
-        data = code.finish()
-        image.address = code_arena().place(data)
-        image.size = len(data)
+        image.address = code_arena().place(code)
+        image.size = len(code)
         image.functions = {slot: image.address + code.labels["function", slot] for slot in unit.functions}
         image.tail_entry = image.address + code.labels["tail"]
         return image
@@ -201,6 +204,10 @@ class _Compiler:
             self.mark(slot)
             code.label(("runaway", slot))
             code.add(insn("call", routine("runaway")))
+        for site in self.asking:
+            code.label(("ask", site.idx))
+            self.call_out(_helper(site), "helper")
+            code.jump(("asked", site.idx))
 
     def constant(self, site: Site) -> None:
         if site.insn.dst == AUX:
@@ -211,6 +218,19 @@ class _Compiler:
     def call_out(self, function: CallOut, name: str) -> None:
         self.image.calls.append(function)
         self.code.add(mov_imm(TMP, object_address(function)), insn("call", routine(name)))
+
+    def call_routine(self, site: Site, call: RoutineCall) -> None:
+        code, idx = self.code, site.idx
+        self.image.calls.append(call.routine)
+        self.asking.append(site)
+        code.call_address(call.routine.address)
+        code.add(insn("cmp_imm", RAX, imm=ASK_PYTHON))
+        code.jump_if("e", ("ask", idx))
+        if call.other_ps is not None:
+            other = insn("xor", RAX, RAX, wide=False) + charge(call.other_ps - call.cost_ps)
+            code.add(insn("cmp_imm", RAX, imm=OTHER_COST), short_jcc("ne", len(other)), other)
+        code.add(charge(call.cost_ps))
+        code.label(("asked", idx))
 
 
 def _jump(compiler: _Compiler, site: Site) -> None:
@@ -250,10 +270,13 @@ def _call_local(compiler: _Compiler, site: Site) -> None:
 def _call_helper(compiler: _Compiler, site: Site) -> None:
     if site.insn.imm != _TAIL_CALL:
         code = inline_call(site.insn.imm, site.unit.kernel, compiler.map_address)
+        call = None if code else routine_call(site.insn.imm, site.unit.kernel, compiler.map_address)
         if code:
             compiler.code.add(code)
-            return
-        compiler.call_out(_helper(site), "helper")
+        elif call:
+            compiler.call_routine(site, call)
+        else:
+            compiler.call_out(_helper(site), "helper")
         return
     compiler.call_out(_tail_call(site), "tail_call")
     go = insn("mov_imm", CREDIT_SLOT, imm=BPF_MAX_LOOPS) + insn("jmp", TMP)

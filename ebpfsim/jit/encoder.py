@@ -162,12 +162,16 @@ Label = int | str | tuple[str, int]
 
 
 class Code:
-    """Code that grows, with labels; jumps and calls within it take 32 bits. It runs at any address."""
+    """Code that grows, with labels; jumps and calls take 32 bits.
+
+    It runs at any address unless it calls something outside (``call_address``).
+    """
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.labels: dict[Label, int] = {}
         self._fixups: list[tuple[int, Label]] = []
+        self._outside: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         return len(self.data)
@@ -192,10 +196,17 @@ class Code:
         """Call a label."""
         self._relative(_CALL, name)
 
-    def finish(self) -> bytes:
-        """Return the code with all labels filled in."""
+    def call_address(self, address: int) -> None:
+        """Call what lies at an address, at most 2 GiB from where this code will be."""
+        self.data += _CALL
+        self._outside.append((len(self.data) - 4, address))
+
+    def finish(self, base: int = 0) -> bytes:
+        """Return the code as it is at address ``base``, with all labels filled in."""
         for at, name in self._fixups:
             _I32.pack_into(self.data, at, self.labels[name] - at - 4)
+        for at, address in self._outside:
+            _I32.pack_into(self.data, at, address - (base + at + 4))
         return bytes(self.data)
 
     def _relative(self, opcode: bytes, name: Label) -> None:

@@ -58,13 +58,13 @@ class CodeArena:
         self._retired: list[tuple[int, int, Sequence[object]]] = []
         self._poke = self._install_poke()
 
-    def place(self, code: bytes) -> int:
+    def place(self, code: bytes | Code) -> int:
         """Copy code into the arena and return its address."""
         self._reclaim()
         size = _rounded(len(code))
         free = self._free.get(size)
         address = free.pop() if free else self._bump(size)
-        self._write(address, code)
+        self._write(address, code if isinstance(code, bytes) else code.finish(address))
         return address
 
     def retire(self, address: int, size: int, keep: Sequence[object]) -> None:

@@ -1,9 +1,15 @@
-"""Helpers as machine code in the place of their call: array look-ups, the clock, the number of the CPU.
+"""Helpers as machine code: in the place of their call (array look-ups, the clock, the number of the CPU), or called.
+
+``MAP_ROUTINES`` says which native routine (``ebpfsim.jit.routine``) serves a helper on a map of some type; whoever
+writes a routine adds a row.
 
 What ``array_map_gen_lookup`` (kernel/bpf/arraymap.c, v6.18) and the verifier's inlining do in Linux. Results, costs and
 the times that programs read are those of the helper; a kernel with another implementation of a helper keeps its call.
 Look-ups are inlined for verified programs only: what the key pointer may be is proved there.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from ebpfsim.errors import KernelOops
 from ebpfsim.helpers import map as map_helpers
@@ -11,12 +17,14 @@ from ebpfsim.helpers import misc, time
 from ebpfsim.jit import layout
 from ebpfsim.jit.encoder import RAX, RDX, RSI, Mem, insn, mov_imm, pop, push, short_jcc, short_jmp
 from ebpfsim.jit.layout import BASE, LEFT, TMP, word
+from ebpfsim.jit.routine import Routine
 from ebpfsim.maps.array import ArrayMap, PercpuArrayMap
-from ebpfsim.progs.runtime import Runtime
+from ebpfsim.maps.map import Map
+from ebpfsim.progs.runtime import Helper, Runtime
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.vm.cost import helper_ps, map_operation_ps
 
-__all__ = ["inline_call"]
+__all__ = ["MAP_ROUTINES", "RoutineCall", "charge", "inline_call", "routine_call"]
 
 _LOOKUP = HELPER_IDS["bpf_map_lookup_elem"]
 _CPU = HELPER_IDS["bpf_get_smp_processor_id"]
@@ -28,15 +36,52 @@ def inline_call(helper_id: int, kernel: Runtime, map_address: int | None) -> byt
     """Return the code of a helper call, or nothing. ``map_address`` is what R1 is known to be, where it may be used."""
     helper = kernel.helpers.get(helper_id)
     if helper_id in _CLOCKS and helper is time.ktime_get_ns:
-        return _charge(helper_ps(kernel.costs, helper_id)) + _now_ns(kernel.costs.ps("insn"))
+        return charge(helper_ps(kernel.costs, helper_id)) + _now_ns(kernel.costs.ps("insn"))
     if helper_id == _CPU and helper is misc.get_smp_processor_id:
-        return _charge(helper_ps(kernel.costs, helper_id)) + insn("mov_load", word(layout.W_CPU), RAX)
+        return charge(helper_ps(kernel.costs, helper_id)) + insn("mov_load", word(layout.W_CPU), RAX)
     if helper_id == _LOOKUP and helper is map_helpers.map_lookup_elem and map_address is not None:
         return _lookup(kernel, map_address)
     return b""
 
 
-def _charge(cost_ps: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class RoutineCall:
+    """A native routine in place of a helper, and the cost of the call in picoseconds.
+
+    ``other_ps`` is what a call costs whose routine returns ``OTHER_COST``; None where no routine does so.
+    """
+
+    routine: Routine
+    cost_ps: int
+    other_ps: int | None = None
+
+
+# what a helper in Python that programs call on a map of exactly this type has as its routine; None: this map has none
+MapRoutine = Callable[[Runtime, Map], RoutineCall | None]
+MAP_ROUTINES: dict[tuple[Helper, type[Map]], MapRoutine] = {}
+
+
+def routine_call(helper_id: int, kernel: Runtime, map_address: int | None) -> RoutineCall | None:
+    """Return the routine that serves a helper call, or None. ``map_address`` as in ``inline_call``."""
+    helper = kernel.helpers.get(helper_id)
+    map_ = _map_at(kernel, map_address)
+    if helper is None or map_ is None:
+        return None
+    find = MAP_ROUTINES.get((helper, type(map_)))
+    return find(kernel, map_) if find is not None else None
+
+
+def _map_at(kernel: Runtime, map_address: int | None) -> Map | None:
+    if map_address is None:
+        return None
+    try:
+        return kernel.map_at(map_address)
+    except KernelOops:
+        return None
+
+
+def charge(cost_ps: int) -> bytes:
+    """Return the code that adds to the cost of the run."""
     return insn("add_imm", word(layout.W_COST), imm=cost_ps)
 
 
@@ -61,10 +106,7 @@ def _now_ns(insn_ps: int) -> bytes:
 
 
 def _lookup(kernel: Runtime, map_address: int) -> bytes:
-    try:
-        map_ = kernel.map_at(map_address)
-    except KernelOops:
-        return b""
+    map_ = _map_at(kernel, map_address)
     if type(map_) not in (ArrayMap, PercpuArrayMap):
         return b""
     assert isinstance(map_, ArrayMap)
@@ -80,7 +122,7 @@ def _lookup(kernel: Runtime, map_address: int) -> bytes:
     address += short_jmp(len(none))
     return b"".join(
         (
-            _charge(map_operation_ps(kernel.costs, _LOOKUP)(map_)),
+            charge(map_operation_ps(kernel.costs, _LOOKUP)(map_)),
             insn("mov", TMP, RSI, wide=False),
             insn("mov_load", Mem(BASE, 0, TMP), RAX, wide=False),
             insn("cmp_imm", RAX, imm=map_.max_entries, wide=False),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ebpfsim.jit.encoder import TABLE, Code, Mem, insn, mov_imm, pop, push, push_imm, short_jcc, short_jmp
+from ebpfsim.jit.encoder import RET, TABLE, Code, Mem, insn, mov_imm, pop, push, push_imm, short_jcc, short_jmp
 
 # fmt: off
 # text, arguments of insn(), LLVM's bytes; where LLVM has a shorter form for the same, the case is left out
@@ -171,3 +171,12 @@ def test_jumps_count_from_their_end() -> None:
 def test_an_immediate_that_does_not_fit_is_refused() -> None:
     with pytest.raises(OverflowError):
         insn("add_imm", 0, imm=1 << 31)
+
+
+def test_calls_of_what_lies_outside_depend_on_the_place() -> None:
+    code = Code()
+    code.add(RET)
+    code.call_address(0x10_0000)
+    # e8 and the distance from behind the five bytes
+    assert code.finish(0x10_0100) == RET + b"\xe8" + (-0x106).to_bytes(4, "little", signed=True)
+    assert code.finish(0xF_0000) == RET + b"\xe8" + (0x1_0000 - 6).to_bytes(4, "little")
