@@ -160,11 +160,14 @@ class KernelOops(EbpfSimError):
 
     ``prog`` is the program's name, ``insn_idx`` the slot that faulted (-1 outside programs), ``address`` the address.
     Engines add ``line``, the place in the C source and its text where the program has line info, and ``registers``,
-    R0 to R10 as they were.
+    R0 to R10 as they were. ``about`` says in debug mode which object was missed, and by how much.
     """
 
-    def __init__(self, reason: str, prog: str = "", insn_idx: int = -1, address: int | None = None) -> None:
+    def __init__(
+        self, reason: str, prog: str = "", insn_idx: int = -1, address: int | None = None, about: str = ""
+    ) -> None:
         self.reason, self.prog, self.insn_idx, self.address = reason, prog, insn_idx, address
+        self.about = about
         self.line = ""
         self.registers: tuple[int, ...] = ()
         super().__init__(reason, prog, insn_idx, address)
@@ -177,7 +180,7 @@ class KernelOops(EbpfSimError):
             text += f" at insn {self.insn_idx}"
         if self.address is not None:
             text += f", address {self.address:#x}"
-        return f"{text}\n  {self.line}" if self.line else text
+        return "\n  ".join(part for part in (text, self.line, self.about) if part)
 
     def details(self) -> str:
         """Return the registers, four to a line; nothing when they are not known."""

@@ -64,6 +64,8 @@ class Machine:
         self.name = "machine"
         self.config = KernelConfig(**config)  # type: ignore[arg-type]
         self.mem = Memory(1 << 28)
+        if self.config.debug:
+            self.mem.track()
         self.clock = Clock()
         self.rng = Rng(1)
         self.costs = load_profile(self.config.costs)

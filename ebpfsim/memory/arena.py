@@ -19,6 +19,7 @@ KERNEL_BASE = 0xFFFF_8880_0000_0000
 PAGE_SIZE = 4096
 PAGE_SHIFT = 12
 ARENA_SIZE = 1 << 32
+GUARD_PAGES = 16  # the offset in an instruction reaches 8 pages
 MAP_NORESERVE = 0x4000  # include/uapi/asm-generic/mman-common.h; mmap has the name from Python 3.13 on
 
 U8, U16, U32, U64 = Struct("<B"), Struct("<H"), Struct("<I"), Struct("<Q")
@@ -31,7 +32,8 @@ class Arena:
     """The RAM of one simulation.
 
     ``buf`` is the raw memory by offset (one page longer than the arena, so that an access at its last byte stays
-    inside), ``pages`` the page table: 0 unmapped, 1 mapped, 2 mapped read-only.
+    inside), ``pages`` the page table: 0 unmapped, 1 mapped, 2 mapped read-only. Some pages more follow that are never
+    mapped: they are what an index a little below 0 finds.
     """
 
     def __init__(self, size: int = ARENA_SIZE) -> None:
@@ -39,7 +41,7 @@ class Arena:
         # anonymous private memory: nothing is written to any file
         self._mapping = mmap.mmap(-1, size + PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
         self.buf = memoryview(self._mapping)
-        self.pages = bytearray(size >> PAGE_SHIFT)
+        self.pages = bytearray((size >> PAGE_SHIFT) + GUARD_PAGES)
 
     def map_pages(self, offset: int, size: int, state: int = MAPPED) -> None:
         """Set the state of the pages that ``offset, size`` (bytes, page aligned) cover."""

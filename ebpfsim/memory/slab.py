@@ -3,34 +3,59 @@
 Models no particular Linux allocator; addresses are what a program can see of it, and they are the same in every run.
 Freed memory goes to a free list of its class and is reused last in, first out. Large blocks go back to the host when
 they are freed, so that a map of many megabytes costs only the pages that were touched.
+
+Once ``track`` was called (debug mode) every block is an object of its own with a redzone behind it, and what is freed
+is poisoned and kept apart for a while.
 """
 
 import mmap
+from collections import deque
 
 from ebpfsim.errors import InternalError, KernelOops
 from ebpfsim.memory.arena import KERNEL_BASE, PAGE_SIZE, UNMAPPED, Arena
+from ebpfsim.memory.objects import Objects
 
 __all__ = ["Memory"]
 
 MIN_CLASS = 8
 LARGE = 1 << 18  # blocks of this size and above are given back to the host, which hands out zeroed pages
+REDZONE = 16  # bytes behind a block
+POISON_FREE = 0x6B  # include/linux/poison.h
+QUARANTINE_BYTES = 1 << 20
 FIRST_OFFSET = 1 << 24  # low offsets stay unmapped, so that a near-NULL offset from KERNEL_BASE faults
 
 
 class Memory(Arena):
-    """The RAM with an allocator: ``alloc`` gives zeroed memory, ``free`` takes it back."""
+    """The RAM with an allocator: ``alloc`` gives zeroed memory, ``free`` takes it back; ``objects`` is debug mode's."""
 
     def __init__(self, size: int = 1 << 32) -> None:
         super().__init__(size)
         self._next_page = FIRST_OFFSET
         self._free: dict[int, list[int]] = {}
         self._sizes: dict[int, int] = {}
+        self._stacks: list[tuple[int, int]] = []
+        self._quarantine: deque[tuple[int, int]] = deque()
+        self._quarantined = 0
+        self.objects: Objects | None = None
 
-    def alloc(self, size: int, *, zero: bool = True) -> int:
-        """Return the address of ``size`` bytes, aligned to the next power of two up to a page."""
+    def track(self) -> Objects:
+        """Keep a table of objects from now on, for debug mode; what is allocated already is as large as its class."""
+        if self.objects is None:
+            self.objects = Objects(self)
+            for address, unit in self._sizes.items():
+                self.objects.add(address, unit, unit, "")
+            for base, size in self._stacks:
+                self.objects.add_stack(base, size)
+        return self.objects
+
+    def alloc(self, size: int, *, zero: bool = True, what: str = "") -> int:
+        """Return the address of ``size`` bytes, aligned to the next power of two up to a page.
+
+        ``what`` names the memory in the reports of debug mode.
+        """
         if size <= 0:
             raise InternalError(f"allocation of {size} bytes")
-        unit = _class_of(size)
+        unit = _class_of(size) if self.objects is None else _class_of(size + REDZONE)
         free = self._free.setdefault(unit, [])
         if not free:
             self._refill(unit, free)
@@ -39,6 +64,8 @@ class Memory(Arena):
         if zero and unit < LARGE:
             offset = address ^ KERNEL_BASE
             self.buf[offset : offset + unit] = bytes(unit)
+        if self.objects is not None:
+            self.objects.add(address, size, unit, what)
         return address
 
     def alloc_guarded(self, size: int) -> int:
@@ -47,6 +74,9 @@ class Memory(Arena):
         offset = self._take_pages(unit + 2 * PAGE_SIZE)
         self.map_pages(offset, PAGE_SIZE, UNMAPPED)
         self.map_pages(offset + PAGE_SIZE + unit, PAGE_SIZE, UNMAPPED)
+        self._stacks.append((KERNEL_BASE + offset + PAGE_SIZE, unit))
+        if self.objects is not None:
+            self.objects.add_stack(*self._stacks[-1])
         return KERNEL_BASE + offset + PAGE_SIZE
 
     def free(self, address: int) -> None:
@@ -54,7 +84,26 @@ class Memory(Arena):
         unit = self._sizes.pop(address, 0)
         if not unit:
             raise InternalError(f"free of {address:#x}, which is not allocated")
-        self._free[unit].append(address)
+        if self.objects is None:
+            self._reuse(address, unit)
+        else:
+            self._keep_apart(self.objects, address, unit)
+
+    def _keep_apart(self, objects: Objects, address: int, unit: int) -> None:
+        objects.release(address)
+        if unit < LARGE:
+            offset = address ^ KERNEL_BASE
+            self.buf[offset : offset + unit] = bytes([POISON_FREE]) * unit
+        self._quarantine.append((address, unit))
+        self._quarantined += unit
+        while self._quarantined > QUARANTINE_BYTES:
+            oldest, size = self._quarantine.popleft()
+            self._quarantined -= size
+            objects.forget(oldest, size)
+            self._reuse(oldest, size)
+
+    def _reuse(self, address: int, unit: int) -> None:
+        self._free.setdefault(unit, []).append(address)
         if unit >= LARGE:
             self._mapping.madvise(mmap.MADV_DONTNEED, address ^ KERNEL_BASE, unit)
 

@@ -24,7 +24,7 @@ def placed(oops: KernelOops, place: Place) -> KernelOops:
     # a helper's fault is the program's, unless another program that ran inside has it already
     if oops.insn_idx >= 0:
         return oops
-    return KernelOops(oops.reason, place[0], place[1], oops.address)
+    return KernelOops(oops.reason, place[0], place[1], oops.address, oops.about)
 
 
 def helper_call(helper_id: int, kernel: Runtime, place: Place, following: Block) -> Terminator:

@@ -5,7 +5,7 @@ return, or where the next block begins. Only what can be reached is compiled. Ev
 table is in one of three tables below: straight-line operations, ends of blocks, and what is not modelled.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ebpfsim.errors import DecodeError, NotModelled
@@ -17,6 +17,7 @@ from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import MAX_BPF_STACK
 from ebpfsim.uapi.helper_ids import HELPER_IDS, HELPER_NAMES
 from ebpfsim.vm import alu_ops, call_ops, mem_ops
+from ebpfsim.vm import objects as debug
 from ebpfsim.vm.state import CREDIT, Block, Function, Op, State, Terminator
 
 __all__ = ["ENDS", "NOT_MODELLED", "NO_FALLTHROUGH", "OPERATIONS", "Site", "Unit", "compile_functions"]
@@ -180,6 +181,10 @@ class Unit:
         self.sites: dict[int, Site] = {}
         self.leaders: set[int] = set()
         self.blocks: dict[int, Block] = {}
+        self.debug = kernel.config.debug
+        # what the verifier has not seen may point anywhere
+        self.strict = not prog.verified_insns
+        self.depths: dict[int, int] = {}  # bytes of stack of the functions, by their first slots
 
     def compile(self) -> dict[int, Function]:
         """Return the functions, ready to run."""
@@ -194,15 +199,20 @@ class Unit:
         subprogs = [subprog for subprog in self.prog.subprogs if subprog.start < subprog.end]
         depths = {subprog.start: subprog.stack_depth for subprog in subprogs}
         self.leaders = self.explore({0, *depths})
-        self.blocks = {idx: Block(idx) for idx in self.block_starts()}
+        self.blocks = {idx: self.new_block(idx) for idx in self.block_starts()}
         used = {site.target for site in self.sites.values() if site.names_function}
         for start in sorted({0, *depths, *used}):
-            depth = depths.get(start, MAX_BPF_STACK)
-            self.functions[start] = Function(self.block(start), -(-depth // FRAME_ALIGN) * FRAME_ALIGN)
+            depth = self.depths[start] = depths.get(start, MAX_BPF_STACK)
+            frame_bytes = -(-depth // FRAME_ALIGN) * FRAME_ALIGN + (debug.REDZONE if self.debug else 0)
+            self.functions[start] = Function(self.block(start), frame_bytes)
 
     def block_starts(self) -> list[int]:
         """Return the slots at which blocks begin, in order."""
         return sorted(self.leaders)
+
+    def new_block(self, idx: int) -> Block:
+        """Return a block that is to begin at a slot."""
+        return Block(idx)
 
     def block(self, idx: int) -> Block:
         """Return the block that begins at a slot."""
@@ -255,6 +265,8 @@ class Unit:
         while True:
             site = self.sites[idx]
             block.count += 1
+            if self.debug:
+                ops += self.debug_checks(site)
             end = ENDS.get(site.row.form)
             if end is not None:
                 block.end = end(site)
@@ -265,6 +277,16 @@ class Unit:
                 block.end = _go(self.blocks[idx])
                 break
         block.ops = tuple(ops)
+
+    def debug_checks(self, site: Site) -> Iterator[Op]:
+        """Yield what debug mode does before an instruction."""
+        mem = self.kernel.mem
+        if site.idx in self.functions:
+            yield debug.enter_check(mem, self.depths[site.idx])
+        if debug.is_checked(site.row):
+            yield debug.access_check(site.row, site.insn, mem, site.place, strict=self.strict)
+        if site.row.form is Form.EXIT:
+            yield debug.leave_check(mem)
 
     def constant_slot(self, idx: int) -> bool:
         """Tell whether the tail call at ``idx`` names map and slot by constants, so that Linux patches in a jump.

@@ -16,7 +16,8 @@ from ebpfsim.errors import InternalError, KernelOops
 from ebpfsim.isa.alu import u32
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Run, Runtime
-from ebpfsim.vm.compile import compile_functions
+from ebpfsim.vm.compile import Unit
+from ebpfsim.vm.hot import WarmUnit
 from ebpfsim.vm.oops import explain
 from ebpfsim.vm.state import Activation, Image, enter_frame, execute_blocks
 
@@ -28,7 +29,8 @@ def compile_prog(prog: Prog, kernel: Runtime) -> Callable[[int, Cpu], int]:
 
     Raises NotModelled for what the interpreter cannot do, DecodeError for slots that are no instruction.
     """
-    image = Image(prog, kernel, compile_functions(prog, kernel))
+    unit = Unit if kernel.config.debug else WarmUnit
+    image = Image(prog, kernel, unit(prog, kernel).compile())
     prog.image = image
 
     def run(ctx: int, cpu: Cpu) -> int:
@@ -54,6 +56,8 @@ def run_image(run: Activation) -> Activation:
         execute_blocks(function.entry, state)
     except KernelOops as oops:
         explain(oops, run.prog, state)
+        if run.mem.objects is not None:
+            run.mem.objects.unwind(cpu.stack_base, frame)
         raise
     except RecursionError:
         raise KernelOops("function calls without end", run.prog.name) from None
