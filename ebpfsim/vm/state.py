@@ -31,21 +31,27 @@ class Block:
     """Straight-line code: ``ops``, then ``end``, which returns the block to go on with, or None to return.
 
     ``count`` is the number of instructions, the one behind ``end`` included; ``insn_idx`` the first one's slot.
+    ``hot`` does the same as the closures and more, once there is such a function, but needs ``hot_insns`` left in the
+    budget; ``warm`` is called when the block was executed ``heat`` times (0: never).
     """
 
-    __slots__ = ("count", "end", "insn_idx", "ops")
+    __slots__ = ("count", "end", "heat", "hot", "hot_insns", "insn_idx", "ops", "warm")
 
-    def __init__(self, insn_idx: int) -> None:
+    def __init__(self, insn_idx: int, heat: int = 0, warm: "Callable[[Block], None] | None" = None) -> None:
         self.insn_idx = insn_idx
         self.ops: tuple[Op, ...] = ()
         self.end: Terminator = _unfinished
         self.count = 0
+        self.heat = heat
+        self.warm = warm or _unfinished
+        self.hot: Terminator | None = None
+        self.hot_insns = 0
 
 
 Terminator = Callable[[State], Block | None]
 
 
-def _unfinished(_state: State) -> Block | None:
+def _unfinished(_: object) -> None:
     raise InternalError("a block without an end was executed")
 
 
@@ -146,6 +152,14 @@ def enter_frame(function: Function, state: State, frame: int) -> None:
 def execute_blocks(block: Block | None, state: State) -> None:
     """Run from a block until a function returns; KernelOops when the activation's budget is spent."""
     while block is not None:
+        hot = block.hot
+        if hot is not None and state[LEFT] >= block.hot_insns:
+            block = hot(state)
+            continue
+        block.heat = heat = block.heat - 1
+        if not heat:
+            block.warm(block)
+            continue
         left = state[LEFT] - block.count
         state[LEFT] = left
         if left < 0:
