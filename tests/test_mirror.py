@@ -21,6 +21,10 @@ TESTED_ELSEWHERE: dict[str, str] = {
             *("log", "mem", "opcodes", "precision", "refs", "resolve", "stack", "state", "subprog", "verify"),
         )
     },
+    **{
+        f"ebpfsim/verifier/ctx_{name}.py": "what test_ctx_convert.py converts"
+        for name in ("convert_skb", "convert_sock", "steps")
+    },
 }
 
 

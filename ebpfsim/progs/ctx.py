@@ -28,7 +28,8 @@ __all__ = ["CTX_FIELDS", "CtxField", "ctx_fields"]
 class CtxField:
     """A field: ``read`` and ``write`` list the allowed sizes in bytes as digits, anywhere in it that is aligned.
 
-    ``head`` allows them only at its start. ``type`` is the register type that a load gives.
+    ``head`` allows them only at its start. ``type`` is the register type that a load gives. ``wide`` is the width in
+    bytes that the kernel loads when a program loads less, where the sizes do not tell (see ``unit``).
     """
 
     name: str
@@ -38,6 +39,7 @@ class CtxField:
     write: str = ""
     type: int = SCALAR_VALUE
     head: bool = False
+    wide: int = 0
 
     def allows(self, off: int, size: int, write: bool) -> bool:
         """Say whether an aligned access of ``size`` bytes at ``off`` is allowed."""
@@ -45,9 +47,15 @@ class CtxField:
             return False
         return str(size) in (self.write if write else self.read)
 
+    @property
+    def unit(self) -> int:
+        """The bytes that the kernel loads when a program loads less (``bpf_ctx_record_field_size``), 0 for as many."""
+        return self.wide or _UNITS.get(self.read, 0)
+
 
 F = CtxField
 NARROW = "124"
+_UNITS = {NARROW: 4, "24": 4, "12": 2}
 SKC_OR_NULL = PTR_TO_SOCK_COMMON | PTR_MAYBE_NULL
 SOCK_OR_NULL = PTR_TO_SOCKET | PTR_MAYBE_NULL
 
@@ -146,11 +154,26 @@ _CGROUP_SOCK = (
 )
 _SRC_PORT = F("src_port", 44, 4, NARROW, head=True)
 
+
+def _words(names: str, off: int) -> tuple[CtxField, ...]:
+    # fields of four bytes in a row; those of addresses have four times as many
+    rows = []
+    for name in names.split():
+        rows.append(F(name, off, 16 if name.endswith("_ip6") else 4, "4"))
+        off += rows[-1].size
+    return tuple(rows)
+
+
+_SOCK_ADDRESSES = "family remote_ip4 local_ip4 remote_ip6 local_ip6 remote_port local_port"
+_TCP_STATE = (
+    "rtt_min snd_ssthresh rcv_nxt snd_nxt snd_una mss_cache ecn_flags rate_delivered rate_interval_us packets_out "
+    "retrans_out total_retrans segs_in data_segs_in segs_out data_segs_out lost_out sacked_out"
+)
 _SOCK_OPS = (
     F("op", 0, 4, "4"),
     F("reply", 4, 4, "4", "4"),
-    *(F("args", off, 4, "4") for off in (8, 12, 16)),
-    *(F("", off, 4, "4") for off in range(20, 164, 4)),
+    F("args", 8, 12, "4"),
+    *_words(f"{_SOCK_ADDRESSES} is_fullsock snd_cwnd srtt_us bpf_sock_ops_cb_flags state {_TCP_STATE}", 20),
     F("sk_txhash", 164, 4, "4", "4"),
     F("bytes_received", 168, 8, "8"),
     F("bytes_acked", 176, 8, "8"),
@@ -164,7 +187,7 @@ _SOCK_OPS = (
 _SK_MSG = (
     F("data", 0, 8, "8", type=PTR_TO_PACKET),
     F("data_end", 8, 8, "8", type=PTR_TO_PACKET_END),
-    *(F("", off, 4, "4") for off in range(16, 72, 4)),
+    *_words(f"{_SOCK_ADDRESSES} size", 16),
     F("sk", 72, 8, "8", type=PTR_TO_SOCKET),
 )
 _SOCK_ADDR = (
@@ -176,7 +199,7 @@ _SOCK_ADDR = (
     F("sk", 64, 8, "8", type=PTR_TO_SOCKET),
 )
 _SOCK_ADDR4 = (*_SOCK_ADDR, F("user_ip4", 4, 4, NARROW, "4"))
-_SOCK_ADDR6 = (*_SOCK_ADDR, F("user_ip6", 8, 16, "1248", "48"))
+_SOCK_ADDR6 = (*_SOCK_ADDR, F("user_ip6", 8, 16, "1248", "48", wide=4))
 _SK_REUSEPORT = (
     F("data", 0, 8, "8", type=PTR_TO_PACKET),
     F("data_end", 8, 8, "8", type=PTR_TO_PACKET_END),
@@ -199,7 +222,9 @@ _SK_LOOKUP = (
     F("protocol", 12, 4, NARROW),
     F("remote_ip4", 16, 4, NARROW),
     F("remote_ip6", 20, 16, NARROW),
-    F("remote_port", 36, 4, NARROW),
+    F("remote_port", 36, 2, "12"),
+    F("remote_port", 36, 4, "4"),
+    F("zero_padding", 38, 2, "12"),
     F("local_ip4", 40, 4, NARROW),
     F("local_ip6", 44, 16, NARROW),
     F("local_port", 60, 4, NARROW),
@@ -252,7 +277,7 @@ CTX_FIELDS: dict[tuple[ProgType, int | None], tuple[CtxField, ...]] = {
     (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_GETPEERNAME): _SOCK_ADDR6,
     (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_GETSOCKNAME): _SOCK_ADDR6,
     (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_UDP6_SENDMSG): (
-        *_SOCK_ADDR6, F("msg_src_ip6", 44, 16, "1248", "48"),
+        *_SOCK_ADDR6, F("msg_src_ip6", 44, 16, "1248", "48", wide=4),
     ),
     (ProgType.SK_REUSEPORT, None): _SK_REUSEPORT,
     (ProgType.CGROUP_SYSCTL, None): (F("write", 0, 4, NARROW), F("file_pos", 4, 4, NARROW, "4")),
@@ -266,7 +291,8 @@ CTX_FIELDS: dict[tuple[ProgType, int | None], tuple[CtxField, ...]] = {
     (ProgType.SK_LOOKUP, None): _SK_LOOKUP,
     (ProgType.KPROBE, None): (F("regs", 0, 168, "1248"),),
     (ProgType.PERF_EVENT, None): (
-        F("regs", 0, 168, "8"), F("sample_period", 168, 8, "1248"), F("addr", 176, 8, "1248"),
+        F("regs", 0, 168, "8"), F("sample_period", 168, 8, "1248", wide=8),
+        F("addr", 176, 8, "1248", wide=8),
     ),
     (ProgType.TRACEPOINT, None): (F("args", 8, 8184, "1248"),),  # up to PERF_MAX_TRACE_SIZE
     (ProgType.RAW_TRACEPOINT, None): _RAW_TP,
@@ -296,7 +322,8 @@ _SOCK = (
 )
 _SOCK_COMMON = tuple(field for field in _SOCK if field.name not in ("type", "protocol", "mark", "priority"))
 _TCP_SOCK = (
-    *(F("", off, 4, "4") for off in (*range(0, 80, 4), *range(96, 112, 4))),
+    *_words(f"snd_cwnd srtt_us {_TCP_STATE}", 0),
+    *_words("dsack_dups delivered delivered_ce icsk_retransmits", 96),
     F("bytes_received", 80, 8, "8"),
     F("bytes_acked", 88, 8, "8"),
 )

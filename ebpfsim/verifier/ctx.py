@@ -31,7 +31,9 @@ def check_ctx_access(env: Env, idx: int, off: int, size: int, write: bool, is_ld
         env.verbose(f"invalid bpf_context access off={off} size={size}\n")
         verbose_linfo(env, idx, "; ")
         raise env.fail(Errno.EACCES, "")
-    env.ctx_field_size[idx] = min(field.size, 4) if field.type == SCALAR_VALUE else 0
+    env.ctx_field_size[idx] = field.unit
+    if field.name == "tstamp_type":
+        env.tstamp_type_access = True
     if field.type == SCALAR_VALUE:
         return UNKNOWN
     reg = pointer(field.type)
@@ -50,4 +52,4 @@ def check_sock_access(env: Env, idx: int, regno: int, off: int, size: int) -> No
     if field is None:
         name = reg_type_str(reg.type)
         raise env.fail(Errno.EACCES, f"R{regno} invalid {name} access off={off} size={size}\n")
-    env.ctx_field_size[idx] = min(field.size, 4)
+    env.ctx_field_size[idx] = field.unit

@@ -237,6 +237,8 @@ class Env:
         self.prev_log_pos = 0
         self.prev_insn_print_pos = 0
         self.seen_direct_write = False
+        # the program reads __sk_buff.tstamp_type (prog->tstamp_type_access)
+        self.tstamp_type_access = False
         self.changes_pkt_data = False
 
     def call_name(self, insn: Insn) -> str | None:

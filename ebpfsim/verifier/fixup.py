@@ -12,15 +12,10 @@ from ebpfsim.isa.insn import Insn
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
     PTR_TO_BTF_ID,
-    PTR_TO_CTX,
     PTR_TO_FLOW_KEYS,
-    PTR_TO_SOCK_COMMON,
-    PTR_TO_SOCKET,
-    PTR_TO_TCP_SOCK,
-    PTR_TO_XDP_SOCK,
 )
 from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC
-from ebpfsim.verifier.ctx_convert import converter
+from ebpfsim.verifier.ctx_convert import convert, prologue
 from ebpfsim.verifier.env import Env, SubprogInfo
 from ebpfsim.verifier.opcodes import (
     BPF_ABS,
@@ -46,8 +41,8 @@ __all__ = ["Fixed", "fixup", "remove_fastcall_spills_fills"]
 
 NOP = Insn(JA)
 _FUNC_INFO, _LINE_INFO = Struct("<II"), Struct("<IIII")
-# pointers whose accesses the kernel rewrites
-_CONVERTED = (PTR_TO_SOCKET, PTR_TO_SOCK_COMMON, PTR_TO_TCP_SOCK, PTR_TO_XDP_SOCK, PTR_TO_BTF_ID, PTR_TO_FLOW_KEYS)
+# pointers whose accesses the kernel rewrites, and we do not
+_CONVERTED = (PTR_TO_BTF_ID, PTR_TO_FLOW_KEYS)
 
 
 @dataclass(slots=True)
@@ -194,7 +189,6 @@ def reserve_may_goto_stack(env: Env, fixed: Fixed) -> None:
 
 def convert_ctx_accesses(env: Env, fixed: Fixed) -> None:
     """Turn accesses to the context into accesses to the kernel's structures (``convert_ctx_accesses``)."""
-    convert = converter(env.prog_type)
     patches: dict[int, list[Insn]] = {}
     for i, insn in enumerate(fixed.insns):
         kind = insn.code & 7
@@ -202,16 +196,22 @@ def convert_ctx_accesses(env: Env, fixed: Fixed) -> None:
             fixed.not_runnable = "LD_ABS and LD_IND"
         if kind not in (BPF_LDX, BPF_ST, BPF_STX):
             continue
-        type_ = env.ptr_type[fixed.origin[i]]
-        if type_ == PTR_TO_CTX:
-            if convert is None:
-                fixed.not_runnable = f"context accesses of {env.prog_type.kernel_name} programs"
-            else:
-                patches[i] = convert(insn)
-        elif type_ & BASE_TYPE_MASK in _CONVERTED:
-            fixed.not_runnable = f"access through {reg_type_str(type_)}"
+        patch = convert(env, insn, fixed.origin[i])
+        if patch is not None:
+            patches[i] = patch
+        elif env.ptr_type[fixed.origin[i]] & BASE_TYPE_MASK in _CONVERTED:
+            fixed.not_runnable = f"access through {reg_type_str(env.ptr_type[fixed.origin[i]])}"
     if not fixed.not_runnable:
         _patch(fixed, patches)
+        _prepend(fixed, prologue(env))
+
+
+def _prepend(fixed: Fixed, insns: list[Insn]) -> None:
+    # jumps to the first instruction lead behind what comes before it (adjust_jmp_off)
+    count = len(insns)
+    fixed.insns[:0] = insns
+    fixed.origin[:0] = [0] * count
+    fixed.extents = [(start + count if start else 0, end + count) for start, end in fixed.extents]
 
 
 def convert_pseudo_ld_imm64(env: Env, fixed: Fixed) -> None:
