@@ -43,6 +43,7 @@ from ebpfsim.jit.image import code_arena
 from ebpfsim.jit.inline import RoutineCall, charge, inline_call, routine_call
 from ebpfsim.jit.layout import AX, CREDIT_SLOT, LEFT, REGS, TMP, routine, word
 from ebpfsim.jit.native import Record, RecordPool, object_address, record_pool
+from ebpfsim.jit.objects import ObjectRoutines, object_routines
 from ebpfsim.jit.routine import ASK_PYTHON, OTHER_COST
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
@@ -51,6 +52,7 @@ from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.vm.call_ops import placed
 from ebpfsim.vm.compile import ENDS, NO_FALLTHROUGH, Site, Unit
 from ebpfsim.vm.cost import tail_call_key
+from ebpfsim.vm.objects import frame_depth, is_checked
 from ebpfsim.vm.state import RUN, Block
 
 __all__ = ["EMIT_ENDS", "Image", "compile_image"]
@@ -97,12 +99,13 @@ def compile_image(prog: Prog, kernel: Runtime, *, checked: bool) -> Image:
     """Compile a program; ``checked`` code asks the page table before every access."""
     unit = Unit(prog, kernel)
     unit.outline()
-    return _Compiler(unit, checked).compile()
+    return _Compiler(unit, checked or unit.debug).compile()
 
 
 class _Compiler:
     def __init__(self, unit: Unit, checked: bool) -> None:
         self.unit, self.checked = unit, checked
+        self.objects = object_routines(unit.kernel.mem) if unit.debug else None
         self.image = Image(unit.prog, unit.kernel)
         self.code = Code()
         # what R1 holds as far as the block tells
@@ -171,6 +174,8 @@ class _Compiler:
             name, form = site.row.name, site.row.form
             if self.checked and site.row.size:
                 self.mark(site.idx)
+            if self.objects is not None:
+                self.debug_checks(self.objects, site)
             if name in _END_ROWS:
                 EMIT_ENDS[form](self, site)
             elif form is Form.LD_IMM64:
@@ -182,6 +187,15 @@ class _Compiler:
                 self.map_address = site.constant if loaded else None
         last = sites[-1]
         return 0 if last.row.form in NO_FALLTHROUGH else last.idx + insn_len(last.insn)
+
+    def debug_checks(self, objects: ObjectRoutines, site: Site) -> None:
+        # what the interpreter's Unit.debug_checks() does
+        if site.idx in self.unit.functions:
+            objects.enter_frame(self.code, frame_depth(self.unit.depths[site.idx]))
+        if is_checked(site.row):
+            objects.check(self.code, site.row, site.insn, strict=self.unit.strict)
+        if site.row.form is Form.EXIT:
+            objects.leave_frame(self.code)
 
     def sites(self, first: int) -> list[Site]:
         sites, blocks, slot = self.unit.sites, self.unit.blocks, first

@@ -29,6 +29,7 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Run, Runtime
 from ebpfsim.vm import interp
 from ebpfsim.vm.mem_ops import fault
+from ebpfsim.vm.objects import object_fault
 from ebpfsim.vm.oops import explain
 
 __all__ = ["ENGINES", "NativeRun", "compile_for", "compile_prog", "execute", "unavailable"]
@@ -130,6 +131,9 @@ class NativeRun(Run):
             return KernelOops("function calls without end", prog.name)
         insn = prog.insns[slot]
         row = find(insn)
+        if status == layout.OBJECT and row is not None:
+            strict, place = not prog.verified_insns, (prog.name, slot)
+            return object_fault(self.mem.track(), row, insn, words[: AUX + 1].tolist(), place, strict=strict)
         if status != layout.ACCESS or row is None:
             raise InternalError(f"machine code of program '{prog.name}' ended with status {status}")
         if AUX in (insn.dst, insn.src):
@@ -166,6 +170,8 @@ def execute(prog: Prog, ctx: int, cpu: Cpu) -> Run:
         run.r0 = run.enter()
     except KernelOops as oops:
         explain(oops, run.progs[record.words[layout.W_PROG]], record.words[: layout.W_AX].tolist())
+        if run.mem.objects is not None:
+            run.mem.objects.unwind(cpu.stack_base, frame)
         raise
     except RecursionError:
         raise KernelOops("function calls without end", run.prog.name) from None

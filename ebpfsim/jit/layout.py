@@ -51,10 +51,11 @@ W_ROUTINES = 35  # addresses of shared routines from here on
 # shared routines: those that end the run come first, at the number that they put into the status
 RUNAWAY, STACK_OVERFLOW, TOO_DEEP, ACCESS = 1, 2, 3, 4
 RAISED = 5  # a call of Python raised an exception
+OBJECT = 6  # debug mode: an access does not stay in its object
 ROUTINES = (
     *("runaway", "stack_overflow", "too_deep", "helper", "tail_call"),
     *("read1", "read2", "read4", "read8", "write1", "write2", "write4", "write8"),
-    *("probe1", "probe2", "probe4", "probe8"),
+    *("probe1", "probe2", "probe4", "probe8", "object"),
 )
 RECORD_WORDS = W_ROUTINES + len(ROUTINES)
 

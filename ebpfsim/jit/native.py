@@ -194,6 +194,7 @@ class Native:
             ("stack_overflow", layout.STACK_OVERFLOW),
             ("too_deep", layout.TOO_DEEP),
             ("access", layout.ACCESS),
+            ("object", layout.OBJECT),
         ):
             _fault(code, name, status)
         for kind in ("read", "write", "probe"):
