@@ -4,15 +4,15 @@ from collections.abc import Callable
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.progs.prog import Prog
-from ebpfsim.progs.runtime import Run, Runtime
+from ebpfsim.progs.runtime import Ran, Runtime
 
 __all__ = ["Execute", "bpf_prog_run"]
 
-# (program, context address, CPU) -> the activation, through; it charges its cost to the CPU
-Execute = Callable[[Prog, int, Cpu], Run]
+# (program, context address, CPU) -> what the run came to, its cost charged to the CPU
+Execute = Callable[[Prog, int, Cpu], Ran]
 
 
-def bpf_prog_run(kernel: Runtime, prog: Prog, ctx: int, cpu: Cpu, execute: Execute, call_ps: int = 0) -> Run:
+def bpf_prog_run(kernel: Runtime, prog: Prog, ctx: int, cpu: Cpu, execute: Execute, call_ps: int = 0) -> Ran:
     """Run a program whose call (dispatcher, trampoline, indirect) costs ``call_ps`` picoseconds.
 
     While run statistics are on, the program counts the run and its time, the call included, and row ``stats`` of the

@@ -12,27 +12,29 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from struct import Struct
+from typing import NamedTuple
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, InternalError, KernelError, KernelOops
-from ebpfsim.isa.alu import M64, s64, u32
+from ebpfsim.isa.alu import M64, s64
 from ebpfsim.isa.table import Form, find
+from ebpfsim.jit import entry as entry_code
 from ebpfsim.jit import layout
 from ebpfsim.jit.compile import Image, compile_image
 from ebpfsim.jit.emit import AUX, stand_in_of
 from ebpfsim.jit.image import ExecutableMemoryError
 from ebpfsim.jit.native import Record, native
 from ebpfsim.progs.prog import Prog
-from ebpfsim.progs.runtime import Run, Runtime
+from ebpfsim.progs.runtime import Ran, Run, Runtime
 from ebpfsim.vm import interp
 from ebpfsim.vm.mem_ops import fault
 from ebpfsim.vm.objects import object_fault
 from ebpfsim.vm.oops import explain
 
-__all__ = ["ENGINES", "NativeRun", "compile_for", "compile_prog", "execute", "unavailable"]
+__all__ = ["ENGINES", "Counts", "Entry", "NativeRun", "compile_for", "compile_prog", "entry", "execute", "unavailable"]
 
 ENGINES = ("auto", "interp", "jit")
 _READS = (Form.LDX, Form.LDSX, Form.LOAD_ACQUIRE)
@@ -44,47 +46,39 @@ def _words(data: bytes) -> memoryview:
     return memoryview(data).cast("Q")
 
 
-_NO_REGS = _words(bytes(8 * layout.W_LEFT))
-_START, _NOW = Struct("<10Q"), Struct("<4Q")
-
-
 class NativeRun(Run):
-    """One run of a program as machine code. ``progs`` are the programs that took part, by the number of their image."""
+    """One run of a program as machine code, for helpers in Python.
+
+    ``progs`` are the programs that took part, by the number of their image.
+    """
 
     __slots__ = ("_flushed_at", "_insn_ps", "_record", "progs")
 
     def __init__(self, image: Image, prog: Prog, ctx: int, cpu: Cpu, record: Record) -> None:
         super().__init__(image.kernel, prog, ctx, cpu)
-        budget = image.kernel.config.insn_budget
         self.progs = {image.number: prog}
         self._insn_ps = image.insn_ps
-        self._flushed_at = budget
+        self._flushed_at = image.kernel.config.insn_budget
         self._record = record
-        record.words[: layout.W_LEFT] = _NO_REGS
-        record.words[1] = ctx
-        # from W_LEFT to W_PROG, in their order
-        _START.pack_into(
-            *(record.memory, 8 * layout.W_LEFT, budget, record.own_address, 0, cpu.stack_top, cpu.stack_base),
-            *(image.functions[0], 0, 0, 0, image.number),
-        )
-        _NOW.pack_into(
-            *(record.memory, 8 * layout.W_CPU, cpu.number, self.kernel.clock.now_ns, cpu.elapsed_ps, budget),
-        )
 
     def resume(self) -> None:
         """Tell machine code what has been charged so far; to be called before it goes on."""
         words = self._record.words
         words[layout.W_ELAPSED] = self.cpu.elapsed_ps
-        words[layout.W_FLUSHED_AT] = self._flushed_at
+        words[layout.W_FLUSHED_AT] = self._flushed_at & M64
 
     def flush(self) -> None:
         """Charge the instructions executed since the last flush, so that the CPU's clock is right."""
+        self.settle(0)
+
+    def settle(self, cost_ps: int) -> None:
+        """Flush, then charge: what every call of a helper begins with."""
         words = self._record.words
         left = s64(words[layout.W_LEFT])
         done = self._flushed_at - left
         self._flushed_at = left
         self.insns += done
-        cost_ps = done * self._insn_ps + words[layout.W_COST]
+        cost_ps += done * self._insn_ps + words[layout.W_COST]
         words[layout.W_COST] = 0
         self.cost_ps += cost_ps
         self.cpu.elapsed_ps += cost_ps
@@ -109,12 +103,13 @@ class NativeRun(Run):
 
     def enter(self) -> int:
         """Run the function that the record names and return R0; KernelOops when it does not get to its end."""
-        result = native().enter(self._record.address)
+        result: int = native().enter(self._record.address)
         if self._record.words[layout.W_STATUS]:
-            raise self._oops()
+            raise self.oops()
         return result
 
-    def _oops(self) -> KernelOops:
+    def oops(self) -> KernelOops:
+        """Return what the record's status says."""
         words = self._record.words
         status, address = words[layout.W_STATUS], words[layout.W_FAULT_ADDRESS]
         prog = self.progs[words[layout.W_PROG]]
@@ -142,48 +137,178 @@ class NativeRun(Run):
         return fault(self.mem, "read" if row.form in _READS else "write", address, row.size, (prog.name, slot))
 
 
+class Counts(NamedTuple):
+    """Runs, and what they came to."""
+
+    runs: int
+    insns: int
+    cost_ps: int
+    tail_calls: int
+
+
+class Entry:
+    """A program on a CPU: ``run(ctx)`` runs it, with the address of its context in R1, and returns R0 as a u32.
+
+    Nothing is made for a run but the returned number, and an activation where a helper in Python is called. The cost is
+    charged to the CPU. ``take`` returns what the runs came to since it was last called.
+    """
+
+    __slots__ = ("_arena", "_taken", "block", "cpu", "image", "prog", "record", "run", "spare")
+
+    def __init__(self, prog: Prog, image: Image, cpu: Cpu) -> None:
+        self.prog, self.image, self.cpu = prog, image, cpu
+        self.record = record = image.records.take()
+        record.begin = self._begin
+        record.words[layout.W_CPU] = cpu.number
+        record.words[layout.W_STACK_BASE] = cpu.stack_base
+        numbers = {
+            entry_code.B_RECORD: record.address,
+            entry_code.B_FUNCTION: image.functions[0],
+            entry_code.B_NUMBER: image.number,
+            entry_code.B_BUDGET: image.kernel.config.insn_budget,
+            entry_code.B_INSN_PS: image.insn_ps,
+        }
+        objects: dict[int, object] = {
+            entry_code.B_CPU: cpu,
+            entry_code.B_CLOCK: image.kernel.clock,
+            entry_code.B_RECORD_OBJECT: record,
+            entry_code.B_FINISH: self._finish,
+            entry_code.B_SLOW: self._slow,
+        }
+        self.block = entry_code.Block(numbers, objects)
+        self.run = self.block.enter
+        self._arena = native().arena
+        self._taken = Counts(0, 0, 0, 0)
+        self.spare: Entry | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run of this entry is under way."""
+        return bool(self.record.words[layout.W_RSP])
+
+    def idle(self) -> "Entry":
+        """Return this entry, or one like it while a run of this one is under way."""
+        found = self
+        while found.busy:
+            if found.spare is None:
+                found.spare = Entry(self.prog, self.image, self.cpu)
+            found = found.spare
+        return found
+
+    def take(self) -> Counts:
+        """Return what has been executed since the last call."""
+        now, last = Counts._make(_ALL(self.block.memory)), self._taken
+        self._taken = now
+        return Counts._make(new - old for new, old in zip(now, last, strict=True))
+
+    def ran(self) -> Ran:
+        """Return what the last run came to."""
+        return _Ran._make(_LAST(self.block.memory))
+
+    def _slow(self, ctx: int) -> int:
+        return self.idle().run(ctx)
+
+    def _begin(self, record: Record) -> NativeRun:
+        # a helper in Python is called, or the run did not get to its end
+        words = record.words
+        words[layout.W_BEGUN] = 1
+        self.cpu.elapsed_ps = words[layout.W_ELAPSED]
+        self._arena.running += 1
+        return NativeRun(self.image, self.prog, words[layout.W_CTX], self.cpu, record)
+
+    def _finish(self, record: Record, error: BaseException | None = None) -> None:
+        run, words, block = record.run, record.words, self.block.words
+        try:
+            if error is None and words[layout.W_STATUS]:
+                error = run.oops()
+            if error is not None:
+                self._fail(run, error)
+        finally:
+            self._arena.running -= 1
+            self.cpu.stack_top = words[layout.W_START_TOP]
+            run.flush()
+            run.resume()
+            block[entry_code.B_TAIL_CALLS] = run.tail_calls
+            block[entry_code.B_ALL_TAIL_CALLS] += run.tail_calls
+            if error is not None:
+                block[entry_code.B_ALL_RUNS] += 1
+                block[entry_code.B_ALL_INSNS] += run.insns
+                block[entry_code.B_ALL_COST] += run.cost_ps
+            words[layout.W_BEGUN] = 0
+            del record.run
+
+    def _fail(self, run: NativeRun, error: BaseException) -> None:
+        words = self.record.words
+        if isinstance(error, RecursionError):
+            raise KernelOops("function calls without end", run.progs[words[layout.W_PROG]].name) from None
+        if isinstance(error, KernelOops):
+            explain(error, run.progs[words[layout.W_PROG]], words[: layout.W_AX].tolist())
+            if run.mem.objects is not None:
+                run.mem.objects.unwind(self.cpu.stack_base, words[layout.W_START_TOP])
+        raise error
+
+
+class _Ran(NamedTuple):
+    r0: int
+    retval: int
+    insns: int
+    cost_ps: int
+    tail_calls: int
+
+
+_LAST = partial(Struct("<5Q").unpack_from, offset=8 * entry_code.B_R0)
+_ALL = partial(Struct("<4Q").unpack_from, offset=8 * entry_code.B_ALL_RUNS)
+
+
+class _Entries:
+    """The entries of a program by CPU; ``run(ctx, cpu)`` finds the one to take."""
+
+    def __init__(self, prog: Prog, image: Image) -> None:
+        self.prog, self.image = prog, image
+        self.by_cpu: dict[Cpu, Entry] = {}
+        self._chain = entry_code.Chain(self._slow)
+        self.run = self._chain.run
+
+    def of(self, cpu: Cpu) -> Entry:
+        """Return the entry of a CPU, made when it is first asked for."""
+        found = self.by_cpu.get(cpu)
+        if found is None:
+            found = self.by_cpu[cpu] = Entry(self.prog, self.image, cpu)
+            self._chain.add(found.block)
+        return found
+
+    def _slow(self, ctx: int, cpu: Cpu) -> int:
+        return self.of(cpu).idle().run(ctx)
+
+
 def compile_prog(prog: Prog, kernel: Runtime, *, checked: bool = True) -> Callable[[int, Cpu], int]:
     """Return what runs a program: the address of its context and a CPU in, R0 (u32) out.
 
     Raises NotModelled and DecodeError as the interpreter does. ``checked`` may be False for verified programs.
     """
-    prog.image = compile_image(prog, kernel, checked=checked or kernel.mem.size < FULL_ARENA)
-
-    def run(ctx: int, cpu: Cpu) -> int:
-        return execute(prog, ctx, cpu).retval
-
-    return run
+    image = compile_image(prog, kernel, checked=checked or kernel.mem.size < FULL_ARENA)
+    prog.image = image
+    prog.entries = entries = _Entries(prog, image)
+    return entries.run
 
 
-def execute(prog: Prog, ctx: int, cpu: Cpu) -> Run:
-    """Run a compiled program, of whichever engine, and return its activation with its counts."""
-    image = prog.image
-    if not isinstance(image, Image):
+def entry(prog: Prog, cpu: Cpu) -> Entry:
+    """Return the way into the machine code of a program on a CPU; InternalError where it has none."""
+    if not isinstance(prog.image, Image) or not isinstance(prog.entries, _Entries):
+        raise InternalError(f"program '{prog.name}' is no machine code")
+    return prog.entries.of(cpu)
+
+
+def execute(prog: Prog, ctx: int, cpu: Cpu) -> Ran:
+    """Run a compiled program, of whichever engine, and return what that came to."""
+    if prog.image.__class__ is not Image:
         return interp.execute(prog, ctx, cpu)
-    frame = cpu.stack_top
-    record = image.records.take()
-    run = NativeRun(image, prog, ctx, cpu, record)
-    record.run = run
-    arena = native().arena
-    arena.running += 1
-    try:
-        run.r0 = run.enter()
-    except KernelOops as oops:
-        explain(oops, run.progs[record.words[layout.W_PROG]], record.words[: layout.W_AX].tolist())
-        if run.mem.objects is not None:
-            run.mem.objects.unwind(cpu.stack_base, frame)
-        raise
-    except RecursionError:
-        raise KernelOops("function calls without end", run.prog.name) from None
-    finally:
-        arena.running -= 1
-        cpu.stack_top = frame
-        run.flush()
-        run.prog = run.progs[record.words[layout.W_PROG]]
-        record.run = None
-        image.records.free.append(record)
-    run.retval = u32(run.r0)
-    return run
+    assert isinstance(prog.entries, _Entries)
+    entry = prog.entries.by_cpu.get(cpu)
+    if entry is None or entry.record.words[layout.W_RSP]:
+        entry = prog.entries.of(cpu).idle()
+    entry.run(ctx)
+    return _Ran._make(_LAST(entry.block.memory))
 
 
 def compile_for(prog: Prog, kernel: Runtime) -> Callable[[int, Cpu], int]:

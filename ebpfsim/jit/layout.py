@@ -46,7 +46,8 @@ W_FLUSHED_AT = 31  # r9 as of what W_ELAPSED includes
 W_CTX = 32  # R1 at the start of the activation
 W_START_TOP = 33  # cpu.stack_top at the start of the activation
 W_BEGUN = 34  # 1 when the activation is known to Python (``Record.run``)
-W_ROUTINES = 35  # addresses of shared routines from here on
+W_CALLER = 35  # address of the block (``ebpfsim.jit.entry``) by which the activation was entered
+W_ROUTINES = 36  # addresses of shared routines from here on
 
 # shared routines: those that end the run come first, at the number that they put into the status
 RUNAWAY, STACK_OVERFLOW, TOO_DEEP, ACCESS = 1, 2, 3, 4

@@ -232,21 +232,32 @@ def native() -> Native:
 
 
 class Record:
-    """What machine code knows of an activation: ``words`` (see ``ebpfsim.jit.layout``); ``run`` is the activation."""
+    """What machine code knows of an activation: ``words`` (see ``ebpfsim.jit.layout``).
 
-    __slots__ = ("address", "memory", "own_address", "run", "words")
+    ``run`` is the activation as helpers in Python see it. It is made when the first of them asks for it, by ``begin``,
+    and deleted at the activation's end.
+    """
+
+    __slots__ = ("address", "begin", "memory", "own_address", "run", "words")
 
     def __init__(self, host: int, pages: int, nr_pages: int) -> None:
         self.memory = (ctypes.c_uint64 * RECORD_WORDS)()
         self.words = memoryview(self.memory).cast("B").cast("Q")
         self.address = ctypes.addressof(self.memory) + BIAS
-        self.run: Any = None
+        self.run: Any
+        self.begin: Callable[[Record], Any]
         self.own_address = self.words[layout.W_RECORD] = object_address(self)
         self.words[layout.W_HOST] = host
         self.words[layout.W_PAGES] = pages
         self.words[layout.W_NR_PAGES] = nr_pages
         for number, address in enumerate(native().routines):
             self.words[layout.W_ROUTINES + number] = address
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "run":
+            raise AttributeError(name)
+        self.run = self.begin(self)
+        return self.run
 
 
 class RecordPool:

@@ -61,6 +61,8 @@ class Prog(KernelObject):
     run: Callable[[int, Cpu], int] = field(default=None, repr=False)  # type: ignore[assignment]
     # what the engine made of the instructions; tail calls go from image to image
     image: object = field(default=None, repr=False)
+    # the ways into its machine code
+    entries: object = field(default=None, repr=False)
     released: Callable[["Prog"], None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

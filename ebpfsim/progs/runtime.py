@@ -14,7 +14,7 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import Recorder
 from ebpfsim.rng import Rng
 
-__all__ = ["Helper", "Run", "Runtime"]
+__all__ = ["Helper", "Ran", "Run", "Runtime"]
 
 
 class Runtime(Protocol):
@@ -41,6 +41,35 @@ class Runtime(Protocol):
 
     def trace_print(self, cpu: Cpu, text: bytes) -> None:
         """Append a line to the trace pipe."""
+        ...
+
+
+class Ran(Protocol):
+    """What a run came to."""
+
+    @property
+    def r0(self) -> int:
+        """All of R0."""
+        ...
+
+    @property
+    def retval(self) -> int:
+        """R0 as the kernel reads it, a u32."""
+        ...
+
+    @property
+    def insns(self) -> int:
+        """Instructions executed."""
+        ...
+
+    @property
+    def cost_ps(self) -> int:
+        """Picoseconds charged."""
+        ...
+
+    @property
+    def tail_calls(self) -> int:
+        """Tail calls that were taken."""
         ...
 
 

@@ -53,12 +53,11 @@ def test_an_exception_in_a_helper_ends_the_run(machine: Any, jit: Callable[..., 
 
 
 def test_runs_leak_no_references(machine: Any, jit: Callable[..., Any]) -> None:
-    from ebpfsim.jit.engine import compile_prog, execute
+    from ebpfsim.jit.engine import compile_prog, entry, execute
 
-    prog = machine.prog(f"call {KTIME}; r0 = 0x123456789abcdef ll; exit")
+    prog = machine.prog(f"call {HELPER_IDS['bpf_trace_printk']}; r0 = 0x123456789abcdef ll; exit")
     compile_prog(prog, machine)
-    record = prog.image.records.take()
-    prog.image.records.free.append(record)
+    record = entry(prog, machine.cpus[0]).record
     before, blocks = sys.getrefcount(record), 0
     for number in range(3000):
         execute(prog, 0, machine.cpus[0])
