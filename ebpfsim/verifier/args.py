@@ -66,6 +66,7 @@ from ebpfsim.progs.regtypes import (
 )
 from ebpfsim.uapi.bpf import MapType
 from ebpfsim.verifier.alu import check_src
+from ebpfsim.verifier.dynptr import get_spi, process_dynptr_func
 from ebpfsim.verifier.env import Env
 from ebpfsim.verifier.mem import (
     check_map_access,
@@ -154,6 +155,7 @@ class CallMeta(RawMode):
 
     __slots__ = (
         "const_map_key",
+        "dynptr_id",
         "func_id",
         "map",
         "map_uid",
@@ -177,6 +179,7 @@ class CallMeta(RawMode):
         self.release_regno = 0
         self.subprogno = 0
         self.const_map_key = 0
+        self.dynptr_id = 0
 
 
 def register_is_null(reg: Reg) -> bool:
@@ -347,8 +350,8 @@ def check_func_arg(env: Env, number: int, meta: CallMeta, proto: Proto) -> None:
         check_func_arg_reg_off(env, reg, regno, arg_type)
     if arg_type & OBJ_RELEASE:
         if base == ARG_PTR_TO_DYNPTR:
-            raise NotModelled("dynptr", "kernel/bpf/verifier.c")
-        if not reg.ref_obj_id and not register_is_null(reg):
+            _check_released_dynptr(env, reg, regno)
+        elif not reg.ref_obj_id and not register_is_null(reg):
             text = f"R{regno} must be referenced when passed to release function\n"
             raise env.fail(Errno.EINVAL, text)
         meta.release_regno = regno
@@ -358,6 +361,14 @@ def check_func_arg(env: Env, number: int, meta: CallMeta, proto: Proto) -> None:
             raise env.fail(Errno.EACCES, text)
         meta.ref_obj_id = reg.ref_obj_id
     _CHECKS[base](env, number, arg_type, reg, meta, proto)
+
+
+def _check_released_dynptr(env: Env, reg: Reg, regno: int) -> None:
+    if reg.type != PTR_TO_STACK:
+        raise env.fail(Errno.EINVAL, "cannot release unowned const bpf_dynptr\n")
+    spi = get_spi(env, reg)
+    if spi < 0 or not env.cur_state.frames[reg.frameno].stack[spi][1].ref_obj_id:
+        raise env.fail(Errno.EINVAL, f"arg {regno} is an unacquired reference\n")
 
 
 def _resolve_map_value(env: Env, arg_type: int, meta: CallMeta) -> int:
@@ -467,6 +478,10 @@ def _arg_spin_lock(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMet
     release_lock(state, held)
 
 
+def _arg_dynptr(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, proto: Proto) -> None:
+    process_dynptr_func(env, number + 1, env.insn_idx, arg_type)
+
+
 def _arg_not_modelled(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, proto: Proto) -> None:
     raise NotModelled(f"call of {proto.name}()", "kernel/bpf/verifier.c")
 
@@ -491,6 +506,6 @@ _CHECKS = {
     ARG_PTR_TO_SPIN_LOCK: _arg_spin_lock,
     ARG_PTR_TO_TIMER: _arg_not_modelled,
     ARG_KPTR_XCHG_DEST: _arg_not_modelled,
-    ARG_PTR_TO_DYNPTR: _arg_not_modelled,
+    ARG_PTR_TO_DYNPTR: _arg_dynptr,
     ARG_PTR_TO_PERCPU_BTF_ID: _arg_not_modelled,
 }

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import NotModelled
 from ebpfsim.helpers.protos import (
+    ARG_PTR_TO_DYNPTR,
     PKT_CHANGING_HELPERS,
     PTR_CAST_HELPERS,
     RET_INTEGER,
@@ -19,11 +20,11 @@ from ebpfsim.helpers.protos import (
     proto_for,
 )
 from ebpfsim.isa.insn import Insn
-from ebpfsim.maps.map import Map
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
+    DYNPTR_TYPE_SKB,
+    DYNPTR_TYPE_SKB_META,
     PTR_MAYBE_NULL,
-    PTR_TO_MAP_KEY,
     PTR_TO_MAP_VALUE,
     PTR_TO_MEM,
     PTR_TO_SOCK_COMMON,
@@ -38,25 +39,38 @@ from ebpfsim.uapi.flags import BPF_F_RDONLY_PROG, BPF_PSEUDO_CALL, BPF_PSEUDO_KF
 from ebpfsim.verifier.alu import reg_bounds_sanity_check
 from ebpfsim.verifier.args import CallMeta, check_func_arg, register_is_null
 from ebpfsim.verifier.bounds import UNBOUNDED, reg_bounds_sync
+from ebpfsim.verifier.callback import (
+    callee_args,
+    loop_callback,
+    map_elem_callback,
+    push_callback_call,
+    setup_func_entry,
+    user_ringbuf_callback,
+)
 from ebpfsim.verifier.compat import check_map_func_compatibility
+from ebpfsim.verifier.dynptr import dynptr_state, dynptr_type, unmark_stack_slots_dynptr
 from ebpfsim.verifier.env import BPF_LOG_LEVEL, BPF_LOG_LEVEL2, CALLS_CALLBACK, Env
 from ebpfsim.verifier.globals import btf_check_subprog_call
-from ebpfsim.verifier.kfunc import check_kfunc_call
-from ebpfsim.verifier.log import mark_verifier_state_scratched, print_verifier_state
+from ebpfsim.verifier.kfunc_call import check_kfunc_call, kfunc_spin_allowed
+from ebpfsim.verifier.log import print_verifier_state
 from ebpfsim.verifier.mem import check_mem_access
 from ebpfsim.verifier.opcodes import BPF_JMP32, BPF_X
 from ebpfsim.verifier.precision import mark_chain_precision
-from ebpfsim.verifier.prune import find_prev_entry, push_async_cb, push_stack, widen_imprecise_scalars
-from ebpfsim.verifier.refs import acquire_reference, check_resource_leak, clear_all_pkt_pointers, release_reference
+from ebpfsim.verifier.prune import find_prev_entry, push_stack, widen_imprecise_scalars
+from ebpfsim.verifier.refs import (
+    acquire_reference,
+    check_resource_leak,
+    clear_all_pkt_pointers,
+    in_sleepable,
+    release_reference,
+)
 from ebpfsim.verifier.stack import WRITE
 from ebpfsim.verifier.state import (
-    MAX_CALL_FRAMES,
     UNINIT,
     UNKNOWN,
-    Frame,
     Reg,
-    State,
     pointer,
+    reg_type_str,
     scalar,
 )
 from ebpfsim.verifier.subprog import BTF_FUNC_GLOBAL, find_subprog
@@ -76,6 +90,7 @@ BPF_FUNC_timer_set_callback = 170
 BPF_FUNC_get_func_ip = 173
 BPF_FUNC_find_vma = 180
 BPF_FUNC_loop = 181
+BPF_FUNC_dynptr_from_mem, BPF_FUNC_dynptr_write, BPF_FUNC_dynptr_data = 197, 202, 203
 BPF_FUNC_user_ringbuf_drain = 209
 # helpers whose map is remembered with the instruction: tail_call, map_{lookup,update,delete,push,pop,peek}_elem,
 # for_each_map_elem, redirect_map, map_lookup_percpu_elem
@@ -87,15 +102,6 @@ _RETURN_SIZE = frozenset({67, 141, 45, 115, 114})
 # is_acquire_function(): sk_lookup_tcp, sk_lookup_udp, skc_lookup_tcp, ringbuf_reserve, kptr_xchg
 _ACQUIRING = frozenset({84, 85, 99, 131, 194})
 _ELIDES_NULL = (MapType.ARRAY, MapType.PERCPU_ARRAY)
-# maps with map_for_each_callback
-_FOR_EACH = (
-    MapType.HASH,
-    MapType.PERCPU_HASH,
-    MapType.LRU_HASH,
-    MapType.LRU_PERCPU_HASH,
-    MapType.ARRAY,
-    MapType.PERCPU_ARRAY,
-)
 
 
 def check_call(env: Env, insn: Insn) -> None:
@@ -108,12 +114,15 @@ def check_call(env: Env, insn: Insn) -> None:
         or (insn.off and insn.src != BPF_PSEUDO_KFUNC_CALL)
     ):
         raise env.fail(Errno.EINVAL, "BPF_CALL uses reserved fields\n")
-    if insn.src == BPF_PSEUDO_KFUNC_CALL:
-        check_kfunc_call(env, insn)
-    if env.cur_state.active_locks and insn.src == 0 and insn.imm != BPF_FUNC_spin_unlock:
+    if env.cur_state.active_locks and (
+        (insn.src == 0 and insn.imm != BPF_FUNC_spin_unlock)
+        or (insn.src == BPF_PSEUDO_KFUNC_CALL and not kfunc_spin_allowed(env, insn))
+    ):
         raise env.fail(Errno.EINVAL, "function calls are not allowed while holding a lock\n")
     if insn.src == BPF_PSEUDO_CALL:
         check_func_call(env, insn)
+    elif insn.src == BPF_PSEUDO_KFUNC_CALL:
+        check_kfunc_call(env, insn)
     else:
         check_helper_call(env, insn)
     env.scratched_regs |= 1
@@ -141,8 +150,8 @@ def check_helper_call(env: Env, insn: Insn) -> None:
     if not env.gpl_compatible and proto.gpl_only:
         text = "cannot call GPL-restricted function from non-GPL compatible program\n"
         raise env.fail(Errno.EINVAL, text)
-    if not env.cur_state.in_sleepable and proto.might_sleep:
-        raise env.fail(Errno.EINVAL, "helper call might sleep in a non-sleepable prog\n")
+    if proto.might_sleep:
+        _check_may_sleep(env, func_id)
     changes_data = func_id in PKT_CHANGING_HELPERS
     meta = CallMeta(func_id, proto.pkt_access)
     for number in range(5):
@@ -155,7 +164,8 @@ def check_helper_call(env: Env, insn: Insn) -> None:
         check_mem_access(env, idx, meta.regno, i, 1, WRITE, -1, False, False)
     regs = env.cur_state.frames[-1].regs
     if meta.release_regno:
-        _release(env, meta, func_id)
+        _release(env, meta, func_id, proto)
+    changes_data = changes_data or _writes_packet(env, func_id)
     special = _SPECIAL.get(func_id)
     if special is not None:
         special(env, insn, meta)
@@ -171,6 +181,20 @@ def check_helper_call(env: Env, insn: Insn) -> None:
             leave_subprog_early(env, UNKNOWN, packet_changed=True)
     if changes_data:
         clear_all_pkt_pointers(env)
+
+
+def _check_may_sleep(env: Env, func_id: int) -> None:
+    state = env.cur_state
+    if not in_sleepable(env):
+        raise env.fail(Errno.EINVAL, "helper call might sleep in a non-sleepable prog\n")
+    sections = (
+        (state.active_rcu_locks, "in rcu_read_lock region"),
+        (state.active_preempt_locks, "in non-preemptible region"),
+        (state.active_irq_id, "in IRQ-disabled region"),
+    )
+    for active, where in sections:
+        if active:
+            raise env.fail(Errno.EINVAL, f"sleepable helper {func_id_name(func_id)}#{func_id} {where}\n")
 
 
 def leave_subprog_early(env: Env, r0: Reg, packet_changed: bool = False) -> None:
@@ -213,8 +237,11 @@ def _record_func_key(env: Env, meta: CallMeta, idx: int) -> None:
         env.map_key_state[idx] = None
 
 
-def _release(env: Env, meta: CallMeta, func_id: int) -> None:
+def _release(env: Env, meta: CallMeta, func_id: int, proto: Proto) -> None:
     regs = env.cur_state.frames[-1].regs
+    if proto.args[meta.release_regno - 1] & BASE_TYPE_MASK == ARG_PTR_TO_DYNPTR:
+        unmark_stack_slots_dynptr(env, regs[meta.release_regno])
+        return
     if meta.ref_obj_id:
         released = release_reference(env, meta.ref_obj_id)
     else:
@@ -253,7 +280,9 @@ def _return_reg(env: Env, proto: Proto, meta: CallMeta, func_id: int, idx: int) 
         raise NotModelled(f"result of {proto.name}()", "kernel/bpf/verifier.c")
     if reg.type & PTR_MAYBE_NULL:
         reg.id = env.next_id()
-    if func_id in PTR_CAST_HELPERS:
+    if func_id == BPF_FUNC_dynptr_data:
+        reg.map_uid = meta.dynptr_id
+    if func_id in PTR_CAST_HELPERS or func_id == BPF_FUNC_dynptr_data:
         reg.ref_obj_id = meta.ref_obj_id
     elif func_id in _ACQUIRING or (
         func_id == BPF_FUNC_map_lookup_elem
@@ -295,12 +324,36 @@ def _special_local_storage(env: Env, insn: Insn, meta: CallMeta) -> None:
         raise env.fail(Errno.EINVAL, "get_local_storage() doesn't support non-zero flags\n")
 
 
+def _special_dynptr_from_mem(env: Env, insn: Insn, meta: CallMeta) -> None:
+    type_ = env.cur_state.frames[-1].regs[1].type
+    if type_ != PTR_TO_MAP_VALUE:
+        text = f"Unsupported reg type {reg_type_str(type_)} for bpf_dynptr_from_mem data\n"
+        raise env.fail(Errno.EACCES, text)
+
+
+def _special_dynptr_data(env: Env, insn: Insn, meta: CallMeta) -> None:
+    dynptr = dynptr_state(env, env.cur_state.frames[-1].regs[1])
+    meta.dynptr_id, meta.ref_obj_id = dynptr.id, dynptr.ref_obj_id
+
+
+def _special_user_ringbuf_drain(env: Env, insn: Insn, meta: CallMeta) -> None:
+    push_callback_call(env, meta.subprogno, user_ringbuf_callback)
+
+
+def _writes_packet(env: Env, func_id: int) -> bool:
+    # bpf_dynptr_write() to a packet may move it
+    if func_id != BPF_FUNC_dynptr_write:
+        return False
+    type_ = dynptr_type(dynptr_state(env, env.cur_state.frames[-1].regs[1]))
+    return type_ in (DYNPTR_TYPE_SKB, DYNPTR_TYPE_SKB_META)
+
+
 def _special_not_modelled(env: Env, insn: Insn, meta: CallMeta) -> None:
     raise NotModelled(f"call of {func_id_name(insn.imm)}()", "kernel/bpf/verifier.c")
 
 
 def _special_for_each(env: Env, insn: Insn, meta: CallMeta) -> None:
-    push_callback_call(env, meta.subprogno, _map_elem_callback)
+    push_callback_call(env, meta.subprogno, map_elem_callback)
 
 
 def _special_loop(env: Env, insn: Insn, meta: CallMeta) -> None:
@@ -308,7 +361,7 @@ def _special_loop(env: Env, insn: Insn, meta: CallMeta) -> None:
     _update_loop_inline(env, meta.subprogno)
     mark_chain_precision(env, 1)
     if frame.callback_depth < frame.regs[1].b.umax:
-        push_callback_call(env, meta.subprogno, _loop_callback)
+        push_callback_call(env, meta.subprogno, loop_callback)
         return
     frame.callback_depth = 0
     if env.log_level & BPF_LOG_LEVEL2:
@@ -339,79 +392,14 @@ _SPECIAL: dict[int, Callable[[Env, Insn, CallMeta], None]] = {
     BPF_FUNC_timer_set_callback: _special_not_modelled,
     BPF_FUNC_snprintf: _special_not_modelled,
     BPF_FUNC_find_vma: _special_not_modelled,
-    BPF_FUNC_user_ringbuf_drain: _special_not_modelled,
+    BPF_FUNC_user_ringbuf_drain: _special_user_ringbuf_drain,
+    BPF_FUNC_dynptr_from_mem: _special_dynptr_from_mem,
+    BPF_FUNC_dynptr_data: _special_dynptr_data,
     BPF_FUNC_get_func_ip: _special_not_modelled,
 }
 
 
 # callbacks and subprograms
-
-SetCalleeState = Callable[[Env, Frame, Frame, int], None]
-
-
-def _callee_args(env: Env, caller: Frame, callee: Frame, idx: int) -> None:
-    # set_callee_state
-    callee.regs[1:6] = caller.regs[1:6]
-
-
-def _map_elem_callback(env: Env, caller: Frame, callee: Frame, idx: int) -> None:
-    # set_map_elem_callback_state: callback_fn(map, key, value, ctx)
-    map_ = env.map_ptr_state[idx][0]
-    if not isinstance(map_, Map) or map_.attr.map_type not in _FOR_EACH:
-        raise env.fail(Errno.ENOTSUPP, "callback function not allowed for map\n")
-    regs, source = callee.regs, caller.regs[1]
-    regs[1] = source
-    regs[2] = pointer(PTR_TO_MAP_KEY, source.raw)
-    regs[3] = pointer(PTR_TO_MAP_VALUE, source.raw)
-    regs[4] = caller.regs[3]
-    callee.in_callback_fn = True
-    callee.callback_ret_range = (0, 1)
-
-
-def _loop_callback(env: Env, caller: Frame, callee: Frame, idx: int) -> None:
-    # set_loop_callback_state: callback_fn(u64 index, void *ctx)
-    callee.regs[1] = UNKNOWN
-    callee.regs[2] = caller.regs[3]
-    callee.in_callback_fn = True
-    callee.callback_ret_range = (0, 1)
-
-
-def setup_func_entry(env: Env, subprog: int, callsite: int, set_state: SetCalleeState, state: State) -> None:
-    """Add the frame of a called function (``setup_func_entry``)."""
-    depth = len(state.frames)
-    if depth >= MAX_CALL_FRAMES:
-        raise env.fail(Errno.E2BIG, f"the call stack of {depth + 1} frames is too deep\n")
-    callee = Frame(callsite, depth, subprog)
-    mark_verifier_state_scratched(env)
-    set_state(env, state.frames[-1], callee, callsite)
-    state.frames.append(callee)
-
-
-def push_callback_call(env: Env, subprog: int, set_state: SetCalleeState) -> None:
-    """Let a callback be walked later, once more (``push_callback_call``)."""
-    idx = env.insn_idx
-    caller = env.cur_state.frames[-1]
-    btf_check_subprog_call(env, subprog, caller.regs)
-    info = env.subprogs[subprog]
-    info.is_cb = True
-    state = push_stack(env, info.start, idx, Errno.ENOMEM)
-    setup_func_entry(env, subprog, idx, set_state, state)
-    state.callback_unroll_depth += 1
-    state.frames[-2].callback_depth += 1
-    caller.callback_depth = 0
-
-
-def push_async_callback(env: Env, subprog: int, set_state: SetCalleeState) -> None:
-    """Let a callback that runs by itself be walked later (the asynchronous part of ``push_callback_call``)."""
-    idx = env.insn_idx
-    caller = env.cur_state.frames[-1]
-    info = env.subprogs[subprog]
-    info.is_cb = info.is_async_cb = True
-    state = push_async_cb(env, info.start, idx, subprog)
-    mark_verifier_state_scratched(env)
-    callee = state.frames[0]
-    callee.async_entry_cnt = caller.async_entry_cnt + 1
-    set_state(env, caller, callee, idx)
 
 
 def check_func_call(env: Env, insn: Insn) -> None:
@@ -425,7 +413,7 @@ def check_func_call(env: Env, insn: Insn) -> None:
     if info.linkage == BTF_FUNC_GLOBAL:
         _call_global(env, subprog, errno)
         return
-    setup_func_entry(env, subprog, idx, _callee_args, state)
+    setup_func_entry(env, subprog, idx, callee_args, state)
     caller.regs[0:6] = [UNINIT] * 6
     env.scratched_regs |= 0b111111
     env.insn_idx = info.start - 1
@@ -442,7 +430,9 @@ def _call_global(env: Env, subprog: int, errno: int) -> None:
     if env.cur_state.active_locks:
         text = "global function calls are not allowed while holding a lock,\nuse static function instead\n"
         raise env.fail(Errno.EINVAL, text)
-    if info.might_sleep and not env.cur_state.in_sleepable:
+    state = env.cur_state
+    atomic = state.active_rcu_locks or state.active_preempt_locks or state.active_irq_id
+    if info.might_sleep and (atomic or not in_sleepable(env)):
         text = "global functions that may sleep are not allowed in non-sleepable context,\n"
         text += "i.e., in a RCU/IRQ/preempt-disabled section, or in\na non-sleepable BPF program context\n"
         raise env.fail(Errno.EINVAL, text)

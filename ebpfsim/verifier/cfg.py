@@ -2,13 +2,20 @@
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import NotModelled
+from ebpfsim.helpers.kfuncs import KF_ITER_NEXT, KF_SLEEPABLE
 from ebpfsim.helpers.protos import (
     ASYNC_CALLBACK_HELPERS,
     PKT_CHANGING_HELPERS,
     PROTOS,
     SYNC_CALLBACK_HELPERS,
 )
-from ebpfsim.verifier.env import CALLS_CALLBACK, FORCE_CHECKPOINT, JMP_POINT, PRUNE_POINT, Env
+from ebpfsim.verifier.env import CALLS_CALLBACK, FORCE_CHECKPOINT, ITER_NEXT, JMP_POINT, PRUNE_POINT, Env
+from ebpfsim.verifier.kfunc import (
+    ASYNC_CALLBACK_KFUNCS,
+    PKT_CHANGING_KFUNCS,
+    SYNC_CALLBACK_KFUNCS,
+    fetch_kfunc_meta,
+)
 from ebpfsim.verifier.log import verbose_linfo
 from ebpfsim.verifier.opcodes import (
     BPF_CALL,
@@ -24,6 +31,7 @@ from ebpfsim.verifier.opcodes import (
     jmp_offset,
     pseudo_call,
     pseudo_func,
+    pseudo_kfunc_call,
 )
 
 __all__ = ["check_cfg", "compute_postorder", "compute_scc"]
@@ -99,7 +107,27 @@ class _Walk:
                 subprog.might_sleep = True
             if insn.imm in PKT_CHANGING_HELPERS:
                 subprog.changes_pkt_data = True
+        elif pseudo_kfunc_call(insn):
+            self.visit_kfunc_call(t)
         return self.visit_func_call_insn(t, pseudo_call(insn))
+
+    def visit_kfunc_call(self, t: int) -> None:
+        env = self.env
+        kfunc = fetch_kfunc_meta(env, env.insns[t])
+        name = env.kfuncs[env.insns[t].imm].name
+        if name in ASYNC_CALLBACK_KFUNCS:
+            env.points[t] |= PRUNE_POINT
+        if name in SYNC_CALLBACK_KFUNCS:
+            env.points[t] |= CALLS_CALLBACK | FORCE_CHECKPOINT | PRUNE_POINT | JMP_POINT
+        if kfunc is None:
+            return
+        subprog = env.subprogs[env.subprog_of[t]]
+        if kfunc.flags & KF_ITER_NEXT:
+            env.points[t] |= ITER_NEXT | FORCE_CHECKPOINT | PRUNE_POINT
+        if kfunc.flags & KF_SLEEPABLE:
+            subprog.might_sleep = True
+        if kfunc.name in PKT_CHANGING_KFUNCS:
+            subprog.changes_pkt_data = True
 
     def visit_insn(self, t: int) -> bool:
         env = self.env

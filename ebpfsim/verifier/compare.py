@@ -22,12 +22,15 @@ from ebpfsim.verifier.state import (
     BPF_ADD_CONST,
     MAX_BPF_REG,
     SPILL_BYTES,
+    STACK_DYNPTR,
     STACK_INVALID,
+    STACK_IRQ_FLAG,
+    STACK_ITER,
     STACK_MISC,
     STACK_SPILL,
-    STACK_ZERO,
     UNKNOWN,
     Frame,
+    Iter,
     Reg,
     Slot,
     State,
@@ -39,6 +42,7 @@ __all__ = [
     "NOT_EXACT",
     "RANGE_WITHIN",
     "IdMap",
+    "iter_active_depths_differ",
     "regs_exact",
     "regsafe",
     "states_equal",
@@ -168,9 +172,17 @@ def _slot_safe(old: Slot, cur: Slot, ids: IdMap, exact: int) -> bool:
             return False
         if i == 7 and kind == STACK_SPILL and not regsafe(old[1], cur[1], ids, exact):
             return False
-        if kind not in (STACK_SPILL, STACK_ZERO):
+        if i == 7 and kind in (STACK_DYNPTR, STACK_ITER, STACK_IRQ_FLAG) and not _objects_safe(old[1], cur[1], ids):
             return False
     return True
+
+
+def _objects_safe(old: Reg, cur: Reg, ids: IdMap) -> bool:
+    # dynptrs, iterators and interrupt flags; how often an iterator went round makes no difference
+    a, b = old.raw, cur.raw
+    if isinstance(a, Iter) and isinstance(b, Iter):
+        b = b._replace(depth=a.depth)
+    return a == b and ids.check_ids(old.ref_obj_id, cur.ref_obj_id)
 
 
 def _frames_equal(env: Env, old: Frame, cur: Frame, idx: int, ids: IdMap, exact: int) -> bool:
@@ -222,6 +234,17 @@ def states_equal(env: Env, old: State, cur: State, exact: int) -> bool:
         if not _frames_equal(env, frame, cur.frames[number], old.frame_insn_idx(number), ids, exact):
             return False
     return True
+
+
+def iter_active_depths_differ(old: State, cur: State) -> bool:
+    """Say whether an iterator went on since the old state (``iter_active_depths_differ``)."""
+    for before, now in zip(old.frames, cur.frames, strict=True):
+        for (types, reg), (_, other) in zip(before.stack, now.stack, strict=False):
+            if types[0] != STACK_ITER or not isinstance(reg.raw, Iter) or not reg.raw.active:
+                continue
+            if not isinstance(other.raw, Iter) or other.raw.depth != reg.raw.depth:
+                return True
+    return False
 
 
 def states_maybe_looping(old: State, cur: State) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
 
+from ebpfsim.errnos import Errno
 from ebpfsim.isa.insn import Insn
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
@@ -34,6 +35,7 @@ from ebpfsim.verifier.opcodes import (
     LD_IMM64,
     MAY_GOTO,
     pseudo_call,
+    pseudo_kfunc_call,
 )
 from ebpfsim.verifier.state import reg_type_str
 
@@ -214,6 +216,16 @@ def _prepend(fixed: Fixed, insns: list[Insn]) -> None:
     fixed.extents = [(start + count if start else 0, end + count) for start, end in fixed.extents]
 
 
+def check_kfunc_calls(env: Env, fixed: Fixed) -> None:
+    """Refuse calls of functions that the kernel does not have, where code is left that reaches them.
+
+    The check of ``fixup_kfunc_call``; the engines call kernel functions by their BTF id.
+    """
+    if any(pseudo_kfunc_call(insn) and not insn.imm for insn in fixed.insns):
+        text = "invalid kernel function call not eliminated in verifier pass\n"
+        raise env.fail(Errno.EINVAL, text)
+
+
 def convert_pseudo_ld_imm64(env: Env, fixed: Fixed) -> None:
     """Turn loads of map addresses into plain ones (``convert_pseudo_ld_imm64``)."""
     starts = {start for start, _ in fixed.extents}
@@ -230,5 +242,6 @@ PASSES: tuple[Callable[[Env, Fixed], None], ...] = (
     remove_nops,
     reserve_may_goto_stack,
     convert_ctx_accesses,
+    check_kfunc_calls,
     convert_pseudo_ld_imm64,
 )

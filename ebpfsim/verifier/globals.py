@@ -5,9 +5,10 @@ from ebpfsim.btf.layout import sizeof
 from ebpfsim.btf.types import DeclTag, Enum, Func, FuncProto, Int, Kind, Modifier, Ptr, Struct, Type, Void
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import BtfError, NotModelled
-from ebpfsim.helpers.protos import ARG_ANYTHING, ARG_DONTCARE, ARG_PTR_TO_CTX, ARG_PTR_TO_MEM
+from ebpfsim.helpers.protos import ARG_ANYTHING, ARG_DONTCARE, ARG_PTR_TO_CTX, ARG_PTR_TO_DYNPTR, ARG_PTR_TO_MEM
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
+    DYNPTR_TYPE_LOCAL,
     MEM_RDONLY,
     PTR_MAYBE_NULL,
     PTR_TO_CTX,
@@ -19,12 +20,13 @@ from ebpfsim.progs.types import CTX_TYPES
 from ebpfsim.uapi.bpf import ProgType
 from ebpfsim.verifier.args import check_func_arg_reg_off, check_helper_mem_access, register_is_null
 from ebpfsim.verifier.branch import mark_ptr_not_null_reg
+from ebpfsim.verifier.dynptr import dynptr_reg, process_dynptr_func
 from ebpfsim.verifier.env import Env, Reject, SubprogArg
 from ebpfsim.verifier.stack import READ, WRITE
 from ebpfsim.verifier.state import UNKNOWN, Reg, pointer
 from ebpfsim.verifier.subprog import BTF_FUNC_GLOBAL
 
-__all__ = ["argument_regs", "btf_check_subprog_call", "check_main_signature", "prepare_func_args"]
+__all__ = ["argument_regs", "btf_check_subprog_call", "check_main_signature", "check_mem_reg", "prepare_func_args"]
 
 MAX_BPF_FUNC_REG_ARGS = 5
 _TAGS = ("ctx", "trusted", "untrusted", "nonnull", "nullable", "arena")
@@ -127,7 +129,9 @@ class _Args:
             return SubprogArg(ARG_PTR_TO_CTX)
         target = _pointee(self.btf, ptr, False)
         if isinstance(target, Struct) and target.name == "bpf_dynptr":
-            raise NotModelled("dynptr argument of a function", "kernel/bpf/btf.c")
+            if tags:
+                return self.refuse(bad_tags, True)
+            return SubprogArg(ARG_PTR_TO_DYNPTR | MEM_RDONLY)
         if tags & {"trusted", "arena"}:
             raise NotModelled(f"argument of a function tagged {sorted(tags)[0]}", "kernel/bpf/btf.c")
         if "untrusted" in tags:
@@ -218,6 +222,8 @@ def argument_regs(env: Env, number: int) -> list[Reg]:
             regs.append(pointer(PTR_TO_CTX))
         elif arg.arg_type == ARG_ANYTHING:
             regs.append(UNKNOWN)
+        elif arg.arg_type & BASE_TYPE_MASK == ARG_PTR_TO_DYNPTR:
+            regs.append(dynptr_reg(DYNPTR_TYPE_LOCAL, True, env.next_id()))
         else:
             flags = arg.arg_type & (PTR_MAYBE_NULL | PTR_UNTRUSTED | MEM_RDONLY)
             reg = pointer(PTR_TO_MEM | flags, arg.mem_size)
@@ -227,8 +233,8 @@ def argument_regs(env: Env, number: int) -> list[Reg]:
     return regs
 
 
-def _check_mem_reg(env: Env, regs: list[Reg], regno: int, size: int) -> None:
-    # check_mem_reg: the function may read and write what the pointer leads to, unless it is NULL
+def check_mem_reg(env: Env, regs: list[Reg], regno: int, size: int) -> None:
+    """Check memory that a function may read and write, unless the pointer is NULL (``check_mem_reg``)."""
     reg = regs[regno]
     if register_is_null(reg):
         return
@@ -254,10 +260,13 @@ def _check_arg(env: Env, regs: list[Reg], number: int, arg: SubprogArg) -> int:
         if reg.type != PTR_TO_CTX:
             env.verbose(f"arg#{number} expects pointer to ctx\n")
             return Errno.EINVAL
+    elif arg.arg_type & BASE_TYPE_MASK == ARG_PTR_TO_DYNPTR:
+        check_func_arg_reg_off(env, reg, regno, ARG_PTR_TO_DYNPTR)
+        process_dynptr_func(env, regno, -1, arg.arg_type)
     elif arg.arg_type & BASE_TYPE_MASK == ARG_PTR_TO_MEM:
         check_func_arg_reg_off(env, reg, regno, ARG_DONTCARE)
         try:
-            _check_mem_reg(env, regs, regno, arg.mem_size)
+            check_mem_reg(env, regs, regno, arg.mem_size)
         except Reject:
             regs[regno] = reg
             return Errno.EINVAL

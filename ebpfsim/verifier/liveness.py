@@ -7,6 +7,7 @@ log at level 2 as the kernel does.
 from ebpfsim.helpers.protos import ARG_DONTCARE, RET_VOID, proto_for
 from ebpfsim.progs.types import helpers_for
 from ebpfsim.verifier.env import BPF_LOG_LEVEL2, CALLS_CALLBACK, FASTCALL_PATTERN, PRUNE_POINT, Env
+from ebpfsim.verifier.kfunc import kfunc_summary
 from ebpfsim.verifier.log import fmt_stack_mask, verbose_insn
 from ebpfsim.verifier.opcodes import (
     BPF_ATOMIC,
@@ -48,9 +49,8 @@ _INLINED = frozenset({8})
 def call_summary(env: Env, idx: int) -> tuple[int, bool, bool] | None:
     """Return the number of parameters, whether void, whether fastcall; None when unknown (``get_call_summary``)."""
     insn = env.insns[idx]
-    if pseudo_kfunc_call(insn) and insn.imm:
-        kfunc = env.kfuncs[insn.imm]
-        return kfunc.params, kfunc.is_void, False
+    if pseudo_kfunc_call(insn):
+        return kfunc_summary(env, insn)
     if not helper_call(insn) or insn.imm not in helpers_for(env.prog_type, env.attr.expected_attach_type):
         return None
     proto = proto_for(insn.imm, env.prog_type)

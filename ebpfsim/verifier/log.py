@@ -7,6 +7,11 @@ from ebpfsim.maps.map import Map
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
     CONST_PTR_TO_MAP,
+    DYNPTR_TYPE_LOCAL,
+    DYNPTR_TYPE_RINGBUF,
+    DYNPTR_TYPE_SKB,
+    DYNPTR_TYPE_SKB_META,
+    DYNPTR_TYPE_XDP,
     NON_OWN_REF,
     NOT_INIT,
     PTR_TO_ARENA,
@@ -24,8 +29,12 @@ from ebpfsim.verifier.env import Env, LineInfo
 from ebpfsim.verifier.state import (
     BPF_ADD_CONST,
     INVALID_BYTES,
+    STACK_DYNPTR,
+    STACK_ITER,
     STACK_SPILL,
+    Dynptr,
     Frame,
+    Iter,
     Reg,
     State,
     reg_type_str,
@@ -39,6 +48,14 @@ __all__ = ["print_insn_state", "print_verifier_state", "verbose_linfo"]
 
 SLOT_TYPE_CHAR = "?rm0dif"
 ALL = M64
+# dynptr_type_str
+DYNPTR_NAMES = {
+    DYNPTR_TYPE_LOCAL: "local",
+    DYNPTR_TYPE_RINGBUF: "ringbuf",
+    DYNPTR_TYPE_SKB: "skb",
+    DYNPTR_TYPE_XDP: "xdp",
+    DYNPTR_TYPE_SKB_META: "skb_meta",
+}
 # include/linux/bpf_verifier.h
 BPF_LOG_MIN_ALIGNMENT, BPF_LOG_ALIGNMENT = 8, 40
 
@@ -145,6 +162,31 @@ def btf_type_name(reg: Reg) -> str:
     return str(getattr(reg.raw, "name", ""))
 
 
+def _dynptr_slot(frame: Frame, number: int) -> str:
+    # both slots of a dynptr hold the same; the one at the higher address comes first
+    reg = frame.stack[number][1]
+    if not isinstance(reg.raw, Dynptr) or reg.raw.first_slot:
+        return ""
+    attrs = [f"id={reg.id}"]
+    if reg.ref_obj_id:
+        attrs.append(f"ref_id={reg.ref_obj_id}")
+    # the kernel reads the mark of the first slot as the id of another dynptr
+    attrs.append("dynptr_id=1")
+    return f" fp{-(number + 2) * 8}=dynptr_{DYNPTR_NAMES[reg.raw.type]}({','.join(attrs)})"
+
+
+def _iter_slot(frame: Frame, number: int) -> str:
+    reg = frame.stack[number][1]
+    if not isinstance(reg.raw, Iter) or not reg.ref_obj_id:
+        return ""
+    state = "active" if reg.raw.active else "drained"
+    attrs = f"ref_id={reg.ref_obj_id},state={state},depth={reg.raw.depth}"
+    return f" fp{-(number + 1) * 8}=iter_{reg.raw.name}({attrs})"
+
+
+_SLOT_OBJECTS = {STACK_DYNPTR: _dynptr_slot, STACK_ITER: _iter_slot}
+
+
 def print_verifier_state(env: Env, state: State, frameno: int, print_all: bool) -> None:
     """Write the registers and stack slots of a frame; without ``print_all`` just those touched since the last time."""
     frame = state.frames[frameno]
@@ -155,7 +197,10 @@ def print_verifier_state(env: Env, state: State, frameno: int, print_all: bool) 
     for number, (types, reg) in enumerate(frame.stack):
         if types == INVALID_BYTES or not (print_all or env.scratched_slots >> number & 1):
             continue
-        if types[7] == STACK_SPILL:
+        object_ = _SLOT_OBJECTS.get(types[7])
+        if object_ is not None:
+            out.append(object_(frame, number))
+        elif types[7] == STACK_SPILL:
             above = "".join(SLOT_TYPE_CHAR[kind] for kind in types[: types.index(STACK_SPILL)])
             out.append(f" fp{-(number + 1) * 8}={above}{reg_state(env, frame, reg)}")
         else:

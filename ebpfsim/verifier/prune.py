@@ -9,6 +9,7 @@ from ebpfsim.verifier.compare import (
     NOT_EXACT,
     RANGE_WITHIN,
     IdMap,
+    iter_active_depths_differ,
     regs_exact,
     states_equal,
     states_maybe_looping,
@@ -18,6 +19,7 @@ from ebpfsim.verifier.env import (
     BPF_LOG_LEVEL2,
     CALLS_CALLBACK,
     FORCE_CHECKPOINT,
+    ITER_NEXT,
     JMP_POINT,
     Env,
     SccVisit,
@@ -30,6 +32,7 @@ from ebpfsim.verifier.precision import (
     mark_all_scalars_precise,
     push_jmp_history,
 )
+from ebpfsim.verifier.slots import iter_is_active
 from ebpfsim.verifier.state import (
     BPF_MAIN_FUNC,
     BPF_REG_FP,
@@ -320,6 +323,9 @@ def _loop_found(env: Env, old: State, cur: State, idx: int) -> bool:
     frame = old.frames[-1]
     if frame.in_async_callback_fn and frame.async_entry_cnt != cur.frames[-1].async_entry_cnt:
         return False
+    if env.points[idx] & ITER_NEXT:
+        # one more round that teaches nothing new: the iterator itself sees to the end of the loop
+        return states_equal(env, old, cur, RANGE_WITHIN) and iter_is_active(cur)
     if (
         env.insns[idx].code == MAY_GOTO
         and old.may_goto_depth != cur.may_goto_depth
@@ -331,6 +337,7 @@ def _loop_found(env: Env, old: State, cur: State, idx: int) -> bool:
     if (
         states_maybe_looping(old, cur)
         and states_equal(env, old, cur, EXACT)
+        and not iter_active_depths_differ(old, cur)
         and old.may_goto_depth == cur.may_goto_depth
         and old.callback_unroll_depth == cur.callback_unroll_depth
     ):

@@ -3,22 +3,30 @@
 from collections.abc import Callable
 
 from ebpfsim.errnos import Errno
-from ebpfsim.progs.regtypes import NOT_INIT, PTR_TO_PACKET, PTR_TO_PACKET_END, PTR_TO_PACKET_META
+from ebpfsim.progs.regtypes import (
+    BASE_TYPE_MASK,
+    DYNPTR_TYPE_PKT_MASK,
+    NOT_INIT,
+    PTR_TO_MEM,
+    PTR_TO_PACKET,
+    PTR_TO_PACKET_END,
+    PTR_TO_PACKET_META,
+)
 from ebpfsim.verifier.env import Env
-from ebpfsim.verifier.state import UNKNOWN, Ref, Reg, State, is_spilled_reg
+from ebpfsim.verifier.state import STACK_ITER, UNKNOWN, Ref, Reg, State, is_spilled_reg
 
 __all__ = ["acquire_reference", "release_reference", "replace_regs"]
 
 
-def replace_regs(state: State, change: Callable[[Reg], Reg]) -> None:
-    """Apply a change to every register and spilled register (``bpf_for_each_reg_in_vstate``)."""
+def replace_regs(state: State, change: Callable[[Reg], Reg], iterators: bool = False) -> None:
+    """Apply a change to every register and spilled register, or iterator too (``bpf_for_each_reg_in_vstate``)."""
     for frame in state.frames:
         regs = frame.regs
         for regno, reg in enumerate(regs):
             if reg.type != NOT_INIT:
                 regs[regno] = change(reg)
         for spi, slot in enumerate(frame.stack):
-            if is_spilled_reg(slot):
+            if is_spilled_reg(slot) or (iterators and slot[0][7] == STACK_ITER):
                 new = change(slot[1])
                 if new is not slot[1]:
                     frame.stack[spi] = (slot[0], new)
@@ -74,9 +82,14 @@ def release_lock(state: State, number: int) -> None:
 
 
 def clear_all_pkt_pointers(env: Env) -> None:
-    """Forget all pointers into the packet: it may have moved (``clear_all_pkt_pointers``)."""
+    """Forget all pointers into the packet, slices too: it may have moved (``clear_all_pkt_pointers``)."""
     pkt = (PTR_TO_PACKET, PTR_TO_PACKET_META, PTR_TO_PACKET_END)
-    replace_regs(env.cur_state, lambda reg: UNKNOWN if reg.type in pkt else reg)
+
+    def into_packet(reg: Reg) -> bool:
+        is_slice = reg.type & BASE_TYPE_MASK == PTR_TO_MEM and reg.type & DYNPTR_TYPE_PKT_MASK
+        return reg.type in pkt or bool(is_slice)
+
+    replace_regs(env.cur_state, lambda reg: UNKNOWN if into_packet(reg) else reg)
 
 
 def check_reference_leak(env: Env) -> None:
@@ -107,3 +120,14 @@ def check_resource_leak(env: Env, check_lock: bool, prefix: str) -> None:
         raise env.fail(Errno.EINVAL, f"{prefix} cannot be used inside bpf_rcu_read_lock-ed region\n")
     if check_lock and state.active_preempt_locks:
         raise env.fail(Errno.EINVAL, f"{prefix} cannot be used inside bpf_preempt_disable-ed region\n")
+
+
+def in_sleepable(env: Env) -> bool:
+    """Say whether the program may sleep here (``in_sleepable``)."""
+    return env.sleepable or env.cur_state.in_sleepable
+
+
+def in_rcu_cs(env: Env) -> bool:
+    """Say whether RCU protects what the program looks at (``in_rcu_cs``)."""
+    state = env.cur_state
+    return bool(state.active_rcu_locks or state.active_locks or not in_sleepable(env))

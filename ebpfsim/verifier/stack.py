@@ -29,12 +29,14 @@ from ebpfsim.verifier.env import FASTCALL_PATTERN, Env
 from ebpfsim.verifier.log import verbose_linfo
 from ebpfsim.verifier.opcodes import BPF_MEM, BPF_ST
 from ebpfsim.verifier.precision import mark_chain_precision, push_jmp_history, stack_access_flags
+from ebpfsim.verifier.slots import destroy_if_dynptr_stack_slot
 from ebpfsim.verifier.state import (
     EMPTY_SLOT,
     MAX_BPF_STACK,
     SPILL_BYTES,
     STACK_DYNPTR,
     STACK_INVALID,
+    STACK_IRQ_FLAG,
     STACK_ITER,
     STACK_MISC,
     STACK_SPILL,
@@ -182,6 +184,7 @@ def _write_fixed_off(env: Env, frame: Frame, off: int, size: int, value_regno: i
     insn = env.insns[idx]
     reg = cur.regs[value_regno] if value_regno >= 0 else None
     aligned = not off % 8
+    destroy_if_dynptr_stack_slot(env, frame, spi)
     if aligned and size == 8:
         env.liveness.mark_write(frame.frameno, 1 << spi)
     check_fastcall_stack_contract(env, frame, idx, off)
@@ -211,8 +214,8 @@ def _write_fixed_off(env: Env, frame: Frame, off: int, size: int, value_regno: i
 
 
 def _scrub_special_slot(types: bytes) -> bytes:
-    # what belonged to a spilled register, a dynptr or an iterator is data that nobody knows
-    if types[7] not in (STACK_SPILL, STACK_DYNPTR, STACK_ITER):
+    # what belonged to a spilled register, an iterator or an interrupt flag is data that nobody knows
+    if types[7] not in (STACK_SPILL, STACK_DYNPTR, STACK_ITER, STACK_IRQ_FLAG):
         return types
     return bytes(scrub_spilled_slot(kind) for kind in types)
 
@@ -246,6 +249,8 @@ def _write_var_off(env: Env, frame: Frame, ptr: Reg, off: int, size: int, value_
     else:
         writing_zero = _is_st_mem(insn) and insn.imm == 0
     zero_used = False
+    for i in range(low, high):
+        destroy_if_dynptr_stack_slot(env, frame, (-i - 1) // 8)
     check_fastcall_stack_contract(env, frame, idx, low)
     for i in range(low, high):
         slot = -i - 1

@@ -41,7 +41,7 @@ from ebpfsim.progs.regtypes import (
 )
 from ebpfsim.verifier.bounds import UNBOUNDED, ZERO, Range, known
 
-__all__ = ["Frame", "Ref", "Reg", "State"]
+__all__ = ["Dynptr", "Frame", "Iter", "Ref", "Reg", "State"]
 
 # enum bpf_stack_slot_type
 STACK_INVALID, STACK_SPILL, STACK_MISC, STACK_ZERO, STACK_DYNPTR, STACK_ITER, STACK_IRQ_FLAG = range(7)
@@ -104,12 +104,29 @@ def reg_type_str(type_: int) -> str:
     return "".join(text for flag, text in _PREFIXES if type_ & flag) + _TYPE_NAMES[base] + suffix
 
 
+class Dynptr(NamedTuple):
+    """What the verifier knows of a dynptr: its type flag, and in which of its two stack slots this is."""
+
+    type: int
+    first_slot: bool
+
+
+class Iter(NamedTuple):
+    """What the verifier knows of an open-coded iterator: the kernel type of its state, and how far it is."""
+
+    btf_id: int
+    name: str
+    active: bool
+    depth: int
+
+
 class Reg:
     """One register or spilled register (``struct bpf_reg_state``).
 
     ``off`` is the fixed offset of a pointer, or of a scalar linked by ``BPF_ADD_CONST``. ``raw`` stands for the union:
     the range of a packet pointer, the map of map pointers, keys and values, the size of a PTR_TO_MEM, the subprogram of
-    a PTR_TO_FUNC. ``b`` holds tnum and bounds. ``map_uid`` tells apart inner maps.
+    a PTR_TO_FUNC, in a stack slot a ``Dynptr``, an ``Iter`` or the kind of an interrupt flag. ``b`` holds tnum and
+    bounds. ``map_uid`` tells apart inner maps; of a PTR_TO_MEM it is the id of the dynptr that it is a slice of.
     """
 
     __slots__ = ("b", "frameno", "id", "map_uid", "off", "precise", "raw", "ref_obj_id", "type")
@@ -201,6 +218,9 @@ Slot = tuple[bytes, Reg]
 INVALID_BYTES = bytes(8)
 MISC_BYTES = bytes([STACK_MISC]) * 8
 ZERO_BYTES = bytes([STACK_ZERO]) * 8
+DYNPTR_BYTES = bytes([STACK_DYNPTR]) * 8
+ITER_BYTES = bytes([STACK_ITER]) * 8
+IRQ_FLAG_BYTES = bytes([STACK_IRQ_FLAG]) * 8
 SPILL_BYTES = bytes([STACK_SPILL]) * 8
 EMPTY_SLOT: Slot = (INVALID_BYTES, UNINIT)
 
@@ -208,6 +228,11 @@ EMPTY_SLOT: Slot = (INVALID_BYTES, UNINIT)
 def is_spilled_reg(slot: Slot) -> bool:
     """Say whether a register was spilled into the slot, in full or in part."""
     return slot[0][7] == STACK_SPILL
+
+
+def is_special_slot(slot: Slot) -> bool:
+    """Say whether the slot holds a register, a dynptr, an iterator or an interrupt flag (``is_stack_slot_special``)."""
+    return slot[0][7] in (STACK_SPILL, STACK_DYNPTR, STACK_ITER, STACK_IRQ_FLAG)
 
 
 def is_spilled_scalar(slot: Slot) -> bool:

@@ -28,7 +28,7 @@ from ebpfsim.verifier.env import (
     Reject,
     VerifierKernel,
 )
-from ebpfsim.verifier.fixup import fixup, remove_fastcall_spills_fills
+from ebpfsim.verifier.fixup import Fixed, fixup, remove_fastcall_spills_fills
 from ebpfsim.verifier.globals import argument_regs, check_main_signature, prepare_func_args
 from ebpfsim.verifier.liveness import StackLiveness, compute_live_registers, mark_fastcall_patterns
 from ebpfsim.verifier.log import (
@@ -129,12 +129,13 @@ def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
     env = Env(attr, kernel)
     try:
         _check(env)
+        fixed = fixup(env)
     except Reject as reject:
         if not attr.log_level:
             return verify(replace(attr, log_level=BPF_LOG_LEVEL1_STATS), kernel)
         _print_stats(env)
         raise VerifierError("prog_load", reject.errno, str(env.log), env.insn_idx) from None
-    return _finish(env)
+    return _finish(env, fixed)
 
 
 BPF_LOG_LEVEL1_STATS = 1
@@ -165,8 +166,7 @@ def _check(env: Env) -> None:
     check_max_stack_depth(env)
 
 
-def _finish(env: Env) -> Verified:
-    fixed = fixup(env)
+def _finish(env: Env, fixed: Fixed) -> Verified:
     env.subprogs = fixed.subprogs
     depths = tuple(subprog.stack_depth for subprog in env.subprogs)
     _print_stats(env)

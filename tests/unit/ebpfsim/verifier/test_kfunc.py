@@ -57,6 +57,28 @@ def test_id_of_no_function(type_id: int) -> None:
     )
 
 
+def test_function_for_other_program_types() -> None:
+    text = "calling kernel function bpf_cpumask_create is not allowed"
+    assert refused(call("bpf_cpumask_create"), ZERO, EXIT) == (Errno.EACCES, text)
+
+
+def test_function_that_this_kernel_does_not_have() -> None:
+    missing = Insn(0x85, src=2)
+    text = "invalid kernel function call not eliminated in verifier pass"
+    assert refused(ZERO, missing, EXIT) == (Errno.EINVAL, text)
+    assert "processed 3 insns" in load(ZERO, Insn(0x55, off=1), EXIT, missing, EXIT)
+
+
+def test_function_of_a_device() -> None:
+    text = "metadata kfuncs require device-bound program"
+    assert refused(call("bpf_xdp_metadata_rx_hash"), ZERO, EXIT) == (Errno.EINVAL, text)
+
+
+def test_function_that_sleeps() -> None:
+    text = "program must be sleepable to call sleepable kfunc bpf_copy_from_user_str"
+    assert refused(call("bpf_copy_from_user_str"), ZERO, EXIT) == (Errno.EACCES, text)
+
+
 def test_function_that_is_not_modelled() -> None:
-    with pytest.raises(NotModelled, match="bpf_rcu_read_lock"):
-        load(call("bpf_rcu_read_lock"), ZERO, EXIT)
+    with pytest.raises(NotModelled, match="bpf_res_spin_lock"):
+        load(call("bpf_res_spin_lock"), ZERO, EXIT)
