@@ -12,7 +12,8 @@ class KernelConfig:
     ``mitigations`` is ``auto`` (retpolines, as the kernel chooses on the profile's CPU) or ``off``; ``costs`` names the
     cost profile; ``stats`` is the sysctl kernel.bpf_stats_enabled; ``insn_budget`` is how many instructions one
     activation of a program may execute before it counts as a runaway. ``engine`` is ``interp``, ``jit`` or ``auto``,
-    the JIT where this machine can run its code, else the interpreter; what programs do and cost is the same.
+    the JIT where this machine can run its code, else the interpreter; what programs do and cost is the same. ``debug``
+    checks every access of programs and helpers: it has to stay in one live object (``ebpfsim.memory.objects``).
     """
 
     cpus: int = 1

@@ -60,7 +60,7 @@ class Conformance:
         """Run a program on some bytes of memory and return all 64 bits of R0."""
         validate(insns, NAME)
         kernel = self.kernel
-        address = kernel.mem.alloc(len(memory)) if memory else 0
+        address = kernel.mem.alloc(len(memory), what="the memory") if memory else 0
         if address:
             kernel.mem.write(address, memory)
         kernel.helpers = {**self.helpers, **skb_load_helpers(lambda _run, _ctx: (address, len(memory)))}

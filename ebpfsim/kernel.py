@@ -15,6 +15,7 @@ from ebpfsim.errors import InternalError, KernelOops
 from ebpfsim.helpers import csum, loop, misc, probe, time, trace
 from ebpfsim.helpers import map as map_helpers
 from ebpfsim.helpers import ringbuf as ringbuf_helpers
+from ebpfsim.helpers.checked import checked_helpers
 from ebpfsim.jit.engine import compile_for
 from ebpfsim.maps.map import Map
 from ebpfsim.memory import Memory
@@ -62,12 +63,14 @@ class Kernel:
         self.name = name
         self.config = config
         self.mem = mem
+        if config.debug:
+            mem.track()
         self.clock = clock
         self.rng = rng
         self.recorder = recorder
         self.costs = load_profile(config.costs)
         self.cpus = [Cpu(number, clock, mem) for number in range(config.cpus)]
-        self.helpers: Mapping[int, Helper] = _all_helpers()
+        self.helpers: Mapping[int, Helper] = checked_helpers(_all_helpers()) if config.debug else _all_helpers()
         self.progs: IdTable[Prog] = IdTable()
         self._map_table = MapTable()
         self.maps: IdTable[Map] = self._map_table

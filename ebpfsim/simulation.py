@@ -21,6 +21,7 @@ from ebpfsim.config import KernelConfig
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.frames import to_frames
+from ebpfsim.jit.engine import ENGINES
 from ebpfsim.kernel import Kernel
 from ebpfsim.loader import Object, Program, open_object
 from ebpfsim.memory import Memory
@@ -178,12 +179,22 @@ class Simulation:
         mitigations: str = "auto",
         costs: str = "skx3",
         stats: bool = False,
+        debug: bool = False,
+        engine: str = "auto",
         sysctl: dict[str, int | str] | None = None,
     ) -> Host:
-        """Add a simulated machine."""
+        """Add a simulated machine; what the settings mean stands at ``KernelConfig``.
+
+        Memory that was in use before the first machine in debug mode is checked less exactly.
+        """
         if name in self.hosts:
             raise InputError("", f"there is a host '{name}' already")
-        config = KernelConfig(cpus=cpus, mitigations=mitigations, costs=costs, stats=stats, sysctl=sysctl or {})
+        if engine not in ENGINES:
+            raise InputError("", f"engine '{engine}' is not known", f"one of {', '.join(ENGINES)}")
+        config = KernelConfig(
+            cpus=cpus, mitigations=mitigations, costs=costs, stats=stats, debug=debug, engine=engine,
+            sysctl=sysctl or {},
+        )  # fmt: skip
         host = self.hosts[name] = Host(self, name, config)
         return host
 

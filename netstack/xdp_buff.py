@@ -53,7 +53,7 @@ class NetDeviceStruct:
 
     def __init__(self, mem: Memory, ifindex: int, name: str, mtu: int) -> None:
         self.mem = mem
-        self.address = mem.alloc(NET_DEVICE_BYTES)
+        self.address = mem.alloc(NET_DEVICE_BYTES, what="struct net_device")
         mem.store(self.address + _NET_DEVICE_IFINDEX, 4, ifindex)
         mem.write(self.address + _NET_DEVICE_NAME, name.encode()[: IFNAMSIZ - 1])
         self.set_mtu(mtu)
@@ -79,7 +79,7 @@ class XdpRxqInfo:
 
     def __init__(self, mem: Memory, dev: int, queue_index: int = 0, frag_size: int = PAGE_SIZE) -> None:
         self.mem = mem
-        self.address = mem.alloc(RXQ_INFO_BYTES)
+        self.address = mem.alloc(RXQ_INFO_BYTES, what="struct xdp_rxq_info")
         mem.write(self.address, _RXQ_INFO.pack(dev, queue_index, REG_STATE_REGISTERED, 0, 0, frag_size))
 
     def set_dev(self, dev: int) -> None:
@@ -136,6 +136,10 @@ class XdpPointers(NamedTuple):
     def write(self, mem: Memory, address: int) -> None:
         """Write the structure at an address."""
         _XDP_BUFF.pack_into(mem.buf, address ^ KERNEL_BASE, *self)
+        if mem.objects is not None:
+            # debug mode: what a program may touch; there may be no metadata
+            start = min(self.data, self.data_meta)
+            mem.objects.limit(self.data_hard_start, start, self.data_end, "the packet")
 
 
 class XdpBuff:
@@ -151,8 +155,8 @@ class XdpBuff:
         self.mem = mem
         self.ring = ring
         self.frame_sz = frame_sz
-        self.address = mem.alloc(_XDP_BUFF.size)
-        self.hard_start = mem.alloc(frame_sz)
+        self.address = mem.alloc(_XDP_BUFF.size, what="struct xdp_buff")
+        self.hard_start = mem.alloc(frame_sz, what="the memory of a frame")
         # of fragments; kept for the next long frame
         self._pages: list[int] = []
 
@@ -170,6 +174,8 @@ class XdpBuff:
             self._write_frags(data[linear:])
         meta, base = start - len(metadata), self.address ^ KERNEL_BASE
         _XDP_BUFF.pack_into(mem.buf, base, start, start + linear, meta, self.hard_start, rxq, 0, self.frame_sz, flags)
+        if mem.objects is not None:
+            mem.objects.limit(self.hard_start, meta, start + linear, "the packet")
 
     def pointers(self) -> XdpPointers:
         """Return the structure's fields as they are now."""

@@ -5,7 +5,7 @@ import click
 from ebpfsim.clock import parse_duration
 from ebpfsim.errors import InputError
 
-__all__ = ["DURATION", "defer_routes", "json_option", "set_option"]
+__all__ = ["DURATION", "debug_option", "defer_routes", "engine_option", "json_option", "set_option"]
 
 
 class _Duration(click.ParamType):  # type: ignore[type-arg]
@@ -23,6 +23,10 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
 DURATION = _Duration()
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
+debug_option = click.option("--debug", is_flag=True, help="Check that every access stays in one live object.")
+engine_option = click.option(
+    "--engine", type=click.Choice(["auto", "interp", "jit"]), help="What runs programs; the results are the same."
+)
 set_option = click.option(
     "--set", "overrides", metavar="PATH=VALUE", multiple=True, help="Change a value, as in links.0.delay=1us."
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ebpfsim.cli.errors import UNMET
-from ebpfsim.cli.options import DURATION, defer_routes, json_option, set_option
+from ebpfsim.cli.options import DURATION, debug_option, defer_routes, engine_option, json_option, set_option
 from ebpfsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,9 +30,18 @@ TRAILING_SPACE = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Take this seed instead of the scenario's.")
 @click.option("--until", type=DURATION, metavar="TIME", help="Stop at this simulated time, as in 5ms.")
 @click.option("--pcap", metavar="F.pcapng", help="Write what the devices saw, for Wireshark.")
+@debug_option
+@engine_option
 @json_option
 def run(
-    scenario: str, overrides: tuple[str, ...], seed: int | None, until: int | None, pcap: str | None, as_json: bool
+    scenario: str,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    until: int | None,
+    pcap: str | None,
+    debug: bool,
+    engine: str | None,
+    as_json: bool,
 ) -> int:
     """Run SCENARIO, a file or the name of one that ships, and say what happened.
 
@@ -47,7 +56,7 @@ def run(
     from ebpfsim.scenario.steps import schedule
 
     checked = check_scenario(load_scenario(scenario, overrides, seed))
-    running = build(checked)
+    running = build(checked, debug=debug, engine=engine or "")
     schedule(running)
     finish(running, until if until is not None else checked.scenario.model.until)
     if pcap is not None:

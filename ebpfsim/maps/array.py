@@ -9,6 +9,7 @@ from struct import Struct
 
 from ebpfsim.errnos import Errno
 from ebpfsim.maps.map import MapAttr, MapEnv, round_up8
+from ebpfsim.maps.objects import track_values
 from ebpfsim.maps.value import ValueMap
 from ebpfsim.memory import PAGE_SIZE, Memory
 from ebpfsim.uapi.flags import BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST
@@ -28,6 +29,7 @@ class ArrayMap(ValueMap):
         self.elem_size = round_up8(attr.value_size)
         # whole pages, as a mapping by user space needs them
         self.values = self._alloc_area(-(-self.elem_size * attr.max_entries // PAGE_SIZE) * PAGE_SIZE)
+        track_values(self, attr.max_entries)
 
     def lookup_elem(self, key: bytes, cpu: int) -> int:
         """Return the address of a value, or 0 for an index past the end."""
@@ -83,6 +85,7 @@ class PercpuArrayMap(ArrayMap):
         self.elem_size = round_up8(attr.value_size)
         self.cpu_stride = self.elem_size * attr.max_entries
         self.values = self._alloc_area(self.cpu_stride * nr_cpus)
+        track_values(self, attr.max_entries * nr_cpus)
 
     def lookup_elem(self, key: bytes, cpu: int) -> int:
         """Return the address of a CPU's value, or 0 for an index past the end."""

@@ -239,7 +239,7 @@ class Map(KernelObject):
     def _alloc_area(self, size: int) -> int:
         # zeroed RAM that lives as long as the map; ENOMEM when the simulated RAM does not hold it
         try:
-            address = self.mem.alloc(size)
+            address = self.mem.alloc(size, what=f"the memory of {self.title}")
         except KernelOops:
             for earlier in self._areas:
                 self.mem.free(earlier)
@@ -247,8 +247,13 @@ class Map(KernelObject):
         self._areas.append(address)
         return address
 
-    def _who(self) -> str:
+    @property
+    def title(self) -> str:
+        """The map in words, for messages."""
         return f"map '{self.name}'" if self.name else f"{self.type.lower} map"
+
+    def _who(self) -> str:
+        return self.title
 
     def _raise(self, op: str, result: int, key: bytes | None = None) -> None:
         # turn what the program side returned into what the system call raises

@@ -22,6 +22,7 @@ from ebpfsim.errors import KernelError
 from ebpfsim.maps.map import Map, MapAttr, MapEnv
 from ebpfsim.memory import KERNEL_BASE, PAGE_SIZE, Memory
 from ebpfsim.memory.arena import U64
+from ebpfsim.memory.objects import Objects
 from ebpfsim.uapi.flags import (
     BPF_RB_AVAIL_DATA,
     BPF_RB_CONS_POS,
@@ -55,6 +56,9 @@ class RingbufMap(Map):
         self._producer = (self.base + PRODUCER_PAGE * PAGE_SIZE) ^ KERNEL_BASE
         self.wakeups = 0
         self.on_wakeup: list[Callable[[], None]] = []  # whoever waits for data (epoll)
+        self._records: dict[int, int] = {}  # debug mode: the objects of records that programs hold, by address
+        if mem.objects is not None:
+            mem.objects.hide(self.base, f"the memory of {self.title}")
         mem.store(self.base, 8, self.address)
 
     # ---- positions ----------------------------------------------------------------------------------------------
@@ -106,6 +110,8 @@ class RingbufMap(Map):
         words = size | BPF_RINGBUF_BUSY_BIT | (header - self.base) // PAGE_SIZE << 32
         U64.pack_into(self.mem.buf, header ^ KERNEL_BASE, words)
         U64.pack_into(self.mem.buf, self._producer, after)
+        if self.mem.objects is not None:
+            self._enter(self.mem.objects, header + BPF_RINGBUF_HDR_SZ, size)
         return header + BPF_RINGBUF_HDR_SZ
 
     def commit(self, sample: int, flags: int, discard: bool) -> None:
@@ -116,6 +122,8 @@ class RingbufMap(Map):
         if beyond > 0:
             self.mem.write(self.data, self.mem.read(self.data + self.ring_size, beyond))
         self.mem.store(header, 4, length | BPF_RINGBUF_DISCARD_BIT if discard else length)
+        if sample in self._records and self.mem.objects is not None:
+            self.mem.objects.kill(self._records.pop(sample))
         waited_for = self.consumer_pos & (self.ring_size - 1) == header - self.data
         if flags & BPF_RB_FORCE_WAKEUP or (waited_for and not flags & BPF_RB_NO_WAKEUP):
             self.wakeups += 1
@@ -132,6 +140,12 @@ class RingbufMap(Map):
         self.mem.write(sample, data)
         self.commit(sample, flags, discard=False)
         return 0
+
+    def _enter(self, objects: Objects, sample: int, size: int) -> None:
+        # a record is an object until it is committed
+        objects.drop_parts(sample - BPF_RINGBUF_HDR_SZ, size + BPF_RINGBUF_HDR_SZ)
+        if size:
+            self._records[sample] = objects.part(sample, size, f"record of {self.title}")
 
     def _advance_pending(self, position: int) -> int:
         # step over records that are committed: what remains pending must not span more than the ring

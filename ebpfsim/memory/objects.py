@@ -3,11 +3,11 @@
 Models what KASAN does for a kernel (mm/kasan/generic.c and report_generic.c, v6.18), by object instead of by redzone:
 the shadow holds the number of an object for every 8 bytes of RAM, a row of the table its bounds::
 
-    shadow: one u32 a granule     row (64 bytes): start, end, stride, lo, hi, live (u64 each)
+    shadow: one u32 a granule     row (64 bytes): start, end, stride, length, live (u64 each)
 
-A row with a stride stands for many objects side by side, such as the values of an array: bytes ``lo`` to ``hi`` (not
-included) of every ``stride`` bytes from ``start`` on are one. All numbers are offsets in the RAM. Machine code reads
-the same memory (``ebpfsim.jit.objects``).
+A row with a stride stands for many objects side by side, such as the values of an array: the first ``length`` of every
+``stride`` bytes from ``start`` on are one. All numbers are offsets in the RAM. Machine code reads the same memory
+(``ebpfsim.jit.objects``).
 
 Stronger than KASAN: an access through a pointer that points into an object has to be in that object.
 Left out: bytes that nobody has initialised (KMSAN).
@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from ebpfsim.errors import InternalError
 from ebpfsim.memory.arena import KERNEL_BASE, MAP_NORESERVE, PAGE_SHIFT, U32, Arena
 
-__all__ = ["FRAME_SHIFT", "ROW_BYTES", "STACK_FRAME_MAX", "Family", "Objects", "Report"]
+__all__ = ["FRAME_SHIFT", "ROW_BYTES", "STACK_FRAME_MAX", "Objects", "Report"]
 
 GRANULE_SHIFT = 3
 RAM_GRANULES = 1 << 32 - GRANULE_SHIFT  # of a full arena, whatever this one has: machine code looks up any 32 bits
 MAX_OBJECTS = 1 << 22
 ROW_WORDS, ROW_BYTES = 8, 64
-START, END, STRIDE, LO, HI, LIVE = range(6)
+START, END, STRIDE, LENGTH, LIVE = range(5)
 NOTHING, FREED, UNUSED_STACK = 0, 1, 2  # numbers of no object: never handed out, handed back, below the frames
 FRAME_SHIFT = 4  # frames begin at multiples of 16
 FIRST_FRAME_BELOW = 8
@@ -58,21 +58,6 @@ class _Found:
         return other is not None and (self.number, self.index) == (other.number, other.index)
 
 
-class Family:
-    """Objects side by side that come and go: ``cover`` and ``uncover`` say which bytes are in use."""
-
-    def __init__(self, objects: "Objects", live: int, dead: int) -> None:
-        self._objects, self._live, self._dead = objects, live, dead
-
-    def cover(self, address: int, size: int) -> None:
-        """Say that the objects in these bytes are alive."""
-        self._objects.mark(self._live, address, size)
-
-    def uncover(self, address: int, size: int) -> None:
-        """Say that they are gone."""
-        self._objects.mark(self._dead, address, size)
-
-
 class Objects:
     """The objects of one simulated RAM. ``shadow`` and ``rows`` are views of the memory that machine code reads."""
 
@@ -85,7 +70,8 @@ class Objects:
         self.rows = memoryview(self.rows_map).cast("Q")
         self._next = UNUSED_STACK + 1
         self._free: list[int] = []
-        self._blocks: dict[int, list[int]] = {}  # the numbers that an allocation and its parts have
+        self._blocks: dict[int, list[int]] = {}  # the numbers of an allocation and of its parts
+        self._owner: dict[int, int] = {}  # the allocation that a number belongs to
         self._names: dict[int, tuple[str, Name]] = {}  # kind (slab, page, stack) and name
         self._stacks: dict[int, int] = {}  # by the lowest address: the number of the frame there
 
@@ -95,6 +81,7 @@ class Objects:
         """Enter an allocation of ``size`` bytes; ``span`` are those that nothing else begins in."""
         number = self._new("slab", what or "an allocation", (address ^ KERNEL_BASE, size))
         self._blocks[address] = [number]
+        self._owner[number] = address
         self.mark(number, address, span)
 
     def release(self, address: int) -> None:
@@ -106,8 +93,7 @@ class Objects:
         """Forget a freed allocation."""
         self.mark(FREED, address, span)
         for number in self._blocks.pop(address):
-            self._names.pop(number)
-            self._free.append(number)
+            self._put_back(number)
 
     def add_stack(self, base: int, size: int) -> None:
         """Enter a stack, which has no frames yet."""
@@ -120,10 +106,6 @@ class Objects:
 
     # ---- what owners of memory say ------------------------------------------------------------------------------
 
-    def name(self, address: int, what: str, kind: str = "slab") -> None:
-        """Say what an allocation is."""
-        self._names[self._blocks[address][0]] = (kind, what)
-
     def limit(self, address: int, start: int, end: int, what: str) -> None:
         """Say which part of an allocation is an object: from ``start`` to ``end`` (not included)."""
         number = self._blocks[address][0]
@@ -131,35 +113,44 @@ class Objects:
         row = number * ROW_WORDS
         self.rows[row + START], self.rows[row + END] = start ^ KERNEL_BASE, end ^ KERNEL_BASE
 
-    def family(self, block: int, start: int, stride: int, part: tuple[int, int], name: Callable[[int], str]) -> Family:
-        """Enter objects side by side in an allocation: a ``part`` (from, to) of every ``stride`` bytes from ``start``.
+    def hide(self, address: int, what: str) -> None:
+        """Say that no program may access an allocation itself, but parts of it."""
+        self.limit(address, address, address, what)
 
-        ``name`` gets the number of an object. None of them is in use at first.
+    def part(self, address: int, size: int, name: Name, *, stride: int = 0, length: int = 0) -> int:
+        """Enter an object within an allocation and return its number.
+
+        With a ``stride`` they are objects of ``length`` bytes side by side, and ``name`` gets the number of one.
         """
-        where = (start ^ KERNEL_BASE, 0)
-        live, dead = (self._new("slab", name, where) for _ in range(2))
-        for number in (live, dead):
-            row = number * ROW_WORDS
-            self.rows[row + STRIDE], self.rows[row + LO], self.rows[row + HI] = stride, *part
-        self.rows[dead * ROW_WORDS + LIVE] = 0
-        self._blocks[block] += [live, dead]
-        return Family(self, live, dead)
-
-    def part(self, block: int, address: int, size: int, what: str) -> int:
-        """Enter an object within an allocation and return its number; ``drop`` takes it out again."""
-        number = self._new("slab", what, (address ^ KERNEL_BASE, size))
+        block = self._owner[self.shadow[(address ^ KERNEL_BASE) >> GRANULE_SHIFT]]
+        number = self._new("slab", name, (address ^ KERNEL_BASE, size))
+        row = number * ROW_WORDS
+        self.rows[row + STRIDE], self.rows[row + LENGTH] = stride, length
         self._blocks[block].append(number)
+        self._owner[number] = block
         self.mark(number, address, size)
         return number
 
-    def drop(self, block: int, number: int, instead: Family) -> None:
-        """Take a part of an allocation out; its bytes belong to the unused ones of a family from now on."""
-        row = number * ROW_WORDS
-        start, end = self.rows[row + START], self.rows[row + END]
-        instead.uncover(KERNEL_BASE + start, end - start)
-        self._blocks[block].remove(number)
-        self._names.pop(number)
-        self._free.append(number)
+    def kill(self, number: int) -> None:
+        """Note that a part is not in use any more."""
+        self.rows[number * ROW_WORDS + LIVE] = 0
+
+    def revive(self, number: int, name: Name) -> None:
+        """Note that a part is in use again, for something else."""
+        self.rows[number * ROW_WORDS + LIVE] = 1
+        self._names[number] = (self._names[number][0], name)
+
+    def drop_parts(self, address: int, size: int) -> None:
+        """Take out the parts that lie in some bytes of an allocation, at least partly."""
+        first = (address ^ KERNEL_BASE) >> GRANULE_SHIFT
+        last = (address + size - 1 ^ KERNEL_BASE) >> GRANULE_SHIFT
+        for number in sorted(set(self.shadow[first : last + 1])):
+            block = self._owner[number]
+            if self._blocks[block][0] != number:
+                start, end = self.rows[number * ROW_WORDS : number * ROW_WORDS + END + 1]
+                self.mark(self._blocks[block][0], KERNEL_BASE + start, end - start)
+                self._blocks[block].remove(number)
+                self._put_back(number)
 
     # ---- stack frames: machine code does the same (ebpfsim.jit.objects) -----------------------------------------
 
@@ -233,6 +224,8 @@ class Objects:
         bugs = _USE_AFTER_FREE if inside and not found.live else _OUT_OF_BOUNDS
         what = name if isinstance(name, str) else name(found.index)
         length = found.end - found.start
+        if not length:
+            return Report(bugs[kind], f"{offset - found.start} bytes into {what}, which programs may not access")
         freed = ", freed" if not found.live else ""
         about = f"{_place(offset, size, found)} {what}{freed} ({length} bytes at {KERNEL_BASE + found.start:#x})"
         return Report(bugs[kind], about)
@@ -244,12 +237,12 @@ class Objects:
         number = self.shadow[granule]
         if number <= UNUSED_STACK:
             return None
-        start, end, stride, lo, hi, live = self.rows[number * ROW_WORDS : number * ROW_WORDS + LIVE + 1]
+        start, end, stride, length, live = self.rows[number * ROW_WORDS : number * ROW_WORDS + LIVE + 1]
         if not stride:
             return _Found(number, 0, start, end, bool(live))
         index = (offset - start) // stride
         element = start + index * stride
-        return _Found(number, index, element + lo, element + hi, bool(live))
+        return _Found(number, index, element, element + length, bool(live))
 
     def _pointed(self, offset: int) -> list[_Found]:
         # what a pointer may mean: the object that it is in, and the one that ends there
@@ -288,10 +281,14 @@ class Objects:
             raise InternalError(f"more than {MAX_OBJECTS} objects in debug mode")
         start, size = where
         row = number * ROW_WORDS
-        for at, word in enumerate((start, start + size, 0, 0, 0, 1)):
+        for at, word in enumerate((start, start + size, 0, 0, 1)):
             self.rows[row + at] = word
         self._names[number] = (kind, name)
         return number
+
+    def _put_back(self, number: int) -> None:
+        del self._names[number], self._owner[number]
+        self._free.append(number)
 
 
 # by kind of object: get_shadow_bug_type(), mm/kasan/report_generic.c

@@ -203,12 +203,20 @@ class Running:
         return digest.hexdigest()
 
 
-def build(checked: Checked) -> Running:
-    """Return the scenario's hosts with everything loaded and attached, at time 0."""
+def build(checked: Checked, *, debug: bool = False, engine: str = "") -> Running:
+    """Return the scenario's hosts with everything loaded and attached, at time 0.
+
+    ``debug`` turns debug mode on for all of them, ``engine`` replaces what the scenario says of engines.
+    """
     model = checked.scenario.model
     running = Running(checked, Simulation(model.seed))
+    if debug or model.kernel.debug or any(host.debug for host in model.hosts.values()):
+        # before anything is allocated, so that every object is known to the byte
+        running.sim.mem.track()
+    forced = {"debug": True} if debug else {}
+    forced |= {"engine": engine} if engine else {}
     for name, host in model.hosts.items():
-        _build_host(running, name, host, model.kernel)
+        _build_host(running, name, host.model_copy(update=forced), model.kernel)
     for index, link in enumerate(model.links):
         with running.at("links", index):
             a, b = (_nic(running, end) for end in link.ends)

@@ -105,6 +105,8 @@ class KernelBlock(Block):
     mitigations: Literal["auto", "off"] | None = None
     costs: str | None = None
     stats: bool | None = None
+    debug: bool | None = None
+    engine: Literal["auto", "interp", "jit"] | None = None
     sysctl: dict[str, Any] | None = None
 
 

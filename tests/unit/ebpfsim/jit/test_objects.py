@@ -39,7 +39,7 @@ def test_random_accesses_around_objects_of_all_kinds(debugged: Any) -> None:
     mem, objects = debugged.mem, debugged.mem.track()
     blocks = [mem.alloc(rng.randrange(1, 70)) for _ in range(6)]
     array = mem.alloc(240)
-    objects.family(array, array, 24, (0, 20), lambda index: f"element {index}").cover(array, 240)
+    objects.part(array, 240, lambda index: f"element {index}", stride=24, length=20)
     gone = mem.alloc(48)
     mem.free(gone)
     packet = mem.alloc(256)

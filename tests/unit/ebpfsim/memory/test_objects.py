@@ -44,18 +44,17 @@ def test_a_pointer_stays_in_its_object_even_where_another_one_lies(mem: Memory) 
 def test_elements_side_by_side(mem: Memory) -> None:
     objects = mem.track()
     block = mem.alloc(10 * 24)
-    family = objects.family(block, block, 24, (8, 20), lambda index: f"element {index}")
-    family.cover(block, 240)
-    assert allows(mem, block + 24 + 8, 4, 8)
-    assert not allows(mem, block + 24 + 8, 5, 8)
-    assert not allows(mem, block + 24, 0, 8)
-    assert objects.report(block + 32, block + 32 + 16, 8, strict=True).about == (
-        f"4 bytes past the end of element 1 (12 bytes at {block + 32:#x})"
+    number = objects.part(block, 240, lambda index: f"element {index}", stride=24, length=12)
+    assert allows(mem, block + 24, 4, 8)
+    assert not allows(mem, block + 24, 5, 8)
+    assert not allows(mem, block + 24, 24, 8)
+    assert objects.report(block + 24, block + 24 + 16, 8, strict=True).about == (
+        f"4 bytes past the end of element 1 (12 bytes at {block + 24:#x})"
     )
-    family.uncover(block + 24, 24)
-    assert not allows(mem, block + 32, 0, 8)
-    assert allows(mem, block + 8, 0, 8)
-    assert objects.report(block + 32, block + 32, 8, strict=True).bug == "slab-use-after-free"
+    objects.kill(number)
+    assert not allows(mem, block + 24, 0, 8)
+    report = objects.report(block + 24, block + 24, 8, strict=True)
+    assert (report.bug, report.about[:28]) == ("slab-use-after-free", "0 bytes into element 1, free")
 
 
 # get_shadow_bug_type() and get_wild_bug_type() of mm/kasan/report_generic.c
@@ -137,11 +136,23 @@ def test_what_was_there_before_counts() -> None:
 def test_parts_of_an_allocation(mem: Memory) -> None:
     objects = mem.track()
     block = mem.alloc(4096)
-    space = objects.family(block, block, 4096, (0, 4096), lambda _: "space")
-    space.uncover(block, 4096)
-    record = objects.part(block, block + 8, 20, "record")
+    objects.hide(block, "a ring")
+    hidden = objects.report(0, block + 16, 8, strict=True)
+    assert (hidden.bug, hidden.about) == (
+        "slab-out-of-bounds", "16 bytes into a ring, which programs may not access",
+    )  # fmt: skip
+    record = objects.part(block + 8, 20, "a record")
     assert objects.holds(block + 8, 20)
     assert not objects.holds(block + 28, 1)
-    objects.drop(block, record, space)
-    assert not objects.holds(block + 8, 20)
+    objects.kill(record)
+    assert objects.report(0, block + 8, 8, strict=True).bug == "slab-use-after-free"
+    objects.revive(record, "another record")
+    report = objects.report(block + 8, block + 32, 8, strict=True)
+    assert report.about.startswith("4 bytes past the end of another record")
+    # what lies in its place takes it out
+    objects.drop_parts(block + 24, 40)
+    assert not objects.holds(block + 8, 8)
+    assert objects.part(block + 24, 40, "a third one") == record
+    assert objects.holds(block + 24, 40)
     mem.free(block)
+    assert not objects.holds(block + 24, 40)
