@@ -99,6 +99,14 @@ class Run:
         self.cost_ps += cost_ps
         self.cpu.elapsed_ps += cost_ps
 
+    def flush(self) -> None:
+        """Charge the instructions executed since the last flush; engines do."""
+
+    def settle(self, cost_ps: int) -> None:
+        """Flush, then charge: what a call of a helper begins with."""
+        self.flush()
+        self.charge(cost_ps)
+
     def call(self, address: int, r1: int = 0, r2: int = 0, r3: int = 0, r4: int = 0, r5: int = 0) -> int:
         """Run a callback of the current program, by the address of its first instruction, and return its R0."""
         raise InternalError(f"callback {address:#x} outside an engine")

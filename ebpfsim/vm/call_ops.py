@@ -36,8 +36,7 @@ def helper_call(helper_id: int, kernel: Runtime, place: Place, following: Block)
 
     def end(state: State) -> Block:
         run = state[RUN]
-        run.flush()
-        run.charge(cost_ps)
+        run.settle(cost_ps)
         try:
             state[0] = helper(run, state[1], state[2], state[3], state[4], state[5]) & M64
         except KernelOops as oops:
@@ -49,14 +48,19 @@ def helper_call(helper_id: int, kernel: Runtime, place: Place, following: Block)
 
 def _map_call(helper_id: int, helper: Helper, kernel: Runtime, place: Place, following: Block) -> Terminator:
     cost_of, costs, update = map_operation_ps(kernel.costs, helper_id), kernel.costs, helper_id == _UPDATE
+    # a place in a program nearly always has the same map: what depends on the map is kept for the last one
+    known: Map | None = None
+    cost_ps, extra_ps = 0, None
 
     def end(state: State) -> Block:
+        nonlocal known, cost_ps, extra_ps
         run = state[RUN]
-        run.flush()
         try:
             map_ = kernel.map_at(state[1])
-            run.charge(cost_of(map_))
-            extra_ps = replace_extra_ps(costs, map_) if update else None
+            if map_ is not known:
+                known, cost_ps = map_, cost_of(map_)
+                extra_ps = replace_extra_ps(costs, map_) if update else None
+            run.settle(cost_ps)
             elements = _elements(map_) if extra_ps is not None else 0
             result = state[0] = helper(run, state[1], state[2], state[3], state[4], state[5]) & M64
             if extra_ps is not None and result == 0 and _elements(map_) == elements:

@@ -142,11 +142,14 @@ class Tree:
             path.number = number
             WRITERS[site.row.form](site, path)
         path.number = len(path.sites)
-        site = self.unit.last(block)
-        if site is None:
-            onward = path.sites[-1].following
-            self._go(onward, path, trail)
-        elif site.row.form in _JUMPS:
+        last = self.unit.last(block)
+        if last is None:
+            self._go(path.sites[-1].following, path, trail)
+        else:
+            self._end(block, last, path, trail)
+
+    def _end(self, block: Block, site: Site, path: Path, trail: tuple[Block, ...]) -> None:
+        if site.row.form in _JUMPS:
             self._jump(condition(site, path), site, path, trail)
         elif site.row.form in (Form.JA, Form.JA32):
             self._go(site.taken, path, trail)

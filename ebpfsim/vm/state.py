@@ -98,11 +98,15 @@ class Activation(Run):
 
     def flush(self) -> None:
         """Charge the instructions executed since the last flush, so that the CPU's clock is right."""
+        self.settle(0)
+
+    def settle(self, cost_ps: int) -> None:
+        """Flush, then charge, in one go."""
         left = self.state[LEFT]
         done = self._flushed_at - left
         self._flushed_at = left
         self.insns += done
-        cost_ps = done * self.insn_ps
+        cost_ps += done * self.insn_ps
         self.cost_ps += cost_ps
         self.cpu.elapsed_ps += cost_ps
 
