@@ -12,7 +12,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -153,7 +153,7 @@ class Entry:
     charged to the CPU. ``take`` returns what the runs came to since it was last called.
     """
 
-    __slots__ = ("_arena", "_taken", "block", "cpu", "image", "prog", "record", "run", "spare")
+    __slots__ = ("_arena", "_taken", "block", "cpu", "image", "prog", "record", "run", "spare", "words")
 
     def __init__(self, prog: Prog, image: Image, cpu: Cpu) -> None:
         self.prog, self.image, self.cpu = prog, image, cpu
@@ -176,6 +176,7 @@ class Entry:
             entry_code.B_SLOW: self._slow,
         }
         self.block = entry_code.Block(numbers, objects)
+        self.words = self.block.words
         self.run = self.block.enter
         self._arena = native().arena
         self._taken = Counts(0, 0, 0, 0)
@@ -197,16 +198,23 @@ class Entry:
 
     def take(self) -> Counts:
         """Return what has been executed since the last call."""
-        now, last = Counts._make(_ALL(self.block.memory)), self._taken
+        now, last = Counts._make(_ALL(self.words, _ALL_AT)), self._taken
         self._taken = now
         return Counts._make(new - old for new, old in zip(now, last, strict=True))
 
     def ran(self) -> Ran:
         """Return what the last run came to."""
-        return _Ran._make(_LAST(self.block.memory))
+        return _Ran._make(_LAST(self.words, _LAST_AT))
 
     def _slow(self, ctx: int) -> int:
-        return self.idle().run(ctx)
+        # a run inside a run of the same program on the same CPU; it counts here
+        other = self.idle()
+        retval = other.run(ctx)
+        mine, words = self.words, other.words
+        mine[entry_code.B_R0 : entry_code.B_ALL_RUNS] = words[entry_code.B_R0 : entry_code.B_ALL_RUNS]
+        for number, count in enumerate(other.take()):
+            mine[entry_code.B_ALL_RUNS + number] += count
+        return retval
 
     def _begin(self, record: Record) -> NativeRun:
         # a helper in Python is called, or the run did not get to its end
@@ -217,7 +225,7 @@ class Entry:
         return NativeRun(self.image, self.prog, words[layout.W_CTX], self.cpu, record)
 
     def _finish(self, record: Record, error: BaseException | None = None) -> None:
-        run, words, block = record.run, record.words, self.block.words
+        run, words, block = record.run, record.words, self.words
         try:
             if error is None and words[layout.W_STATUS]:
                 error = run.oops()
@@ -256,8 +264,9 @@ class _Ran(NamedTuple):
     tail_calls: int
 
 
-_LAST = partial(Struct("<5Q").unpack_from, offset=8 * entry_code.B_R0)
-_ALL = partial(Struct("<4Q").unpack_from, offset=8 * entry_code.B_ALL_RUNS)
+_LAST, _LAST_AT = Struct("<5Q").unpack_from, 8 * entry_code.B_R0
+_ALL, _ALL_AT = Struct("<4Q").unpack_from, 8 * entry_code.B_ALL_RUNS
+_new = tuple.__new__
 
 
 class _Entries:
@@ -278,7 +287,7 @@ class _Entries:
         return found
 
     def _slow(self, ctx: int, cpu: Cpu) -> int:
-        return self.of(cpu).idle().run(ctx)
+        return self.of(cpu).run(ctx)
 
 
 def compile_prog(prog: Prog, kernel: Runtime, *, checked: bool = True) -> Callable[[int, Cpu], int]:
@@ -304,11 +313,9 @@ def execute(prog: Prog, ctx: int, cpu: Cpu) -> Ran:
     if prog.image.__class__ is not Image:
         return interp.execute(prog, ctx, cpu)
     assert isinstance(prog.entries, _Entries)
-    entry = prog.entries.by_cpu.get(cpu)
-    if entry is None or entry.record.words[layout.W_RSP]:
-        entry = prog.entries.of(cpu).idle()
-    entry.run(ctx)
-    return _Ran._make(_LAST(entry.block.memory))
+    found = prog.entries.by_cpu.get(cpu) or prog.entries.of(cpu)
+    found.run(ctx)
+    return _new(_Ran, _LAST(found.words, _LAST_AT))
 
 
 def compile_for(prog: Prog, kernel: Runtime) -> Callable[[int, Cpu], int]:
