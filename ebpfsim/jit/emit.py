@@ -3,8 +3,8 @@
 Each is a pure function of the row, the slot and the kind of memory access to bytes that run at any address. Jumps,
 calls and returns are put together in ``ebpfsim.jit.compile``; what is here of a jump is its comparison.
 
-A memory access takes place at ``r12 + r11``, where r11 is the low half of the address: so it cannot leave the
-simulated RAM, whatever the program computes. ``checked`` code asks the page table first, by a shared routine; code that
+A memory access uses the low 32 bits of the address only (``ebpfsim.jit.layout.ram``): so it cannot leave the simulated
+RAM, whatever the program computes. ``checked`` code asks the page table first, by a shared routine; code that
 the verifier has proved goes without. Other than in ``bpf_jit_comp.c`` atomics have no LOCK prefix, because one
 simulated CPU runs at a time.
 """
@@ -16,14 +16,13 @@ from ebpfsim.isa.alu import u32, u64
 from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.table import BY_NAME, TABLE, Form, Row
 from ebpfsim.jit.encoder import CDQ, CQO, RAX, RCX, RDX, Mem, insn, mov_imm, pop, push, short_jcc, short_jmp
-from ebpfsim.jit.layout import AX, BASE, REGS, TMP, routine
+from ebpfsim.jit.layout import AX, REGS, TMP, ram, routine
 from ebpfsim.vm.compile import ENDS, NOT_MODELLED
 
 __all__ = ["AUX", "COMPARISONS", "EMITTERS", "emit", "emit_comparison", "stand_in_of"]
 
 Emitter = Callable[[Row, Insn, bool], bytes]
 AUX = 11  # the BPF register that is not in a machine register
-_AT = Mem(BASE, 0, TMP)
 
 
 def _reg(number: int) -> int:
@@ -175,41 +174,51 @@ _STORES = {1: ("mov8", False), 2: ("mov16", False), 4: ("mov", False), 8: ("mov"
 _STORES_IMM = {1: ("mov8_imm", False), 2: ("mov16_imm", False), 4: ("mov_imm", False), 8: ("mov_imm", True)}
 
 
-def _locate(base: int, off: int, check: str, checked: bool) -> bytes:
-    # r11 = the offset of ``base + off`` in the RAM; ``check`` is the routine that looks into the page table
-    if checked:
-        address = insn("lea", Mem(_reg(base), off), TMP) if off else insn("mov", TMP, _reg(base))
-        return address + insn("call", routine(check))
-    return insn("lea", Mem(_reg(base), off), TMP, wide=False) if off else insn("mov", TMP, _reg(base), wide=False)
+# the code in front of an access, and the operand
+_Where = tuple[bytes, Mem]
 
 
-def _load_value(row: Row, slot: Insn) -> bytes:
+def _locate(base: int, off: int, check: str, checked: bool) -> _Where:
+    # ``check`` is the routine that looks into the page table: it makes the address in r11 an offset in the RAM
+    if not checked:
+        return ram(_reg(base), off)
+    address = insn("lea", Mem(_reg(base), off), TMP) if off else insn("mov", TMP, _reg(base))
+    before, operand = ram(TMP)
+    return address + insn("call", routine(check)) + before, operand
+
+
+def _load_value(row: Row, slot: Insn, where: _Where) -> bytes:
     name, wide = _LOADS[row.size]
-    return insn(name, _AT, _reg(slot.dst), wide=wide)
+    return where[0] + insn(name, where[1], _reg(slot.dst), wide=wide)
 
 
-def _load_signed_value(row: Row, slot: Insn) -> bytes:
-    return insn(_SIGNED_LOADS[row.size], _AT, _reg(slot.dst))
+def _load_signed_value(row: Row, slot: Insn, where: _Where) -> bytes:
+    return where[0] + insn(_SIGNED_LOADS[row.size], where[1], _reg(slot.dst))
 
 
-def _load(value: Callable[[Row, Insn], bytes]) -> Emitter:
+def _load(value: Callable[[Row, Insn, _Where], bytes]) -> Emitter:
     def load(row: Row, slot: Insn, checked: bool) -> bytes:
-        return _locate(slot.src, slot.off, f"read{row.size}", checked) + value(row, slot)
+        return value(row, slot, _locate(slot.src, slot.off, f"read{row.size}", checked))
 
     return load
 
 
-def _probe(value: Callable[[Row, Insn], bytes]) -> Emitter:
+def _probe(value: Callable[[Row, Insn, _Where], bytes]) -> Emitter:
     # always checked; where nothing is mapped the routine points r11 to zeroes
     def load(row: Row, slot: Insn, _checked: bool) -> bytes:
-        return _locate(slot.src, slot.off, f"probe{row.size}", True) + value(row, slot)
+        return value(row, slot, _locate(slot.src, slot.off, f"probe{row.size}", True))
 
     return load
+
+
+def _write(row: Row, slot: Insn, checked: bool) -> _Where:
+    return _locate(slot.dst, slot.off, f"write{row.size}", checked)
 
 
 def _store(row: Row, slot: Insn, checked: bool) -> bytes:
     name, wide = _STORES[row.size]
-    return _locate(slot.dst, slot.off, f"write{row.size}", checked) + insn(name, _AT, _reg(slot.src), wide=wide)
+    before, operand = _write(row, slot, checked)
+    return before + insn(name, operand, _reg(slot.src), wide=wide)
 
 
 def _store_imm(row: Row, slot: Insn, checked: bool) -> bytes:
@@ -218,41 +227,40 @@ def _store_imm(row: Row, slot: Insn, checked: bool) -> bytes:
     if row.size < 4:
         sign = 1 << 8 * row.size - 1
         imm = (imm & (2 * sign - 1) ^ sign) - sign
-    return _locate(slot.dst, slot.off, f"write{row.size}", checked) + insn(name, _AT, imm=imm, wide=wide)
+    before, operand = _write(row, slot, checked)
+    return before + insn(name, operand, imm=imm, wide=wide)
 
 
 def _atomic(row: Row, slot: Insn, checked: bool) -> bytes:
-    name = row.op.removesuffix(str(row.bits))
-    return _locate(slot.dst, slot.off, f"write{row.size}", checked) + insn(
-        name, _AT, _reg(slot.src), wide=row.bits == 64
-    )
+    before, operand = _write(row, slot, checked)
+    return before + insn(row.op.removesuffix(str(row.bits)), operand, _reg(slot.src), wide=row.bits == 64)
 
 
 def _atomic_fetch(row: Row, slot: Insn, checked: bool) -> bytes:
     name, src, wide = row.op.removesuffix(str(row.bits)), _reg(slot.src), row.bits == 64
-    where = _locate(slot.dst, slot.off, f"write{row.size}", checked)
+    before, operand = _write(row, slot, checked)
     if name == "add":
-        return where + insn("xadd", _AT, src, wide=wide)
-    return where + _replace(insn(name, _AT, src, wide=wide), src, wide)
+        return before + insn("xadd", operand, src, wide=wide)
+    return before + _replace(operand, insn(name, operand, src, wide=wide), src, wide)
 
 
 def _xchg(row: Row, slot: Insn, checked: bool) -> bytes:
     src, wide = _reg(slot.src), row.bits == 64
-    where = _locate(slot.dst, slot.off, f"write{row.size}", checked)
-    return where + _replace(insn("mov", _AT, src, wide=wide), src, wide)
+    before, operand = _write(row, slot, checked)
+    return before + _replace(operand, insn("mov", operand, src, wide=wide), src, wide)
 
 
-def _replace(change: bytes, src: int, wide: bool) -> bytes:
+def _replace(operand: Mem, change: bytes, src: int, wide: bool) -> bytes:
     # 8 bytes are pushed in any case; the RAM goes on for a page behind its end
     cut = b"" if wide else insn("mov", src, src, wide=False)
-    return insn("push", _AT) + change + pop(src) + cut
+    return insn("push", operand) + change + pop(src) + cut
 
 
 def _cmpxchg(row: Row, slot: Insn, checked: bool) -> bytes:
     wide = row.bits == 64
-    where = _locate(slot.dst, slot.off, f"write{row.size}", checked)
+    before, operand = _write(row, slot, checked)
     cut = b"" if wide else insn("mov", RAX, RAX, wide=False)
-    return where + insn("cmpxchg", _AT, _reg(slot.src), wide=wide) + cut
+    return before + insn("cmpxchg", operand, _reg(slot.src), wide=wide) + cut
 
 
 _FORMS: dict[Form, Callable[[Row], Emitter]] = {

@@ -20,11 +20,12 @@ _I8, _I32, _U32, _U64 = Struct("<b"), Struct("<i"), Struct("<I"), Struct("<Q")
 
 
 class Mem(NamedTuple):
-    """Memory at ``base + plus + disp``."""
+    """Memory at ``base + plus + disp``; with ``gs`` at the low 32 bits of that, behind the base of the GS segment."""
 
     base: int
     disp: int = 0
     plus: int | None = None
+    gs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ TABLE: dict[str, Encoding] = {
     "neg": Encoding(b"\xf7", 3), "div": Encoding(b"\xf7", 6), "idiv": Encoding(b"\xf7", 7), "dec": Encoding(b"\xff", 1),
     "call": Encoding(b"\xff", 2, default64=True), "jmp": Encoding(b"\xff", 4, default64=True),
     "push": Encoding(b"\xff", 6, default64=True), "pop": Encoding(b"\x8f", 0, default64=True),
+    # rm = base of the GS segment, and the other way round
+    "rdgsbase": Encoding(b"\x0f\xae", 1, prefix=b"\xf3"), "wrgsbase": Encoding(b"\x0f\xae", 3, prefix=b"\xf3"),
 }
 
 # what follows a comparison of unsigned (b, a) and signed (l, g) numbers
@@ -77,6 +80,8 @@ CONDITIONS: dict[str, int] = {
 }
 # fmt: on
 
+OPERAND_SIZE = b"\x66"
+GS_32BIT = b"\x65\x67"
 CQO, CDQ, RET = b"\x48\x99", b"\x99", b"\xc3"
 REP_MOVSB = b"\xf3\xa4"
 
@@ -89,17 +94,19 @@ def insn(name: str, rm: "int | Mem", reg: int = 0, imm: int = 0, wide: bool = Tr
     if row.byte_imm is not None and -128 <= imm < 128:
         opcode, imm_bytes = bytes([row.byte_imm]), 1
     middle = row.digit if row.digit is not None else reg
-    rex = (wide and not row.default64 and not row.prefix) << 3 | (middle >> 3) << 2
+    rex = (wide and not row.default64 and row.prefix != OPERAND_SIZE) << 3 | (middle >> 3) << 2
     byte = row.byte_reg and reg >= RSP
+    first = row.prefix
     if isinstance(rm, Mem):
         rex |= rm.base >> 3 | (rm.plus or 0) >> 3 << 1
         operand = _memory(rm, middle & 7)
+        first = GS_32BIT + first if rm.gs else first
     else:
         rex |= rm >> 3
         operand = bytes([0xC0 | (middle & 7) << 3 | rm & 7])
         byte = byte or (row.byte_rm and rm >= RSP)
     prefix = bytes([0x40 | rex]) if rex or byte else b""
-    return b"".join((row.prefix, prefix, opcode, operand, imm.to_bytes(imm_bytes, "little", signed=True)))
+    return b"".join((first, prefix, opcode, operand, imm.to_bytes(imm_bytes, "little", signed=True)))
 
 
 def _memory(mem: Mem, middle: int) -> bytes:

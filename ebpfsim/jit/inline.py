@@ -15,8 +15,8 @@ from ebpfsim.errors import KernelOops
 from ebpfsim.helpers import map as map_helpers
 from ebpfsim.helpers import misc, time
 from ebpfsim.jit import layout
-from ebpfsim.jit.encoder import RAX, RDX, RSI, Mem, insn, mov_imm, pop, push, short_jcc, short_jmp
-from ebpfsim.jit.layout import BASE, LEFT, TMP, word
+from ebpfsim.jit.encoder import RAX, RDX, RSI, insn, mov_imm, pop, push, short_jcc, short_jmp
+from ebpfsim.jit.layout import LEFT, TMP, ram, word
 from ebpfsim.jit.routine import Routine
 from ebpfsim.maps.array import ArrayMap, PercpuArrayMap
 from ebpfsim.maps.map import Map
@@ -119,12 +119,13 @@ def _lookup(kernel: Runtime, map_address: int) -> bytes:
         address += insn("mov_load", word(layout.W_CPU), TMP) + insn("imul3", TMP, TMP, map_.cpu_stride)
         address += insn("add", RAX, TMP)
     none = insn("xor", RAX, RAX, wide=False)
+    before, key = ram(RSI)
     address += short_jmp(len(none))
     return b"".join(
         (
             charge(map_operation_ps(kernel.costs, _LOOKUP)(map_)),
-            insn("mov", TMP, RSI, wide=False),
-            insn("mov_load", Mem(BASE, 0, TMP), RAX, wide=False),
+            before,
+            insn("mov_load", key, RAX, wide=False),
             insn("cmp_imm", RAX, imm=map_.max_entries, wide=False),
             short_jcc("ae", len(address)),
             address,

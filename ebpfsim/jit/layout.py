@@ -1,8 +1,10 @@
 """Where things are while machine code of a program runs: registers, the record of an activation, the native frame.
 
 R0 to R10 are in the registers of ``bpf_jit_comp.c`` (arch/x86/net, v6.18). Beyond them: r9 counts the instructions
-that the activation may still execute, r10 points to its record, r11 is scratch, r12 is where the simulated RAM begins
-in this process. The auxiliary register 11, which hardly any program has, lives in the record.
+that the activation may still execute, r10 points to its record, r11 is scratch. The simulated RAM begins in this
+process where the base of the GS segment says, and r12; an access with 32-bit addressing behind GS is one instruction
+and cannot leave the RAM, whatever the register holds. Where programs may not set that base, accesses go by r12 and r11.
+The auxiliary register 11, which hardly any program has, lives in the record.
 
 A record is an array of 64-bit words. The first ones stand at the interpreter's numbers (``ebpfsim.vm.state``), so that
 a helper call finds there what it expects. r10 points ``BIAS`` bytes into it, for short displacements.
@@ -11,12 +13,14 @@ The native frame of every function, main or not, from the top: return address, c
 restore, R6 to R9, the credit of may_goto. It keeps the stack aligned to 16 bytes.
 """
 
+import ctypes
+import sys
 from functools import cache
 
-from ebpfsim.jit.encoder import R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Mem
+from ebpfsim.jit.encoder import R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Mem, insn
 from ebpfsim.vm.state import LEFT as STATE_LEFT
 
-__all__ = ["AX", "BASE", "CREDIT_SLOT", "LEFT", "REGS", "TMP", "word"]
+__all__ = ["AX", "BASE", "CREDIT_SLOT", "LEFT", "REGS", "TMP", "ram", "segment_serves", "word"]
 
 REGS = (RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP)
 LEFT, RECORD, TMP, BASE = R9, R10, R11, R12
@@ -61,6 +65,27 @@ ROUTINES = (
 RECORD_WORDS = W_ROUTINES + len(ROUTINES)
 
 CREDIT_SLOT = Mem(RSP)
+
+
+_AT_HWCAP2, _HWCAP2_FSGSBASE = 26, 1 << 1  # include/uapi/linux/auxvec.h, arch/x86/include/uapi/asm/hwcap2.h
+
+
+@cache
+def segment_serves() -> bool:
+    """Tell whether programs may set the base of the GS segment (since Linux 5.9), which nothing else here uses."""
+    if sys.platform != "linux":
+        return False
+    getauxval = ctypes.CDLL(None).getauxval
+    getauxval.restype, getauxval.argtypes = ctypes.c_ulong, [ctypes.c_ulong]
+    return bool(getauxval(_AT_HWCAP2) & _HWCAP2_FSGSBASE)
+
+
+def ram(reg: int, disp: int = 0) -> tuple[bytes, Mem]:
+    """Return the operand for simulated memory at the low 32 bits of a register plus ``disp``, and what comes before."""
+    if segment_serves():
+        return b"", Mem(reg, disp, gs=True)
+    locate = insn("lea", Mem(reg, disp), TMP, wide=False) if disp else insn("mov", TMP, reg, wide=False)
+    return locate, Mem(BASE, 0, TMP)
 
 
 @cache

@@ -76,6 +76,16 @@ def _restore(numbers: range) -> bytes:
     return b"".join(insn("mov_load", word(number), REGS[number]) for number in numbers)
 
 
+def _set_segment(code: Code, name: str) -> None:
+    # another simulation may have run in this thread; setting the base takes twenty times as long as reading it
+    code.add(insn("mov_load", word(layout.W_HOST), BASE))
+    if layout.segment_serves():
+        code.add(insn("rdgsbase", TMP), insn("cmp", TMP, BASE))
+        code.jump_if("e", name)
+        code.add(insn("wrgsbase", BASE))
+        code.label(name)
+
+
 def _run(code: Code) -> None:
     # called by native code with the address of a record in r10, which stays there: runs the function that the record
     # names and returns R0. A run that does not get to its end leaves a status, RAISED when a Python exception is set
@@ -88,7 +98,8 @@ def _run(code: Code) -> None:
     code.add(insn("lea", Mem(RSP, -NATIVE_STACK_BYTES), RAX), insn("mov", word(layout.W_RSP_LIMIT), RAX))
     code.label("nested")
     code.add(insn("mov_imm", word(layout.W_STATUS), imm=0))
-    code.add(insn("mov_load", word(layout.W_HOST), BASE), insn("mov_load", word(layout.W_LEFT), LEFT))
+    _set_segment(code, "entered")
+    code.add(insn("mov_load", word(layout.W_LEFT), LEFT))
     code.add(_restore(range(11)), insn("call", word(layout.W_ENTRY)))
     code.label("leave")
     code.add(insn("mov", word(layout.W_LEFT), LEFT))
@@ -127,6 +138,7 @@ def _callback(code: Code, name: str, *, keep_r0: bool) -> None:
     code.add(_call(_function("PyLong_AsUnsignedLongLongMask")), insn("mov", Mem(RSP), RAX))
     code.add(insn("mov_load", Mem(RSP, 8), RDI), _call(_function("Py_DecRef")))
     code.add(pop(RAX), pop(RCX), pop(RECORD))
+    _set_segment(code, f"{name} done")
     if keep_r0:
         code.add(insn("mov", TMP, RAX), _restore(range(1)))
     code.add(_restore(range(1, 6)), insn("mov_load", word(layout.W_LEFT), LEFT), RET)
@@ -148,7 +160,7 @@ def _fault(code: Code, name: str, status: int) -> None:
     code.jump("leave")
 
 
-def _check(code: Code, kind: str, size: int, zeroes: int) -> None:
+def _check(code: Code, kind: str, size: int) -> None:
     # r11: a 64-bit address in, its offset in the RAM out. The first and the last byte have to be on pages that allow it
     name = f"{kind}{size}"
     bad = f"bad {name}"
@@ -171,7 +183,8 @@ def _check(code: Code, kind: str, size: int, zeroes: int) -> None:
     code.label(bad)
     code.add(pop(RDX), pop(RAX))
     if kind == "probe":
-        code.add(mov_imm(TMP, zeroes), insn("sub", TMP, BASE), RET)
+        # no program has memory at the beginning of the RAM: zeroes
+        code.add(insn("xor", TMP, TMP, wide=False), RET)
     else:
         code.jump("access")
 
@@ -183,7 +196,6 @@ class Native:
         if not getattr(sys, "_is_gil_enabled", lambda: True)():
             raise ExecutableMemoryError("this Python has no interpreter lock")
         self.arena = code_arena()
-        zeroes = self.arena.place(bytes(8))
         code = Code()
         _run(code)
         _enter(code)
@@ -199,7 +211,7 @@ class Native:
             _fault(code, name, status)
         for kind in ("read", "write", "probe"):
             for size in (1, 2, 4, 8):
-                _check(code, kind, size, zeroes)
+                _check(code, kind, size)
         base = self.arena.place(code.finish())
         self.routines = [base + code.labels[name] for name in layout.ROUTINES]
         self.enter = builtin("enter", base + code.labels["enter"], METH_O, self)

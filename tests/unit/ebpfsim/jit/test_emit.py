@@ -1,6 +1,6 @@
 """Machine code of single operations against the pure functions of the instruction set (``ebpfsim.isa.alu``)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
@@ -9,8 +9,9 @@ import pytest
 from ebpfsim.isa.alu import BINARY, COMPARE, UNARY, u64
 from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.table import BY_NAME, TABLE, Form
+from ebpfsim.jit import layout
 from ebpfsim.jit.compile import EMIT_ENDS
-from ebpfsim.jit.emit import COMPARISONS, EMITTERS
+from ebpfsim.jit.emit import COMPARISONS, EMITTERS, emit
 from ebpfsim.vm.compile import NOT_MODELLED
 
 VALUES = (0, 1, 7, 0x80, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 1 << 63, (1 << 64) - 1, 0x1122334455667788)
@@ -98,6 +99,22 @@ def test_every_comparison_has_a_condition() -> None:
 
 
 MEMORY_ROWS = [row for row in TABLE if row.size and row.form not in NOT_MODELLED]
+
+
+@pytest.fixture
+def without_segment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    emit.cache_clear()
+    monkeypatch.setattr(layout, "segment_serves", lambda: False)
+    yield
+    emit.cache_clear()
+
+
+@pytest.mark.parametrize("row", MEMORY_ROWS, ids=lambda row: row.name)
+@pytest.mark.usefixtures("without_segment")
+def test_memory_where_the_base_of_gs_cannot_be_set(machine: Any, row: Any) -> None:
+    test_memory_as_the_interpreter(machine, row, False)
+    code = emit(row.name, row.insn(**dict.fromkeys(row.operands, 1)), False)
+    assert b"\x65\x67" not in code
 
 
 @pytest.mark.parametrize("checked", [True, False], ids=["checked", "plain"])

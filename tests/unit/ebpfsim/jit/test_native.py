@@ -124,3 +124,32 @@ def _access(jit: Callable[..., Any], code: int, address: int) -> bool:
     except KernelOops as oops:
         return oops.address != address
     return True
+
+
+def test_simulations_that_take_turns_see_their_own_memory(make_machine: Any) -> None:
+    from ebpfsim.cpu import Cpu
+    from ebpfsim.jit.engine import compile_prog, execute
+    from ebpfsim.memory import Memory
+
+    inner, outer = make_machine(), make_machine()
+    for number, machine in enumerate((inner, outer)):
+        machine.mem = Memory()
+        machine.cpus = [Cpu(0, machine.clock, machine.mem)]
+        machine.at = machine.mem.alloc(8)
+        machine.mem.store(machine.at, 8, 100 + number)
+    assert inner.at == outer.at
+    load = f"r1 = {inner.at:#x} ll; r0 = *(u64 *)(r1 + 0); exit"
+    other = inner.prog(load)
+    compile_prog(other, inner, checked=False)
+
+    def helper(_run: object, *_args: int) -> int:
+        assert execute(other, 0, inner.cpus[0]).r0 == 100
+        return 7
+
+    outer.helpers = outer.helpers | {KTIME: helper}
+    for checked in (False, True):
+        prog = outer.prog(f"r6 = {outer.at:#x} ll; call {KTIME}; r1 = *(u64 *)(r6 + 0); r0 *= 1000; r0 += r1; exit")
+        compile_prog(prog, outer, checked=checked)
+        for _ in range(3):
+            assert execute(prog, 0, outer.cpus[0]).r0 == 7101
+            assert execute(other, 0, inner.cpus[0]).r0 == 100
