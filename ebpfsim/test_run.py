@@ -6,7 +6,6 @@ nowhere. Left out: BPF_F_TEST_XDP_LIVE_FRAMES, and all program types but XDP.
 Differs: a test run takes no simulated time; the clock that a program reads goes on only while it runs.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InternalError, KernelError, NotModelled
+from ebpfsim.jit.batch import run_repeatedly
 from ebpfsim.memory import PAGE_SIZE, Memory
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.results import TestRun
@@ -211,12 +211,9 @@ def _rxq(kernel: "BpfKernel", md: _XdpMd | None) -> int:
 
 def _repeat(prog: Prog, ctx: int, cpu: Cpu, repeat: int, stats_enabled: bool) -> tuple[int, int]:
     # bpf_test_run(): the last return value, and the mean time of a run in nanoseconds
-    run: Callable[[int, Cpu], int] = prog.run
     before_ps = cpu.elapsed_ps
-    retval = 0
     with bpf_net_context(cpu):
-        for _ in range(repeat):
-            retval = run(ctx, cpu)
+        retval = run_repeatedly(prog, ctx, cpu, repeat)
     total_ps, cpu.elapsed_ps = cpu.elapsed_ps - before_ps, before_ps
     if stats_enabled:
         prog.stats.run_cnt += repeat

@@ -34,7 +34,18 @@ from ebpfsim.vm.mem_ops import fault
 from ebpfsim.vm.objects import object_fault
 from ebpfsim.vm.oops import explain
 
-__all__ = ["ENGINES", "Counts", "Entry", "NativeRun", "compile_for", "compile_prog", "entry", "execute", "unavailable"]
+__all__ = [
+    "ENGINES",
+    "Counts",
+    "Entry",
+    "NativeRun",
+    "compile_for",
+    "compile_prog",
+    "entry",
+    "entry_of",
+    "execute",
+    "unavailable",
+]
 
 ENGINES = ("auto", "interp", "jit")
 _READS = (Form.LDX, Form.LDSX, Form.LOAD_ACQUIRE)
@@ -306,6 +317,14 @@ def entry(prog: Prog, cpu: Cpu) -> Entry:
     if not isinstance(prog.image, Image) or not isinstance(prog.entries, _Entries):
         raise InternalError(f"program '{prog.name}' is no machine code")
     return prog.entries.of(cpu)
+
+
+def entry_of(prog: Prog, cpu: Cpu) -> Entry | None:
+    """Return an entry that is not in use, or None for a program that runs otherwise than by its machine code."""
+    entries = prog.entries
+    if not isinstance(entries, _Entries) or prog.run is not entries.run:
+        return None
+    return entries.of(cpu).idle()
 
 
 def execute(prog: Prog, ctx: int, cpu: Cpu) -> Ran:
