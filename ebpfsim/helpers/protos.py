@@ -358,6 +358,25 @@ PROTOS = MappingProxyType({row.id: row for row in _ROWS})
 # other prototypes of a helper, by program type
 VARIANTS: dict[tuple[int, ProgType], Proto] = {
     (124, ProgType.SK_LOOKUP): _row(124, INT, (CTX, SOCK | NULL, ANY)),
+    # net/core/bpf_sk_storage.c, kernel/trace/bpf_trace.c: programs for kernel functions hold BTF pointers
+    **{
+        (row.id, prog_type): row
+        for prog_type in (ProgType.TRACING, ProgType.SYSCALL, ProgType.LSM, ProgType.STRUCT_OPS)
+        for row in (
+            _row(46, INT, (BTF_SKC | NULL,)),
+            _row(49, INT, (BTF_SKC, ANY, ANY, MEM_R, SIZE)),
+            _row(57, INT, (BTF_SKC, ANY, ANY, MEM_W, SIZE)),
+            _row(188, INT, (BTF,), btf=("xdp_buff",)),
+        )
+    },
+    **{
+        (row.id, prog_type): row
+        for prog_type in (ProgType.TRACING, ProgType.SYSCALL)
+        for row in (
+            _row(107, MAP_VALUE_OR_NULL, (MAP, BTF | NULL, VAL | NULL, ANY), btf=("", "sock_common")),
+            _row(108, INT, (MAP, BTF | NULL), btf=("", "sock_common")),
+        )
+    },
 }
 
 

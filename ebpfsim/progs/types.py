@@ -42,6 +42,8 @@ _BASE = ids(
 _SK_CASTS = ids("136-140 178 196")
 _NET = _BASE | _SK_CASTS | ids("25 160 204-207") - ids("204-207")
 _TRACING = _BASE | ids("4 25 27 45 67 173-174")
+# what programs for any kernel function may call
+_KERNEL = _TRACING | _SK_CASTS | ids("46 107-108 111 121 147 162 188")
 _SYNCOOKIE = ids("204-207")
 _CGROUP = ids("25 81")
 
@@ -85,6 +87,9 @@ _ROWS = (
     _row(ProgType.CGROUP_SOCKOPT, _BASE | _CGROUP | ids("96 107-108 122 186-187"), "sockopt"),
     _row(ProgType.SK_LOOKUP, _NET | ids("86 124")),
     _row(ProgType.NETFILTER, _BASE),
+    _row(ProgType.TRACING, _KERNEL),
+    _row(ProgType.SYSCALL, _KERNEL - ids("46 174") | ids("166-168 179")),
+    _row(ProgType.STRUCT_OPS, frozenset()),
 )
 PROG_TYPES: dict[ProgType, ProgTypeInfo] = {row.type: row for row in _ROWS}
 
@@ -97,13 +102,37 @@ _BY_ATTACH: dict[tuple[ProgType, AttachType], frozenset[int]] = {
     (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_UDP4_SENDMSG): ids("186-187"),
     (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_UDP6_SENDMSG): ids("186-187"),
     (ProgType.CGROUP_SOCKOPT, AttachType.CGROUP_SETSOCKOPT): ids("49 57"),
+    (ProgType.CGROUP_DEVICE, AttachType.CGROUP_DEVICE): ids("186-187"),
+    (ProgType.CGROUP_SYSCTL, AttachType.CGROUP_SYSCTL): ids("186-187"),
+    (ProgType.TRACING, AttachType.TRACE_FENTRY): ids("183-185"),
+    (ProgType.TRACING, AttachType.TRACE_FEXIT): ids("183-185"),
+    (ProgType.TRACING, AttachType.MODIFY_RETURN): ids("183-185"),
 }
+# helpers that depend on what a program is for: members of structures of functions, targets of iterators
+_TCP_CA = _BASE | ids("107-108 116 160")
+_SOCKOPT = ids("49 57")
+_BY_TARGET: dict[str, frozenset[int]] = {
+    **dict.fromkeys(
+        (
+            "ssthresh", "cong_avoid", "set_state", "cwnd_event", "in_ack_event", "pkts_acked", "min_tso_segs",
+            "cong_control", "undo_cwnd", "sndbuf_expand", "init",
+        ),
+        _TCP_CA | _SOCKOPT,
+    ),
+    "release": _TCP_CA,
+    "bpf_iter_tcp": _SOCKOPT,
+    "bpf_iter_unix": _SOCKOPT,
+}  # fmt: skip
 
 
-def helpers_for(prog_type: ProgType, attach_type: int) -> frozenset[int]:
-    """Return the helpers that a program may call."""
+def helpers_for(prog_type: ProgType, attach_type: int, target: str = "") -> frozenset[int]:
+    """Return the helpers that a program may call; ``target`` names the function of the kernel that it is for."""
     row = PROG_TYPES[prog_type]
+    if prog_type == ProgType.STRUCT_OPS:
+        return _BY_TARGET.get(target, row.helpers)
     extra = _BY_ATTACH.get((prog_type, AttachType(attach_type))) if attach_type in set(AttachType) else None
+    if attach_type == AttachType.TRACE_ITER:
+        return (row.helpers | ids("126-127 150") | _BY_TARGET.get(target, frozenset())) - ids("174")
     return row.helpers | extra if extra else row.helpers
 
 

@@ -44,6 +44,7 @@ from ebpfsim.progs.regtypes import (
     MEM_RINGBUF,
     MEM_UNINIT,
     MEM_WRITE,
+    NON_OWN_REF,
     OBJ_RELEASE,
     PTR_MAYBE_NULL,
     PTR_TO_ARENA,
@@ -64,13 +65,18 @@ from ebpfsim.progs.regtypes import (
     PTR_TRUSTED,
     SCALAR_VALUE,
 )
-from ebpfsim.uapi.bpf import MapType
+from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.verifier.alu import check_src
+from ebpfsim.verifier.btf_access import check_ptr_to_btf_access
+from ebpfsim.verifier.btf_args import check_btf_arg
+from ebpfsim.verifier.btfid import BtfId
 from ebpfsim.verifier.dynptr import get_spi, process_dynptr_func
 from ebpfsim.verifier.env import Env
 from ebpfsim.verifier.mem import (
+    check_buffer_access,
     check_map_access,
     check_map_access_type,
+    check_mem_access,
     check_mem_region_access,
     check_packet_access,
     check_ptr_alignment,
@@ -146,6 +152,32 @@ _ANY_OFFSET = frozenset(
         SCALAR_VALUE,
     }
 )
+# BTF pointers that may be passed with a known offset
+_FIXED_OFFSET = frozenset(
+    {
+        PTR_TO_BTF_ID,
+        PTR_TO_BTF_ID | PTR_TRUSTED,
+        PTR_TO_BTF_ID | MEM_RCU,
+        PTR_TO_BTF_ID | MEM_ALLOC,
+        PTR_TO_BTF_ID | MEM_ALLOC | NON_OWN_REF,
+        PTR_TO_BTF_ID | MEM_ALLOC | NON_OWN_REF | MEM_RCU,
+    }
+)
+# program types without convert_ctx_access
+_PLAIN_CONTEXTS = frozenset(
+    {
+        ProgType.KPROBE,
+        ProgType.TRACEPOINT,
+        ProgType.RAW_TRACEPOINT,
+        ProgType.RAW_TRACEPOINT_WRITABLE,
+        ProgType.TRACING,
+        ProgType.SYSCALL,
+        ProgType.LSM,
+        ProgType.STRUCT_OPS,
+        ProgType.NETFILTER,
+        ProgType.CGROUP_DEVICE,
+    }
+)
 # can_elide_value_nullness()
 _ELIDES_NULL = (MapType.ARRAY, MapType.PERCPU_ARRAY)
 
@@ -164,6 +196,7 @@ class CallMeta(RawMode):
         "pkt_access",
         "ref_obj_id",
         "release_regno",
+        "ret_btf",
         "subprogno",
     )
 
@@ -178,6 +211,7 @@ class CallMeta(RawMode):
         self.ref_obj_id = 0
         self.release_regno = 0
         self.subprogno = 0
+        self.ret_btf: BtfId | None = None
         self.const_map_key = 0
         self.dynptr_id = 0
 
@@ -187,7 +221,7 @@ def register_is_null(reg: Reg) -> bool:
     return reg.type == SCALAR_VALUE and not reg.b.mask and reg.b.value == 0
 
 
-def check_reg_type(env: Env, regno: int, arg_type: int, func_id: int) -> None:
+def check_reg_type(env: Env, regno: int, arg_type: int, func_id: int, arg_btf: str = "") -> None:
     """Refuse a register of the wrong type (``check_reg_type``)."""
     reg = env.cur_state.frames[-1].regs[regno]
     type_ = reg.type
@@ -208,7 +242,7 @@ def check_reg_type(env: Env, regno: int, arg_type: int, func_id: int) -> None:
             text = f"{func_id_name(func_id)}() may write into memory pointed by R{regno} "
             raise env.fail(Errno.EACCES, f"{text}type={reg_type_str(reg.type)}\n")
         return
-    raise NotModelled("BTF pointer as an argument", "kernel/bpf/verifier.c")
+    check_btf_arg(env, regno, arg_type, func_id, arg_btf)
 
 
 def check_func_arg_reg_off(env: Env, reg: Reg, regno: int, arg_type: int) -> None:
@@ -224,7 +258,7 @@ def check_func_arg_reg_off(env: Env, reg: Reg, regno: int, arg_type: int) -> Non
         return
     if type_ in _ANY_OFFSET:
         return
-    check_ptr_off_reg(env, reg, regno, type_ & BASE_TYPE_MASK == PTR_TO_BTF_ID)
+    check_ptr_off_reg(env, reg, regno, type_ in _FIXED_OFFSET)
 
 
 def check_helper_mem_access(
@@ -254,11 +288,19 @@ def check_helper_mem_access(
             raise env.fail(Errno.EACCES, f"R{regno} cannot write into {reg_type_str(reg.type)}\n")
         assert isinstance(reg.raw, int)
         check_mem_region_access(env, regno, reg.off, size, reg.raw, zero_size_allowed)
-    elif base in (PTR_TO_BUF, PTR_TO_BTF_ID):
-        raise NotModelled(f"helper access through {reg_type_str(reg.type)}", "kernel/bpf/verifier.c")
+    elif base == PTR_TO_BTF_ID:
+        check_ptr_to_btf_access(env, regno, reg.off, size, access)
+    elif base == PTR_TO_BUF:
+        if reg.type & MEM_RDONLY and access == WRITE:
+            raise env.fail(Errno.EACCES, f"R{regno} cannot write into {reg_type_str(reg.type)}\n")
+        check_buffer_access(env, regno, reg.off, size)
+    elif base == PTR_TO_CTX and env.prog_type in _PLAIN_CONTEXTS:
+        # nothing is converted: the last byte is accessed as a program would
+        if size:
+            check_mem_access(env, env.insn_idx, regno, size - 1, 1, access, -1, False, False)
+        elif not zero_size_allowed:
+            raise env.fail(Errno.EACCES, "")
     elif not (zero_size_allowed and size == 0 and register_is_null(reg)):
-        if base == PTR_TO_CTX and env.prog_type.name == "SYSCALL":
-            raise NotModelled("helper access to the context of a syscall program", "kernel/bpf/verifier.c")
         text = f"R{regno} type={reg_type_str(reg.type)} expected={reg_type_str(PTR_TO_STACK)}\n"
         raise env.fail(Errno.EACCES, text)
 
@@ -346,7 +388,7 @@ def check_func_arg(env: Env, number: int, meta: CallMeta, proto: Proto) -> None:
         arg_type = _resolve_map_value(env, arg_type, meta)
         base = arg_type & BASE_TYPE_MASK
     if not (register_is_null(reg) and arg_type & PTR_MAYBE_NULL):
-        check_reg_type(env, regno, arg_type, meta.func_id)
+        check_reg_type(env, regno, arg_type, meta.func_id, proto.arg_btf[number])
         check_func_arg_reg_off(env, reg, regno, arg_type)
     if arg_type & OBJ_RELEASE:
         if base == ARG_PTR_TO_DYNPTR:
@@ -482,6 +524,15 @@ def _arg_dynptr(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, 
     process_dynptr_func(env, number + 1, env.insn_idx, arg_type)
 
 
+def _arg_percpu(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, proto: Proto) -> None:
+    if reg.type & MEM_RCU:
+        raise NotModelled("per-CPU object of the program", "kernel/bpf/verifier.c")
+    assert isinstance(reg.raw, BtfId)
+    if not reg.raw.id:
+        raise env.fail(Errno.EACCES, f"Helper has invalid btf_id in R{number + 1}\n")
+    meta.ret_btf = reg.raw
+
+
 def _arg_not_modelled(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, proto: Proto) -> None:
     raise NotModelled(f"call of {proto.name}()", "kernel/bpf/verifier.c")
 
@@ -507,5 +558,5 @@ _CHECKS = {
     ARG_PTR_TO_TIMER: _arg_not_modelled,
     ARG_KPTR_XCHG_DEST: _arg_not_modelled,
     ARG_PTR_TO_DYNPTR: _arg_dynptr,
-    ARG_PTR_TO_PERCPU_BTF_ID: _arg_not_modelled,
+    ARG_PTR_TO_PERCPU_BTF_ID: _arg_percpu,
 }

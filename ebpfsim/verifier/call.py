@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 
+from ebpfsim.btf.layout import sizeof
+from ebpfsim.btf.types import Composite, Kind
+from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import NotModelled
+from ebpfsim.errors import BtfError, NotModelled
 from ebpfsim.helpers.protos import (
     ARG_PTR_TO_DYNPTR,
     PKT_CHANGING_HELPERS,
     PTR_CAST_HELPERS,
     RET_INTEGER,
+    RET_PTR_TO_BTF_ID,
     RET_PTR_TO_MAP_VALUE,
     RET_PTR_TO_MEM,
+    RET_PTR_TO_MEM_OR_BTF_ID,
     RET_PTR_TO_SOCK_COMMON,
     RET_PTR_TO_SOCKET,
     RET_PTR_TO_TCP_SOCK,
@@ -24,7 +29,9 @@ from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
     DYNPTR_TYPE_SKB,
     DYNPTR_TYPE_SKB_META,
+    MEM_RDONLY,
     PTR_MAYBE_NULL,
+    PTR_TO_BTF_ID,
     PTR_TO_MAP_VALUE,
     PTR_TO_MEM,
     PTR_TO_SOCK_COMMON,
@@ -39,6 +46,7 @@ from ebpfsim.uapi.flags import BPF_F_RDONLY_PROG, BPF_PSEUDO_CALL, BPF_PSEUDO_KF
 from ebpfsim.verifier.alu import reg_bounds_sanity_check
 from ebpfsim.verifier.args import CallMeta, check_func_arg, register_is_null
 from ebpfsim.verifier.bounds import UNBOUNDED, reg_bounds_sync
+from ebpfsim.verifier.btfid import BtfId
 from ebpfsim.verifier.callback import (
     callee_args,
     loop_callback,
@@ -137,7 +145,7 @@ def get_helper_proto(env: Env, func_id: int) -> Proto:
     name = func_id_name(func_id)
     if not 0 <= func_id <= 211:
         raise env.fail(Errno.EINVAL, f"invalid func {name}#{func_id}\n")
-    if func_id not in helpers_for(env.prog_type, env.attr.expected_attach_type):
+    if func_id not in helpers_for(env.prog_type, env.attr.expected_attach_type, env.target.name if env.target else ""):
         raise env.fail(Errno.EINVAL, f"program of this type cannot use helper {name}#{func_id}\n")
     return proto_for(func_id, env.prog_type)
 
@@ -276,6 +284,12 @@ def _return_reg(env: Env, proto: Proto, meta: CallMeta, func_id: int, idx: int) 
         reg = pointer(PTR_TO_MEM | flags, meta.mem_size)
     elif base in _SOCK_RETURNS:
         reg = pointer(_SOCK_RETURNS[base] | flags)
+    elif base == RET_PTR_TO_MEM_OR_BTF_ID:
+        assert meta.ret_btf is not None
+        reg = _percpu_variable(env, meta.ret_btf, flags)
+    elif base == RET_PTR_TO_BTF_ID and proto.ret_btf:
+        btf = vmlinux()
+        reg = pointer(PTR_TO_BTF_ID | flags, BtfId(btf, btf.by_name(proto.ret_btf, Kind.STRUCT)))
     else:
         raise NotModelled(f"result of {proto.name}()", "kernel/bpf/verifier.c")
     if reg.type & PTR_MAYBE_NULL:
@@ -291,6 +305,18 @@ def _return_reg(env: Env, proto: Proto, meta: CallMeta, func_id: int, idx: int) 
     ):
         reg.id = reg.ref_obj_id = acquire_reference(env, idx)
     return reg
+
+
+def _percpu_variable(env: Env, target: BtfId, flags: int) -> Reg:
+    # what a pointer to a per-CPU variable becomes on one CPU
+    type_ = target.btf.resolved(target.id)
+    if isinstance(type_, Composite):
+        return pointer(PTR_TO_BTF_ID | flags & ~MEM_RDONLY, target)
+    try:
+        return pointer(PTR_TO_MEM | flags, sizeof(target.btf, target.id))
+    except BtfError:
+        text = f"unable to resolve the size of type '{type_.name}': -22\n"
+        raise env.fail(Errno.EINVAL, text) from None
 
 
 _SOCK_RETURNS = {

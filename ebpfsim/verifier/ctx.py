@@ -1,10 +1,14 @@
 """Accesses to the context, and to sockets that look like one (check_ctx_access(), kernel/bpf/verifier.c, v6.18)."""
 
+from collections.abc import Callable
+
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import NotModelled
 from ebpfsim.progs.ctx import CtxField, ctx_fields, sock_fields
 from ebpfsim.progs.regtypes import PTR_MAYBE_NULL, SCALAR_VALUE
-from ebpfsim.verifier.env import Env
+from ebpfsim.uapi.bpf import ProgType
+from ebpfsim.verifier.btf_ctx import CtxLoad, btf_ctx_access, nf_ctx_access
+from ebpfsim.verifier.env import Env, Reject
 from ebpfsim.verifier.log import verbose_linfo
 from ebpfsim.verifier.state import UNKNOWN, Reg, pointer, reg_type_str
 
@@ -21,16 +25,43 @@ def _find(fields: tuple[CtxField, ...], off: int, size: int, write: bool, is_lds
     return None
 
 
+# types whose context is described by the kernel's BTF
+_BY_BTF: dict[ProgType, Callable[[Env, int, int, bool], CtxLoad | None]] = {
+    ProgType.TRACING: btf_ctx_access,
+    ProgType.STRUCT_OPS: btf_ctx_access,
+    ProgType.NETFILTER: nf_ctx_access,
+}
+
+
+def _invalid(env: Env, idx: int, off: int, size: int) -> Reject:
+    env.verbose(f"invalid bpf_context access off={off} size={size}\n")
+    verbose_linfo(env, idx, "; ")
+    return Reject(Errno.EACCES)
+
+
+def _load_argument(env: Env, idx: int, found: CtxLoad | None, off: int, size: int) -> Reg:
+    if found is None:
+        raise _invalid(env, idx, off, size)
+    env.ctx_field_size[idx] = 0
+    if found.type == SCALAR_VALUE:
+        return UNKNOWN
+    reg = pointer(found.type, found.target or 0)
+    if found.type & PTR_MAYBE_NULL:
+        reg.id = env.next_id()
+    return reg
+
+
 def check_ctx_access(env: Env, idx: int, off: int, size: int, write: bool, is_ldsx: bool) -> Reg:
     """Return what a load from the context gives; refuse what its fields do not allow (``check_ctx_access``)."""
+    access = _BY_BTF.get(env.prog_type)
+    if access is not None:
+        return _load_argument(env, idx, access(env, off, size, write), off, size)
     fields = ctx_fields(env.prog_type, env.attr.expected_attach_type)
     if fields is None:
         raise NotModelled(f"context of {env.prog_type.kernel_name} programs", "kernel/bpf/verifier.c")
     field = _find(fields, off, size, write, is_ldsx)
     if field is None:
-        env.verbose(f"invalid bpf_context access off={off} size={size}\n")
-        verbose_linfo(env, idx, "; ")
-        raise env.fail(Errno.EACCES, "")
+        raise _invalid(env, idx, off, size)
     env.ctx_field_size[idx] = field.unit
     if field.name == "tstamp_type":
         env.tstamp_type_access = True

@@ -15,6 +15,7 @@ from ebpfsim.verifier.state import Frame, Reg, State
 
 if TYPE_CHECKING:
     from ebpfsim.btf.btf import Btf
+    from ebpfsim.verifier.attach import AttachTarget
     from ebpfsim.verifier.liveness import StackLiveness
 
 __all__ = ["Env", "LoadAttr", "Log", "Reject", "SubprogInfo", "VerifierKernel"]
@@ -240,6 +241,8 @@ class Env:
         # the program reads __sk_buff.tstamp_type (prog->tstamp_type_access)
         self.tstamp_type_access = False
         self.changes_pkt_data = False
+        # the kernel function that a tracing or struct_ops program is for (prog->aux->attach_func_proto and others)
+        self.target: AttachTarget | None = None
 
     def call_name(self, insn: Insn) -> str | None:
         """Return the name that a call of a kernel function prints (``disasm_kfunc_name``)."""

@@ -33,6 +33,7 @@ from ebpfsim.progs.regtypes import (
 from ebpfsim.uapi.flags import BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG
 from ebpfsim.verifier.alu import BPF_MAX_VAR_OFF, check_dst, check_src, reg_bounds_sanity_check
 from ebpfsim.verifier.bounds import S64_MIN, UNBOUNDED, Range, bounds_violation, coerce_to_size, coerce_to_size_sx
+from ebpfsim.verifier.btf_access import check_ptr_to_btf_access, check_ptr_to_map_access
 from ebpfsim.verifier.ctx import check_ctx_access, check_sock_access
 from ebpfsim.verifier.env import Env
 from ebpfsim.verifier.opcodes import (
@@ -295,6 +296,7 @@ def _other_access(env: Env, idx: int, regno: int, off: int, size: int, access: i
     regs = env.cur_state.frames[-1].regs
     reg = regs[regno]
     base = reg.type & BASE_TYPE_MASK
+    loaded = UNKNOWN
     if reg.type == PTR_TO_MAP_KEY:
         if access == WRITE:
             raise env.fail(Errno.EACCES, f"write to change key R{regno} not allowed\n")
@@ -311,15 +313,25 @@ def _other_access(env: Env, idx: int, regno: int, off: int, size: int, access: i
     elif reg.type == PTR_TO_TP_BUFFER:
         _check_buffer(env, "tracepoint", regno, off, size)
     elif base == PTR_TO_BTF_ID and not reg.type & PTR_MAYBE_NULL:
-        raise NotModelled("access through a BTF pointer", "kernel/bpf/verifier.c")
+        loaded = check_ptr_to_btf_access(env, regno, off, size, access)
     elif reg.type == CONST_PTR_TO_MAP:
-        raise NotModelled("access to struct bpf_map", "kernel/bpf/verifier.c")
-    elif base in (PTR_TO_BUF, PTR_TO_ARENA):
+        loaded = check_ptr_to_map_access(env, regno, off, size, access)
+    elif base == PTR_TO_BUF and not reg.type & PTR_MAYBE_NULL:
+        if reg.type & MEM_RDONLY and access == WRITE:
+            raise env.fail(Errno.EACCES, f"R{regno} cannot write into {reg_type_str(reg.type)}\n")
+        check_buffer_access(env, regno, off, size)
+    elif base == PTR_TO_ARENA:
         raise NotModelled(f"access through {reg_type_str(reg.type)}", "kernel/bpf/verifier.c")
     else:
         raise env.fail(Errno.EACCES, f"R{regno} invalid mem access '{reg_type_str(reg.type)}'\n")
     if value_regno >= 0 and access == READ:
-        regs[value_regno] = UNKNOWN
+        regs[value_regno] = loaded
+
+
+def check_buffer_access(env: Env, regno: int, off: int, size: int) -> None:
+    """Check an access to a buffer whose size is compared when the program is attached (``check_buffer_access``)."""
+    reg = env.cur_state.frames[-1].regs[regno]
+    _check_buffer(env, "rdonly" if reg.type & MEM_RDONLY else "rdwr", regno, off, size)
 
 
 def _check_buffer(env: Env, kind: str, regno: int, off: int, size: int) -> None:
@@ -351,7 +363,10 @@ def save_aux_ptr_type(env: Env, type_: int, allow_trust_mismatch: bool) -> None:
     elif prev != type_ and (type_ & BASE_TYPE_MASK in _FIXED_TYPES or prev & BASE_TYPE_MASK in _FIXED_TYPES):
         mergeable = (PTR_TO_MEM, PTR_TO_BTF_ID)
         if allow_trust_mismatch and type_ & BASE_TYPE_MASK in mergeable and prev & BASE_TYPE_MASK in mergeable:
-            raise NotModelled("one load of trusted and untrusted pointers", "kernel/bpf/verifier.c")
+            # loads that may fault are good for both
+            base = PTR_TO_MEM if PTR_TO_MEM in (type_ & BASE_TYPE_MASK, prev & BASE_TYPE_MASK) else PTR_TO_BTF_ID
+            env.ptr_type[env.insn_idx] = base | (type_ | prev) & (PTR_UNTRUSTED | MEM_RDONLY)
+            return
         raise env.fail(Errno.EINVAL, "same insn cannot be used with different pointers\n")
 
 

@@ -1,5 +1,6 @@
 """What a program may return (check_return_code(), kernel/bpf/verifier.c, v6.18)."""
 
+from ebpfsim.btf.types import Ptr
 from ebpfsim.errnos import Errno
 from ebpfsim.progs.regtypes import SCALAR_VALUE
 from ebpfsim.uapi.bpf import AttachType, ProgType
@@ -36,11 +37,31 @@ _RETURN_BY_ATTACH: dict[AttachType, tuple[int, int]] = {
     AttachType.CGROUP_INET4_BIND: (0, 3),
     AttachType.CGROUP_INET6_BIND: (0, 3),
 }
+_TRACING_RANGES: dict[AttachType, tuple[int, int]] = {
+    AttachType.TRACE_FENTRY: (0, 0),
+    AttachType.TRACE_FEXIT: (0, 0),
+    AttachType.TRACE_ITER: (0, 1),
+}
+_SESSIONS = (AttachType.TRACE_KPROBE_SESSION, AttachType.TRACE_UPROBE_SESSION)
+
+
+def _returns_nothing(env: Env) -> bool:
+    return env.target is not None and env.target.proto is not None and not env.target.proto.type_id
+
+
+def _returns_pointer(env: Env) -> bool:
+    # to a structure, of which a struct_ops program may return NULL only
+    target = env.target
+    if target is None or target.proto is None:
+        return False
+    return isinstance(target.btf.resolved(target.proto.type_id), Ptr)
 
 
 def check_return_code(env: Env) -> None:
     """Refuse results that the hook does not know (``check_return_code``)."""
     frame = env.cur_state.frames[0]
+    if not frame.subprogno and env.prog_type == ProgType.STRUCT_OPS and _returns_nothing(env):
+        return
     reg = check_src(env, frame.regs, 0)
     where = "At program exit"
     if frame.in_async_callback_fn:
@@ -54,6 +75,12 @@ def check_return_code(env: Env) -> None:
         return
     else:
         allowed = _RETURN_RANGES.get(env.prog_type)
+        if env.prog_type == ProgType.TRACING:
+            allowed = _TRACING_RANGES.get(AttachType(env.attr.expected_attach_type))
+        elif env.prog_type == ProgType.KPROBE and env.expected_attach(*_SESSIONS):
+            allowed = (0, 1)
+        elif env.prog_type == ProgType.STRUCT_OPS and _returns_pointer(env):
+            allowed = (0, 0)
         if allowed is None:
             return
         low, high = allowed

@@ -12,6 +12,7 @@ from ebpfsim.progs.types import PROG_TYPES
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC, BPF_PSEUDO_MAP_IDX_VALUE, BPF_PSEUDO_MAP_VALUE
 from ebpfsim.verifier.alu import check_alu_op, check_dst, check_src
+from ebpfsim.verifier.attach import check_attach_btf_id
 from ebpfsim.verifier.branch import check_cond_jmp_op
 from ebpfsim.verifier.call import check_call, leave_subprog_early, prepare_func_exit
 from ebpfsim.verifier.cfg import check_cfg, compute_postorder, compute_scc
@@ -124,7 +125,7 @@ def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
         raise VerifierError("prog_load", Errno.EINVAL, "") from None
     if prog_type not in PROG_TYPES:
         raise NotModelled(f"verification of {prog_type.kernel_name} programs", "kernel/bpf/verifier.c")
-    if attr.expected_attach_type not in set(AttachType):
+    if prog_type != ProgType.STRUCT_OPS and attr.expected_attach_type not in set(AttachType):
         raise VerifierError("prog_load", Errno.EINVAL, "")
     env = Env(attr, kernel)
     try:
@@ -152,11 +153,7 @@ def _check(env: Env) -> None:
     check_cfg(env)
     compute_postorder(env)
     env.liveness = StackLiveness(env)
-    if env.sleepable:
-        if env.prog_type != ProgType.SYSCALL:
-            raise NotModelled("sleepable program", "kernel/bpf/verifier.c")
-    elif env.prog_type == ProgType.SYSCALL:
-        raise env.fail(Errno.EINVAL, "Syscall programs can only be sleepable\n")
+    check_attach_btf_id(env)
     compute_scc(env)
     compute_live_registers(env)
     mark_fastcall_patterns(env)
