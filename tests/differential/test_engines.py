@@ -266,6 +266,17 @@ def test_engines_do_the_same(make_machine: Any, seed: int, wild: bool) -> None:
     assert seen == {"exit"} if not wild else len(seen) > 8
 
 
+@pytest.mark.parametrize("seed", [*range(30, 32), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(8))])
+@pytest.mark.parametrize("wild", [False, True], ids=["tame", "wild"])
+def test_functions_of_hot_blocks_do_the_same(
+    make_machine: Any, monkeypatch: pytest.MonkeyPatch, seed: int, wild: bool
+) -> None:
+    # every block at its first execution, with all ways on
+    monkeypatch.setattr("ebpfsim.vm.hot.HEAT", 1)
+    monkeypatch.setattr("ebpfsim.vm.hot.RARE", 0)
+    assert differences(make_machine, seed, 40, wild=wild, seen=set()) == []
+
+
 def test_the_generator_knows_every_row() -> None:
     class Somewhere:
         data = FIRST_BYTE
