@@ -11,7 +11,8 @@ from ebpfsim.clock import Clock
 from ebpfsim.config import KernelConfig
 from ebpfsim.costs import load_profile
 from ebpfsim.cpu import Cpu
-from ebpfsim.errors import InternalError, KernelOops
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import InternalError, KernelError, KernelOops
 from ebpfsim.helpers import csum, loop, misc, probe, time, trace
 from ebpfsim.helpers import map as map_helpers
 from ebpfsim.helpers import ringbuf as ringbuf_helpers
@@ -97,9 +98,11 @@ class Kernel:
         return found
 
     def map_by_fd(self, fd: int) -> Map | None:
-        """Return the map behind a descriptor, or None."""
+        """Return the map behind a descriptor, None when it is not open; EINVAL for something else."""
         obj = self.fds.lookup(fd)
-        return obj if isinstance(obj, Map) else None
+        if obj is not None and not isinstance(obj, Map):
+            raise KernelError("map_by_fd", Errno.EINVAL, f"fd {fd} is a {type(obj).__name__}")
+        return obj
 
     @property
     def nr_cpus(self) -> int:

@@ -6,12 +6,22 @@ reference calls ``on_release`` once. Counts are Python integers and cannot overf
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Generic, TypeVar
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InternalError, KernelError
 
-__all__ = ["FdTable", "IdTable", "KernelObject", "OpenFile"]
+__all__ = ["FdKind", "FdTable", "IdTable", "KernelObject", "OpenFile"]
+
+
+class FdKind(Enum):
+    """Kinds of files other than those of bpf(2) that maps and programs take by descriptor."""
+
+    PERF_EVENT = "perf event"
+    CGROUP = "cgroup"
+    SOCKET = "socket"
+    PIDFD = "pidfd"
 
 
 class KernelObject:
@@ -19,6 +29,8 @@ class KernelObject:
 
     ``user_refs`` counts the references of user space among them (descriptors and pins; ``usercnt`` of struct bpf_map).
     """
+
+    fd_kind: FdKind | None = None
 
     def __init__(self) -> None:
         self.id = 0
@@ -102,11 +114,20 @@ class OpenFile:
     writable: bool = True
 
 
+class StdStream(KernelObject):
+    """Standard input, output or error of a task: a file that no command of bpf(2) takes."""
+
+    @property
+    def inode(self) -> KernelObject:
+        """What inode storage belongs to."""
+        return self
+
+
 class FdTable:
-    """The file descriptors of one task: the lowest free number from 3 on, each holding one reference."""
+    """The file descriptors of one task, each holding one reference: the three standard ones, then the lowest free."""
 
     def __init__(self) -> None:
-        self._files: dict[int, OpenFile] = {}
+        self._files = {fd: OpenFile(StdStream()) for fd in range(3)}
 
     def install(self, obj: KernelObject, *, readable: bool = True, writable: bool = True) -> int:
         """Give the object a descriptor, which takes over the caller's reference."""

@@ -1,12 +1,13 @@
 """The map commands on the live kernel."""
 
+import ctypes
 import mmap
 from collections.abc import Mapping, Sequence
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.live.objects import LiveObjects
-from ebpfsim.live.sys import Buffer, CallError, Value, bpf, buffer, possible_cpus
+from ebpfsim.live.sys import Buffer, CallError, Value, bpf, buffer, mmap_at, munmap, possible_cpus
 from ebpfsim.maps.map import Batch, BatchError, round_up8
 from ebpfsim.syscall.results import MapInfo
 from ebpfsim.uapi.bpf import BpfCmd, MapType
@@ -28,7 +29,7 @@ class LiveMaps(LiveObjects):
 
     def __init__(self) -> None:
         super().__init__()
-        self._mappings: list[tuple[memoryview, mmap.mmap]] = []
+        self._mappings: list[tuple[memoryview, int, int]] = []
 
     def map_create(
         self,
@@ -60,9 +61,9 @@ class LiveMaps(LiveObjects):
         # fmt: on
         return fd
 
-    def map_lookup_elem(self, fd: int, key: bytes | None, *, flags: int = 0) -> bytes:
-        """BPF_MAP_LOOKUP_ELEM."""
-        return self._lookup(BpfCmd.MAP_LOOKUP_ELEM, fd, key, flags)
+    def map_lookup_elem(self, fd: int, key: bytes | None, *, flags: int = 0, value: bytes | None = None) -> bytes:
+        """BPF_MAP_LOOKUP_ELEM; ``value`` is what a bloom filter is asked for."""
+        return self._lookup(BpfCmd.MAP_LOOKUP_ELEM, fd, key, flags, value)
 
     def map_lookup_and_delete_elem(self, fd: int, key: bytes | None, *, flags: int = 0) -> bytes:
         """BPF_MAP_LOOKUP_AND_DELETE_ELEM."""
@@ -91,10 +92,10 @@ class LiveMaps(LiveObjects):
         """BPF_MAP_FREEZE."""
         bpf(BpfCmd.MAP_FREEZE, {"map_fd": fd})
 
-    def _lookup(self, cmd: BpfCmd, fd: int, key: bytes | None, flags: int) -> bytes:
+    def _lookup(self, cmd: BpfCmd, fd: int, key: bytes | None, flags: int, value: bytes | None = None) -> bytes:
         info = self._map_info(fd)
         size = _value_size(info) if info is not None else 8
-        out = buffer(size)
+        out = buffer(size if value is None else value)
         bpf(cmd, {"map_fd": fd, "key": _key(info, key), "value": out, "flags": flags})
         return out.raw[:size]
 
@@ -148,17 +149,14 @@ class LiveMaps(LiveObjects):
 
     # ---- mappings -----------------------------------------------------------------------------------------------
 
-    def map_mmap(self, fd: int, length: int, *, writable: bool, offset: int = 0) -> memoryview:
-        """mmap(2) of a map; ``map_munmap`` ends it."""
+    def map_mmap(self, fd: int, length: int, *, writable: bool, offset: int = 0, addr: int = 0) -> memoryview:
+        """mmap(2) of a map, where ``addr`` says if it does; ``map_munmap`` ends it."""
         prot = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-        try:
-            mapping = mmap.mmap(fd, length, mmap.MAP_SHARED, prot, offset=offset)
-        except OSError as error:
-            raise KernelError("map_mmap", error.errno or 0, f"fd {fd}") from None
-        except ValueError as error:
-            raise KernelError("map_mmap", Errno.EINVAL, str(error)) from None
-        view = memoryview(mapping)
-        self._mappings.append((view, mapping))
+        address = mmap_at(addr, length, prot, fd, offset)
+        view = memoryview((ctypes.c_char * length).from_address(address)).cast("B")
+        if not writable:
+            view = view.toreadonly()
+        self._mappings.append((view, address, length))
         return view
 
     def map_munmap(self, view: memoryview) -> None:
@@ -167,7 +165,7 @@ class LiveMaps(LiveObjects):
             if entry[0] is view:
                 self._mappings.remove(entry)
                 view.release()
-                entry[1].close()
+                munmap(*entry[1:])
                 return
 
     def _map_info(self, fd: int) -> MapInfo | None:

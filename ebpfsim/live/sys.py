@@ -1,6 +1,7 @@
 """The system call itself, by ctypes."""
 
 import ctypes
+import mmap
 import os
 import platform
 from collections.abc import Mapping
@@ -10,9 +11,22 @@ from ebpfsim.errors import InputError, KernelError
 from ebpfsim.uapi.bpf import BpfCmd
 from ebpfsim.uapi.bpf_attr import ATTRS
 
-__all__ = ["Buffer", "CallError", "Value", "bpf", "buffer", "close", "possible_cpus", "require_linux"]
+__all__ = [
+    "Buffer",
+    "CallError",
+    "Value",
+    "bpf",
+    "buffer",
+    "close",
+    "mmap_at",
+    "munmap",
+    "possible_cpus",
+    "require_linux",
+]
 
 NR_BPF = 321  # arch/x86/entry/syscalls/syscall_64.tbl
+MAP_FIXED_NOREPLACE = 0x100000  # include/uapi/asm-generic/mman-common.h
+MAP_FAILED = (1 << 64) - 1
 
 Buffer = ctypes.Array[ctypes.c_char]
 Value = int | bytes | Buffer | None  # of a field of union bpf_attr
@@ -79,3 +93,23 @@ def close(fd: int) -> None:
         os.close(fd)
     except OSError as error:
         raise KernelError("close", error.errno or 0, f"fd {fd}") from None
+
+
+def mmap_at(address: int, length: int, prot: int, fd: int, offset: int) -> int:
+    """mmap(2), shared, at that address unless it is 0; return where it is."""
+    call = _libc().mmap
+    call.restype = ctypes.c_void_p
+    call.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    flags = mmap.MAP_SHARED | (MAP_FIXED_NOREPLACE if address else 0)
+    found = call(address or None, length, prot, flags, fd, offset)
+    if found == MAP_FAILED:
+        raise KernelError("map_mmap", ctypes.get_errno(), f"fd {fd}")
+    assert isinstance(found, int)
+    return found
+
+
+def munmap(address: int, length: int) -> None:
+    """munmap(2)."""
+    call = _libc().munmap
+    call.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    call(address, length)

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from struct import Struct
 
 from ebpfsim.errnos import Errno
-from ebpfsim.maps.map import MapAttr, MapEnv, round_up8
+from ebpfsim.errors import KernelError
+from ebpfsim.maps.map import Map, MapAttr, MapEnv, round_up8
 from ebpfsim.maps.objects import track_values
 from ebpfsim.maps.value import ValueMap
 from ebpfsim.memory import PAGE_SIZE, Memory
-from ebpfsim.uapi.flags import BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST
+from ebpfsim.uapi.flags import BPF_EXIST, BPF_F_LOCK, BPF_F_MMAPABLE, BPF_NOEXIST
 
 __all__ = ["ArrayMap", "PercpuArrayMap"]
 
@@ -67,6 +68,13 @@ class ArrayMap(ValueMap):
             key = _INDEX.pack(index)
             yield key, 0, self.lookup_elem(key, cpu)
 
+    def mmap_area(self, length: int, offset: int, *, writable: bool) -> int:
+        """Return where a mapping lies; EINVAL past the end and without BPF_F_MMAPABLE."""
+        size = -(-self.max_entries * self.elem_size // PAGE_SIZE) * PAGE_SIZE
+        if not self.map_flags & BPF_F_MMAPABLE or offset + length > size:
+            raise KernelError("map_mmap", Errno.EINVAL, f"{self._who()}: {length} bytes at {offset:#x} of {size}")
+        return self.values + offset
+
     def direct_value_addr(self, off: int) -> int:
         """Return the address of the only value plus ``off``."""
         if self.max_entries != 1:
@@ -79,6 +87,7 @@ class PercpuArrayMap(ArrayMap):
 
     percpu = True
     direct_value = False
+    mmap_area = Map.mmap_area
 
     def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
         super(ArrayMap, self).__init__(attr, mem, nr_cpus, env)

@@ -6,19 +6,23 @@ The rules that hold for all types follow kernel/bpf/syscall.c, v6.18 (``bpf_map_
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from struct import Struct
 from typing import Protocol
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, KernelOops
 from ebpfsim.memory import Memory
-from ebpfsim.objects import KernelObject
+from ebpfsim.objects import FdKind, KernelObject
 from ebpfsim.uapi import flags as uapi
 from ebpfsim.uapi.bpf import MapType
 
 __all__ = ["Batch", "BatchError", "Map", "MapAttr", "MapEnv", "round_up8"]
 
-# sizeof(struct bpf_map) in the BTF of Linux 6.18 is below this; programs see only its address
-STRUCT_BPF_MAP_BYTES = 256
+# struct bpf_map in the BTF of Linux 6.18: its size, and the fields that programs may read through a map pointer:
+# map_type, key_size, value_size, max_entries, map_extra, map_flags at 64; id at 92; name at 136
+STRUCT_BPF_MAP_BYTES = 296
+_STRUCT_BPF_MAP = Struct("<IIIIQI")
+_FIELDS_OFF, _ID_OFF, _NAME_OFF = 64, 92, 136
 
 # user space has no CPU of its own here: its system calls run on the first one
 SYSCALL_CPU = 0
@@ -55,6 +59,13 @@ class MapEnv(Protocol):
 
     def device_by_ifindex(self, ifindex: int) -> object | None:
         """Return the network device of that index, or None."""
+        ...
+
+    def object_by_fd(self, fd: int, kind: FdKind | None) -> KernelObject:
+        """Return what is behind a descriptor if it is of a kind (None takes any).
+
+        KernelError EBADF when it is not open; for something else ENOTSOCK where a socket is wanted, else EBADF.
+        """
         ...
 
 
@@ -113,6 +124,7 @@ class Map(KernelObject):
     percpu = False  # values differ by CPU
     direct_value = False  # programs may hold the address of a value as a constant (map_direct_value_addr)
     holds_progs = False  # map_type_contains_progs() of kernel/bpf/core.c
+    struct_bytes = STRUCT_BPF_MAP_BYTES  # at the map's address
 
     def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
         super().__init__()
@@ -130,7 +142,14 @@ class Map(KernelObject):
         self.released: Callable[[Map], None] | None = None
         self._env = env
         self._areas: list[int] = []
-        self.address = self._alloc_area(STRUCT_BPF_MAP_BYTES)
+        self.address = self._alloc_area(self.struct_bytes)
+        sizes = (attr.map_type, attr.key_size, attr.value_size, attr.max_entries, attr.map_extra, self.map_flags)
+        mem.write(self.address + _FIELDS_OFF, _STRUCT_BPF_MAP.pack(*sizes))
+        mem.write(self.address + _NAME_OFF, attr.map_name.encode()[:15])
+
+    def got_id(self) -> None:
+        """Write the id that the kernel gave to where programs may read it."""
+        self.mem.store(self.address + _ID_OFF, 4, self.id)
 
     @property
     def type(self) -> MapType:
@@ -223,6 +242,10 @@ class Map(KernelObject):
     def sys_delete_batch(self, keys: Sequence[bytes]) -> None:
         """BPF_MAP_DELETE_BATCH."""
         raise BatchError("map_delete_batch", Errno.ENOTSUPP, 0, self._who())
+
+    def mmap_area(self, length: int, offset: int, *, writable: bool) -> int:
+        """Return the address of what a mapping of ``length`` bytes shows; KernelError when it cannot be mapped so."""
+        raise KernelError("map_mmap", Errno.ENOTSUPP, f"a {self.type.lower} map cannot be mapped")
 
     # ---- life ---------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from ebpfsim.uapi.flags import BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS
 
 __all__ = ["MapProg", "ProgArrayMap", "ProgHolder"]
 
+
 class MapProg(Protocol):
     """What maps ask of a program: it is ``ebpfsim.progs.prog.Prog``, which lives on a floor above."""
 

@@ -177,6 +177,22 @@ class RingbufMap(Map):
             self.consumer_pos = position
         return records
 
+    # ---- mappings -----------------------------------------------------------------------------------------------
+
+    def mmap_area(self, length: int, offset: int, *, writable: bool) -> int:
+        """Return where a mapping lies: the consumer's page, the producer's, the data twice; EINVAL past the end."""
+        if writable:
+            self.check_writable(length, offset)
+        size = (DATA_PAGE - CONSUMER_PAGE) * PAGE_SIZE + 2 * self.ring_size
+        if offset + length > size:
+            raise KernelError("map_mmap", Errno.EINVAL, f"{self._who()}: {length} bytes at {offset:#x} of {size}")
+        return self.base + CONSUMER_PAGE * PAGE_SIZE + offset
+
+    def check_writable(self, length: int, offset: int) -> None:
+        """Refuse to map more than the consumer's page for writing: EPERM."""
+        if offset or length > PAGE_SIZE:
+            raise KernelError("map_mmap", Errno.EPERM, f"{self._who()}: only the consumer's page is writable")
+
     # ---- elements, of which there are none ----------------------------------------------------------------------
 
     def lookup_elem(self, key: bytes, cpu: int) -> int:

@@ -6,7 +6,7 @@ from typing import TypeVar
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
 from ebpfsim.maps.map import Map
-from ebpfsim.objects import KernelObject, OpenFile
+from ebpfsim.objects import FdKind, KernelObject, OpenFile
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.kernel import BpfKernel
 from ebpfsim.uapi.bpf import BpfCmd, KernelEnum
@@ -35,6 +35,16 @@ class Calls:
             has, want = type(file.obj).__name__, cls.__name__
             raise KernelError(op, Errno.EINVAL, f"fd {fd} is a {has}, expected a {want}")
         return file.obj, file
+
+    def _object(self, op: str, fd: int, kind: FdKind | None) -> KernelObject:
+        # what is behind a descriptor that no command of bpf(2) gave; None takes anything
+        file = self.kernel.fds.file(fd)
+        if file is None:
+            raise KernelError(op, Errno.EBADF, f"fd {fd} is not open")
+        if kind is not None and file.obj.fd_kind is not kind:
+            errno = Errno.ENOTSOCK if kind is FdKind.SOCKET else Errno.EBADF
+            raise KernelError(op, errno, f"fd {fd} is a {type(file.obj).__name__}, expected a {kind.value}")
+        return file.obj
 
     def _prog(self, op: str, fd: int) -> Prog:
         return self._file(op, fd, Prog)[0]

@@ -4,21 +4,24 @@ from collections.abc import Sequence
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
-from ebpfsim.maps.array import ArrayMap
+from ebpfsim.maps.arena import ArenaMap
+from ebpfsim.maps.bloom_filter import BloomFilterMap
 from ebpfsim.maps.btf import attach_btf
 from ebpfsim.maps.map import Batch, BatchError, Map, MapAttr
 from ebpfsim.maps.queue import QueueMap
-from ebpfsim.maps.ringbuf import CONSUMER_PAGE, DATA_PAGE, RingbufMap
-from ebpfsim.maps.types import create_map
+from ebpfsim.maps.types import MAP_TYPES, create_map
 from ebpfsim.memory import KERNEL_BASE, PAGE_SIZE
+from ebpfsim.objects import FdKind, KernelObject
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.btf import BtfUsers
-from ebpfsim.syscall.common import check_name, enum_value
+from ebpfsim.syscall.common import check_name, enum_value, op_of
 from ebpfsim.syscall.kernel import BpfKernel
 from ebpfsim.uapi import flags as f
-from ebpfsim.uapi.bpf import MapType
+from ebpfsim.uapi.bpf import BpfCmd, MapType
 
 __all__ = ["MapCalls"]
+
+LOOKUPS = (BpfCmd.MAP_LOOKUP_BATCH, BpfCmd.MAP_LOOKUP_AND_DELETE_BATCH)
 
 
 class _Env:
@@ -35,6 +38,9 @@ class _Env:
 
     def device_by_ifindex(self, ifindex: int) -> object | None:
         return self._calls.kernel.device_by_ifindex(ifindex)
+
+    def object_by_fd(self, fd: int, kind: FdKind | None) -> KernelObject:
+        return self._calls._object("map_update_elem", fd, kind)
 
 
 class MapCalls(BtfUsers):
@@ -90,23 +96,27 @@ class MapCalls(BtfUsers):
             map_.put()
             raise
         self.kernel.maps.add(map_)
+        map_.got_id()
         map_.released = self.kernel.maps.remove
         readable, writable = not map_flags & f.BPF_F_WRONLY, not map_flags & f.BPF_F_RDONLY
         return self.kernel.fds.install(map_, readable=readable, writable=writable)
 
-    def map_lookup_elem(self, fd: int, key: bytes | None, *, flags: int = 0) -> bytes:
-        """BPF_MAP_LOOKUP_ELEM: return the value; per-CPU maps give that of each CPU, rounded up to 8 bytes."""
+    def map_lookup_elem(self, fd: int, key: bytes | None, *, flags: int = 0, value: bytes | None = None) -> bytes:
+        """BPF_MAP_LOOKUP_ELEM: return the value; per-CPU maps give that of each CPU, rounded up to 8 bytes.
+
+        ``value`` is what the buffer for the value holds before: bloom filters are asked for it.
+        """
         op = "map_lookup_elem"
-        _check_flags(op, flags)
-        map_ = self._map(op, fd, read=True)
-        _check_lock(op, map_, flags)
-        return map_.sys_lookup(_key(op, map_, key), flags)
+        map_ = self._for_lookup(op, fd, flags)
+        key = _key(op, map_, key)
+        if isinstance(map_, BloomFilterMap) and value is not None:
+            return map_.sys_peek(_value(map_, value))
+        return map_.sys_lookup(key, flags)
 
     def map_update_elem(self, fd: int, key: bytes | None, value: bytes, *, flags: int = 0) -> None:
         """BPF_MAP_UPDATE_ELEM."""
         op = "map_update_elem"
-        map_ = self._map(op, fd, write=True)
-        _check_lock(op, map_, flags)
+        map_ = self._for_update(op, fd, flags)
         map_.sys_update(_key(op, map_, key), _value(map_, value), flags)
 
     def map_delete_elem(self, fd: int, key: bytes | None) -> None:
@@ -124,11 +134,7 @@ class MapCalls(BtfUsers):
     def map_lookup_and_delete_elem(self, fd: int, key: bytes | None, *, flags: int = 0) -> bytes:
         """BPF_MAP_LOOKUP_AND_DELETE_ELEM: take an element out of a hash, queue or stack."""
         op = "map_lookup_and_delete_elem"
-        _check_flags(op, flags)
-        map_ = self._map(op, fd, read=True, write=True)
-        if flags and isinstance(map_, QueueMap):
-            raise KernelError(op, Errno.EINVAL, f"flags {flags:#x} for a {map_.type.lower}")
-        _check_lock(op, map_, flags)
+        map_ = self._for_take(op, fd, flags)
         return map_.sys_lookup_and_delete(_key(op, map_, key), flags)
 
     def map_freeze(self, fd: int) -> None:
@@ -142,19 +148,55 @@ class MapCalls(BtfUsers):
             raise KernelError(op, Errno.EBUSY, f"map '{map_.name}' is mapped writable")
         map_.frozen = True
 
+    # ---- what is checked before keys and values are looked at -------------------------------------------------------
+
+    def _for_lookup(self, op: str, fd: int, flags: int) -> Map:
+        _check_flags(op, flags)
+        map_ = self._map(op, fd, read=True)
+        _check_lock(op, map_, flags)
+        return map_
+
+    def _for_update(self, op: str, fd: int, flags: int) -> Map:
+        map_ = self._map(op, fd, write=True)
+        _check_lock(op, map_, flags)
+        return map_
+
+    def _for_take(self, op: str, fd: int, flags: int) -> Map:
+        _check_flags(op, flags)
+        map_ = self._map(op, fd, read=True, write=True)
+        if flags and isinstance(map_, QueueMap):
+            raise KernelError(op, Errno.EINVAL, f"flags {flags:#x} for a {map_.type.lower}")
+        _check_lock(op, map_, flags)
+        return map_
+
+    def _for_batch(self, cmd: BpfCmd, fd: int, count: int, elem_flags: int, flags: int) -> Map:
+        # bpf_map_do_batch() and the first lines of what it calls; a refusal leaves the caller's count alone
+        op, writes = op_of(cmd), cmd != BpfCmd.MAP_LOOKUP_BATCH
+        try:
+            map_ = self._map(op, fd, read=cmd in LOOKUPS, write=writes)
+        except KernelError as error:
+            raise BatchError(op, error.errno, count, error.detail) from None
+        if cmd not in MAP_TYPES[map_.type].batch:
+            raise BatchError(op, Errno.ENOTSUPP, count, f"map '{map_.name}' is a {map_.type.lower}")
+        if elem_flags & ~f.BPF_F_LOCK or (elem_flags & f.BPF_F_LOCK and not map_.has_field("bpf_spin_lock")):
+            raise BatchError(op, Errno.EINVAL, count, f"elem_flags {elem_flags:#x}")
+        if flags and cmd in LOOKUPS and BpfCmd.MAP_LOOKUP_AND_DELETE_BATCH in MAP_TYPES[map_.type].batch:
+            raise BatchError(op, Errno.EINVAL, count, f"flags {flags:#x}")
+        return map_
+
     # ---- batches ------------------------------------------------------------------------------------------------
 
     def map_lookup_batch(
         self, fd: int, count: int, *, in_batch: bytes | None = None, elem_flags: int = 0, flags: int = 0
     ) -> Batch:
         """BPF_MAP_LOOKUP_BATCH: up to ``count`` elements; at the end of the map ``done`` is set instead of ENOENT."""
-        return self._lookup_batch("map_lookup_batch", fd, count, in_batch, elem_flags, flags, delete=False)
+        return self._lookup_batch(BpfCmd.MAP_LOOKUP_BATCH, fd, count, in_batch, elem_flags, flags)
 
     def map_lookup_and_delete_batch(
         self, fd: int, count: int, *, in_batch: bytes | None = None, elem_flags: int = 0, flags: int = 0
     ) -> Batch:
         """BPF_MAP_LOOKUP_AND_DELETE_BATCH: the same, and the elements are gone."""
-        return self._lookup_batch("map_lookup_and_delete_batch", fd, count, in_batch, elem_flags, flags, delete=True)
+        return self._lookup_batch(BpfCmd.MAP_LOOKUP_AND_DELETE_BATCH, fd, count, in_batch, elem_flags, flags)
 
     def map_update_batch(
         self, fd: int, keys: Sequence[bytes], values: Sequence[bytes], *, elem_flags: int = 0, flags: int = 0
@@ -163,8 +205,7 @@ class MapCalls(BtfUsers):
         op = "map_update_batch"
         if len(keys) != len(values):
             raise InputError("", f"{op}: {len(keys)} keys and {len(values)} values")
-        map_ = self._map(op, fd, write=True)
-        _check_batch(op, map_, elem_flags)
+        map_ = self._for_batch(BpfCmd.MAP_UPDATE_BATCH, fd, len(keys), elem_flags, flags)
         for key, value in zip(keys, values, strict=True):
             _check_key_size(map_, key)
             _value(map_, value)
@@ -173,41 +214,44 @@ class MapCalls(BtfUsers):
 
     def map_delete_batch(self, fd: int, keys: Sequence[bytes], *, elem_flags: int = 0, flags: int = 0) -> int:
         """BPF_MAP_DELETE_BATCH: return how many were removed; BatchError tells the count when one is missing."""
-        op = "map_delete_batch"
-        map_ = self._map(op, fd, write=True)
-        _check_batch(op, map_, elem_flags)
+        map_ = self._for_batch(BpfCmd.MAP_DELETE_BATCH, fd, len(keys), elem_flags, flags)
         for key in keys:
             _check_key_size(map_, key)
         map_.sys_delete_batch(keys)
         return len(keys)
 
     def _lookup_batch(
-        self, op: str, fd: int, count: int, in_batch: bytes | None, elem_flags: int, flags: int, *, delete: bool
+        self, cmd: BpfCmd, fd: int, count: int, in_batch: bytes | None, elem_flags: int, flags: int
     ) -> Batch:
-        map_ = self._map(op, fd, read=True, write=delete)
-        _check_batch(op, map_, elem_flags)
-        if flags and not isinstance(map_, ArrayMap):
-            raise BatchError(op, Errno.EINVAL, 0, f"flags {flags:#x}")
+        map_ = self._for_batch(cmd, fd, count, elem_flags, flags)
         if not count:
             return Batch([], [], in_batch or b"", False)
-        return map_.sys_lookup_batch(count, in_batch, delete)
+        return map_.sys_lookup_batch(count, in_batch, cmd == BpfCmd.MAP_LOOKUP_AND_DELETE_BATCH)
 
     # ---- mappings -----------------------------------------------------------------------------------------------
 
-    def map_mmap(self, fd: int, length: int, *, writable: bool, offset: int = 0) -> memoryview:
-        """Map an array or a ring buffer: the very memory that programs see. ``map_munmap`` ends it."""
+    def map_mmap(self, fd: int, length: int, *, writable: bool, offset: int = 0, addr: int = 0) -> memoryview:
+        """Map an array, ring buffer or arena: the very memory that programs see. ``map_munmap`` ends it.
+
+        ``addr`` is where it shall be in user space, which arenas care about.
+        """
         op = "map_mmap"
         map_, file = self._file(op, fd, Map)
         if length <= 0 or offset % PAGE_SIZE:
             raise KernelError(op, Errno.EINVAL, f"{length} bytes at {offset:#x}")
         if not file.readable or (writable and not file.writable):
             raise KernelError(op, Errno.EACCES, f"map '{map_.name}' does not allow it through fd {fd}")
-        if not isinstance(map_, ArrayMap | RingbufMap) or map_.percpu or map_.record:
+        if isinstance(map_, ArenaMap):
+            # get_unmapped_area() comes before everything else
+            map_.check_place(length, offset, addr)
+        if not _can_map(map_):
             raise KernelError(op, Errno.ENOTSUPP, f"a {map_.type.lower} map with such values cannot be mapped")
         if writable and (map_.frozen or map_.map_flags & f.BPF_F_RDONLY_PROG):
             errno = Errno.EPERM if map_.frozen else Errno.EACCES
             raise KernelError(op, errno, f"map '{map_.name}' is for reading only")
-        start = _mapped_area(op, map_, length, offset, writable) ^ KERNEL_BASE
+        if isinstance(map_, ArenaMap):
+            map_.settle(length, addr)
+        start = map_.mmap_area(length, offset, writable=writable) ^ KERNEL_BASE
         view = self.kernel.mem.buf[start : start + length]
         if not writable:
             return view.toreadonly()
@@ -220,18 +264,9 @@ class MapCalls(BtfUsers):
         view.release()
 
 
-def _mapped_area(op: str, map_: ArrayMap | RingbufMap, length: int, offset: int, writable: bool) -> int:
-    if isinstance(map_, ArrayMap):
-        size = -(-map_.max_entries * map_.elem_size // PAGE_SIZE) * PAGE_SIZE
-        if not map_.map_flags & f.BPF_F_MMAPABLE or offset + length > size:
-            raise KernelError(op, Errno.EINVAL, f"map '{map_.name}': {length} bytes at {offset:#x} of {size}")
-        return map_.values + offset
-    if writable and (offset or length > PAGE_SIZE):
-        raise KernelError(op, Errno.EPERM, f"map '{map_.name}': only the consumer's page is writable")
-    size = (DATA_PAGE - CONSUMER_PAGE) * PAGE_SIZE + 2 * map_.ring_size
-    if offset + length > size:
-        raise KernelError(op, Errno.EINVAL, f"map '{map_.name}': {length} bytes at {offset:#x} of {size}")
-    return map_.base + CONSUMER_PAGE * PAGE_SIZE + offset
+def _can_map(map_: Map) -> bool:
+    # ops->map_mmap, and no special fields
+    return type(map_).mmap_area is not Map.mmap_area and not map_.record
 
 
 def _check_flags(op: str, flags: int) -> None:
@@ -242,11 +277,6 @@ def _check_flags(op: str, flags: int) -> None:
 def _check_lock(op: str, map_: Map, flags: int) -> None:
     if flags & f.BPF_F_LOCK and not map_.has_field("bpf_spin_lock"):
         raise KernelError(op, Errno.EINVAL, f"map '{map_.name}' has no bpf_spin_lock")
-
-
-def _check_batch(op: str, map_: Map, elem_flags: int) -> None:
-    if elem_flags & ~f.BPF_F_LOCK or (elem_flags & f.BPF_F_LOCK and not map_.has_field("bpf_spin_lock")):
-        raise BatchError(op, Errno.EINVAL, 0, f"elem_flags {elem_flags:#x}")
 
 
 def _key(op: str, map_: Map, key: bytes | None) -> bytes | None:

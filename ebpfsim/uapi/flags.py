@@ -47,6 +47,13 @@ BPF_F_ALLOW_OVERRIDE = 1 << 0
 BPF_F_ALLOW_MULTI = 1 << 1
 BPF_F_REPLACE = 1 << 2
 
+# bpf_get_stackid()
+BPF_F_FAST_STACK_CMP = 1 << 9
+BPF_F_REUSE_STACKID = 1 << 10
+
+# bpf_sk_storage_get() and its like
+BPF_LOCAL_STORAGE_GET_F_CREATE = 1 << 0
+
 # bpf_redirect_map()
 BPF_F_BROADCAST = 1 << 3
 BPF_F_EXCLUDE_INGRESS = 1 << 4

@@ -2,7 +2,6 @@
 
 import pytest
 
-from ebpfsim.errors import NotModelled
 from ebpfsim.maps.types import MAP_TYPES
 from ebpfsim.uapi import flags as f
 from ebpfsim.uapi.bpf import MapType
@@ -103,6 +102,67 @@ CASES = [
     (T.RINGBUF, 0, 4, 4096, 0, "EINVAL"),
     (T.RINGBUF, 0, 0, 4096, f.BPF_F_MMAPABLE, "EINVAL"),
     (T.RINGBUF, 0, 0, 4096, f.BPF_F_RDONLY, "EINVAL"),
+    (T.PERF_EVENT_ARRAY, 4, 4, 4, 0, OK),
+    (T.PERF_EVENT_ARRAY, 4, 4, 4, f.BPF_F_PRESERVE_ELEMS, OK),
+    (T.PERF_EVENT_ARRAY, 4, 8, 4, 0, "EINVAL"),
+    (T.STACK_TRACE, 4, 127 * 8, 4, 0, OK),
+    (T.STACK_TRACE, 4, 128 * 8, 4, 0, "EINVAL"),
+    (T.STACK_TRACE, 4, 12, 4, 0, "EINVAL"),
+    (T.STACK_TRACE, 4, 32, 4, f.BPF_F_STACK_BUILD_ID, OK),
+    (T.STACK_TRACE, 4, 16, 4, f.BPF_F_STACK_BUILD_ID, "EINVAL"),
+    (T.STACK_TRACE, 4, 8, 4, f.BPF_F_RDONLY_PROG, "EINVAL"),
+    (T.CGROUP_ARRAY, 4, 4, 4, 0, OK),
+    (T.CGROUP_ARRAY, 4, 4, 4, f.BPF_F_PRESERVE_ELEMS, "EINVAL"),
+    (T.LPM_TRIE, 8, 4, 4, 0, "EINVAL"),
+    (T.LPM_TRIE, 8, 4, 4, f.BPF_F_NO_PREALLOC, OK),
+    (T.LPM_TRIE, 8, 4, 4, f.BPF_F_NO_PREALLOC | f.BPF_F_RDONLY_PROG, OK),
+    (T.LPM_TRIE, 8, 4, 4, f.BPF_F_NO_PREALLOC | f.BPF_F_ZERO_SEED, "EINVAL"),
+    (T.LPM_TRIE, 8, 4, 0, f.BPF_F_NO_PREALLOC, "EINVAL"),
+    (T.LPM_TRIE, 4, 4, 4, f.BPF_F_NO_PREALLOC, "EINVAL"),
+    (T.LPM_TRIE, 5, 4, 4, f.BPF_F_NO_PREALLOC, OK),
+    (T.LPM_TRIE, 260, 4, 4, f.BPF_F_NO_PREALLOC, OK),
+    (T.LPM_TRIE, 261, 4, 4, f.BPF_F_NO_PREALLOC, "EINVAL"),
+    (T.LPM_TRIE, 8, 0, 4, f.BPF_F_NO_PREALLOC, "EINVAL"),
+    (T.LPM_TRIE, 8, 4194024, 1, f.BPF_F_NO_PREALLOC, OK),
+    (T.LPM_TRIE, 8, 4194025, 1, f.BPF_F_NO_PREALLOC, "EINVAL"),
+    (T.SOCKMAP, 4, 4, 4, 0, OK),
+    (T.SOCKMAP, 4, 8, 4, f.BPF_F_RDONLY, OK),
+    (T.SOCKMAP, 4, 16, 4, 0, "EINVAL"),
+    (T.SOCKMAP, 4, 8, 4, f.BPF_F_RDONLY_PROG, "EINVAL"),
+    (T.CPUMAP, 4, 4, 256, 0, OK),
+    (T.CPUMAP, 4, 8, 257, 0, "E2BIG"),
+    (T.CPUMAP, 4, 16, 2, 0, "EINVAL"),
+    (T.CPUMAP, 4, 4, 2, f.BPF_F_RDONLY, "EINVAL"),
+    (T.XSKMAP, 4, 4, 4, f.BPF_F_WRONLY, OK),
+    (T.XSKMAP, 4, 8, 4, 0, "EINVAL"),
+    (T.SOCKHASH, 512, 8, 4, 0, OK),
+    (T.SOCKHASH, 513, 8, 4, 0, "E2BIG"),
+    (T.SOCKHASH, 0, 8, 4, 0, "EINVAL"),
+    (T.CGROUP_STORAGE, 16, 4, 0, 0, OK),
+    (T.CGROUP_STORAGE, 8, 65407, 0, 0, OK),
+    (T.CGROUP_STORAGE, 8, 65408, 0, 0, "E2BIG"),
+    (T.CGROUP_STORAGE, 4, 4, 0, 0, "EINVAL"),
+    (T.CGROUP_STORAGE, 16, 4, 1, 0, "EINVAL"),
+    (T.PERCPU_CGROUP_STORAGE, 16, 32768, 0, f.BPF_F_WRONLY_PROG, OK),
+    (T.PERCPU_CGROUP_STORAGE, 16, 32769, 0, 0, "E2BIG"),
+    (T.REUSEPORT_SOCKARRAY, 4, 8, 4, f.BPF_F_RDONLY_PROG, OK),
+    (T.REUSEPORT_SOCKARRAY, 4, 2, 4, 0, "EINVAL"),
+    (T.BLOOM_FILTER, 0, 4, 4, f.BPF_F_ZERO_SEED, OK),
+    (T.BLOOM_FILTER, 4, 4, 4, 0, "EINVAL"),
+    (T.BLOOM_FILTER, 0, 4, 0, 0, "EINVAL"),
+    (T.BLOOM_FILTER, 0, (4 << 20) + 1, 1, 0, "E2BIG"),
+    (T.USER_RINGBUF, 0, 0, 8192, f.BPF_F_NUMA_NODE, OK),
+    (T.USER_RINGBUF, 0, 0, 12288, 0, "EINVAL"),
+    (T.USER_RINGBUF, 0, 4, 4096, 0, "EINVAL"),
+    (T.ARENA, 0, 0, 1, f.BPF_F_MMAPABLE, OK),
+    (T.ARENA, 0, 0, 1, f.BPF_F_MMAPABLE | f.BPF_F_SEGV_ON_FAULT | f.BPF_F_NO_USER_CONV, OK),
+    (T.ARENA, 0, 0, 1, 0, "EINVAL"),
+    (T.ARENA, 0, 0, (1 << 20) + 1, f.BPF_F_MMAPABLE, "E2BIG"),
+    (T.SK_STORAGE, 4, 4, 0, f.BPF_F_NO_PREALLOC, "EINVAL"),
+    (T.TASK_STORAGE, 4, 4, 0, f.BPF_F_NO_PREALLOC, "EINVAL"),
+    (T.INODE_STORAGE, 4, 4, 0, f.BPF_F_NO_PREALLOC, "EINVAL"),
+    (T.CGRP_STORAGE, 4, 4, 0, f.BPF_F_NO_PREALLOC, "EINVAL"),
+    (T.STRUCT_OPS, 4, 256, 1, 0, "EINVAL"),
 ]
 # fmt: on
 
@@ -130,10 +190,31 @@ def test_map_type_that_does_not_exist(bpf, refused, number) -> None:
     assert refused(bpf.map_create, number, 4, 4, 1) == "EINVAL"
 
 
-@pytest.mark.parametrize("map_type", sorted(set(MapType) - set(MAP_TYPES) - {MapType.UNSPEC}))
-def test_map_type_that_is_not_modelled_says_so(kernel, map_type) -> None:
-    with pytest.raises(NotModelled, match=f"map type {map_type.kernel_name}"):
-        kernel.bpf.map_create(map_type, 4, 4, 1)
+def test_every_map_type_is_there() -> None:
+    assert set(MAP_TYPES) == set(MapType) - {MapType.UNSPEC}
+
+
+EXTRA = [
+    # type, map_extra, errno
+    (T.BLOOM_FILTER, 15, OK),
+    (T.BLOOM_FILTER, 16, "EINVAL"),
+    (T.ARENA, 1 << 44, OK),
+    (T.ARENA, 1, "EINVAL"),
+    (T.ARENA, (1 << 32) - 4096 * 4, OK),
+    (T.ARENA, (1 << 32) - 4096 * 3, "ERANGE"),
+    (T.ARRAY, 1, "EINVAL"),
+]
+
+
+@pytest.mark.parametrize(("map_type", "extra", "errno"), EXTRA)
+def test_map_extra(bpf, refused, map_type, extra, errno) -> None:
+    sizes = {T.BLOOM_FILTER: (0, 4), T.ARENA: (0, 0)}.get(map_type, (4, 4))
+    flags = f.BPF_F_MMAPABLE if map_type == T.ARENA else 0
+    if errno:
+        assert refused(bpf.map_create, map_type, *sizes, 4, map_flags=flags, map_extra=extra) == errno
+    else:
+        fd = bpf.map_create(map_type, *sizes, 4, map_flags=flags, map_extra=extra)
+        assert bpf.obj_get_info_by_fd(fd).map_extra == extra
 
 
 def test_map_larger_than_the_simulated_ram_is_enomem(kernel, refused) -> None:
@@ -143,13 +224,31 @@ def test_map_larger_than_the_simulated_ram_is_enomem(kernel, refused) -> None:
     assert kernel.mem.allocated_bytes == before
 
 
-@pytest.mark.parametrize("map_type", sorted(set(MAP_TYPES)))
+ATTRS = {
+    # key, value, entries, flags of types that do not take 4, 4, 4096, 0
+    T.RINGBUF: (0, 0, 4096, 0),
+    T.USER_RINGBUF: (0, 0, 4096, 0),
+    T.QUEUE: (0, 4, 4096, 0),
+    T.STACK: (0, 4, 4096, 0),
+    T.BLOOM_FILTER: (0, 4, 4096, 0),
+    T.STACK_TRACE: (4, 8, 4096, 0),
+    T.LPM_TRIE: (8, 4, 4096, f.BPF_F_NO_PREALLOC),
+    T.CPUMAP: (4, 4, 2, 0),
+    T.CGROUP_STORAGE: (16, 4, 0, 0),
+    T.PERCPU_CGROUP_STORAGE: (16, 4, 0, 0),
+    T.ARENA: (0, 0, 100, f.BPF_F_MMAPABLE),
+}
+# types that cannot be made without BTF
+WITH_BTF = {T.SK_STORAGE, T.TASK_STORAGE, T.INODE_STORAGE, T.CGRP_STORAGE, T.STRUCT_OPS}
+
+
+@pytest.mark.parametrize("map_type", sorted(set(MAP_TYPES) - WITH_BTF))
 def test_memory_comes_back_with_the_last_descriptor(kernel, map_type) -> None:
     before = kernel.mem.allocated_bytes
-    key, value = {T.RINGBUF: (0, 0), T.QUEUE: (0, 4), T.STACK: (0, 4)}.get(map_type, (4, 4))
+    key, value, entries, flags = ATTRS.get(map_type, (4, 4, 4096, 0))
     of_maps = map_type in (T.ARRAY_OF_MAPS, T.HASH_OF_MAPS)
     inner = kernel.bpf.map_create(T.ARRAY, 4, 4, 1)
-    fd = kernel.bpf.map_create(map_type, key, value, 4096, inner_map_fd=inner if of_maps else 0)
+    fd = kernel.bpf.map_create(map_type, key, value, entries, map_flags=flags, inner_map_fd=inner if of_maps else 0)
     kernel.bpf.close(inner)
     assert kernel.mem.allocated_bytes > before
     kernel.bpf.close(fd)

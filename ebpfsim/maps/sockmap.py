@@ -1,0 +1,99 @@
+"""BPF_MAP_TYPE_SOCKMAP and BPF_MAP_TYPE_SOCKHASH: sockets for redirects (net/core/sock_map.c, v6.18).
+
+User space stores descriptors and, with values of 8 bytes, reads cookies. Left out: what happens to the traffic of a
+socket in such a map, and its removal when it closes.
+"""
+
+from struct import Struct
+
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import KernelError
+from ebpfsim.maps.fd_array import IndexedMap
+from ebpfsim.maps.jhash import jhash
+from ebpfsim.maps.map import Map, MapAttr, MapEnv
+from ebpfsim.maps.sock import MapSock, exist_errno, read_cookie, sock_by_fd, sock_fd
+from ebpfsim.memory import Memory
+from ebpfsim.uapi.flags import BPF_EXIST
+
+__all__ = ["SockhashMap", "SockmapMap"]
+
+_U32 = Struct("<I")
+
+
+class _Socks(Map):
+    # sockets by key, whatever the key is
+
+    def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
+        super().__init__(attr, mem, nr_cpus, env)
+        self._socks: dict[bytes, MapSock] = {}
+
+    def sock_at(self, key: bytes) -> MapSock | None:
+        """Return the socket under a key, or None."""
+        return self._socks.get(key)
+
+    def sys_lookup(self, key: bytes | None, flags: int = 0) -> bytes:
+        """Return the cookie of a socket."""
+        return read_cookie(self._who(), self.value_size, lambda: self._socks.get(key or b""))
+
+    def sys_update(self, key: bytes | None, value: bytes, flags: int = 0) -> None:
+        """Store the socket behind a descriptor: EOPNOTSUPP when it is of a kind that cannot be redirected to."""
+        assert key is not None
+        sock = sock_by_fd(self._env, sock_fd(value))
+        if not sock.sockmap_ok:
+            raise KernelError("map_update_elem", Errno.EOPNOTSUPP, f"{self._who()}: such a socket is not taken")
+        there = key in self._socks
+        errno = self._refusal(key, flags) or exist_errno(there, flags)
+        if not errno and not there and len(self._socks) >= self.max_entries:
+            errno = Errno.E2BIG
+        self._raise("map_update_elem", -errno, key)
+        sock.get()
+        old = self._socks.pop(key, None)
+        self._socks[key] = sock
+        if old is not None:
+            old.put()
+
+    def delete_elem(self, key: bytes) -> int:
+        """Forget a socket."""
+        sock = self._socks.pop(key, None)
+        if sock is None:
+            return -self._absent
+        sock.put()
+        return 0
+
+    def on_release(self) -> None:
+        """Let go of the sockets."""
+        for key in sorted(self._socks):
+            self._socks.pop(key).put()
+        super().on_release()
+
+    _absent = Errno.ENOENT  # what deleting an absent key gives
+
+    def _refusal(self, key: bytes, flags: int) -> int:
+        return Errno.EINVAL if flags > BPF_EXIST else 0
+
+
+class SockmapMap(_Socks, IndexedMap):
+    """Sockets by index."""
+
+    _absent = Errno.EINVAL
+
+    def _refusal(self, key: bytes, flags: int) -> int:
+        past_end = _U32.unpack(key)[0] >= self.max_entries
+        return super()._refusal(key, flags) or (Errno.E2BIG if past_end else 0)
+
+
+class SockhashMap(_Socks):
+    """Sockets by any key; the order is that of the buckets, newest first in each."""
+
+    def lookup_elem(self, key: bytes, cpu: int) -> int:
+        """Refuse: programs that may look sockets up are not there yet."""
+        return -Errno.ENOTSUPP
+
+    def get_next_key(self, key: bytes | None) -> bytes | None:
+        """Return the key after ``key`` in the order of the buckets."""
+        mask = (1 << (self.max_entries - 1).bit_length()) - 1
+        newest_first = list(self._socks)[::-1]
+        # the sort is stable: within a bucket the newest stays first
+        keys = sorted(newest_first, key=lambda key: jhash(key, 0) & mask)
+        position = keys.index(key) + 1 if key in self._socks else 0
+        return keys[position] if position < len(keys) else None

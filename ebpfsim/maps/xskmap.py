@@ -1,0 +1,65 @@
+"""BPF_MAP_TYPE_XSKMAP: AF_XDP sockets that bpf_redirect_map() hands packets to (net/xdp/xskmap.c, v6.18)."""
+
+from struct import Struct
+
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import KernelError
+from ebpfsim.maps.fd_array import IndexedMap
+from ebpfsim.maps.map import MapAttr, MapEnv
+from ebpfsim.maps.sock import MapSock, exist_errno, sock_by_fd
+from ebpfsim.memory import Memory
+from ebpfsim.uapi.flags import BPF_EXIST
+
+__all__ = ["XskmapMap"]
+
+_U32 = Struct("<I")
+PF_XDP = 44  # include/linux/socket.h
+
+
+class XskmapMap(IndexedMap):
+    """AF_XDP sockets by index; user space cannot read them."""
+
+    def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
+        super().__init__(attr, mem, nr_cpus, env)
+        self._alloc_area(8 * attr.max_entries)  # the kernel's pointers; nothing reads them
+        self._socks: dict[int, MapSock] = {}
+
+    def sock_at(self, index: int) -> MapSock | None:
+        """Return the socket under an index, or None."""
+        return self._socks.get(index)
+
+    def delete_elem(self, key: bytes) -> int:
+        """Forget a socket; it need not be there."""
+        index: int = _U32.unpack(key)[0]
+        if index >= self.max_entries:
+            return -Errno.EINVAL
+        old = self._socks.pop(index, None)
+        if old is not None:
+            old.put()
+        return 0
+
+    def sys_lookup(self, key: bytes | None, flags: int = 0) -> bytes:
+        """Refuse: sockets cannot be read."""
+        raise KernelError("map_lookup_elem", Errno.EOPNOTSUPP, self._who())
+
+    def sys_update(self, key: bytes | None, value: bytes, flags: int = 0) -> None:
+        """Store the AF_XDP socket behind a descriptor."""
+        assert key is not None
+        index: int = _U32.unpack(key)[0]
+        if flags > BPF_EXIST:
+            self._raise("map_update_elem", -Errno.EINVAL, key)
+        if index >= self.max_entries:
+            self._raise("map_update_elem", -Errno.E2BIG, key)
+        sock = sock_by_fd(self._env, _U32.unpack(value)[0])
+        if sock.sk_family != PF_XDP:
+            raise KernelError("map_update_elem", Errno.EOPNOTSUPP, f"{self._who()} takes AF_XDP sockets only")
+        self._raise("map_update_elem", -exist_errno(index in self._socks, flags), key)
+        sock.get()
+        self.delete_elem(key)
+        self._socks[index] = sock
+
+    def on_release(self) -> None:
+        """Let go of the sockets."""
+        for index in sorted(self._socks):
+            self._socks.pop(index).put()
+        super().on_release()
