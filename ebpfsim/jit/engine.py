@@ -58,19 +58,26 @@ def _words(data: bytes) -> memoryview:
 
 
 class NativeRun(Run):
-    """One run of a program as machine code, for helpers in Python.
+    """A run of a program as machine code, for helpers in Python, while it lasts.
 
     ``progs`` are the programs that took part, by the number of their image.
     """
 
     __slots__ = ("_flushed_at", "_insn_ps", "_record", "progs")
 
-    def __init__(self, image: Image, prog: Prog, ctx: int, cpu: Cpu, record: Record) -> None:
-        super().__init__(image.kernel, prog, ctx, cpu)
-        self.progs = {image.number: prog}
+    def __init__(self, image: Image, prog: Prog, cpu: Cpu, record: Record) -> None:
+        super().__init__(image.kernel, prog, 0, cpu)
+        self.progs: dict[int, Prog] = {}
         self._insn_ps = image.insn_ps
-        self._flushed_at = image.kernel.config.insn_budget
         self._record = record
+        self._flushed_at = 0
+
+    def begin(self, image: Image, prog: Prog, ctx: int) -> None:
+        """Be the activation that has just begun: entries have one of these for all their runs."""
+        self.ctx, self.prog = ctx, prog
+        self.insns = self.cost_ps = self.tail_calls = 0
+        self._flushed_at = image.kernel.config.insn_budget
+        self.progs = {image.number: prog}
 
     def resume(self) -> None:
         """Tell machine code what has been charged so far; to be called before it goes on."""
@@ -164,7 +171,7 @@ class Entry:
     charged to the CPU. ``take`` returns what the runs came to since it was last called.
     """
 
-    __slots__ = ("_arena", "_taken", "block", "cpu", "image", "prog", "record", "run", "spare", "words")
+    __slots__ = ("_activation", "_arena", "_taken", "block", "cpu", "image", "prog", "record", "run", "spare", "words")
 
     def __init__(self, prog: Prog, image: Image, cpu: Cpu) -> None:
         self.prog, self.image, self.cpu = prog, image, cpu
@@ -191,6 +198,7 @@ class Entry:
         self.run = self.block.enter
         self._arena = native().arena
         self._taken = Counts(0, 0, 0, 0)
+        self._activation = NativeRun(image, prog, cpu, record)
         self.spare: Entry | None = None
 
     @property
@@ -233,7 +241,9 @@ class Entry:
         words[layout.W_BEGUN] = 1
         self.cpu.elapsed_ps = words[layout.W_ELAPSED]
         self._arena.running += 1
-        return NativeRun(self.image, self.prog, words[layout.W_CTX], self.cpu, record)
+        run = self._activation
+        run.begin(self.image, self.prog, words[layout.W_CTX])
+        return run
 
     def _finish(self, record: Record, error: BaseException | None = None) -> None:
         run, words, block = record.run, record.words, self.words
