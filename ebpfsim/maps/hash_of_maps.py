@@ -23,18 +23,20 @@ class HashOfMapsMap(HashMap):
     def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
         self.inner_map_meta = make_template(attr, env)
         super().__init__(attr, mem, nr_cpus, env)
-        self._inner: dict[bytes, Map] = {}
+        # the maps in RAM by address, each with the number of its elements
+        self._inner: dict[int, tuple[Map, int]] = {}
 
     def lookup_elem(self, key: bytes, cpu: int) -> int:
         """Return the address of the inner map, or 0."""
-        inner = self._inner.get(key)
-        return inner.address if inner is not None else 0
+        elem = self.table.find(key)
+        return self._inner_at(elem) if elem else 0
 
     def delete_elem(self, key: bytes) -> int:
         """Remove a key and let go of its map."""
+        inner = self.lookup_elem(key, SYSCALL_CPU)
         result = super().delete_elem(key)
         if result == 0:
-            self._inner.pop(key).put()
+            self._drop(inner)
         return result
 
     def sys_lookup_and_delete(self, key: bytes | None, flags: int = 0) -> bytes:
@@ -44,23 +46,34 @@ class HashOfMapsMap(HashMap):
     def _update_sys(self, key: bytes, value: bytes, flags: int) -> int:
         # bpf_fd_htab_map_update_elem(): the descriptor is looked up before the flags are
         inner = inner_map_by_fd(self, self.inner_map_meta, self._env, _U32.unpack(value)[0])
+        old = self.lookup_elem(key, SYSCALL_CPU)
         result = self.update_elem(key, _U64.pack(inner.address), flags, SYSCALL_CPU)
         if result < 0:
             inner.put()
             return result
-        old = self._inner.get(key)
-        self._inner[key] = inner
-        if old is not None:
-            old.put()
+        self._inner[inner.address] = inner, self._inner.get(inner.address, (inner, 0))[1] + 1
+        if old:
+            self._drop(old)
         return 0
 
-    def _read(self, key: bytes) -> bytes | None:
-        inner = self._inner.get(key)
-        return _U32.pack(inner.id) if inner is not None else None
+    def _inner_at(self, elem: int) -> int:
+        return self.mem.load(elem + self.value_at, 8)
+
+    def _drop(self, address: int) -> None:
+        inner, users = self._inner[address]
+        if users > 1:
+            self._inner[address] = inner, users - 1
+        else:
+            del self._inner[address]
+        inner.put()
+
+    def _user_value(self, key: bytes, elem: int) -> bytes:
+        return _U32.pack(self._inner[self._inner_at(elem)][0].id)
 
     def on_release(self) -> None:
         """Let go of the inner maps."""
-        for inner in self._inner.values():
-            inner.put()
+        for inner, users in self._inner.values():
+            for _ in range(users):
+                inner.put()
         self._inner.clear()
         super().on_release()

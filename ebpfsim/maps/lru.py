@@ -4,12 +4,26 @@ Two variants. Common: all CPUs share an active, an inactive and a free list; eac
 of ``target_free`` into a local free list, and keeps what it has handed out in a local pending list until the next
 batch. Per CPU (BPF_F_NO_COMMON_LRU): each CPU has an active, an inactive and a free list of its own.
 
-A node is the number of an element. It carries a reference bit that lookups by programs set; a node whose bit is set
-when the lists are rotated gets another round. Heads of lists are nodes too, behind the elements.
+A node is an element of the table, named by its offset in the RAM. It carries a reference bit that lookups by programs
+set; a node whose bit is set when the lists are rotated gets another round. All of it lies in RAM, where machine code
+does the same (``ebpfsim.jit.routines.lru``): what a node has stands behind the header that all elements have::
+
+    L_NEXT L_PREV    its list, u32 each            L_CPU (u16) L_KIND L_REF (u8)
+
+and a set of lists has LIST_BYTES::
+
+    heads (next, prev) of the active, the inactive and the free list
+    COUNTS           nodes on the active and on the inactive list
+    ROTATION         where the rotation of the inactive list goes on
+    FRESH FRESH_LOW  the nodes below FRESH, down to FRESH_LOW, were never used: they are the end of the free list
+
+A head is named by where its element would begin, so that its links lie where those of nodes do.
 """
 
-from array import array
 from collections.abc import Callable, Iterator
+
+from ebpfsim.maps.hash_table import HEADER, PER_CPU
+from ebpfsim.memory import Memory
 
 __all__ = ["CommonLru", "PercpuLru"]
 
@@ -20,101 +34,157 @@ PERCPU_FREE_TARGET = 4
 # what list a node is on (enum bpf_lru_list_type and the local types)
 ACTIVE, INACTIVE, FREE, LOCAL_FREE, LOCAL_PENDING = range(5)
 
+# fields of a node, in bytes
+L_NEXT, L_PREV, L_CPU, L_KIND, L_REF = HEADER, HEADER + 4, HEADER + 8, HEADER + 10, HEADER + 11
+LRU_HEADER = HEADER + 16
+
+# fields of a set of lists, in bytes
+HEADS, COUNTS, ROTATION, FRESH, FRESH_LOW, LIST_BYTES = 0, 24, 32, 36, 40, 48
+# fields of a CPU in the common variant, behind its one set of lists
+LOCALS = PER_CPU + 8 + LIST_BYTES
+LOCAL_FREE_HEAD, PENDING_HEAD, NEXT_STEAL, LOCAL_BYTES = 0, 8, 16, 24
+# where lists begin, in bytes from the map's address; in front of them the number of nodes that a CPU draws at a time
+TARGET_FREE, LISTS = PER_CPU, PER_CPU + 8
+
 # tells whether the element was in the map; it is no more afterwards
 Remove = Callable[[int], bool]
 
 
 class _Nodes:
-    """Doubly linked lists over node numbers; the numbers from ``nr_nodes`` on are heads of lists."""
+    """Doubly linked lists of nodes."""
 
-    def __init__(self, nr_nodes: int, nr_lists: int) -> None:
-        self.nr_nodes = nr_nodes
-        self.next = array("I", range(nr_nodes + nr_lists))
-        self.prev = array("I", range(nr_nodes + nr_lists))
-        self.kind = bytearray(nr_nodes)
-        self.ref = bytearray(nr_nodes)
-        self.cpu = array("H", bytes(2 * nr_nodes))
+    def __init__(self, mem: Memory) -> None:
+        self.words = mem.buf.cast("I")
+        self.buf = mem.buf
+
+    def head(self, address: int) -> int:
+        """Return the name of a head whose links lie at that offset, after making its list empty."""
+        head = address - L_NEXT
+        self.words[head + L_NEXT >> 2] = self.words[head + L_PREV >> 2] = head
+        return head
 
     def add(self, node: int, head: int) -> None:
         """Put a node at the front of a list."""
-        first = self.next[head]
-        self.next[node], self.prev[node] = first, head
-        self.prev[first] = self.next[head] = node
+        words = self.words
+        first = words[head + L_NEXT >> 2]
+        words[node + L_NEXT >> 2] = first
+        words[node + L_PREV >> 2] = head
+        words[first + L_PREV >> 2] = words[head + L_NEXT >> 2] = node
 
     def unlink(self, node: int) -> None:
         """Take a node off its list."""
-        before, after = self.prev[node], self.next[node]
-        self.next[before], self.prev[after] = after, before
+        words = self.words
+        before, after = words[node + L_PREV >> 2], words[node + L_NEXT >> 2]
+        words[before + L_NEXT >> 2] = after
+        words[after + L_PREV >> 2] = before
 
     def move(self, node: int, head: int) -> None:
         """Move a node to the front of a list."""
         self.unlink(node)
         self.add(node, head)
 
+    def first(self, head: int) -> int:
+        """Return the node at the front of a list, or its head."""
+        return self.words[head + L_NEXT >> 2]
+
+    def previous(self, node: int) -> int:
+        """Return the node (or head) in front of a node, the last one for a head."""
+        return self.words[node + L_PREV >> 2]
+
     def empty(self, head: int) -> bool:
         """Tell whether a list has no node."""
-        return self.next[head] == head
-
-    def forward(self, head: int) -> Iterator[int]:
-        """Yield the nodes from the front; the one just given may be moved away."""
-        node = self.next[head]
-        while node != head:
-            following = self.next[node]
-            yield node
-            node = following
+        return self.words[head + L_NEXT >> 2] == head
 
     def backward(self, head: int) -> Iterator[int]:
         """Yield the nodes from the back; the one just given may be moved away."""
-        node = self.prev[head]
+        node = self.previous(head)
         while node != head:
-            preceding = self.prev[node]
+            preceding = self.previous(node)
             yield node
             node = preceding
 
+    def kind(self, node: int) -> int:
+        """Return what list a node is on."""
+        return self.buf[node + L_KIND]
+
+    def ref(self, node: int) -> int:
+        """Return the reference bit of a node."""
+        return self.buf[node + L_REF]
+
+    def set_kind(self, node: int, kind: int) -> None:
+        """Say what list a node is on; its reference bit is cleared."""
+        self.buf[node + L_KIND] = kind
+        self.buf[node + L_REF] = 0
+
+    def cpu(self, node: int) -> int:
+        """Return the CPU that drew a node, or whose it is."""
+        return self.buf[node + L_CPU] | self.buf[node + L_CPU + 1] << 8
+
+    def set_cpu(self, node: int, cpu: int) -> None:
+        """Say what CPU drew a node, or whose it is."""
+        self.buf[node + L_CPU] = cpu & 0xFF
+        self.buf[node + L_CPU + 1] = cpu >> 8
+
 
 class _Lists:
-    """One set of active, inactive and free list (``struct bpf_lru_list``)."""
+    """One set of active, inactive and free list (``struct bpf_lru_list``), and the nodes that belong to it."""
 
-    def __init__(self, nodes: _Nodes, first_head: int, nr_scans: int, remove: Remove) -> None:
-        self.nodes = nodes
-        self.heads = (first_head, first_head + 1, first_head + 2)
-        self.counts = [0, 0]
-        self.next_inactive_rotation = self.heads[INACTIVE]
+    def __init__(self, nodes: _Nodes, at: int, nr_scans: int, remove: Remove, fresh: tuple[int, int, int]) -> None:
+        # fresh: the first byte of the nodes, and the first one behind them; bytes of a node
+        self.nodes, self.at = nodes, at
+        self.heads = tuple(nodes.head(at + HEADS + 8 * kind) for kind in (ACTIVE, INACTIVE, FREE))
         self.nr_scans = nr_scans
         self.remove = remove
+        self.cpu = 0
+        low, end, self.node_bytes = fresh
+        nodes.words[at + FRESH_LOW >> 2], nodes.words[at + FRESH >> 2] = low, end
+        nodes.words[at + ROTATION >> 2] = self.heads[INACTIVE]
 
-    def populate(self, node: int, cpu: int) -> None:
-        """Add a new node to the free list."""
-        self.nodes.kind[node] = FREE
-        self.nodes.cpu[node] = cpu
-        self.nodes.add(node, self.heads[FREE])
+    def count(self, kind: int, more: int) -> None:
+        """Change the number of nodes on the active or the inactive list."""
+        self.nodes.words[self.at + COUNTS + 4 * kind >> 2] += more
+
+    def first_free(self) -> int:
+        """Return the node at the front of the free list, or 0."""
+        nodes, head = self.nodes, self.heads[FREE]
+        first = nodes.first(head)
+        if first != head:
+            return first
+        words, fresh = nodes.words, self.at + FRESH >> 2
+        node = words[fresh] - self.node_bytes
+        if node < words[self.at + FRESH_LOW >> 2]:
+            return 0
+        words[fresh] = node
+        nodes.set_kind(node, FREE)
+        nodes.set_cpu(node, self.cpu)
+        nodes.add(node, head)
+        return node
 
     def move(self, node: int, kind: int) -> None:
         """Move a node to the front of one of the lists; its reference bit is cleared."""
         self._leave(node)
         if kind != FREE:
-            self.counts[kind] += 1
-        self.nodes.kind[node] = kind
-        self.nodes.ref[node] = 0
+            self.count(kind, 1)
+        self.nodes.set_kind(node, kind)
         self.nodes.move(node, self.heads[kind])
 
     def take_in(self, node: int) -> None:
         """Move a node from a local pending list to the active or inactive list, as its reference bit says."""
-        kind = ACTIVE if self.nodes.ref[node] else INACTIVE
-        self.counts[kind] += 1
-        self.nodes.kind[node] = kind
-        self.nodes.ref[node] = 0
+        kind = ACTIVE if self.nodes.ref(node) else INACTIVE
+        self.count(kind, 1)
+        self.nodes.set_kind(node, kind)
         self.nodes.move(node, self.heads[kind])
 
     def give_free(self, node: int, free_head: int, kind: int) -> None:
         """Move a node to a free list, this one or a CPU's."""
         self._leave(node)
-        self.nodes.kind[node] = kind
+        self.nodes.set_kind(node, kind)
         self.nodes.move(node, free_head)
 
     def rotate(self) -> None:
         """Sort out used from unused nodes, a bounded number at a time."""
-        if self.counts[INACTIVE] < self.counts[ACTIVE]:
+        words, counts = self.nodes.words, self.at + COUNTS >> 2
+        if words[counts + INACTIVE] < words[counts + ACTIVE]:
             self._rotate_active()
         self._rotate_inactive()
 
@@ -122,7 +192,7 @@ class _Lists:
         """Evict up to ``wanted`` unused nodes from the inactive list; if all are in use, one that is."""
         evicted = 0
         for scanned, node in enumerate(self.nodes.backward(self.heads[INACTIVE]), 1):
-            if self.nodes.ref[node]:
+            if self.nodes.ref(node):
                 self.move(node, ACTIVE)
             elif self.remove(node):
                 self.give_free(node, free_head, kind)
@@ -142,16 +212,18 @@ class _Lists:
 
     def _leave(self, node: int) -> None:
         # the rotation goes on with the node before the one that leaves
-        if node == self.next_inactive_rotation:
-            self.next_inactive_rotation = self.nodes.prev[node]
-        kind = self.nodes.kind[node]
+        nodes, rotation = self.nodes, self.at + ROTATION >> 2
+        if node == nodes.words[rotation]:
+            nodes.words[rotation] = nodes.previous(node)
+        kind = nodes.kind(node)
         if kind != FREE:
-            self.counts[kind] -= 1
+            self.count(kind, -1)
 
     def _rotate_active(self) -> None:
-        first = self.nodes.next[self.heads[ACTIVE]]
-        for scanned, node in enumerate(self.nodes.backward(self.heads[ACTIVE]), 1):
-            self.move(node, ACTIVE if self.nodes.ref[node] else INACTIVE)
+        nodes = self.nodes
+        first = nodes.first(self.heads[ACTIVE])
+        for scanned, node in enumerate(nodes.backward(self.heads[ACTIVE]), 1):
+            self.move(node, ACTIVE if nodes.ref(node) else INACTIVE)
             if scanned == self.nr_scans or node == first:
                 break
 
@@ -159,72 +231,74 @@ class _Lists:
         head, nodes = self.heads[INACTIVE], self.nodes
         if nodes.empty(head):
             return
-        last = nodes.next[self.next_inactive_rotation]
+        rotation = self.at + ROTATION >> 2
+        current = following = nodes.words[rotation]
+        last = nodes.first(current)
         if last == head:
-            last = nodes.next[last]
-        current = following = self.next_inactive_rotation
+            last = nodes.first(last)
         scanned = 0
         while scanned < self.nr_scans:
             if current == head:
-                current = nodes.prev[current]
+                current = nodes.previous(current)
                 continue
-            following = nodes.prev[current]
-            if nodes.ref[current]:
+            following = nodes.previous(current)
+            if nodes.ref(current):
                 self.move(current, ACTIVE)
             if current == last:
                 break
             current = following
             scanned += 1
-        self.next_inactive_rotation = following
+        nodes.words[rotation] = following
 
 
 class CommonLru:
-    """The variant in which all CPUs share the lists."""
+    """The variant in which all CPUs share the lists. ``map_at`` and ``first`` are offsets in the RAM."""
 
-    def __init__(self, nr_nodes: int, nr_cpus: int, remove: Remove) -> None:
+    def __init__(
+        self, mem: Memory, map_at: int, nr_cpus: int, remove: Remove, first: int, nr_nodes: int, node_bytes: int
+    ) -> None:
         self.nr_cpus = nr_cpus
-        self._nodes = _Nodes(nr_nodes, 3 + 2 * nr_cpus)
-        self._lists = _Lists(self._nodes, nr_nodes, LOCAL_FREE_TARGET, remove)
-        self._local_free = [nr_nodes + 3 + 2 * cpu for cpu in range(nr_cpus)]
-        self._pending = [nr_nodes + 4 + 2 * cpu for cpu in range(nr_cpus)]
-        self._next_steal = list(range(nr_cpus))
         self._remove = remove
-        self.ref = self._nodes.ref
-        for node in range(nr_nodes):
-            self._lists.populate(node, 0)
+        self._nodes = nodes = _Nodes(mem)
+        fresh = first, first + nr_nodes * node_bytes, node_bytes
+        self._lists = _Lists(nodes, map_at + LISTS, LOCAL_FREE_TARGET, remove, fresh)
+        self._local = [map_at + LOCALS + cpu * LOCAL_BYTES for cpu in range(nr_cpus)]
+        self._local_free = [nodes.head(at + LOCAL_FREE_HEAD) for at in self._local]
+        self._pending = [nodes.head(at + PENDING_HEAD) for at in self._local]
+        for cpu, at in enumerate(self._local):
+            nodes.words[at + NEXT_STEAL >> 2] = cpu
         self._target_free = min(max(nr_nodes // nr_cpus // 2, 1), LOCAL_FREE_TARGET)
+        nodes.words[map_at + TARGET_FREE >> 2] = self._target_free
 
     def pop_free(self, cpu: int) -> int:
-        """Return a node for a new element, evicting others where needed, or -1."""
+        """Return a node for a new element, evicting others where needed, or 0."""
         node = self._pop_local(cpu)
-        if node < 0:
+        if not node:
             self._refill(cpu)
             node = self._pop_local(cpu)
-        if node < 0:
+        if not node:
             node = self._steal(cpu)
-        if node >= 0:
+        if node:
             nodes = self._nodes
-            nodes.cpu[node] = cpu
-            nodes.kind[node] = LOCAL_PENDING
-            nodes.ref[node] = 0
+            nodes.set_cpu(node, cpu)
+            nodes.set_kind(node, LOCAL_PENDING)
             nodes.add(node, self._pending[cpu])
         return node
 
     def push_free(self, node: int) -> None:
         """Take back the node of an element that is no more."""
         nodes = self._nodes
-        if nodes.kind[node] == LOCAL_PENDING:
-            nodes.kind[node] = LOCAL_FREE
-            nodes.ref[node] = 0
-            nodes.move(node, self._local_free[nodes.cpu[node]])
+        if nodes.kind(node) == LOCAL_PENDING:
+            nodes.set_kind(node, LOCAL_FREE)
+            nodes.move(node, self._local_free[nodes.cpu(node)])
         else:
             self._lists.move(node, FREE)
 
     def _pop_local(self, cpu: int) -> int:
         head = self._local_free[cpu]
-        node = self._nodes.next[head]
+        node = self._nodes.first(head)
         if node == head:
-            return -1
+            return 0
         self._nodes.unlink(node)
         return node
 
@@ -233,60 +307,60 @@ class CommonLru:
         for node in nodes.backward(self._pending[cpu]):
             lists.take_in(node)
         lists.rotate()
-        taken = 0
-        for node in nodes.forward(lists.heads[FREE]):
-            lists.give_free(node, self._local_free[cpu], LOCAL_FREE)
-            taken += 1
-            if taken == self._target_free:
+        for taken in range(self._target_free):
+            node = lists.first_free()
+            if not node:
+                lists.shrink(self._target_free - taken, self._local_free[cpu], LOCAL_FREE)
                 return
-        lists.shrink(self._target_free - taken, self._local_free[cpu], LOCAL_FREE)
+            lists.give_free(node, self._local_free[cpu], LOCAL_FREE)
 
     def _steal(self, cpu: int) -> int:
         # everything is with the CPUs: take from them in turn, from where the last theft ended
-        victim = first = self._next_steal[cpu]
+        next_steal = self._local[cpu] + NEXT_STEAL >> 2
+        victim = first = self._nodes.words[next_steal]
         while True:
-            node = self._pop_local(victim)
-            if node < 0:
-                node = self._pop_pending(victim)
+            node = self._pop_local(victim) or self._pop_pending(victim)
             victim = (victim + 1) % self.nr_cpus
-            if node >= 0 or victim == first:
-                self._next_steal[cpu] = victim
+            if node or victim == first:
+                self._nodes.words[next_steal] = victim
                 return node
 
     def _pop_pending(self, cpu: int) -> int:
         # the oldest unused one, else the oldest
         for respect_ref in (True, False):
             for node in self._nodes.backward(self._pending[cpu]):
-                if not (respect_ref and self._nodes.ref[node]) and self._remove(node):
+                if not (respect_ref and self._nodes.ref(node)) and self._remove(node):
                     self._nodes.unlink(node)
                     return node
-        return -1
+        return 0
 
 
 class PercpuLru:
     """The variant in which each CPU has lists of its own (BPF_F_NO_COMMON_LRU)."""
 
-    def __init__(self, nr_nodes: int, nr_cpus: int, remove: Remove) -> None:
-        self._nodes = _Nodes(nr_nodes, 3 * nr_cpus)
-        self._lists = [_Lists(self._nodes, nr_nodes + 3 * cpu, PERCPU_FREE_TARGET, remove) for cpu in range(nr_cpus)]
-        self.ref = self._nodes.ref
-        share = nr_nodes // nr_cpus
-        for node in range(nr_nodes):
-            self._lists[min(node // share, nr_cpus - 1)].populate(node, min(node // share, nr_cpus - 1))
+    def __init__(
+        self, mem: Memory, map_at: int, nr_cpus: int, remove: Remove, first: int, nr_nodes: int, node_bytes: int
+    ) -> None:
+        self._nodes = _Nodes(mem)
+        self._lists = []
+        share = nr_nodes // nr_cpus * node_bytes
+        for cpu in range(nr_cpus):
+            at, fresh = map_at + LISTS + cpu * LIST_BYTES, (first + cpu * share, first + (cpu + 1) * share, node_bytes)
+            self._lists.append(_Lists(self._nodes, at, PERCPU_FREE_TARGET, remove, fresh))
+            self._lists[cpu].cpu = cpu
 
     def pop_free(self, cpu: int) -> int:
-        """Return a node for a new element, evicting others where needed, or -1."""
+        """Return a node for a new element, evicting others where needed, or 0."""
         lists = self._lists[cpu]
         lists.rotate()
-        free = lists.heads[FREE]
-        if self._nodes.empty(free):
-            lists.shrink(PERCPU_FREE_TARGET, free, FREE)
-        if self._nodes.empty(free):
-            return -1
-        node = self._nodes.next[free]
-        lists.move(node, INACTIVE)
+        node = lists.first_free()
+        if not node:
+            lists.shrink(PERCPU_FREE_TARGET, lists.heads[FREE], FREE)
+            node = lists.first_free()
+        if node:
+            lists.move(node, INACTIVE)
         return node
 
     def push_free(self, node: int) -> None:
         """Take back the node of an element that is no more."""
-        self._lists[self._nodes.cpu[node]].move(node, FREE)
+        self._lists[self._nodes.cpu(node)].move(node, FREE)

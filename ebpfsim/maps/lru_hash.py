@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ebpfsim.errnos import Errno
 from ebpfsim.maps.hash import HashMap
-from ebpfsim.maps.lru import CommonLru, PercpuLru
+from ebpfsim.maps.lru import L_REF, LIST_BYTES, LOCAL_BYTES, LRU_HEADER, CommonLru, PercpuLru
 from ebpfsim.maps.map import SYSCALL_CPU, MapAttr, MapEnv
 from ebpfsim.maps.percpu_hash import PercpuHashMap
 from ebpfsim.memory import Memory
@@ -18,69 +18,67 @@ __all__ = ["LruHashMap", "LruPercpuHashMap"]
 
 
 class LruHashMap(HashMap):
-    """An LRU hash map; a node of its lists is the number of an element in RAM."""
+    """An LRU hash map; the nodes of its lists are its elements."""
 
     spare_elements = False
+    element_header = LRU_HEADER
 
     def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
-        common = not attr.map_flags & BPF_F_NO_COMMON_LRU
-        if not common:
+        self.common_lru = not attr.map_flags & BPF_F_NO_COMMON_LRU
+        if not self.common_lru:
             # every CPU's lists get the same number of elements
             nr_elements = -(-attr.max_entries // nr_cpus) * nr_cpus
             attr = replace(attr, max_entries=nr_elements if nr_elements < 1 << 32 else nr_elements - nr_cpus)
         super().__init__(attr, mem, nr_cpus, env)
-        variant = CommonLru if common else PercpuLru
-        self._lru: CommonLru | PercpuLru = variant(self.max_entries, nr_cpus, self._evict)
+
+    def _private_bytes(self, nr_cpus: int) -> int:
+        lists = LIST_BYTES + LOCAL_BYTES * nr_cpus if self.common_lru else LIST_BYTES * nr_cpus
+        return 8 + lists
+
+    def _share_out(self, elements: int) -> None:
+        variant = CommonLru if self.common_lru else PercpuLru
+        table = self.table
+        self._lru = variant(
+            self.mem, table.base, self.nr_cpus, table.remove, elements, self.max_entries, table.elem_size
+        )
 
     def lookup_elem(self, key: bytes, cpu: int) -> int:
         """Return the address of a value, which counts as used, or 0."""
-        address = self._index.get(key, 0)
-        if address:
-            self._lru.ref[self._node(address)] = 1
-        return address
+        elem = self.table.find(key)
+        if not elem:
+            return 0
+        self.mem.buf[elem + L_REF] = 1
+        return elem + self.value_at
 
     def lookup_elem_sys(self, key: bytes) -> int:
         """Return the address of a value without counting the use."""
-        return self._index.get(key, 0)
+        return HashMap.lookup_elem(self, key, SYSCALL_CPU)
 
     def update_elem(self, key: bytes, value: bytes, flags: int, cpu: int) -> int:
         """Set a value; another key may have to go, even when the flags then refuse the update."""
         if flags > BPF_EXIST:
             return -Errno.EINVAL
-        new = self._pop(cpu)
+        new = self._lru.pop_free(cpu)
         if not new:
             return -Errno.ENOMEM
-        self._write_key(new, key)
-        self._write_value(new, value)
-        old = self._index.get(key, 0)
+        table = self.table
+        table.write_key(new, key)
+        self._write_value(new + self.value_at, value)
+        old = table.find(key)
         refused = self._check_flags(old, flags)
         if refused:
             self._free_element(new)
             return refused
-        self._link(key, new, old)
-        if old:
-            self._lru.ref[self._node(new)] = 1
-            self._free_element(old)
+        if not old:
+            table.add(new)
+            return 0
+        table.replace(old, new)
+        self.mem.buf[new + L_REF] = 1
+        self._free_element(old)
         return 0
 
-    def _node(self, address: int) -> int:
-        return (address - self.key_bytes - self.elements_base) // self.elem_size
-
-    def _pop(self, cpu: int) -> int:
-        # the address of a free element's value, or 0
-        node = self._lru.pop_free(cpu)
-        return self.elements_base + node * self.elem_size + self.key_bytes if node >= 0 else 0
-
-    def _evict(self, node: int) -> bool:
-        address = self.elements_base + node * self.elem_size + self.key_bytes
-        key = self.mem.read(address - self.key_bytes, self.key_size)
-        if self._index.get(key, 0) != address:
-            return False
-        self._unlink(key)
-        return True
-
-    def _free_element(self, address: int) -> None:
-        self._lru.push_free(self._node(address))
+    def _free_element(self, elem: int) -> None:
+        self._lru.push_free(elem)
 
 
 class LruPercpuHashMap(LruHashMap, PercpuHashMap):
@@ -102,20 +100,21 @@ class LruPercpuHashMap(LruHashMap, PercpuHashMap):
     def _update(self, key: bytes, value: bytes, flags: int, cpu: int | None) -> int:
         if flags > BPF_EXIST:
             return -Errno.EINVAL
+        table = self.table
         new = 0
         if flags != BPF_EXIST:
-            new = self._pop(SYSCALL_CPU if cpu is None else cpu)
+            new = self._lru.pop_free(SYSCALL_CPU if cpu is None else cpu)
             if not new:
                 return -Errno.ENOMEM
-            self._write_key(new, key)
-        old = self._index.get(key, 0)
+            table.write_key(new, key)
+        old = table.find(key)
         result = self._check_flags(old, flags)
         if result == 0 and old:
-            self._lru.ref[self._node(old)] = 1
+            self.mem.buf[old + L_REF] = 1
             self._store(old, value, cpu)
         elif result == 0:
             self._init(new, value, cpu)
-            self._link(key, new, 0)
+            table.add(new)
             new = 0
         if new:
             self._free_element(new)

@@ -15,13 +15,12 @@ class PercpuHashMap(HashMap):
 
     def lookup_elem(self, key: bytes, cpu: int) -> int:
         """Return the address of a CPU's value, or 0."""
-        address = self._index.get(key, 0)
-        return address + cpu * self.cpu_stride if address else 0
+        elem = self.table.find(key)
+        return elem + self.value_at + cpu * self.cpu_stride if elem else 0
 
     def lookup_percpu_elem(self, key: bytes, cpu: int) -> int:
         """Return the address of a CPU's value, or 0 when key or CPU do not exist."""
-        address = self._index.get(key, 0)
-        return address + cpu * self.cpu_stride if address and cpu < self.nr_cpus else 0
+        return self.lookup_elem(key, cpu) if cpu < self.nr_cpus else 0
 
     def update_elem(self, key: bytes, value: bytes, flags: int, cpu: int) -> int:
         """Set the value of one CPU; a new element is zero on the others."""
@@ -34,33 +33,33 @@ class PercpuHashMap(HashMap):
     def _update(self, key: bytes, value: bytes, flags: int, cpu: int | None) -> int:
         if flags > BPF_EXIST:
             return -Errno.EINVAL
-        address = self._index.get(key, 0)
-        refused = self._check_flags(address, flags)
+        elem = self.table.find(key)
+        refused = self._check_flags(elem, flags)
         if refused:
             return refused
-        if address:
-            self._store(address, value, cpu)
+        if elem:
+            self._store(elem, value, cpu)
             return 0
-        address = self._new_element(0)
-        if address < 0:
-            return address
-        self._write_key(address, key)
-        self._init(address, value, cpu)
-        self._link(key, address, 0)
+        elem = self._new_element(0)
+        if elem < 0:
+            return elem
+        self.table.write_key(elem, key)
+        self._init(elem, value, cpu)
+        self.table.add(elem)
         return 0
 
-    def _init(self, address: int, value: bytes, cpu: int | None) -> None:
+    def _init(self, elem: int, value: bytes, cpu: int | None) -> None:
         # pcpu_init_value(): elements are used again, so the other CPUs' values must be cleared
         if cpu is not None:
             for other in range(self.nr_cpus):
-                self._zero_value(address + other * self.cpu_stride, self.cpu_stride)
-        self._store(address, value, cpu)
+                self._zero_value(elem + self.value_at + other * self.cpu_stride, self.cpu_stride)
+        self._store(elem, value, cpu)
 
-    def _store(self, address: int, value: bytes, cpu: int | None) -> None:
+    def _store(self, elem: int, value: bytes, cpu: int | None) -> None:
         # pcpu_copy_value(): one CPU's value, or all of them from user space
+        address, stride = elem + self.value_at, self.cpu_stride
         if cpu is not None:
-            self._write_value(address + cpu * self.cpu_stride, value)
+            self._write_value(address + cpu * stride, value)
             return
         for number in range(self.nr_cpus):
-            start = number * self.cpu_stride
-            self._write_value(address + start, value[start : start + self.cpu_stride])
+            self._write_value(address + number * stride, value[number * stride : (number + 1) * stride])

@@ -17,7 +17,7 @@ from ebpfsim.isa.insn import encode
 from ebpfsim.maps.lru import CommonLru, PercpuLru
 from ebpfsim.maps.map import MapAttr
 from ebpfsim.maps.types import create_map
-from ebpfsim.memory import Memory
+from ebpfsim.memory import KERNEL_BASE, Memory
 from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.uapi.flags import BPF_EXIST, BPF_F_NO_COMMON_LRU, BPF_NOEXIST
 
@@ -189,10 +189,12 @@ def test_lru_never_fills_up(bpf, keys_of) -> None:
 
 @pytest.mark.parametrize("variant", [CommonLru, PercpuLru])
 def test_nodes_are_handed_out_once(variant) -> None:
-    lru = variant(8, 2, lambda node: False)
+    mem = Memory(1 << 26)
+    at, nodes, size = mem.alloc(4096) ^ KERNEL_BASE, mem.alloc(8 * 32) ^ KERNEL_BASE, 32
+    lru = variant(mem, at, 2, lambda node: False, nodes, 8, size)
     handed_out = [lru.pop_free(cpu) for cpu in (0, 1) * 4]
-    assert sorted(handed_out) == list(range(8))
-    assert lru.pop_free(0) == -1
+    assert sorted(handed_out) == list(range(nodes, nodes + 8 * size, size))
+    assert lru.pop_free(0) == 0
     lru.push_free(handed_out[3])
     assert lru.pop_free(1) == handed_out[3]
 
