@@ -55,6 +55,13 @@ class FdArrayMap(IndexedMap):
         """Return the object behind a descriptor, with a reference; KernelError when it does not fit."""
         raise NotImplementedError
 
+    def put_slot(self, index: int, new: Slot | None) -> Slot | None:
+        """Fill or empty a slot and return what was in it; references are the caller's matter."""
+        old = self._slots.pop(index, None)
+        if new is not None:
+            self._slots[index] = new
+        return old
+
     def used(self) -> Iterator[int]:
         """Yield the indices of the slots that hold something, in ascending order."""
         yield from sorted(self._slots)
@@ -64,7 +71,7 @@ class FdArrayMap(IndexedMap):
         index: int = _U32.unpack(key)[0]
         if index >= self.max_entries:
             return -Errno.E2BIG
-        old = self._slots.pop(index, None)
+        old = self.put_slot(index, None)
         if old is None:
             return -Errno.ENOENT
         old.put()
@@ -88,16 +95,16 @@ class FdArrayMap(IndexedMap):
         index: int = _U32.unpack(key)[0]
         if index >= self.max_entries:
             self._raise("map_update_elem", -Errno.E2BIG, key)
-        new = self.take(_U32.unpack(value)[0])
-        old = self._slots.get(index)
-        self._slots[index] = new
+        old = self.put_slot(index, self.take(_U32.unpack(value)[0]))
         if old is not None:
             old.put()
 
     def clear(self) -> None:
         """Empty all slots (``bpf_fd_array_map_clear``)."""
         for index in list(self.used()):
-            self._slots.pop(index).put()
+            old = self.put_slot(index, None)
+            assert old is not None
+            old.put()
 
     def on_release(self) -> None:
         """Let go of the objects."""

@@ -4,13 +4,15 @@ User space stores program descriptors and reads ids. The first program that uses
 others may (``bpf_prog_map_compatible``). When user space lets go of the array it is emptied, even if programs hold it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
-from ebpfsim.maps.fd_array import FdArrayMap
-from ebpfsim.maps.map import Map
+from ebpfsim.maps.fd_array import FdArrayMap, Slot
+from ebpfsim.maps.map import Map, MapAttr, MapEnv
+from ebpfsim.memory import Memory
 from ebpfsim.uapi.bpf import AttachType, MapType, ProgType
 from ebpfsim.uapi.flags import BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS
 
@@ -65,9 +67,24 @@ class ProgHolder(Map):
 
 
 class ProgArrayMap(FdArrayMap, ProgHolder):
-    """A program array; ``prog_at`` is what a tail call looks up."""
+    """A program array; ``prog_at`` is what a tail call looks up.
+
+    ``observers`` are told the index of a slot that has changed, before the program that left it may go: engines patch
+    their code then (``prog_array_map_poke_run``).
+    """
 
     readable_ids = True
+
+    def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
+        super().__init__(attr, mem, nr_cpus, env)
+        self.observers: list[Callable[[int], None]] = []
+
+    def put_slot(self, index: int, new: Slot | None) -> Slot | None:
+        """Fill or empty a slot, tell the observers, and return what was in it."""
+        old = super().put_slot(index, new)
+        for observer in self.observers:
+            observer(index)
+        return old
 
     def prog_at(self, index: int) -> MapProg | None:
         """Return the program in a slot, or None; any index may be asked for."""

@@ -64,7 +64,7 @@ class Pair:
             prog.run = compiler(prog, machine)
         except EbpfSimError as error:
             return type(error), str(error)
-        machine.prog_array._slots[slot] = prog
+        machine.prog_array.put_slot(slot, prog)
         cpu = machine.cpus[0]
         before_ps = cpu.elapsed_ps
         try:
@@ -302,7 +302,7 @@ def run_unproved(make_machine: Callable[..., Any], seed: int, count: int) -> int
         try:
             prog = _prog(machine, generator.program(), None)
             prog.run = compile_prog(prog, machine, checked=False)
-            machine.prog_array._slots[number % 5] = prog
+            machine.prog_array.put_slot(number % 5, prog)
             execute(prog, machine.data, machine.cpus[0])
         except (EbpfSimError, AttributeError, ValueError, NotImplementedError):
             continue

@@ -135,3 +135,19 @@ def test_references_come_back(kernel) -> None:
     assert kernel.fds.lookup(prog).refs == 1
     bpf.close(prog)
     assert len(kernel.progs) == 0
+
+
+def test_observers_hear_of_every_change(kernel) -> None:
+    bpf = kernel.bpf
+    array = bpf.map_create(MapType.PROG_ARRAY, 4, 4, 3)
+    map_ = kernel.fds.lookup(array)
+    seen = []
+    map_.observers.append(lambda index: seen.append((index, map_.prog_at(index) and map_.prog_at(index).id)))
+    first, second = (bpf.prog_load(ProgType.XDP, encode(assemble("r0 = 2; exit"))) for _ in range(2))
+    ids = [bpf.obj_get_info_by_fd(prog.fd).id for prog in (first, second)]
+    bpf.map_update_elem(array, u32(2), u32(first.fd))
+    bpf.map_update_elem(array, u32(2), u32(second.fd))
+    bpf.map_delete_elem(array, u32(2))
+    bpf.map_update_elem(array, u32(1), u32(first.fd))
+    bpf.close(array)
+    assert seen == [(2, ids[0]), (2, ids[1]), (2, None), (1, ids[0]), (1, None)]

@@ -51,7 +51,7 @@ def _with_prog_array(machine: Any, target: Any) -> Any:
     from ebpfsim.uapi.bpf import MapType
 
     array = ProgArrayMap(MapAttr(MapType.PROG_ARRAY, 4, 4, 2), machine.mem, 1)
-    array._slots[1] = target
+    array.put_slot(1, target)
     machine.maps[array.address] = array
     return array
 
@@ -73,7 +73,7 @@ def test_programs_that_a_tail_call_leads_to(make_machine: Any) -> None:
 def test_a_program_that_calls_itself_by_tail_call_stays_in_single_steps(machine: Any) -> None:
     array = _with_prog_array(machine, None)
     prog = machine.prog(f"r2 = {array.address:#x} ll; r3 = 1; call bpf_tail_call; r0 = 7; exit")
-    array._slots[1] = prog
+    array.put_slot(1, prog)
     seen: list[int] = []
     run = Stepper(prog, machine, lambda step: seen.append(step.insn_idx)).run(0, machine.cpus[0])
     assert run.tail_calls == 33  # MAX_TAIL_CALL_CNT
