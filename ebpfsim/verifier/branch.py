@@ -20,13 +20,13 @@ from ebpfsim.progs.regtypes import (
     PTR_TO_STACK,
     PTR_TO_TCP_SOCK,
     PTR_TO_XDP_SOCK,
-    PTR_TRUSTED,
     PTR_UNTRUSTED,
     SCALAR_VALUE,
 )
 from ebpfsim.uapi.bpf import MapType
 from ebpfsim.verifier.alu import check_src, reg_bounds_sanity_check
 from ebpfsim.verifier.bounds import bounds_violation, known, reg_bounds_sync, zext_32_to_64
+from ebpfsim.verifier.btf_access import is_trusted_reg
 from ebpfsim.verifier.conditions import FLIP, REVERSE, refine, refine_self, scalar_branch_taken
 from ebpfsim.verifier.env import BPF_LOG_LEVEL, Env
 from ebpfsim.verifier.log import print_insn_state
@@ -82,7 +82,7 @@ def reg_not_null(reg: Reg) -> bool:
     base = reg.type & BASE_TYPE_MASK
     return (
         base in _NEVER_NULL
-        or (base == PTR_TO_BTF_ID and bool(reg.ref_obj_id or reg.type & PTR_TRUSTED))
+        or (base == PTR_TO_BTF_ID and is_trusted_reg(reg))
         or (base == PTR_TO_MEM and not reg.type & PTR_UNTRUSTED)
     )
 

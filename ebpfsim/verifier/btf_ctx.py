@@ -179,13 +179,13 @@ class _Access:
         if not isinstance(struct, Composite):
             return self.refuse(f"arg{number} type {type_of_kind_name(struct)} is not a struct")
         kind = type_of_kind_name(struct)
-        env.verbose(f"func '{self.target.name}' arg{number} has btf_id {id_} type {kind} '{struct.name}'\n")
+        env.verbose(f"func '{self.target.name}' arg{number} has btf_id {id_} type {kind} '{struct.name or '(anon)'}'\n")
         return CtxLoad(type_, BtfId(btf, id_))
 
 
 def nf_ctx_access(env: Env, off: int, size: int, write: bool) -> CtxLoad | None:
     """Return what a netfilter program's context holds: a pointer in each of two words (``nf_is_valid_access``)."""
-    if not 0 <= off < 16 or write or size != 8:
+    if off not in (0, 8) or write or size != 8:
         return None
     btf = vmlinux()
     struct = btf.find("sk_buff" if off >= 8 else "nf_hook_state", Kind.STRUCT)

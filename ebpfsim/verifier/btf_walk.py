@@ -47,6 +47,11 @@ def type_of_kind_name(type_: Type) -> str:
     return {Kind.UNKN: "UNKNOWN"}.get(type_.kind, type_.kind.name)
 
 
+def _name(named: Type | Member) -> str:
+    # __btf_name_by_offset
+    return named.name or "(anon)"
+
+
 class _Walk:
     # one btf_struct_walk() after the other over the same flags
 
@@ -61,7 +66,7 @@ class _Walk:
         """Return what is at the offset of a structure: one of WALK_*."""
         while True:
             if not isinstance(type_, Composite):
-                raise self.env.fail(Errno.EINVAL, f"Type '{type_.name}' is not a struct\n")
+                raise self.env.fail(Errno.EINVAL, f"Type '{_name(type_)}' is not a struct\n")
             if type_.kind == Kind.UNION and len(type_.members) != 1:
                 # members of a union may stand for each other
                 self.flags |= PTR_UNTRUSTED
@@ -87,7 +92,7 @@ class _Walk:
                 element = btf.resolved(array.type_id)
                 if isinstance(element, Int | Composite):
                     return element
-        text = f"access beyond struct {type_.name} at off {off} size {size}\n"
+        text = f"access beyond struct {_name(type_)} at off {off} size {size}\n"
         raise self.env.fail(Errno.EACCES, text)
 
     def _members(self, type_: Composite, off: int, size: int) -> int | tuple[Composite, int]:
@@ -105,7 +110,7 @@ class _Walk:
             found = self._member(type_, member, off, size)
             if found is not None:
                 return found
-        raise self.env.fail(Errno.EINVAL, f"struct {type_.name} doesn't have field at offset {off}\n")
+        raise self.env.fail(Errno.EINVAL, f"struct {_name(type_)} doesn't have field at offset {off}\n")
 
     def _member(self, type_: Composite, member: Member, off: int, size: int) -> int | tuple[Composite, int] | None:
         btf, start = self.btf, member.bit_off // 8
@@ -113,7 +118,7 @@ class _Walk:
         try:
             width = sizeof(btf, target)
         except BtfError:
-            raise self.env.fail(Errno.EFAULT, f"field {member.name} doesn't have size\n") from None
+            raise self.env.fail(Errno.EFAULT, f"field {_name(member)} doesn't have size\n") from None
         end = start + width
         if off >= end:
             return None
@@ -131,14 +136,14 @@ class _Walk:
         if isinstance(at, Ptr):
             return self._pointer(type_, member, at, (start, width), off, size)
         if off + size > end and not self.flags & PTR_UNTRUSTED:
-            text = f"access beyond the end of member {member.name} (mend:{end}) in struct {type_.name}"
+            text = f"access beyond the end of member {_name(member)} (mend:{end}) in struct {_name(type_)}"
             raise self.env.fail(Errno.EACCES, f"{text} with off {off} size {size}\n")
         return WALK_SCALAR
 
     def _pointer(self, type_: Composite, member: Member, ptr: Ptr, place: tuple[int, int], off: int, size: int) -> int:
         start, width = place
         if width != size or off != start:
-            text = f"cannot access ptr member {member.name} with moff {start} in struct {type_.name}"
+            text = f"cannot access ptr member {_name(member)} with moff {start} in struct {_name(type_)}"
             raise self.env.fail(Errno.EACCES, f"{text} with off {off} size {size}\n")
         id_ = self.btf.resolve(ptr.type_id)
         if not isinstance(self.btf.type(id_), Composite):

@@ -49,6 +49,7 @@ from ebpfsim.verifier.bounds import UNBOUNDED, reg_bounds_sync
 from ebpfsim.verifier.btfid import BtfId
 from ebpfsim.verifier.callback import (
     callee_args,
+    find_vma_callback,
     loop_callback,
     map_elem_callback,
     push_callback_call,
@@ -59,6 +60,7 @@ from ebpfsim.verifier.compat import check_map_func_compatibility
 from ebpfsim.verifier.dynptr import dynptr_state, dynptr_type, unmark_stack_slots_dynptr
 from ebpfsim.verifier.env import BPF_LOG_LEVEL, BPF_LOG_LEVEL2, CALLS_CALLBACK, Env
 from ebpfsim.verifier.globals import btf_check_subprog_call
+from ebpfsim.verifier.helper_rules import check_allowed, check_bpf_snprintf_call, check_get_func_ip
 from ebpfsim.verifier.kfunc_call import check_kfunc_call, kfunc_spin_allowed
 from ebpfsim.verifier.log import print_verifier_state
 from ebpfsim.verifier.mem import check_mem_access
@@ -158,6 +160,7 @@ def check_helper_call(env: Env, insn: Insn) -> None:
     if not env.gpl_compatible and proto.gpl_only:
         text = "cannot call GPL-restricted function from non-GPL compatible program\n"
         raise env.fail(Errno.EINVAL, text)
+    check_allowed(env, func_id)
     if proto.might_sleep:
         _check_may_sleep(env, func_id)
     changes_data = func_id in PKT_CHANGING_HELPERS
@@ -182,6 +185,8 @@ def check_helper_call(env: Env, insn: Insn) -> None:
     env.scratched_regs |= 0b111111
     regs[0] = _return_reg(env, proto, meta, func_id, idx)
     check_map_func_compatibility(env, meta.map, func_id)
+    if func_id == BPF_FUNC_get_func_ip:
+        check_get_func_ip(env)
     if func_id == BPF_FUNC_tail_call:
         changes_data = False
         if len(env.cur_state.frames) > 1:
@@ -362,6 +367,10 @@ def _special_dynptr_data(env: Env, insn: Insn, meta: CallMeta) -> None:
     meta.dynptr_id, meta.ref_obj_id = dynptr.id, dynptr.ref_obj_id
 
 
+def _special_find_vma(env: Env, insn: Insn, meta: CallMeta) -> None:
+    push_callback_call(env, meta.subprogno, find_vma_callback)
+
+
 def _special_user_ringbuf_drain(env: Env, insn: Insn, meta: CallMeta) -> None:
     push_callback_call(env, meta.subprogno, user_ringbuf_callback)
 
@@ -416,12 +425,11 @@ _SPECIAL: dict[int, Callable[[Env, Insn, CallMeta], None]] = {
     BPF_FUNC_for_each_map_elem: _special_for_each,
     BPF_FUNC_loop: _special_loop,
     BPF_FUNC_timer_set_callback: _special_not_modelled,
-    BPF_FUNC_snprintf: _special_not_modelled,
-    BPF_FUNC_find_vma: _special_not_modelled,
+    BPF_FUNC_snprintf: check_bpf_snprintf_call,
+    BPF_FUNC_find_vma: _special_find_vma,
     BPF_FUNC_user_ringbuf_drain: _special_user_ringbuf_drain,
     BPF_FUNC_dynptr_from_mem: _special_dynptr_from_mem,
     BPF_FUNC_dynptr_data: _special_dynptr_data,
-    BPF_FUNC_get_func_ip: _special_not_modelled,
 }
 
 

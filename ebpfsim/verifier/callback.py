@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 
+from ebpfsim.btf.types import Kind
+from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errnos import Errno
 from ebpfsim.maps.map import Map
 from ebpfsim.progs.regtypes import (
     CONST_PTR_TO_MAP,
     DYNPTR_TYPE_LOCAL,
+    PTR_TO_BTF_ID,
     PTR_TO_MAP_KEY,
     PTR_TO_MAP_VALUE,
 )
 from ebpfsim.uapi.bpf import MapType
+from ebpfsim.verifier.btfid import BtfId
 from ebpfsim.verifier.dynptr import dynptr_reg
 from ebpfsim.verifier.env import Env
 from ebpfsim.verifier.globals import btf_check_subprog_call
@@ -48,6 +52,15 @@ def map_elem_callback(env: Env, caller: Frame, callee: Frame, idx: int) -> None:
     regs[2] = pointer(PTR_TO_MAP_KEY, source.raw)
     regs[3] = pointer(PTR_TO_MAP_VALUE, source.raw)
     regs[4] = caller.regs[3]
+    _returns(callee, 0, 1)
+
+
+def find_vma_callback(env: Env, caller: Frame, callee: Frame, idx: int) -> None:
+    """``callback_fn(task, vma, ctx)`` (``set_find_vma_callback_state``)."""
+    btf = vmlinux()
+    callee.regs[1] = caller.regs[1]
+    callee.regs[2] = pointer(PTR_TO_BTF_ID, BtfId(btf, btf.by_name("vm_area_struct", Kind.STRUCT)))
+    callee.regs[3] = caller.regs[4]
     _returns(callee, 0, 1)
 
 

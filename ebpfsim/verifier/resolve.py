@@ -14,6 +14,7 @@ from ebpfsim.uapi.flags import (
     BPF_PSEUDO_MAP_VALUE,
 )
 from ebpfsim.verifier.env import Env
+from ebpfsim.verifier.ksym import check_pseudo_btf_id
 from ebpfsim.verifier.opcodes import BPF_LDX, BPF_MEM, BPF_MEMSX, LD_IMM64, opcode_known
 
 __all__ = ["resolve_pseudo_ldimm64"]
@@ -30,6 +31,28 @@ TRACING_TYPES = frozenset(
         ProgType.RAW_TRACEPOINT_WRITABLE,
     }
 )
+# maps that programs may use which sleep
+_SLEEPABLE_MAPS = frozenset(
+    {
+        MapType.HASH,
+        MapType.LRU_HASH,
+        MapType.ARRAY,
+        MapType.PERCPU_HASH,
+        MapType.PERCPU_ARRAY,
+        MapType.LRU_PERCPU_HASH,
+        MapType.ARRAY_OF_MAPS,
+        MapType.HASH_OF_MAPS,
+        MapType.RINGBUF,
+        MapType.USER_RINGBUF,
+        MapType.INODE_STORAGE,
+        MapType.SK_STORAGE,
+        MapType.TASK_STORAGE,
+        MapType.CGRP_STORAGE,
+        MapType.QUEUE,
+        MapType.STACK,
+        MapType.ARENA,
+    }
+)
 
 
 def resolve_pseudo_ldimm64(env: Env) -> None:
@@ -44,7 +67,9 @@ def resolve_pseudo_ldimm64(env: Env) -> None:
             second = insns[i + 1] if i + 1 < len(insns) else None
             if second is None or second.code or second.dst or second.src or second.off:
                 raise env.fail(Errno.EINVAL, "invalid bpf_ld_imm64 insn\n")
-            if insn.src not in (0, BPF_PSEUDO_FUNC):
+            if insn.src == BPF_PSEUDO_BTF_ID:
+                check_pseudo_btf_id(env, i)
+            elif insn.src not in (0, BPF_PSEUDO_FUNC):
                 _resolve_map(env, i)
             i += 2
             continue
@@ -55,8 +80,6 @@ def resolve_pseudo_ldimm64(env: Env) -> None:
 
 def _resolve_map(env: Env, i: int) -> None:
     insn, off = env.insns[i], env.insns[i + 1].imm & 0xFFFF_FFFF
-    if insn.src == BPF_PSEUDO_BTF_ID:
-        raise NotModelled("address of a kernel symbol (ksym)", "kernel/bpf/verifier.c")
     is_value = insn.src in (BPF_PSEUDO_MAP_VALUE, BPF_PSEUDO_MAP_IDX_VALUE)
     if not is_value and (insn.src not in (BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_IDX) or off):
         raise env.fail(Errno.EINVAL, "unrecognized bpf_ld_imm64 insn\n")
@@ -123,5 +146,6 @@ def check_map_prog_compatibility(env: Env, map_: Map) -> None:
         raise env.fail(Errno.EINVAL, "bpf_struct_ops map cannot be used in prog\n")
     if map_.attr.map_type == MapType.ARENA:
         raise NotModelled("arena map", "kernel/bpf/arena.c")
-    if env.sleepable:
-        raise NotModelled("sleepable program with maps", "kernel/bpf/verifier.c")
+    if env.sleepable and map_.attr.map_type not in _SLEEPABLE_MAPS:
+        text = "Sleepable programs can only use array, hash, ringbuf and local storage maps\n"
+        raise env.fail(Errno.EINVAL, text)

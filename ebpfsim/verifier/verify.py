@@ -10,7 +10,7 @@ from ebpfsim.progs.prog import Subprog
 from ebpfsim.progs.regtypes import CONST_PTR_TO_MAP, PTR_TO_CTX, PTR_TO_FUNC, PTR_TO_MAP_VALUE
 from ebpfsim.progs.types import PROG_TYPES
 from ebpfsim.uapi.bpf import AttachType, ProgType
-from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC, BPF_PSEUDO_MAP_IDX_VALUE, BPF_PSEUDO_MAP_VALUE
+from ebpfsim.uapi.flags import BPF_PSEUDO_BTF_ID, BPF_PSEUDO_FUNC, BPF_PSEUDO_MAP_IDX_VALUE, BPF_PSEUDO_MAP_VALUE
 from ebpfsim.verifier.alu import check_alu_op, check_dst, check_src
 from ebpfsim.verifier.attach import check_attach_btf_id
 from ebpfsim.verifier.branch import check_cond_jmp_op
@@ -123,6 +123,9 @@ def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
         prog_type = ProgType(attr.prog_type)
     except ValueError:
         raise VerifierError("prog_load", Errno.EINVAL, "") from None
+    if attr.attach_btf_id and (attr.attach_btf_id > BTF_MAX_TYPE or prog_type not in _ATTACHED):
+        # bpf_prog_load_check_attach
+        raise VerifierError("prog_load", Errno.EINVAL, "")
     if prog_type not in PROG_TYPES:
         raise NotModelled(f"verification of {prog_type.kernel_name} programs", "kernel/bpf/verifier.c")
     if prog_type != ProgType.STRUCT_OPS and attr.expected_attach_type not in set(AttachType):
@@ -140,6 +143,9 @@ def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
 
 
 BPF_LOG_LEVEL1_STATS = 1
+BTF_MAX_TYPE = 0xFFFFF
+# types whose programs are for a function of the kernel, or for another program
+_ATTACHED = (ProgType.TRACING, ProgType.LSM, ProgType.STRUCT_OPS, ProgType.EXT)
 
 
 def _check(env: Env) -> None:
@@ -409,6 +415,9 @@ def check_ld_imm(env: Env, insn: Insn) -> None:
     check_dst(env, insn.dst)
     if not insn.src:
         regs[insn.dst] = known_scalar(env.insns[idx + 1].imm << 32 & 0xFFFF_FFFF_0000_0000 | insn.imm & 0xFFFF_FFFF)
+        return
+    if insn.src == BPF_PSEUDO_BTF_ID:
+        regs[insn.dst] = env.ksyms[idx]
         return
     if insn.src == BPF_PSEUDO_FUNC:
         number = find_subprog(env, idx + insn.imm + 1)

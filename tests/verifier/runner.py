@@ -8,14 +8,14 @@ import json
 import lzma
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.types import Kind
 from ebpfsim.btf.vmlinux import vmlinux
-from ebpfsim.errnos import errno_name
+from ebpfsim.errnos import Errno, errno_name
 from ebpfsim.errors import KernelError, NotModelled, VerifierError
 from ebpfsim.isa.insn import Insn, decode
 from ebpfsim.maps.map import Map, MapAttr, MapBtf
@@ -26,6 +26,7 @@ from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.verifier.verify import LoadAttr, Verified, verify
 
 FD_BASE = 100
+TEMPLATE_FD = 99
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -56,11 +57,30 @@ class Kernel:
 
     def __init__(self, record: dict[str, Any]) -> None:
         self.mem = Memory(1 << 26)
-        self.maps = [self._make(spec, record) for spec in record["maps"]]
+        self.maps: list[Map] = []
+        for spec in record["maps"]:
+            self.maps.append(self._make(spec, record))
 
-    def map_by_fd(self, fd: int) -> Map | None:
+    def map_by_fd(self, fd: int) -> Map:
+        if fd == TEMPLATE_FD:
+            return self._template
         number = fd - FD_BASE
-        return self.maps[number] if 0 <= number < len(self.maps) else None
+        if not 0 <= number < len(self.maps):
+            raise KernelError("map", Errno.EBADF, "")
+        return self.maps[number]
+
+    def prog_by_fd(self, fd: int) -> KernelObject:
+        raise NotModelled("programs in maps")
+
+    def device_by_ifindex(self, ifindex: int) -> object | None:
+        return None
+
+    def _inner(self, inner: Any, record: dict[str, Any]) -> int:
+        # the descriptor of an inner map: a map before this one, or one of its own
+        if isinstance(inner, int):
+            return FD_BASE + inner
+        self._template = self._make(inner, record)
+        return TEMPLATE_FD
 
     def _make(self, spec: dict[str, Any], record: dict[str, Any]) -> Map:
         kind = MapType(spec["type"])
@@ -72,11 +92,13 @@ class Kernel:
             spec.get("flags", 0),
             "" if record["id"].startswith("raw/") else spec.get("name", "")[:15],
             map_extra=spec.get("map_extra", 0),
+            btf_key_type_id=spec.get("btf_key") or 0,
+            btf_value_type_id=spec.get("btf_value") or 0,
         )
         if spec.get("inner") is not None:
-            raise NotModelled("map in map")
+            attr = replace(attr, inner_map_fd=self._inner(spec["inner"], record))
         if kind in MAP_TYPES:
-            map_ = create_map(attr, self.mem, self.nr_cpus)
+            map_ = create_map(attr, self.mem, self.nr_cpus, self)
         else:
             map_ = Map(attr, self.mem, self.nr_cpus)
         if spec.get("btf"):
