@@ -26,7 +26,7 @@ from netstack.xdp_frags import MAX_SKB_FRAGS, SHARED_INFO_BYTES, Frag, set_frags
 if TYPE_CHECKING:
     from ebpfsim.syscall.kernel import BpfKernel
 
-__all__ = ["TestRunAttr", "TestRunError", "test_run"]
+__all__ = ["ETH_HLEN", "TestRunAttr", "TestRunError", "check_flags", "default_rxq", "test_run"]
 
 OP = "prog_test_run"
 ETH_HLEN = 14
@@ -105,7 +105,7 @@ class _XdpMd:
 
 
 def _test_run_xdp(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enabled: bool) -> TestRun:
-    _check_flags(prog, attr)
+    check_flags(prog, attr)
     size_in = len(attr.data_in)
     md = _ctx_in(attr.ctx_in)
     meta_size, linear_size = 0, size_in
@@ -156,7 +156,8 @@ def _add_frags(mem: Memory, xdp: XdpBuff, rest: bytes) -> list[int]:
     return pages
 
 
-def _check_flags(prog: Prog, attr: TestRunAttr) -> None:
+def check_flags(prog: Prog, attr: TestRunAttr) -> None:
+    """Refuse what a test run of an XDP program refuses whatever the frame is."""
     if prog.expected_attach_type in (AttachType.XDP_DEVMAP, AttachType.XDP_CPUMAP):
         kind = prog.expected_attach_type.kernel_name
         raise KernelError(OP, Errno.EINVAL, f"a program of expected_attach_type {kind}")
@@ -187,6 +188,11 @@ def _ctx_out(md: _XdpMd | None) -> bytes:
         md.data, md.data_end, md.data_meta, md.ingress_ifindex, md.rx_queue_index, md.egress_ifindex
     )
     # fmt: on
+
+
+def default_rxq(kernel: "BpfKernel") -> int:
+    """Return the ``struct xdp_rxq_info`` that frames come in by when nothing else is asked for."""
+    return _rxq(kernel, None)
 
 
 def _rxq(kernel: "BpfKernel", md: _XdpMd | None) -> int:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ebpfsim.errors import InputError
 
-__all__ = ["CapturedFrame", "read_capture"]
+__all__ = ["PCAP_HEADER_BYTES", "PCAP_MAGICS", "PCAP_RECORD_BYTES", "CapturedFrame", "check_packet", "read_capture"]
 
 LINKTYPE_ETHERNET = 1  # https://www.tcpdump.org/linktypes.html
 PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
@@ -65,7 +65,7 @@ def _read_pcap(data: bytes, where: str) -> Iterator[CapturedFrame]:
         unit_ns = 1 if reader.nano else 1000
         for number, (frame, meta) in enumerate(reader, 1):
             read += PCAP_RECORD_BYTES + meta.caplen
-            _check(where, number, reader.linktype & 0xFFFF, frame, meta.caplen, meta.wirelen)
+            check_packet(where, number, reader.linktype & 0xFFFF, len(frame), meta.caplen, meta.wirelen)
             yield CapturedFrame(meta.sec * _NS_PER_S + meta.usec * unit_ns, frame)
     if read != len(data):
         raise InputError(where, "the capture ends in the middle of a packet's header")
@@ -104,7 +104,7 @@ def _packet_of(block: Any, number: int, where: str) -> CapturedFrame | None:
         return None
     options = block.interface.options
     frame = bytes(block.packet_data)
-    _check(where, number, block.interface.link_type, frame, len(frame), block.packet_len)
+    check_packet(where, number, block.interface.link_type, len(frame), len(frame), block.packet_len)
     ticks = block.timestamp_high << 32 | block.timestamp_low
     time_ns = _ticks_to_ns(ticks, options["if_tsresol"][0] if "if_tsresol" in options else 6)
     return CapturedFrame(time_ns + options.get("if_tsoffset", 0) * _NS_PER_S, frame, options.get("if_name", ""))
@@ -116,12 +116,13 @@ def _ticks_to_ns(ticks: int, resolution: int) -> int:
     return ticks * _NS_PER_S // per_second
 
 
-def _check(where: str, number: int, link_type: int, frame: bytes, captured: int, original: int) -> None:
+def check_packet(where: str, number: int, link_type: int, present: int, captured: int, original: int) -> None:
+    """Refuse a packet that is no whole Ethernet frame; ``present`` of its ``captured`` bytes are in the file."""
     if link_type != LINKTYPE_ETHERNET:
         problem = f"packet {number} has link type {link_type}, only Ethernet ({LINKTYPE_ETHERNET}) can be sent"
         raise InputError(where, problem, "capture on a device, not on 'any'")
-    if len(frame) != captured:
-        raise InputError(where, f"packet {number} is cut short: {len(frame)} of {captured} bytes are in the file")
+    if present != captured:
+        raise InputError(where, f"packet {number} is cut short: {present} of {captured} bytes are in the file")
     if captured < original:
         problem = f"packet {number} was captured with {captured} of its {original} bytes"
         raise InputError(where, problem, "capture with a snapshot length of 0")

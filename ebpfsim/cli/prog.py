@@ -1,7 +1,7 @@
 """``ebpfsim prog``: the programs of an object file, without a scenario."""
 
 import json
-from collections import Counter
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ import click
 
 from ebpfsim.cli.errors import exit_code
 from ebpfsim.cli.options import json_option
-from ebpfsim.errors import EbpfSimError, InputError, NotModelled, VerifierError
+from ebpfsim.errors import EbpfSimError, InputError, KernelOops, NotModelled, VerifierError
 from ebpfsim.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ebpfsim.loader import Object
     from ebpfsim.progs.prog import Prog
     from ebpfsim.simulation import Host
+    from ebpfsim.test_run_frames import FrameRuns
 
 __all__ = ["prog"]
 
@@ -91,40 +92,73 @@ def dump(obj: str, progs: tuple[str, ...], xlated: bool) -> None:
 def run(
     obj: str, name: str, capture: str, out: str | None, repeat: int, entries: tuple[str, ...], step: bool, as_json: bool
 ) -> None:
-    """Run a program on the packets of a capture and count what it returns."""
-    from ebpfsim.recorder import PacketRecord
-    from netstack.pcap import read_capture
+    """Run a program on the packets of a capture and count what it returns.
 
+    How fast this machine was is told on standard error: it is no result of the simulation.
+    """
     spec = _read(obj)
     (chosen,) = _chosen(spec, [name])
-    frames = read_capture(Path(capture), where=capture)
     opened, host = _open(spec)
     opened.load()
     for entry in entries:
         _set_entry(opened, entry)
     if step:
         _step(host.prog(opened.programs[chosen]), host, as_json)
-    retvals: Counter[int] = Counter()
-    records: list[PacketRecord] = []
-    total_ns = 0
-    first_ns = frames[0].time_ns if frames else 0
-    for frame in frames:
-        done = host.bpf.prog_test_run(opened.programs[chosen].fd, frame.data, repeat=repeat)
-        retvals[done.retval] += 1
-        total_ns += done.duration_ns
-        verdict = _verdict(spec, chosen, done.retval)
-        records.append(PacketRecord(frame.time_ns - first_ns, "prog", chosen, "in", done.data_out, verdict=verdict))
     if out is not None:
-        _write(out, chosen, records)
-    mean_ns = total_ns / len(frames) if frames else 0.0
-    counts = {str(_verdict(spec, chosen, value) or value): count for value, count in sorted(retvals.items())}
-    summary = {"program": chosen, "packets": len(frames), "retvals": counts, "ns_per_packet": round(mean_ns, 1)}
+        runs = _run_and_write(spec, chosen, opened, host, (capture, out), repeat)
+    else:
+        runs = _run_all(host, host.prog(opened.programs[chosen]), capture, repeat)
+    mean_ns = runs.duration_ns / runs.frames if runs.frames else 0.0
+    counts = {str(_verdict(spec, chosen, value) or value): count for value, count in sorted(runs.retvals.items())}
+    summary = {"program": chosen, "packets": runs.frames, "retvals": counts, "ns_per_packet": round(mean_ns, 1)}
     if as_json:
         click.echo(json.dumps(summary, indent=2))
         return
     for word, count in counts.items():
         click.echo(f"{word:<14} {count}")
-    click.echo(f"{len(frames)} packets, {mean_ns:.1f} ns a packet by cost profile '{host.kernel.costs.name}'")
+    click.echo(f"{runs.frames} packets, {mean_ns:.1f} ns a packet by cost profile '{host.kernel.costs.name}'")
+
+
+def _run_all(host: "Host", prog: "Prog", capture: str, repeat: int) -> "FrameRuns":
+    from ebpfsim.test_run_frames import FrameRuns
+    from netstack.capture_rows import capture_rows
+
+    runs = FrameRuns(host.kernel, prog, repeat=repeat)
+    seconds = 0.0
+    try:
+        for rows in capture_rows(capture):
+            started = time.perf_counter()
+            try:
+                runs.run(rows)
+            finally:
+                seconds += time.perf_counter() - started
+    except KernelOops:
+        click.echo(f"packet {runs.frames + 1} of {capture}:", err=True)
+        raise
+    if seconds:
+        done = runs.frames * repeat
+        click.echo(f"this machine: {done} runs in {seconds:.3f} s, {done / seconds / 1e6:.2f} M/s", err=True)
+    return runs
+
+
+def _run_and_write(
+    spec: "ObjectSpec", name: str, opened: "Object", host: "Host", files: tuple[str, str], repeat: int
+) -> "FrameRuns":
+    from ebpfsim.recorder import PacketRecord
+    from ebpfsim.test_run_frames import FrameRuns
+    from netstack.pcap import read_capture
+
+    capture, out = files
+    frames = read_capture(Path(capture), where=capture)
+    runs = FrameRuns(host.kernel, host.prog(opened.programs[name]), repeat=repeat)
+    records: list[PacketRecord] = []
+    first_ns = frames[0].time_ns if frames else 0
+    for frame in frames:
+        done = runs.run_one(frame.data)
+        verdict = _verdict(spec, name, done.retval)
+        records.append(PacketRecord(frame.time_ns - first_ns, "prog", name, "in", done.data_out, verdict=verdict))
+    _write(out, name, records)
+    return runs
 
 
 def _read(path: str) -> "ObjectSpec":

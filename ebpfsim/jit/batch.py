@@ -25,6 +25,7 @@ from ebpfsim.jit.entry import (
     B_COSTS_OUT,
     B_COUNT,
     B_CTX,
+    B_DURATION,
     B_FRAME_SZ,
     B_INDEX,
     B_INSNS_OUT,
@@ -35,6 +36,7 @@ from ebpfsim.jit.entry import (
     B_RXQ,
     B_START_PS,
     B_STOPS,
+    B_TO_NS,
     BUFFER_BYTES,
     ROW_BYTES,
 )
@@ -75,6 +77,13 @@ class Rows:
     def __len__(self) -> int:
         return len(self.words) // 2
 
+    def outside(self, least: int, most: int) -> list[int]:
+        """Return the numbers of the rows whose frames are shorter or longer than that."""
+        sizes = self.words[1::2]
+        if not sizes or (min(sizes) >= least and max(sizes) <= most):
+            return []
+        return [number for number, size in enumerate(sizes) if not least <= size <= most]
+
     @classmethod
     def of(cls, frames: Sequence[bytes]) -> "Rows":
         """Return rows for frames, which the caller keeps."""
@@ -102,6 +111,11 @@ class Loop:
     def done(self) -> int:
         """The number of rows that the last call got through."""
         return self.entry.words[B_INDEX]
+
+    @property
+    def duration_ns(self) -> int:
+        """The sum over the rows of the last call of the mean time of a run, each in whole nanoseconds."""
+        return self.entry.words[B_DURATION]
 
     def repeat(self, ctx: int, times: int) -> int:
         """Run the program on a context ``times`` times and return the last return value."""
@@ -145,7 +159,8 @@ class Loop:
     def _go(self) -> None:
         entry, cpu = self.entry, self.entry.cpu
         words, record = entry.words, entry.record.words
-        words[B_INDEX] = 0
+        words[B_INDEX] = words[B_DURATION] = 0
+        words[B_TO_NS] = 1000 * words[B_REPEAT]
         words[B_RETVALS], _ = self.retvals.buffer_info()
         words[B_INSNS_OUT], _ = self.insns.buffer_info()
         words[B_COSTS_OUT], _ = self.costs_ps.buffer_info()

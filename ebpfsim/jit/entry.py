@@ -88,7 +88,9 @@ B_RETVALS = 36  # where the results of a row go: u32, u64, u64
 B_INSNS_OUT = 37
 B_COSTS_OUT = 38
 B_CHECK = 39  # runs until the next look for signals
-BLOCK_WORDS = 40
+B_TO_NS = 40  # what a row's cost is divided by to be added to the next word: 1000 times the runs
+B_DURATION = 41
+BLOCK_WORDS = 42
 
 ROW_BYTES = 16  # of a frame: address in this process, length
 BUFFER_BYTES = 16  # of a buffer: simulated addresses of the xdp_buff and of the page
@@ -339,6 +341,8 @@ def _loop(code: Code) -> None:
     code.add(insn("shl_imm", RDX, imm=3), insn("mov_load", _at(B_INSNS_OUT), RAX), insn("mov", Mem(RAX, 0, RDX), R13))
     code.add(insn("mov_load", word(layout.W_ELAPSED), RCX), insn("mov", RSI, RCX), insn("sub", RSI, R14))
     code.add(insn("mov_load", _at(B_COSTS_OUT), RAX), insn("mov", Mem(RAX, 0, RDX), RSI))
+    code.add(insn("mov", RAX, RSI), insn("xor", RDX, RDX, wide=False), insn("div", _at(B_TO_NS)))
+    code.add(insn("add", _at(B_DURATION), RAX))
     code.add(insn("add_load", _at(B_AFTER_PS), RCX), insn("mov", word(layout.W_ELAPSED), RCX))
     code.add(insn("mov", RCX, RBP, wide=False), insn("cmp_imm", RCX, imm=63))
     code.jump_if("a", "done")
