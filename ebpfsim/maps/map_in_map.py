@@ -1,6 +1,7 @@
 """What maps of maps share: the template that all inner maps must match (kernel/bpf/map_in_map.c, v6.18)."""
 
 import copy
+from dataclasses import replace
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
@@ -31,6 +32,8 @@ def make_template(attr: MapAttr, env: MapEnv | None) -> Map:
     if inner.type in _NOT_INNER:
         raise KernelError(op, Errno.ENOTSUPP, f"a {inner.type.lower} map cannot be an inner map")
     template = copy.copy(inner)
+    # it has no name, which is what the verifier prints
+    template.attr = replace(inner.attr, map_name="")
     template._areas = []
     template.released = None
     return template

@@ -121,9 +121,10 @@ class _Access:
         self.target = target
         self.btf = target.btf
 
-    def refuse(self, text: str) -> None:
-        """Say why in the log."""
+    def refused(self, text: str) -> CtxLoad | None:
+        """Say why in the log; None is what such a load gives."""
         self.env.verbose(f"func '{self.target.name}' {text}\n")
+        return None
 
     def argument(self, off: int, size: int) -> CtxLoad | None:
         """Return what lies at an offset that is a multiple of 8."""
@@ -133,7 +134,7 @@ class _Access:
         # the first argument of a tracepoint's prototype is not the program's
         params = proto.params[1:] if self.target.trace else proto.params
         if number > len(params):
-            return self.refuse(f"doesn't have {number + 1}-th argument")
+            return self.refused(f"doesn't have {number + 1}-th argument")
         if number < len(params):
             return self.typed(off, size, number, params[number].type_id)
         if self.env.expected_attach(AttachType.TRACE_FEXIT):
@@ -144,7 +145,7 @@ class _Access:
                 self.env.verbose(f"ret type {type_of_kind_name(type_)} not allowed for fmod_ret\n")
                 return None
             return CtxLoad()
-        return self.refuse(f"doesn't have {number + 1}-th argument")
+        return self.refused(f"doesn't have {number + 1}-th argument")
 
     def typed(self, off: int, size: int, number: int, type_id: int) -> CtxLoad | None:
         """Return what an argument of a type is to the program."""
@@ -153,9 +154,9 @@ class _Access:
             return CtxLoad()
         if not isinstance(type_, Ptr):
             kind = type_of_kind_name(type_)
-            return self.refuse(f"arg{number} '{type_.name}' has type {kind}. Only pointer access is allowed")
+            return self.refused(f"arg{number} '{type_.name}' has type {kind}. Only pointer access is allowed")
         if size != 8:
-            return self.refuse(f"size {size} must be 8")
+            return self.refused(f"size {size} must be 8")
         info = self.target.arg_info.get(off)
         if info is not None and info[0] & BASE_TYPE_MASK == PTR_TO_BUF:
             return CtxLoad(info[0])
@@ -177,7 +178,7 @@ class _Access:
         id_ = btf.resolve(ptr.type_id)
         struct: Type = btf.type(id_)
         if not isinstance(struct, Composite):
-            return self.refuse(f"arg{number} type {type_of_kind_name(struct)} is not a struct")
+            return self.refused(f"arg{number} type {type_of_kind_name(struct)} is not a struct")
         kind = type_of_kind_name(struct)
         env.verbose(f"func '{self.target.name}' arg{number} has btf_id {id_} type {kind} '{struct.name or '(anon)'}'\n")
         return CtxLoad(type_, BtfId(btf, id_))

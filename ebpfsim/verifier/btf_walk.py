@@ -47,7 +47,7 @@ def type_of_kind_name(type_: Type) -> str:
     return {Kind.UNKN: "UNKNOWN"}.get(type_.kind, type_.kind.name)
 
 
-def _name(named: Type | Member) -> str:
+def _name(named: Type | Composite | Member) -> str:
     # __btf_name_by_offset
     return named.name or "(anon)"
 
@@ -62,7 +62,7 @@ class _Walk:
         self.id = 0
         self.field = ""
 
-    def step(self, type_: Type, off: int, size: int) -> int:
+    def step(self, type_: Type | Composite, off: int, size: int) -> int:
         """Return what is at the offset of a structure: one of WALK_*."""
         while True:
             if not isinstance(type_, Composite):

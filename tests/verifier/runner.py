@@ -21,7 +21,7 @@ from ebpfsim.isa.insn import Insn, decode
 from ebpfsim.maps.map import Map, MapAttr, MapBtf
 from ebpfsim.maps.types import MAP_TYPES, create_map
 from ebpfsim.memory import Memory
-from ebpfsim.objects import KernelObject
+from ebpfsim.objects import FdKind, KernelObject
 from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.verifier.verify import LoadAttr, Verified, verify
 
@@ -71,6 +71,9 @@ class Kernel:
 
     def prog_by_fd(self, fd: int) -> KernelObject:
         raise NotModelled("programs in maps")
+
+    def object_by_fd(self, fd: int, kind: FdKind | None) -> KernelObject:
+        raise NotModelled("objects in maps")
 
     def device_by_ifindex(self, ifindex: int) -> object | None:
         return None
