@@ -13,7 +13,7 @@ from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.table import BY_NAME, Form, Row, find, insn_len
 from ebpfsim.isa.validate import jump_target
 
-__all__ = ["SKB_LOAD_HELPERS", "expand"]
+__all__ = ["SKB_LOAD_HELPERS", "expand", "gen_ld_abs"]
 
 # the number of the internal function by the bytes that it loads
 SKB_LOAD_HELPERS = {1: -1, 2: -2, 4: -4}
@@ -27,7 +27,7 @@ def expand(insns: Sequence[Insn]) -> tuple[tuple[Insn, ...], tuple[int, ...]]:
     while idx < len(insns):
         insn, row = insns[idx], rows[idx]
         wide = row is not None and insn_len(insn) == 2
-        parts.append(_load(insn, row) if row is not None and row.form in (Form.LD_ABS, Form.LD_IND) else [insn])
+        parts.append(gen_ld_abs(insn) or [insn])
         if wide and idx + 1 < len(insns):
             # its second slot is no instruction, whatever it looks like
             rows[idx + 1] = None
@@ -44,7 +44,11 @@ def expand(insns: Sequence[Insn]) -> tuple[tuple[Insn, ...], tuple[int, ...]]:
     return tuple(out), tuple(origin)
 
 
-def _load(insn: Insn, row: Row) -> list[Insn]:
+def gen_ld_abs(insn: Insn) -> list[Insn]:
+    """Return what stands for a packet load, or nothing for any other instruction (``bpf_gen_ld_abs``)."""
+    row = find(insn)
+    if row is None or row.form not in (Form.LD_ABS, Form.LD_IND):
+        return []
     if row.form is Form.LD_ABS:
         offset = [BY_NAME["mov64.imm"].insn(dst=2, imm=insn.imm)]
     else:

@@ -10,6 +10,7 @@ from struct import Struct
 
 from ebpfsim.errnos import Errno
 from ebpfsim.isa.insn import Insn
+from ebpfsim.isa.ld_abs import gen_ld_abs
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
     PTR_TO_BTF_ID,
@@ -19,14 +20,11 @@ from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC
 from ebpfsim.verifier.ctx_convert import convert, prologue
 from ebpfsim.verifier.env import Env, SubprogInfo
 from ebpfsim.verifier.opcodes import (
-    BPF_ABS,
     BPF_CALL,
     BPF_EXIT,
-    BPF_IND,
     BPF_JA,
     BPF_JMP,
     BPF_JMP32,
-    BPF_LD,
     BPF_LDX,
     BPF_ST,
     BPF_STX,
@@ -194,8 +192,6 @@ def convert_ctx_accesses(env: Env, fixed: Fixed) -> None:
     patches: dict[int, list[Insn]] = {}
     for i, insn in enumerate(fixed.insns):
         kind = insn.code & 7
-        if kind == BPF_LD and insn.code & 0xE0 in (BPF_ABS, BPF_IND):
-            fixed.not_runnable = "LD_ABS and LD_IND"
         if kind not in (BPF_LDX, BPF_ST, BPF_STX):
             continue
         patch = convert(env, insn, fixed.origin[i])
@@ -214,6 +210,11 @@ def _prepend(fixed: Fixed, insns: list[Insn]) -> None:
     fixed.insns[:0] = insns
     fixed.origin[:0] = [0] * count
     fixed.extents = [(start + count if start else 0, end + count) for start, end in fixed.extents]
+
+
+def expand_packet_loads(env: Env, fixed: Fixed) -> None:
+    """Turn LD_ABS and LD_IND into calls and exits (``do_misc_fixups`` with ``bpf_gen_ld_abs``)."""
+    _patch(fixed, {i: patch for i, insn in enumerate(fixed.insns) if (patch := gen_ld_abs(insn))})
 
 
 def check_kfunc_calls(env: Env, fixed: Fixed) -> None:
@@ -242,6 +243,7 @@ PASSES: tuple[Callable[[Env, Fixed], None], ...] = (
     remove_nops,
     reserve_may_goto_stack,
     convert_ctx_accesses,
+    expand_packet_loads,
     check_kfunc_calls,
     convert_pseudo_ld_imm64,
 )
