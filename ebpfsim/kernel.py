@@ -13,7 +13,7 @@ from ebpfsim.costs import load_profile
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InternalError, KernelError, KernelOops
-from ebpfsim.helpers import csum, loop, misc, probe, time, trace
+from ebpfsim.helpers import csum, dynptr, loop, misc, probe, time, trace
 from ebpfsim.helpers import map as map_helpers
 from ebpfsim.helpers import ringbuf as ringbuf_helpers
 from ebpfsim.helpers.checked import checked_helpers
@@ -125,7 +125,7 @@ class Kernel:
 @cache
 def _all_helpers() -> Mapping[int, Helper]:
     merged: dict[int, Helper] = {}
-    families = (csum, loop, map_helpers, misc, probe, ringbuf_helpers, time, trace)
+    families = (csum, dynptr, loop, map_helpers, misc, probe, ringbuf_helpers, time, trace)
     for table in (*(family.HELPERS for family in families), NET_HELPERS):
         for number, helper in table.items():
             if number in merged:

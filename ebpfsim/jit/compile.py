@@ -305,7 +305,7 @@ _NO_BLOCK = Block(-1)
 
 
 def _helper(site: Site) -> CallOut:
-    end = cast(Callable[[list[Any]], object], ENDS[Form.CALL_HELPER](site))
+    end = cast(Callable[[list[Any]], object], ENDS[site.row.form](site))
 
     def call(record: Record) -> int:
         run, words = record.run, record.words
@@ -355,6 +355,7 @@ EMIT_ENDS: dict[Form, Callable[[_Compiler, Site], None]] = {
     Form.JA32: _jump,
     Form.MAY_GOTO: _may_goto,
     Form.CALL_HELPER: _call_helper,
+    Form.CALL_KFUNC: lambda compiler, site: compiler.call_out(_helper(site), "helper"),
     Form.CALL_LOCAL: _call_local,
     Form.EXIT: _leave,
 }

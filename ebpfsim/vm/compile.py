@@ -18,6 +18,7 @@ from ebpfsim.uapi.flags import MAX_BPF_STACK
 from ebpfsim.uapi.helper_ids import HELPER_IDS, HELPER_NAMES
 from ebpfsim.vm import alu_ops, call_ops, mem_ops
 from ebpfsim.vm import objects as debug
+from ebpfsim.vm.kfunc_ops import kfunc_call
 from ebpfsim.vm.state import CREDIT, Block, Function, Op, State, Terminator
 
 __all__ = ["ENDS", "NOT_MODELLED", "NO_FALLTHROUGH", "OPERATIONS", "Site", "Unit", "compile_functions"]
@@ -134,6 +135,10 @@ def _call_helper(site: Site) -> Terminator:
     return call_ops.helper_call(helper_id, kernel, site.place, site.following)
 
 
+def _call_kfunc(site: Site) -> Terminator:
+    return kfunc_call(site.insn.imm, site.unit.kernel, site.place, site.following)
+
+
 def _call_local(site: Site) -> Terminator:
     unit, target = site.unit, site.target
     cost_ps = unit.kernel.costs.ps("call.bpf2bpf")
@@ -147,12 +152,12 @@ ENDS: dict[Form, Callable[[Site], Terminator]] = {
     Form.JA32: lambda site: _go(site.taken),
     Form.MAY_GOTO: _may_goto,
     Form.CALL_HELPER: _call_helper,
+    Form.CALL_KFUNC: _call_kfunc,
     Form.CALL_LOCAL: _call_local,
     Form.EXIT: lambda _site: _leave,
 }
 
 NOT_MODELLED: dict[Form, str] = {
-    Form.CALL_KFUNC: "calls of kernel functions (kfuncs)",
     Form.CALL_REG: "calls through a register (callx), which Linux 6.18 refuses",
     Form.LD_ABS: "packet access by LD_ABS that was not rewritten",
     Form.LD_IND: "packet access by LD_IND that was not rewritten",
