@@ -17,12 +17,17 @@ from ebpfsim.helpers import misc, time
 from ebpfsim.jit import layout
 from ebpfsim.jit.encoder import RAX, RDX, RSI, insn, mov_imm, pop, push, short_jcc, short_jmp
 from ebpfsim.jit.layout import LEFT, TMP, ram, word
-from ebpfsim.jit.routine import Routine
+from ebpfsim.jit.routine import OTHER_COST, Routine, routine
+from ebpfsim.jit.routines import hash as hash_routines
 from ebpfsim.maps.array import ArrayMap, PercpuArrayMap
+from ebpfsim.maps.hash import HashMap
+from ebpfsim.maps.hash_of_maps import HashOfMapsMap
+from ebpfsim.maps.lru_hash import LruHashMap, LruPercpuHashMap
 from ebpfsim.maps.map import Map
+from ebpfsim.maps.percpu_hash import PercpuHashMap
 from ebpfsim.progs.runtime import Helper, Runtime
 from ebpfsim.uapi.helper_ids import HELPER_IDS
-from ebpfsim.vm.cost import helper_ps, map_operation_ps
+from ebpfsim.vm.cost import helper_ps, map_operation_ps, replace_extra_ps
 
 __all__ = ["MAP_ROUTINES", "RoutineCall", "charge", "inline_call", "routine_call"]
 
@@ -58,7 +63,31 @@ class RoutineCall:
 
 # what a helper in Python that programs call on a map of exactly this type has as its routine; None: this map has none
 MapRoutine = Callable[[Runtime, Map], RoutineCall | None]
-MAP_ROUTINES: dict[tuple[Helper, type[Map]], MapRoutine] = {}
+
+
+def _on_hashes(helper: str, text_of: Callable[[Map, int], str | None]) -> MapRoutine:
+    def find(kernel: Runtime, map_: Map) -> RoutineCall | None:
+        cost_ps = map_operation_ps(kernel.costs, HELPER_IDS[helper])(map_)
+        extra_ps = replace_extra_ps(kernel.costs, map_)
+        text = text_of(map_, 0 if extra_ps is None else OTHER_COST)
+        if text is None:
+            return None
+        return RoutineCall(routine(text), cost_ps, None if extra_ps is None else cost_ps + extra_ps)
+
+    return find
+
+
+_HASHES = (HashMap, PercpuHashMap, LruHashMap, LruPercpuHashMap)
+_find_lookup = _on_hashes("bpf_map_lookup_elem", hash_routines.lookup)
+_find_update = _on_hashes("bpf_map_update_elem", hash_routines.update)
+_find_delete = _on_hashes("bpf_map_delete_elem", hash_routines.delete)
+_find_percpu = _on_hashes("bpf_map_lookup_percpu_elem", hash_routines.lookup_percpu)
+MAP_ROUTINES: dict[tuple[Helper, type[Map]], MapRoutine] = {
+    **{(map_helpers.map_lookup_elem, kind): _find_lookup for kind in (*_HASHES, HashOfMapsMap)},
+    **{(map_helpers.map_update_elem, kind): _find_update for kind in _HASHES},
+    **{(map_helpers.map_delete_elem, kind): _find_delete for kind in _HASHES},
+    **{(map_helpers.map_lookup_percpu_elem, kind): _find_percpu for kind in (PercpuHashMap, LruPercpuHashMap)},
+}
 
 
 def routine_call(helper_id: int, kernel: Runtime, map_address: int | None) -> RoutineCall | None:

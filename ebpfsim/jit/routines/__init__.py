@@ -1,0 +1,1 @@
+"""Native routines by what they work on: eBPF assembly as text (see ``ebpfsim.jit.routine``)."""
