@@ -1,4 +1,4 @@
-"""Helpers on ring buffers (kernel/bpf/ringbuf.c, v6.18). The dynptr variants are in ``dynptr``; left out: user_ringbuf_drain."""
+"""Helpers on ring buffers (kernel/bpf/ringbuf.c, v6.18); ``dynptr`` has more. Left out: user_ringbuf_drain."""
 
 from typing import cast
 

@@ -153,7 +153,6 @@ def test_no_program_gets_out(impatient: Any, insns: tuple[Insn, ...], ctx: int) 
 
 
 NOT_MODELLED = [
-    (Insn(0x85, src=2, imm=1), "calls of kernel functions (kfuncs) in program 'p' at insn 0"),
     (Insn(0x20, imm=0), "packet access by LD_ABS that was not rewritten in program 'p' at insn 0"),
     (Insn(0x40, src=1), "packet access by LD_IND that was not rewritten in program 'p' at insn 0"),
     (Insn(0xBF, 1, 2, off=1, imm=1), "address space casts (arenas) in program 'p' at insn 0"),
