@@ -221,7 +221,7 @@ def register_is_null(reg: Reg) -> bool:
     return reg.type == SCALAR_VALUE and not reg.b.mask and reg.b.value == 0
 
 
-def check_reg_type(env: Env, regno: int, arg_type: int, func_id: int, arg_btf: str = "") -> None:
+def check_reg_type(env: Env, regno: int, arg_type: int, func_id: int, arg_btf: str | BtfId = "") -> None:
     """Refuse a register of the wrong type (``check_reg_type``)."""
     reg = env.cur_state.frames[-1].regs[regno]
     type_ = reg.type

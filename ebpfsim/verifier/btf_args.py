@@ -29,7 +29,7 @@ _COMPARED = (
 _PERCPU = (MEM_PERCPU, MEM_PERCPU | MEM_RCU, MEM_PERCPU | PTR_TRUSTED)
 
 
-def check_btf_arg(env: Env, regno: int, arg_type: int, func_id: int, arg_btf: str) -> None:
+def check_btf_arg(env: Env, regno: int, arg_type: int, func_id: int, arg_btf: str | BtfId) -> None:
     """Compare the type behind a pointer with the structure that the helper takes, by default any socket."""
     reg = env.cur_state.frames[-1].regs[regno]
     flags = reg.type & ~BASE_TYPE_MASK
@@ -50,9 +50,11 @@ def check_btf_arg(env: Env, regno: int, arg_type: int, func_id: int, arg_btf: st
         raise NotModelled("BTF pointer for bpf_kptr_xchg()", "kernel/bpf/verifier.c")
     target, btf = reg.raw, vmlinux()
     assert isinstance(target, BtfId)
-    name = arg_btf or "sock_common"
-    need = BtfId(btf, btf.by_name(name, Kind.STRUCT))
+    if isinstance(arg_btf, BtfId):
+        need = arg_btf
+    else:
+        need = BtfId(btf, btf.by_name(arg_btf or "sock_common", Kind.STRUCT))
     strict = bool(arg_type & OBJ_RELEASE) and func_id != BPF_FUNC_sk_release
     if not btf_struct_ids_match(env, target, reg.off, need, strict):
-        text = f"R{regno} is of type {target.name} but {name} is expected\n"
+        text = f"R{regno} is of type {target.name} but {need.name} is expected\n"
         raise env.fail(Errno.EACCES, text)

@@ -1,25 +1,38 @@
 """Functions as their BTF declares them: arguments, and whether calls fit (btf_prepare_func_args(), v6.18)."""
 
-from ebpfsim.btf.btf import Btf
+from ebpfsim.btf.btf import Btf, essential_name
 from ebpfsim.btf.layout import sizeof
-from ebpfsim.btf.types import DeclTag, Enum, Func, FuncProto, Int, Kind, Modifier, Ptr, Struct, Type, Void
+from ebpfsim.btf.types import Composite, DeclTag, Enum, Func, FuncProto, Int, Kind, Modifier, Ptr, Struct, Type, Void
+from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import BtfError, NotModelled
-from ebpfsim.helpers.protos import ARG_ANYTHING, ARG_DONTCARE, ARG_PTR_TO_CTX, ARG_PTR_TO_DYNPTR, ARG_PTR_TO_MEM
+from ebpfsim.errors import BtfError
+from ebpfsim.helpers.protos import (
+    ARG_ANYTHING,
+    ARG_DONTCARE,
+    ARG_PTR_TO_ARENA,
+    ARG_PTR_TO_BTF_ID,
+    ARG_PTR_TO_CTX,
+    ARG_PTR_TO_DYNPTR,
+    ARG_PTR_TO_MEM,
+)
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
     DYNPTR_TYPE_LOCAL,
     MEM_RDONLY,
     PTR_MAYBE_NULL,
+    PTR_TO_ARENA,
+    PTR_TO_BTF_ID,
     PTR_TO_CTX,
     PTR_TO_MEM,
+    PTR_TRUSTED,
     PTR_UNTRUSTED,
     SCALAR_VALUE,
 )
 from ebpfsim.progs.types import CTX_TYPES
 from ebpfsim.uapi.bpf import ProgType
-from ebpfsim.verifier.args import check_func_arg_reg_off, check_helper_mem_access, register_is_null
+from ebpfsim.verifier.args import check_func_arg_reg_off, check_helper_mem_access, check_reg_type, register_is_null
 from ebpfsim.verifier.branch import mark_ptr_not_null_reg
+from ebpfsim.verifier.btfid import BtfId
 from ebpfsim.verifier.dynptr import dynptr_reg, process_dynptr_func
 from ebpfsim.verifier.env import Env, Reject, SubprogArg
 from ebpfsim.verifier.stack import READ, WRITE
@@ -132,15 +145,20 @@ class _Args:
             if tags:
                 return self.refuse(bad_tags, True)
             return SubprogArg(ARG_PTR_TO_DYNPTR | MEM_RDONLY)
-        if tags & {"trusted", "arena"}:
-            raise NotModelled(f"argument of a function tagged {sorted(tags)[0]}", "kernel/bpf/btf.c")
+        if "trusted" in tags:
+            if "nonnull" in tags:
+                return self.refuse(bad_tags, True)
+            nullable = PTR_MAYBE_NULL if "nullable" in tags else 0
+            return self.kernel_type(number, target, ARG_PTR_TO_BTF_ID | PTR_TRUSTED | nullable)
         if "untrusted" in tags:
             if tags != {"untrusted"}:
                 text = f"arg#{number} untrusted cannot be combined with any other tags\n"
                 return self.refuse(text, True)
             if isinstance(target, (Void, Int, Enum)):
                 return SubprogArg(ARG_PTR_TO_MEM | MEM_RDONLY | PTR_UNTRUSTED)
-            raise NotModelled("untrusted BTF argument of a function", "kernel/bpf/btf.c")
+            return self.kernel_type(number, target, ARG_PTR_TO_BTF_ID | PTR_UNTRUSTED)
+        if "arena" in tags:
+            return self.refuse(bad_tags, True) if tags != {"arena"} else SubprogArg(ARG_PTR_TO_ARENA)
         if not self.is_global:
             return Errno.EINVAL
         if "nullable" in tags:
@@ -151,6 +169,19 @@ class _Args:
             text = f"arg#{number} reference type('{_kind_name(target)} {target.name}') size cannot be determined: -22\n"
             return self.refuse(text)
         return SubprogArg(ARG_PTR_TO_MEM | (0 if "nonnull" in tags else PTR_MAYBE_NULL), size)
+
+    def kernel_type(self, number: int, target: Type, arg_type: int) -> SubprogArg | int:
+        # btf_get_ptr_to_btf_id: the kernel's type of the same name, without the program's flavour
+        name, kernel = target.name, vmlinux()
+        found = kernel.ids_by_essential_name(essential_name(name), target.kind) if name else []
+        if len(found) != 1:
+            what = "is ambiguous" if found else "has no matches"
+            self.env.verbose(f"arg#{number} reference type('{_kind_name(target)} {name}') {what}\n")
+            return Errno.ESRCH if found else Errno.ENOENT
+        if arg_type & PTR_UNTRUSTED and not isinstance(kernel.type(found[0]), Composite):
+            text = f"arg#{number} has type {_kind_name(target)} '', but only struct or primitive types are allowed\n"
+            return self.refuse(text, True)
+        return SubprogArg(arg_type, btf_id=found[0])
 
     def is_ctx(self, ptr: Ptr) -> bool:
         # btf_is_prog_ctx_type
@@ -224,6 +255,13 @@ def argument_regs(env: Env, number: int) -> list[Reg]:
             regs.append(UNKNOWN)
         elif arg.arg_type & BASE_TYPE_MASK == ARG_PTR_TO_DYNPTR:
             regs.append(dynptr_reg(DYNPTR_TYPE_LOCAL, True, env.next_id()))
+        elif arg.arg_type == ARG_PTR_TO_ARENA:
+            regs.append(UNKNOWN)
+        elif arg.arg_type & BASE_TYPE_MASK == ARG_PTR_TO_BTF_ID:
+            flags = arg.arg_type & (PTR_MAYBE_NULL | PTR_UNTRUSTED | PTR_TRUSTED)
+            reg = pointer(PTR_TO_BTF_ID | flags, BtfId(vmlinux(), arg.btf_id))
+            reg.id = env.next_id()
+            regs.append(reg)
         else:
             flags = arg.arg_type & (PTR_MAYBE_NULL | PTR_UNTRUSTED | MEM_RDONLY)
             reg = pointer(PTR_TO_MEM | flags, arg.mem_size)
@@ -263,6 +301,15 @@ def _check_arg(env: Env, regs: list[Reg], number: int, arg: SubprogArg) -> int:
     elif arg.arg_type & BASE_TYPE_MASK == ARG_PTR_TO_DYNPTR:
         check_func_arg_reg_off(env, reg, regno, ARG_PTR_TO_DYNPTR)
         process_dynptr_func(env, regno, -1, arg.arg_type)
+    elif arg.arg_type == ARG_PTR_TO_ARENA:
+        # anything would do no harm, but anything else is a mistake
+        if reg.type not in (PTR_TO_ARENA, SCALAR_VALUE):
+            env.verbose(f"R{regno} is not a pointer to arena or scalar.\n")
+            return Errno.EINVAL
+    elif arg.arg_type & BASE_TYPE_MASK == ARG_PTR_TO_BTF_ID:
+        if not (register_is_null(reg) and arg.arg_type & PTR_MAYBE_NULL):
+            check_reg_type(env, regno, arg.arg_type, 0, BtfId(vmlinux(), arg.btf_id))
+            check_func_arg_reg_off(env, reg, regno, arg.arg_type)
     elif arg.arg_type & BASE_TYPE_MASK == ARG_PTR_TO_MEM:
         check_func_arg_reg_off(env, reg, regno, ARG_DONTCARE)
         try:
