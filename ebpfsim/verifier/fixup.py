@@ -13,8 +13,11 @@ from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.ld_abs import gen_ld_abs
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
+    MEM_RDONLY,
     PTR_TO_BTF_ID,
     PTR_TO_FLOW_KEYS,
+    PTR_TO_MEM,
+    PTR_UNTRUSTED,
 )
 from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC
 from ebpfsim.verifier.ctx_convert import convert, prologue
@@ -197,11 +200,17 @@ def convert_ctx_accesses(env: Env, fixed: Fixed) -> None:
         patch = convert(env, insn, fixed.origin[i])
         if patch is not None:
             patches[i] = patch
-        elif env.ptr_type[fixed.origin[i]] & BASE_TYPE_MASK in _CONVERTED:
+        elif _may_fault(env.ptr_type[fixed.origin[i]]):
+            # BPF_PROBE_MEM, which a dump shows as a plain load
             fixed.not_runnable = f"access through {reg_type_str(env.ptr_type[fixed.origin[i]])}"
-    if not fixed.not_runnable:
-        _patch(fixed, patches)
-        _prepend(fixed, prologue(env))
+    _patch(fixed, patches)
+    _prepend(fixed, prologue(env))
+
+
+def _may_fault(type_: int) -> bool:
+    # loads from the kernel's memory that give 0 where nothing is
+    base = type_ & BASE_TYPE_MASK
+    return base in _CONVERTED or type_ == PTR_TO_MEM | MEM_RDONLY | PTR_UNTRUSTED
 
 
 def _prepend(fixed: Fixed, insns: list[Insn]) -> None:
