@@ -24,17 +24,22 @@ LINKTYPE_AT = 20
 
 def capture_rows(path: str) -> Iterator[Rows]:
     """Yield the packets of a capture; rows are good until the next ones are asked for."""
-    try:
-        with Path(path).open("rb") as stream:
-            if stream.read(4) in PCAP_MAGICS:
-                with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY) as data:
-                    yield from _walk(data, path)
-                return
-    except OSError as error:
-        raise InputError(path, f"capture cannot be read: {error.strerror}") from None
+    if _is_classic(path):
+        with Path(path).open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY) as data:
+            yield from _walk(data, path)
+        return
     frames = [frame.data for frame in read_capture(Path(path), where=path)]
     for first in range(0, len(frames), PART):
         yield Rows.of(frames[first : first + PART])
+
+
+def _is_classic(path: str) -> bool:
+    # what cannot be mapped (a pipe) is read whole; what cannot be read at all is refused there
+    try:
+        with Path(path).open("rb") as stream:
+            return Path(path).is_file() and stream.read(4) in PCAP_MAGICS
+    except OSError:
+        return False
 
 
 def _walk(data: mmap.mmap, where: str) -> Iterator[Rows]:

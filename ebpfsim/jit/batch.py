@@ -142,7 +142,8 @@ class Loop:
         """Run the program on ``count`` rows from the row ``first`` on, and return how many it was.
 
         The CPU is charged ``before_ps`` in front of a row and ``after_ps`` behind it; with ``rewind`` its time begins
-        anew with each row. The loop ends behind a return value whose bit is set in ``stops``, or that is above 63.
+        anew with each row. Unless ``stops`` is 0, the loop ends behind a return value whose bit is set there, and
+        behind one above 63.
         """
         words = self.entry.words
         address, _ = rows.words.buffer_info()

@@ -78,7 +78,7 @@ B_REWIND = 24  # 1 when each row begins at B_START_PS of the CPU's time, 0 when 
 B_START_PS = 25
 B_BEFORE_PS = 26  # charged in front of each row
 B_AFTER_PS = 27  # charged behind it
-B_STOPS = 28  # the loop ends behind a row whose return value is a bit of this, or above 63
+B_STOPS = 28  # unless 0, the loop ends behind a row whose return value is a bit of this, or above 63
 B_ROWS = 29  # address of the next row, or 0
 B_BUFFERS, B_BUFFER, B_BUFFERS_END = range(30, 33)  # address of the first buffer, the next one, behind the last one
 B_RXQ = 33  # what the buffers' frames have in rxq, and in frame_sz with no flags
@@ -90,7 +90,8 @@ B_COSTS_OUT = 38
 B_CHECK = 39  # runs until the next look for signals
 B_TO_NS = 40  # what a row's cost is divided by to be added to the next word: 1000 times the runs
 B_DURATION = 41
-BLOCK_WORDS = 42
+B_RUN_START = 42  # the time before the run that is under way
+BLOCK_WORDS = 43
 
 ROW_BYTES = 16  # of a frame: address in this process, length
 BUFFER_BYTES = 16  # of a buffer: simulated addresses of the xdp_buff and of the page
@@ -324,13 +325,14 @@ def _loop(code: Code) -> None:
     code.add(insn("dec", _at(B_CHECK)))
     code.jump_if("e", "signals")
     code.label("checked")
+    code.add(insn("mov_load", word(layout.W_ELAPSED), RAX), insn("mov", _at(B_RUN_START), RAX))
     code.add(insn("mov", RDI, R12), insn("mov_imm", _at(B_TAIL_CALLS), imm=0))
     code.call("activate")
     code.add(insn("mov", RBP, RAX))
     code.add(insn("mov_load", word(layout.W_STATUS), RCX), insn("add_load", word(layout.W_BEGUN), RCX))
     code.jump_if("ne", "ended in python")
     code.label("ended")
-    code.add(insn("mov", RAX, RBP), insn("mov", RCX, R14))
+    code.add(insn("mov", RAX, RBP), insn("mov_load", _at(B_RUN_START), RCX))
     code.call("settle")
     code.add(insn("add_load", _at(B_INSNS), R13), insn("dec", R15))
     code.jump_if("ne", "again")
@@ -344,9 +346,11 @@ def _loop(code: Code) -> None:
     code.add(insn("mov", RAX, RSI), insn("xor", RDX, RDX, wide=False), insn("div", _at(B_TO_NS)))
     code.add(insn("add", _at(B_DURATION), RAX))
     code.add(insn("add_load", _at(B_AFTER_PS), RCX), insn("mov", word(layout.W_ELAPSED), RCX))
+    code.add(insn("mov_load", _at(B_STOPS), RAX), insn("test", RAX, RAX))
+    code.jump_if("e", "row")
     code.add(insn("mov", RCX, RBP, wide=False), insn("cmp_imm", RCX, imm=63))
     code.jump_if("a", "done")
-    code.add(insn("mov_load", _at(B_STOPS), RAX), insn("shr", RAX), insn("test_imm", RAX, imm=1))
+    code.add(insn("shr", RAX), insn("test_imm", RAX, imm=1))
     code.jump_if("e", "row")
     code.label("done")
     code.add(insn("mov_load", Mem(RSP), RDI), _function("Py_IncRef"), insn("mov_load", Mem(RSP), RAX))
