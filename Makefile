@@ -7,11 +7,11 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 DEMO   := scenarios/first-steps/xdp-firewall.yaml
 
-.PHONY: help demo test long check format bench objects clean
+.PHONY: help demo test long differential safety check format bench objects clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## set up, then run the first scenario
 	$(BIN)/ebpfsim run $(DEMO)
@@ -21,6 +21,12 @@ test: $(VENV)/.installed-dev ## set up, then run the tests
 
 long: $(VENV)/.installed-dev ## run the tests that take long: the whole corpus of the verifier
 	$(BIN)/python -m pytest -n $(JOBS) -m long
+
+differential: $(VENV)/.installed-dev ## compare interpreter, JIT and this Linux on 400,000 random programs (an hour)
+	$(BIN)/python tests/differential/run.py verified unverified --count 200000 --jobs $(JOBS)
+
+safety: $(VENV)/.installed-dev ## 10,000,000 loads and stores by wild pointers (some minutes)
+	$(BIN)/python tests/differential/run.py safety --count 10000000 --jobs $(JOBS)
 
 check: $(VENV)/.installed-dev ## formatting, lint and types
 	$(BIN)/ruff format --check .

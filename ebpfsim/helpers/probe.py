@@ -1,18 +1,22 @@
 """Reads of kernel memory that may fail (kernel/trace/bpf_trace.c, v6.18).
 
-A read of what is not mapped returns EFAULT and clears the destination. Left out: reads of user memory, which is not
+A read of what is not mapped returns EFAULT and clears the destination; an address that can be none of the kernel's
+gives ERANGE (``copy_from_kernel_nofault_allowed``, arch/x86/mm/maccess.c). Left out: reads of user memory, which is not
 modelled yet.
 """
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelOops, NotModelled
 from ebpfsim.isa.alu import u32
+from ebpfsim.memory import PAGE_SIZE
 from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 
 __all__ = ["HELPERS"]
 
 _TASK_SIZE = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX, arch/x86/include/asm/page_64.h, 4-level paging
+_FIRST_KERNEL_ADDRESS = 0xFFFF_8000_0000_0000  # the higher half of the canonical addresses
+_VSYSCALL = 0xFFFF_FFFF_FF60_0000  # VSYSCALL_ADDR, arch/x86/include/uapi/asm/vsyscall.h
 
 
 def probe_read_kernel(run: Run, dst: int, size: int, unsafe_ptr: int, _r4: int, _r5: int) -> int:
@@ -22,7 +26,7 @@ def probe_read_kernel(run: Run, dst: int, size: int, unsafe_ptr: int, _r4: int, 
         data = run.mem.read(unsafe_ptr, count)
     except KernelOops:
         run.mem.fill(dst, count)
-        return -Errno.EFAULT
+        return _refusal(unsafe_ptr)
     run.mem.write(dst, data)
     return 0
 
@@ -36,9 +40,14 @@ def probe_read_kernel_str(run: Run, dst: int, size: int, unsafe_ptr: int, _r4: i
         text = run.mem.read_string(unsafe_ptr, count)[: count - 1] + b"\0"
     except KernelOops:
         run.mem.fill(dst, count)
-        return -Errno.EFAULT
+        return _refusal(unsafe_ptr)
     run.mem.write(dst, text)
     return len(text)
+
+
+def _refusal(address: int) -> int:
+    kernels = address >= _FIRST_KERNEL_ADDRESS and address & -PAGE_SIZE != _VSYSCALL
+    return -Errno.EFAULT if kernels else -Errno.ERANGE
 
 
 # bpf_probe_read_compat() and _compat_str(): the address says whose memory it is

@@ -2,18 +2,18 @@
 
 Each memory operation of the instruction table is a program that takes its pointer and its value from a table. Whether
 an access must fault is decided here, byte by byte; what lies beside the simulated RAM in this process, and pages of the
-RAM that are not mapped or read-only, are canaries. ``python tests/differential/test_safety.py FIRST SEEDS ACCESSES``
-runs more than the tests do.
+RAM that are not mapped or read-only, are canaries. In debug mode there are objects of all kinds beside each other, and
+an access must fault as well when it leaves the object that its pointer is in. ``make safety`` runs more than the tests
+do.
 """
 
 import ctypes
 import mmap
 import random
-import sys
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -33,6 +33,72 @@ CANARY = bytes(range(7, 256, 3)) * 1024
 SPREAD = 32 * 1024
 
 
+class Thing(NamedTuple):
+    """An object from ``start`` to ``end`` (not included), and whether it is alive."""
+
+    start: int
+    end: int
+    alive: bool = True
+
+
+class Things:
+    """Objects of all kinds in the RAM of a machine, and what may be accessed; nothing of it asks the machine."""
+
+    def __init__(self, mem: Any, rng: random.Random) -> None:
+        objects = mem.track()
+        self.things: list[Thing] = []
+        for _ in range(40):
+            size, alive = rng.randrange(1, 200), rng.random() < 0.7
+            address = mem.alloc(size)
+            if not alive:
+                mem.free(address)
+            self.things.append(Thing(address, address + size, alive))
+        for stride, length, count in ((8, 8, 20), (24, 17, 30), (4096, 4001, 3)):
+            values = mem.alloc(stride * count)
+            objects.hide(values, "values")
+            objects.part(values, stride * count, lambda index: f"value {index}", stride=stride, length=length)
+            self.things += [Thing(values + stride * n, values + stride * n + length) for n in range(count)]
+        for _ in range(3):
+            frame = mem.alloc(4096)
+            start = frame + rng.randrange(200, 300)
+            end = start + rng.randrange(14, 1600)
+            objects.limit(frame, start, end, "the packet")
+            self.things.append(Thing(start, end))
+        ring = mem.alloc(4096)
+        objects.hide(ring, "a ring")
+        for number in range(8):
+            start, size = ring + 512 * number + 8, rng.randrange(1, 500)
+            record = objects.part(start, size, "a record")
+            if number % 2:
+                objects.kill(record)
+            self.things.append(Thing(start, start + size, alive=not number % 2))
+
+    def add(self, start: int, size: int) -> None:
+        """Enter another object; after the last one comes ``ready``."""
+        self.things.append(Thing(start, start + size))
+
+    def ready(self) -> None:
+        """Sort them, so that they are found quickly."""
+        self.things.sort()
+        self.starts = [thing.start for thing in self.things]
+
+    def at(self, address: int) -> Thing | None:
+        """Return the object that a byte lies in."""
+        number = bisect_right(self.starts, address) - 1
+        return self.things[number] if number >= 0 and address < self.things[number].end else None
+
+    def allowed(self, pointer: int, address: int, size: int) -> bool:
+        """Say whether an access lies in one live object, the pointer's if that points into one or to its end."""
+        thing = self.at(address)
+        if thing is None or not thing.alive or address + size > thing.end:
+            return False
+        inside, before = self.at(pointer), self.at(pointer - 1)
+        pointed = [inside] if inside is not None else []
+        if before is not None and before.end == pointer:
+            pointed.append(before)
+        return not pointed or thing in pointed
+
+
 class Range:
     """A machine with pages of every kind, canaries around them, and programs that access what they are told to."""
 
@@ -41,10 +107,17 @@ class Range:
         from ebpfsim.memory import Memory
 
         machine.mem = mem = Memory()
+        self.things = Things(mem, rng) if machine.config.debug else None
         machine.cpus = [Cpu(0, machine.clock, mem)]
         self.machine, self.mem, self.rng = machine, mem, rng
         self.table = mem.alloc(64)
         pages = mem.alloc(7 * PAGE_SIZE)
+        if self.things is not None:
+            self.things.add(self.table, 64)
+            self.things.add(pages, 7 * PAGE_SIZE)
+            # the frame of the program that runs
+            self.things.add(machine.cpus[0].stack_top - 512, 512)
+            self.things.ready()
         self.first = -(-pages // PAGE_SIZE) * PAGE_SIZE
         # mapped, read-only, mapped, unmapped, mapped, mapped
         for number, state in ((1, READ_ONLY), (3, UNMAPPED)):
@@ -62,10 +135,13 @@ class Range:
         # where a canary would be if the offset of an address were taken for granted
         self.pointers += [KERNEL_BASE + host - ram & M64 for host in hosts]
         self.pointers += [self.first + number * PAGE_SIZE for number in range(7)] * 3
+        if self.things is not None:
+            self.pointers += [at for thing in self.things.things for at in (thing.start, thing.end)]
         self.programs = [(row, off, self._program(compiler, row, off)) for row in ROWS for off in self._offsets()]
 
     def _offsets(self) -> list[int]:
-        return self.rng.sample(OFFSETS, 3) + [self.rng.randrange(-SPREAD, SPREAD) for _ in range(2)]
+        near = [self.rng.randrange(-64, 64) for _ in range(3)] if self.things is not None else []
+        return self.rng.sample(OFFSETS, 3) + [self.rng.randrange(-SPREAD, SPREAD) for _ in range(2)] + near
 
     def _program(self, compiler: Callable[..., Any], row: Row, off: int) -> Any:
         load = BY_NAME["ldx.u64"]
@@ -99,14 +175,20 @@ class Range:
                 return False
         return True
 
+    def expected(self, row: Row, pointer: int, address: int) -> bool:
+        """Say whether an access takes place."""
+        in_object = self.things is None or row.form in PROBES or self.things.allowed(pointer, address, row.size)
+        return in_object and self.allowed(row, address)
+
     def access(self) -> str:
         """Access something; return what came of it."""
         rng = self.rng
         row, off, prog = rng.choice(self.programs)
         pointer = self.pointer()
         address = pointer + off & M64
+        expected = self.expected(row, pointer, address)
         # the machine's own structures are no canaries, but the run needs them: stacks and the table itself
-        if row.form not in LOADS and self.allowed(row, address) and not self.ours(address, row.size):
+        if row.form not in LOADS and expected and not self.ours(address, row.size):
             return "left alone"
         for at, value in enumerate((pointer, rng.getrandbits(64), rng.choice((0, rng.getrandbits(64))))):
             self.mem.store(self.table + 8 * at, 8, value)
@@ -116,11 +198,14 @@ class Range:
         except KernelOops as oops:
             fault = oops.address
         assert fault == address, (row.name, hex(pointer), off)
-        assert done == (row.form in PROBES or self.allowed(row, address)), (row.name, hex(pointer), off, done)
+        assert done == (row.form in PROBES or expected), (row.name, hex(pointer), off, done)
         return "done" if done else "fault"
 
     def ours(self, address: int, size: int) -> bool:
         """Say whether an access is within the pages that programs may change."""
+        if self.things is not None:
+            thing = self.things.at(address)
+            return thing is not None and self.table not in range(thing.start, thing.end)
         return self.first <= address and address + size <= self.first + 6 * PAGE_SIZE
 
     def check(self) -> None:
@@ -151,9 +236,10 @@ def _skip_without(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["interp", "jit"])
-def test_random_accesses(make_machine: Any, engine: str) -> None:
+@pytest.mark.parametrize("debug", [False, True], ids=["plain", "debug"])
+def test_random_accesses(make_machine: Any, engine: str, debug: bool) -> None:
     _skip_without(engine)
-    seen = accesses(make_machine(), engine, 1, 12_000)
+    seen = accesses(make_machine(debug=debug), engine, 1, 12_000)
     assert seen["fault"] > 5000
     assert seen["done"] > 1000
 
@@ -214,18 +300,3 @@ def test_helpers_with_any_arguments(engine: str) -> None:
     ends = helper_programs(1, 800, engine)
     assert ends["oops"] > 100
     assert ends["end"] > 100
-
-
-if __name__ == "__main__":
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("conftest", Path(__file__).parent.parent / "conftest.py")
-    assert spec is not None
-    assert spec.loader is not None
-    conftest = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(conftest)
-    first, seeds, each = (int(text) for text in sys.argv[1:4])
-    for number in range(first, first + seeds):
-        for name in ("interp", "jit"):
-            print(number, name, dict(accesses(conftest.Machine(), name, number, each)))
-            print(number, name, "helpers", dict(helper_programs(number, each // 100, name)))
