@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
-from ebpfsim.maps.hash_table import HEADER, PER_CPU, Chunks, HashTable
+from ebpfsim.maps.hash_table import HEADER, PER_CPU, Chunks
 from ebpfsim.maps.map import Batch, BatchError, MapAttr, MapEnv, round_up8
+from ebpfsim.maps.objects import hash_table
 from ebpfsim.maps.value import ValueMap
 from ebpfsim.memory import KERNEL_BASE, Memory
 from ebpfsim.uapi.flags import BPF_EXIST, BPF_F_LOCK, BPF_F_NO_PREALLOC, BPF_NOEXIST
@@ -35,7 +36,7 @@ class HashMap(ValueMap):
         self.cpu_stride = round_up8(attr.value_size)
         values_size = self.cpu_stride * (nr_cpus if self.percpu else 1)
         sizes = attr.key_size, values_size, self.max_entries
-        self.table = table = HashTable(mem, self.address, sizes, self.element_header)
+        self.table = table = hash_table(self, sizes)
         # from the offset of an element to the address of its value
         self.value_at = KERNEL_BASE + table.value_at
         self._chunks: Chunks | None = None

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ebpfsim.errors import InternalError
 from ebpfsim.memory.arena import KERNEL_BASE, MAP_NORESERVE, PAGE_SHIFT, U32, Arena
 
-__all__ = ["FRAME_SHIFT", "ROW_BYTES", "STACK_FRAME_MAX", "Objects", "Report"]
+__all__ = ["FRAME_SHIFT", "ROW_BYTES", "STACK_FRAME_MAX", "Name", "Objects", "Report"]
 
 GRANULE_SHIFT = 3
 RAM_GRANULES = 1 << 32 - GRANULE_SHIFT  # of a full arena, whatever this one has: machine code looks up any 32 bits
@@ -34,6 +34,7 @@ STACK_FRAME_MAX = 512  # MAX_BPF_STACK
 TASK_SIZE_MAX = (1 << 47) - 4096  # arch/x86/include/asm/page_64.h
 SEARCH_GRANULES = 512  # how far a report looks for a neighbour
 
+# of an object; of one of many side by side by its number
 Name = str | Callable[[int], str]
 
 
@@ -122,7 +123,7 @@ class Objects:
 
         With a ``stride`` they are objects of ``length`` bytes side by side, and ``name`` gets the number of one.
         """
-        block = self._owner[self.shadow[(address ^ KERNEL_BASE) >> GRANULE_SHIFT]]
+        block = self.block_of(address)
         number = self._new("slab", name, (address ^ KERNEL_BASE, size))
         row = number * ROW_WORDS
         self.rows[row + STRIDE], self.rows[row + LENGTH] = stride, length
@@ -130,6 +131,10 @@ class Objects:
         self._owner[number] = block
         self.mark(number, address, size)
         return number
+
+    def block_of(self, address: int) -> int:
+        """Return the address of the allocation that an address is in."""
+        return self._owner[self.shadow[(address ^ KERNEL_BASE) >> GRANULE_SHIFT]]
 
     def kill(self, number: int) -> None:
         """Note that a part is not in use any more."""
