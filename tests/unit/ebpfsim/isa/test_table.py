@@ -1,15 +1,23 @@
 """The instruction table: what Linux knows is there, nothing is there twice, and no consumer misses a row."""
 
 import itertools
+import re
+from typing import Any
 
 import pytest
 
+import ebpfsim
+from ebpfsim.errors import NotModelled, VerifierError
 from ebpfsim.isa import alu
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.disasm import disasm, symbolic
 from ebpfsim.isa.insn import Insn, encode
 from ebpfsim.isa.table import BY_CODE, BY_NAME, TABLE, Form, Group, Row, find, insn_len, nonzero_reserved
+from ebpfsim.jit.emit import EMITTERS
+from ebpfsim.uapi.bpf import ProgType
+from ebpfsim.verifier.env import LoadAttr
 from ebpfsim.vm.compile import ENDS, NOT_MODELLED, OPERATIONS
+from ebpfsim.vm.hot_ops import WRITERS
 
 # the codes that Linux 6.18 takes: BPF_PROG_LOAD of each of the 256 answered other than "unknown opcode"; of class 1,
 # whose mode is checked before, those with MEM and MEMSX
@@ -100,6 +108,39 @@ def test_row_has_a_meaning_and_the_interpreter_its_form(row: Row) -> None:
         Form.JMP_REG: alu.COMPARE,
     }
     assert row.op in tables[row.form] if row.form in tables else row.op == ""
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_row_is_written_as_python_for_hot_blocks_or_ends_one(row: Row) -> None:
+    assert [row.form in table for table in (WRITERS, ENDS, NOT_MODELLED)].count(True) == 1
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_row_is_machine_code_or_ends_a_block(row: Row) -> None:
+    # a 64-bit load is put together where its second slot is known
+    assert [row.name in EMITTERS or row.form is Form.LD_IMM64, row.form in ENDS, row.form in NOT_MODELLED].count(
+        True
+    ) == 1
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Any:
+    return ebpfsim.Simulation(seed=1).host("h").kernel
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_row_is_verified_or_refused(row: Row, kernel: Any) -> None:
+    slots = (*assemble("r0 = 1; r3 = 1; r4 = r10"), *_slots(row), *assemble("r0 = 0; exit"))
+    refusal = ""
+    try:
+        kernel.verify(LoadAttr(ProgType.SOCKET_FILTER, slots, log_level=1))
+    except VerifierError as error:
+        refusal = error.log
+    except NotModelled as error:
+        refusal = str(error)
+    # resolve_pseudo_ldimm64(), check_alu_op() and check_load_mem() of Linux v6.18
+    unknown = re.search("unknown opcode|uses reserved fields|unrecognized bpf_ld_imm64 insn", refusal)
+    assert bool(unknown) == (not row.loadable), refusal
 
 
 def test_every_meaning_has_a_row() -> None:
