@@ -1,7 +1,7 @@
 """BPF_PROG_TEST_RUN (``bpf_prog_test_run_xdp`` and what it uses, net/bpf/test_run.c, v6.18).
 
 The program runs on the first CPU, ``repeat`` times on one and the same buffer, in a context of its own: a redirect goes
-nowhere. Left out: BPF_F_TEST_XDP_LIVE_FRAMES, and all program types but XDP.
+nowhere. Left out: BPF_F_TEST_XDP_LIVE_FRAMES, and program types but XDP and those of ``ebpfsim.test_run_skb``.
 
 Differs: a test run takes no simulated time; the clock that a program reads goes on only while it runs.
 """
@@ -26,7 +26,16 @@ from netstack.xdp_frags import MAX_SKB_FRAGS, SHARED_INFO_BYTES, Frag, set_frags
 if TYPE_CHECKING:
     from ebpfsim.syscall.kernel import BpfKernel
 
-__all__ = ["ETH_HLEN", "TestRunAttr", "TestRunError", "check_flags", "default_rxq", "test_run"]
+__all__ = [
+    "ETH_HLEN",
+    "TestRunAttr",
+    "TestRunError",
+    "check_flags",
+    "ctx_init",
+    "default_rxq",
+    "run_repeated",
+    "test_run",
+]
 
 OP = "prog_test_run"
 ETH_HLEN = 14
@@ -45,6 +54,7 @@ WITHOUT_TEST_RUN = {
     ProgType.CGROUP_SOCK,
     ProgType.SOCK_OPS,
     ProgType.SK_SKB,
+    ProgType.LWT_SEG6LOCAL,
     ProgType.CGROUP_DEVICE,
     ProgType.SK_MSG,
     ProgType.CGROUP_SOCK_ADDR,
@@ -86,9 +96,13 @@ def test_run(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, *, stats_enable
     """Run a program on a packet that the caller makes up."""
     if prog.type in WITHOUT_TEST_RUN:
         raise KernelError(OP, Errno.ENOTSUPP, f"a {prog.type.lower} program")
-    if prog.type != ProgType.XDP:
-        raise NotModelled(f"BPF_PROG_TEST_RUN of {prog.type.kernel_name}", "net/bpf/test_run.c")
-    return _test_run_xdp(kernel, prog, attr, stats_enabled)
+    if prog.type == ProgType.XDP:
+        return _test_run_xdp(kernel, prog, attr, stats_enabled)
+    from ebpfsim.test_run_skb import SKB_TYPES, test_run_skb
+
+    if prog.type in SKB_TYPES:
+        return test_run_skb(kernel, prog, attr, stats_enabled)
+    raise NotModelled(f"BPF_PROG_TEST_RUN of {prog.type.kernel_name}", "net/bpf/test_run.c")
 
 
 test_run.__test__ = False  # type: ignore[attr-defined]
@@ -127,7 +141,7 @@ def _test_run_xdp(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enab
     xdp = make_xdp_buff(kernel.mem, frame, rxq, metadata=attr.data_in[:meta_size])
     pages = _add_frags(kernel.mem, xdp, attr.data_in[linear_size:])
     try:
-        retval, duration_ns = _repeat(prog, xdp.address, kernel.cpus[0], max(attr.repeat, 1), stats_enabled)
+        retval, duration_ns = run_repeated(prog, xdp.address, kernel.cpus[0], max(attr.repeat, 1), stats_enabled)
         data_out = xdp.metadata() + xdp.frame()
         after = xdp.pointers()
         if md is not None:
@@ -171,13 +185,19 @@ def check_flags(prog: Prog, attr: TestRunAttr) -> None:
         raise KernelError(OP, Errno.EINVAL, "batch_size without BPF_F_TEST_XDP_LIVE_FRAMES")
 
 
-def _ctx_in(data: bytes) -> _XdpMd | None:
-    # bpf_ctx_init(): a longer structure may only go on with zeroes
+def ctx_init(data: bytes, size: int, struct: str) -> bytes:
+    """Return the context that the caller gives, ``size`` bytes or none; E2BIG when a longer one goes on with more."""
+    # bpf_ctx_init()
     if not data:
-        return None
-    if any(data[XDP_MD.size :]) or len(data) > PAGE_SIZE:
-        raise KernelError(OP, Errno.E2BIG, f"ctx_in of {len(data)} bytes, struct xdp_md has {XDP_MD.size}")
-    return _XdpMd(*XDP_MD.unpack(data[: XDP_MD.size].ljust(XDP_MD.size, b"\0")))
+        return b""
+    if any(data[size:]) or len(data) > PAGE_SIZE:
+        raise KernelError(OP, Errno.E2BIG, f"ctx_in of {len(data)} bytes, {struct} has {size}")
+    return data[:size].ljust(size, b"\0")
+
+
+def _ctx_in(data: bytes) -> _XdpMd | None:
+    given = ctx_init(data, XDP_MD.size, "struct xdp_md")
+    return _XdpMd(*XDP_MD.unpack(given)) if given else None
 
 
 def _ctx_out(md: _XdpMd | None) -> bytes:
@@ -215,8 +235,8 @@ def _rxq(kernel: "BpfKernel", md: _XdpMd | None) -> int:
     return rxq
 
 
-def _repeat(prog: Prog, ctx: int, cpu: Cpu, repeat: int, stats_enabled: bool) -> tuple[int, int]:
-    # bpf_test_run(): the last return value, and the mean time of a run in nanoseconds
+def run_repeated(prog: Prog, ctx: int, cpu: Cpu, repeat: int, stats_enabled: bool) -> tuple[int, int]:
+    """Run a program again and again and return the last R0 and the mean time in nanoseconds (``bpf_test_run``)."""
     before_ps = cpu.elapsed_ps
     with bpf_net_context(cpu):
         retval = run_repeatedly(prog, ctx, cpu, repeat)

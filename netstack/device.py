@@ -67,6 +67,7 @@ class NetDevice:
     """
 
     loopback = False
+    broadcast = b"\xff" * 6
 
     def __init__(self, net: "Net", name: str, ifindex: int, mac: bytes, mtu: int, nr_rx_queues: int = 1) -> None:
         self.net = net
@@ -111,6 +112,11 @@ class NetDevice:
     def ndo_xdp_xmit(self) -> Callable[[Sequence[bytes], Cpu], int] | None:
         """The driver's way to send the frames of XDP_TX and XDP_REDIRECT, or None."""
         return None
+
+    @property
+    def struct_address(self) -> int:
+        """Where its ``struct net_device`` lies."""
+        return self.struct.address
 
     def xdp_rxq(self, queue: int) -> int | None:
         """Return the address of the ``struct xdp_rxq_info`` of a receive queue, or None when there is no such queue."""

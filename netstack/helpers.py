@@ -1,8 +1,13 @@
 """The helpers of the network floor, for the composition root to merge with those of the core."""
 
 from ebpfsim.progs.runtime import Helper
-from netstack import redirect_helpers, xdp_helpers
+from netstack import redirect_helpers, skb_helpers, skb_room, xdp_helpers
 
 __all__ = ["HELPERS"]
 
-HELPERS: dict[int, Helper] = {**xdp_helpers.HELPERS, **redirect_helpers.HELPERS}
+HELPERS: dict[int, Helper] = {
+    **xdp_helpers.HELPERS,
+    **redirect_helpers.HELPERS,
+    **skb_helpers.HELPERS,
+    **skb_room.HELPERS,
+}

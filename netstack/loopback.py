@@ -22,6 +22,7 @@ class Loopback(NetDevice):
     """``lo``, which has ifindex 1 in every namespace."""
 
     loopback = True
+    broadcast = bytes(6)
 
     def __init__(self, net: "Net", ifindex: int) -> None:
         super().__init__(net, "lo", ifindex, ZERO_MAC, LOOPBACK_MTU)

@@ -20,6 +20,13 @@ class NetDevice(Protocol):
     """What bpf(2) asks of a network device."""
 
     ifindex: int
+    mac: bytes
+    broadcast: bytes
+
+    @property
+    def struct_address(self) -> int:
+        """Where its ``struct net_device`` lies."""
+        ...
 
     def xdp_rxq(self, queue: int) -> int | None:
         """Return the address of the ``struct xdp_rxq_info`` of a receive queue, or None when there is no such queue."""
