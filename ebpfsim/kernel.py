@@ -17,7 +17,9 @@ from ebpfsim.helpers import csum, dynptr, loop, misc, probe, time, trace
 from ebpfsim.helpers import map as map_helpers
 from ebpfsim.helpers import ringbuf as ringbuf_helpers
 from ebpfsim.helpers.checked import checked_helpers
-from ebpfsim.jit.engine import compile_for
+from ebpfsim.jit.engine import compile_for, unavailable
+from ebpfsim.jit.routines.user import hash_calls
+from ebpfsim.maps.hash import HashMap, NativeCalls
 from ebpfsim.maps.map import Map
 from ebpfsim.memory import Memory
 from ebpfsim.objects import FdTable, IdTable, KernelObject
@@ -40,13 +42,16 @@ __all__ = ["Kernel"]
 class MapTable(IdTable[Map]):
     """The maps of a kernel, by id and by the address that programs hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_native: Callable[[HashMap], NativeCalls | None]) -> None:
         super().__init__()
         self.by_address: dict[int, Map] = {}
+        self._make_native = make_native
 
     def add(self, obj: Map) -> int:
         """Give the map its id and make its address known."""
         self.by_address[obj.address] = obj
+        if isinstance(obj, HashMap):
+            obj.make_native = self._make_native
         return super().add(obj)
 
     def remove(self, obj: Map) -> None:
@@ -73,7 +78,7 @@ class Kernel:
         self.cpus = [Cpu(number, clock, mem) for number in range(config.cpus)]
         self.helpers: Mapping[int, Helper] = checked_helpers(_all_helpers()) if config.debug else _all_helpers()
         self.progs: IdTable[Prog] = IdTable()
-        self._map_table = MapTable()
+        self._map_table = MapTable(self._map_calls)
         self.maps: IdTable[Map] = self._map_table
         self.links: IdTable[KernelObject] = IdTable()
         self.btfs: IdTable[KernelObject] = IdTable()
@@ -103,6 +108,11 @@ class Kernel:
         if obj is not None and not isinstance(obj, Map):
             raise KernelError("map_by_fd", Errno.EINVAL, f"fd {fd} is a {type(obj).__name__}")
         return obj
+
+    def _map_calls(self, map_: HashMap) -> NativeCalls | None:
+        if self.config.debug or self.config.engine == "interp" or unavailable():
+            return None
+        return hash_calls(map_)
 
     @property
     def nr_cpus(self) -> int:

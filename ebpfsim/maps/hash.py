@@ -9,7 +9,8 @@ All state lies in RAM (``ebpfsim.maps.hash_table``), where machine code works on
 Differs: the hash is never seeded; the order of keys is the one that the kernel has with BPF_F_ZERO_SEED.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
@@ -20,7 +21,28 @@ from ebpfsim.maps.value import ValueMap
 from ebpfsim.memory import KERNEL_BASE, Memory
 from ebpfsim.uapi.flags import BPF_EXIST, BPF_F_LOCK, BPF_F_NO_PREALLOC, BPF_NOEXIST
 
-__all__ = ["HashMap"]
+__all__ = ["HashMap", "NativeCalls"]
+
+# as many operations of user space take about as long in Python as making machine code for the next ones
+OFTEN = 512
+# keys and values that user space passes to machine code lie behind the map's own state
+MAX_SCRATCH_BYTES = 4096
+
+
+class NativeCalls(Protocol):
+    """Operations of user space by machine code; results as those of the methods in Python."""
+
+    def find(self, key: bytes) -> int:
+        """Return the element of a key, or 0; that is no use of it."""
+        ...
+
+    def update(self, key: bytes, value: bytes, flags: int) -> int | None:
+        """Set a value, those of all CPUs; None when Python has to do it."""
+        ...
+
+    def delete(self, key: bytes) -> int:
+        """Remove a key."""
+        ...
 
 
 class HashMap(ValueMap):
@@ -28,10 +50,19 @@ class HashMap(ValueMap):
 
     spare_elements = True  # replacing a value takes another element
     element_header = HEADER
+    # set by a kernel that runs machine code
+    make_native: "Callable[[HashMap], NativeCalls | None] | None" = None
 
     def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
-        self.struct_bytes = PER_CPU + self._private_bytes(nr_cpus)
+        private = PER_CPU + round_up8(self._private_bytes(nr_cpus))
+        scratch = round_up8(attr.key_size) + round_up8(attr.value_size) * (nr_cpus if self.percpu else 1)
+        self.struct_bytes = private + (scratch if scratch <= MAX_SCRATCH_BYTES else 0)
         super().__init__(attr, mem, nr_cpus, env)
+        # where there is room for a key and a value of user space, 0 when these are large
+        self.scratch = self.address + private if scratch <= MAX_SCRATCH_BYTES else 0
+        self._user_bytes = self.user_value_size
+        self._native: NativeCalls | None = None
+        self._user_calls = 0
         self.preallocated = not attr.map_flags & BPF_F_NO_PREALLOC
         self.cpu_stride = round_up8(attr.value_size)
         values_size = self.cpu_stride * (nr_cpus if self.percpu else 1)
@@ -123,6 +154,21 @@ class HashMap(ValueMap):
 
     # ---- user space ---------------------------------------------------------------------------------------------
 
+    def _user_native(self) -> NativeCalls | None:
+        # what serves user space faster, once it has called often
+        self._user_calls += 1
+        # not in debug mode: machine code does not tell which elements are in use
+        if self._user_calls == OFTEN and self.make_native is not None and self.mem.objects is None:
+            self._native = self.make_native(self)
+        return self._native
+
+    def sys_delete(self, key: bytes) -> None:
+        """BPF_MAP_DELETE_ELEM."""
+        native = self._native or self._user_native()
+        result = self.delete_elem(key) if native is None else native.delete(key)
+        if result < 0:
+            self._raise("map_delete_elem", result, key)
+
     def get_next_key(self, key: bytes | None) -> bytes | None:
         """Return the key after ``key`` in the order of the buckets."""
         table = self.table
@@ -163,7 +209,7 @@ class HashMap(ValueMap):
             for elem in chain:
                 key = table.key(elem)
                 keys.append(key)
-                values.append(self._user_value(key, elem))
+                values.append(self._user_value(elem))
                 if delete:
                     self.delete_elem(key)
             number = following + 1
@@ -177,17 +223,25 @@ class HashMap(ValueMap):
 
     # ---- elements -----------------------------------------------------------------------------------------------
 
-    def _user_value(self, key: bytes, elem: int) -> bytes:
+    def _user_value(self, elem: int) -> bytes:
         # the value of an element as user space gets it
+        btf = self.btf
+        if btf is None or not btf.record:
+            start = elem + self.table.value_at
+            return bytes(self.mem.buf[start : start + self._user_bytes])
+        size = self.cpu_stride if self.percpu else self.value_size
         address = elem + self.value_at
-        if not self.percpu:
-            return self._read_value(address, self.value_size)
-        stride = self.cpu_stride
-        return b"".join(self._read_value(address + cpu * stride, stride) for cpu in range(self.nr_cpus))
+        return b"".join(self._read_value(address + start, size) for start in range(0, self._user_bytes, size))
 
     def _read(self, key: bytes) -> bytes | None:
-        elem = self.table.find(key)
-        return self._user_value(key, elem) if elem else None
+        native = self._native or self._user_native()
+        elem = self.table.find(key) if native is None else native.find(key)
+        return self._user_value(elem) if elem else None
+
+    def _update_sys(self, key: bytes, value: bytes, flags: int) -> int:
+        native = self._native or self._user_native()
+        result = native.update(key, value, flags) if native is not None else None
+        return super()._update_sys(key, value, flags) if result is None else result
 
     def _check_flags(self, old: int, flags: int) -> int:
         want = flags & ~BPF_F_LOCK

@@ -67,7 +67,7 @@ class HashOfMapsMap(HashMap):
             del self._inner[address]
         inner.put()
 
-    def _user_value(self, key: bytes, elem: int) -> bytes:
+    def _user_value(self, elem: int) -> bytes:
         return _U32.pack(self._inner[self._inner_at(elem)][0].id)
 
     def on_release(self) -> None:

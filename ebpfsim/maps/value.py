@@ -81,7 +81,10 @@ class ValueMap(Map):
         return b"".join(self._read_value(address + cpu * self.cpu_stride, size) for cpu in range(self.nr_cpus))
 
     def _read_value(self, address: int, size: int) -> bytes:
-        data = self.mem.read(address, size)
+        offset = address ^ KERNEL_BASE  # elements are mapped: no need to check
+        data = bytes(self.mem.buf[offset : offset + size])
+        if self.btf is None:
+            return data
         for special in self.record:
             data = data[: special.off] + bytes(special.size) + data[special.off + special.size :]
         return data

@@ -8,7 +8,7 @@ scratch, R8 the hash. R1 is the map and R9 the bucket; in LRU maps R9 is the map
 it. A key that fits into a register is in R0.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ebpfsim.errnos import Errno
@@ -33,7 +33,18 @@ from ebpfsim.maps.map import Map
 from ebpfsim.memory import KERNEL_BASE
 from ebpfsim.uapi.flags import BPF_EXIST, BPF_NOEXIST
 
-__all__ = ["Shape", "delete", "lookup", "lookup_percpu", "lookup_text", "shape_of", "update"]
+__all__ = [
+    "Shape",
+    "delete",
+    "delete_text",
+    "find_text",
+    "lookup",
+    "lookup_percpu",
+    "lookup_text",
+    "shape_of",
+    "update",
+    "update_text",
+]
 
 CPU = "call bpf_get_smp_processor_id"
 HASH_TEMPS = (0, 5, 6, 7, 8, 9)
@@ -55,6 +66,12 @@ class Shape:
     preallocated: bool
     lru: str  # "", "common" or "percpu"
     of_maps: bool
+    all_cpus: bool = False  # an update sets the values of all CPUs
+
+    @property
+    def by_cpu(self) -> bool:
+        """Tell whether an update sets one of several values."""
+        return bool(self.stride) and not self.all_cpus
 
     @property
     def short_key(self) -> bool:
@@ -107,15 +124,26 @@ def delete(map_: Map, _replaced: int = 0) -> str | None:
 
 
 @lru_cache
-def lookup_text(shape: Shape, *, by_user: bool = False, percpu_elem: bool = False) -> str:
-    """Return the text of bpf_map_lookup_elem(), or of bpf_map_lookup_percpu_elem().
-
-    For user space: the look-up is no use of the element, and the value is that of CPU 0.
-    """
+def lookup_text(shape: Shape, *, percpu_elem: bool = False) -> str:
+    """Return the text of bpf_map_lookup_elem(), or of bpf_map_lookup_percpu_elem()."""
     elem = "r0" if shape.short_key else "r6"
-    temp = 8 if percpu_elem else 3  # R3 is the CPU
-    lines = [f"r0 = 0; if w3 >= {shape.nr_cpus} goto out"] if percpu_elem else []
-    lines += [
+    used = f"*(u8 *)({elem} + {L_REF}) = 1" if shape.lru else ""
+    address = _value_address(shape, elem, percpu_elem)
+    if not percpu_elem:
+        return _search(shape, elem, f"{used}\n{address}")
+    # R3 is the CPU
+    return f"r0 = 0; if w3 >= {shape.nr_cpus} goto out\n" + _search(shape, elem, f"{used}\n{address}", temp=8)
+
+
+@lru_cache
+def find_text(shape: Shape) -> str:
+    """Return the text of a look-up that is no use of the element and returns the element itself, or 0."""
+    return _search(shape, "r0", "") if shape.short_key else _search(shape, "r6", "r0 = r6")
+
+
+def _search(shape: Shape, elem: str, found: str, temp: int = 3) -> str:
+    # what to do with the element of the key; R0 is 0 when there is none
+    lines = [
         jhash_text(shape.key_size, 2, (0, temp, 4, 5, 6, 7)),
         "" if shape.short_key else "r4 = r0",
         _bucket("r0", "r1", "r5"),
@@ -124,19 +152,18 @@ def lookup_text(shape: Shape, *, by_user: bool = False, percpu_elem: bool = Fals
         "" if shape.short_key else "r0 = 0",
         f"if {elem} == 0 goto out",
         _differs(shape, elem, "r4", "next", ("r5", "r7")),
-        f"*(u8 *)({elem} + {L_REF}) = 1" if shape.lru and not by_user else "",
-        _value_address(shape, elem, by_user, percpu_elem),
+        found,
         "out: exit",
         compare_function("same", shape.key_size, ("r6", shape.key_at), "r2"),
     ]
     return "\n".join(lines)
 
 
-def _value_address(shape: Shape, elem: str, by_user: bool, percpu_elem: bool) -> str:
+def _value_address(shape: Shape, elem: str, percpu_elem: bool) -> str:
     if shape.of_maps:
         return f"r0 = *(u64 *)({elem} + {shape.value_at})"
     address = f"r5 = {KERNEL_BASE + shape.value_at:#x} ll; r0 += r5"
-    if not shape.stride or by_user:
+    if not shape.stride:
         return address if elem == "r0" else f"r0 = {elem}; {address}"
     cpu = "w0 = w3" if percpu_elem else CPU
     return f"r6 = {elem}; {cpu}; r0 *= {shape.stride}; r0 += r6; {address}"
@@ -146,11 +173,14 @@ def _value_address(shape: Shape, elem: str, by_user: bool, percpu_elem: bool) ->
 
 
 @lru_cache
-def update_text(shape: Shape, replaced: int) -> str:
+def update_text(shape: Shape, replaced: int, *, by_user: bool = False) -> str:
     """Return the text of bpf_map_update_elem().
 
-    ``replaced`` is what it returns, in place of 0, when there are as many elements as before.
+    ``replaced`` is what it returns, in place of 0, when there are as many elements as before. User space sets the
+    values of all CPUs.
     """
+    if by_user and shape.stride:
+        shape = replace(shape, value_size=shape.nr_cpus * shape.stride, all_cpus=True)
     return "\n".join(
         [
             f"if r4 > {BPF_EXIST} goto invalid",
@@ -158,7 +188,7 @@ def update_text(shape: Shape, replaced: int) -> str:
             f"invalid: r0 = {-Errno.EINVAL}; exit",
             compare_function("same", shape.key_size, ("r6", shape.key_at), "r2"),
             copy_function("copy_key", shape.key_size, ("r6", shape.key_at), "r2"),
-            copy_function("copy_value", shape.value_size, ("r6", 0 if shape.stride else shape.value_at), "r3"),
+            copy_function("copy_value", shape.value_size, ("r6", 0 if shape.by_cpu else shape.value_at), "r3"),
             zero_function("zero", shape.nr_cpus * shape.stride, ("r6", shape.value_at)),
             lru.functions(shape.lru, shape.elem_size, shape.nr_cpus) if shape.lru else "",
         ]
@@ -218,13 +248,15 @@ def _fill(shape: Shape) -> list[str]:
 
 
 def _init(shape: Shape) -> list[str]:
-    if not shape.stride:
-        return [copy_text("copy_value", shape.value_size, ("r6", shape.value_at), "r3", "r7")]
+    if not shape.by_cpu:
+        return _store(shape)
     return [zero_text("zero", shape.nr_cpus * shape.stride, ("r6", shape.value_at)), *_store(shape)]
 
 
 def _store(shape: Shape) -> list[str]:
-    # this CPU's value of the element r6; r7 and r0 change
+    # the value of the element r6, that of this CPU if there are several; r7 and r0 change
+    if not shape.by_cpu:
+        return [copy_text("copy_value", shape.value_size, ("r6", shape.value_at), "r3", "r7")]
     value = f"{CPU}; r0 *= {shape.stride}; r0 += r6; r0 += {shape.value_at}; r7 = r6; r6 = r0; r0 = r7"
     return [value, copy_text("copy_value", shape.value_size, ("r6", 0), "r3", "r7"), "r6 = r0"]
 

@@ -67,18 +67,18 @@ def test_a_value_may_come_from_the_map_itself(make_side) -> None:
         assert side.map.sys_lookup(key) == b"12345678"
 
 
-@pytest.mark.parametrize("kind", [MapType.LRU_HASH, MapType.LRU_PERCPU_HASH])
-def test_user_space_looks_without_using(make_side, kind) -> None:
-    side = make_side(MapAttr(kind, 4, 8, 4), 2, native=True)
-    side.do("update", b"aaaa", b"12345678", 0, 1)
+@pytest.mark.parametrize("key", [b"aaaa", b"0123456789abc", bytes(100)])
+@pytest.mark.parametrize("kind", [MapType.HASH, MapType.LRU_HASH, MapType.LRU_PERCPU_HASH])
+def test_finding_an_element_is_no_use_of_it(make_side, kind, key) -> None:
+    side = make_side(MapAttr(kind, len(key), 8, 4), 2, native=True)
     shape = hash_routines.shape_of(side.map)
-    look = routine(hash_routines.lookup_text(shape, by_user=True)).bind(side.mem)
+    find = routine(hash_routines.find_text(shape)).bind(side.mem)
+    side.mem.write(side.key, key)
+    assert find(side.map.address, side.key) == 0
+    side.do("update", key, b"12345678", 0, 1)
     before = side.ram()
-    address = look(side.map.address, side.key, cpu=1)
+    assert find(side.map.address, side.key, cpu=1) == side.map.table.find(key)
     assert side.ram() == before
-    assert address == side.map.lookup_elem_sys(b"aaaa")
-    assert side.do("lookup", b"aaaa", b"12345678", 0, 0) == address
-    assert side.ram() != before
 
 
 def test_maps_with_special_fields_and_huge_keys_are_pythons() -> None:
