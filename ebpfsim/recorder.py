@@ -22,7 +22,8 @@ class PacketRecord:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+# not frozen: one is made for every packet, and a frozen one takes six times as long to make
+@dataclass(slots=True)
 class ProgRun:
     """One run of a program on a hook. ``tail_calls`` counts the hops that were taken; ``cost_ps`` covers the body."""
 

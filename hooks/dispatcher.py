@@ -88,6 +88,7 @@ class Dispatcher:
         self.image = DispatcherImage(0, (), 0)
         self._slots = [_Slot() for _ in range(BPF_DISPATCHER_MAX)]
         self._num_progs = 0
+        self._known_ps: dict[tuple[int, int, str], int] = {}
 
     @property
     def generation(self) -> int:
@@ -124,6 +125,13 @@ class Dispatcher:
         the indirect call (a retpoline unless mitigations are off) and the compares before it. A compare is a share of
         row ``dispatcher.miss``, which was measured with a full table.
         """
+        known = (self.image.generation, prog.image_addr, mitigations)
+        cost_ps = self._known_ps.get(known)
+        if cost_ps is None:
+            cost_ps = self._known_ps[known] = self._cost_ps(prog, costs, mitigations)
+        return cost_ps
+
+    def _cost_ps(self, prog: Prog, costs: CostProfile, mitigations: str) -> int:
         image = self.image
         compare_ps = costs.ps("dispatcher.miss") // FULL_TABLE_COMPARES
         compares = image.compares.get(prog.image_addr)
@@ -169,6 +177,7 @@ class Dispatcher:
         image_off = self.image.image_off
         if entries:
             image_off = image_off ^ HALF_IMAGE if prev_num_progs else 0
+        self._known_ps.clear()
         self.image = DispatcherImage(self.image.generation + 1, entries, image_off)
         note(
             self.kernel,

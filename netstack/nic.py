@@ -29,6 +29,7 @@ from netstack.rss import rss_hash
 from netstack.rx import eth_type_trans, netif_receive_skb
 from netstack.wire import Channel
 from netstack.xdp_buff import XdpRing
+from netstack.xdp_run import ACTION_NAMES
 
 if TYPE_CHECKING:
     from netstack.net import Net
@@ -150,7 +151,7 @@ class Nic(NetDevice):
         cpu.charge(self._driver_ps)
         if self.xdp.native is not None:
             result = self.net.xdp.receive(self, queue.xdp_ring, frame, cpu)
-            record.verdict = result.verdict.name
+            record.verdict = ACTION_NAMES[result.verdict]
             if result.reason:
                 self.net.drop_frame(record, result.reason)
             if result.verdict is not XdpAction.XDP_PASS:

@@ -13,6 +13,7 @@ from ebpfsim.uapi.net import EtherType, XdpAction
 from netstack.drop_reasons import SkbDropReason, not_modelled
 from netstack.headers import BROADCAST_MAC, ETH_HLEN, VLAN_HLEN
 from netstack.skb import PacketType, SkBuff
+from netstack.xdp_run import ACTION_NAMES
 
 if TYPE_CHECKING:
     from netstack.device import NetDevice
@@ -82,7 +83,7 @@ def _do_xdp_generic(skb: SkBuff, cpu: Cpu) -> bool:
     # True when the packet goes on; a changed Ethernet header is looked at anew (bpf_prog_run_generic_xdp)
     assert skb.record is not None
     result = skb.dev.net.xdp.do_xdp_generic(skb.dev, skb.data, cpu, skb.queue_mapping)
-    skb.record.verdict = result.verdict.name
+    skb.record.verdict = ACTION_NAMES[result.verdict]
     if result.reason:
         skb.drop(result.reason)
     if result.verdict is not XdpAction.XDP_PASS:

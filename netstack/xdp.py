@@ -23,7 +23,7 @@ from netstack.bpf_net_context import bpf_net_ctx_clear, bpf_net_ctx_set
 from netstack.redirect import xdp_do_flush, xdp_do_generic_redirect, xdp_do_redirect
 from netstack.xdp_buff import XDP_PACKET_HEADROOM, XdpBuff, XdpRing, XdpRxqInfo, make_xdp_buff
 from netstack.xdp_frags import SHARED_INFO_BYTES
-from netstack.xdp_run import Execute, XdpNetDevice, XdpRunner
+from netstack.xdp_run import ACTION_NAMES, Execute, XdpNetDevice, XdpRunner
 
 __all__ = ["Xdp", "XdpBuff", "XdpNetDevice", "XdpResult", "XdpRing", "XdpRxqInfo", "make_xdp_buff"]
 
@@ -32,7 +32,7 @@ LINEAR_BYTES = PAGE_SIZE - XDP_PACKET_HEADROOM - SHARED_INFO_BYTES
 DROP_REASON = "XDP"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class XdpResult:
     """What became of a frame: only with XDP_PASS it goes on, as ``frame`` with ``metadata`` in front of it.
 
@@ -75,7 +75,9 @@ class Xdp:
         prog, before_ps = slot.prog, cpu.elapsed_ps
         run = self.runner.bpf_prog_run_xdp(prog, xdp, cpu, "xdp", device, slot.label)
         done = self._native_verdict(device, prog, xdp, run.verdict, cpu)
-        slot.stats.count(run.verdict.name, run.cost_ps, self.runner.costs.driver_ps + cpu.elapsed_ps - before_ps)
+        slot.stats.count(
+            ACTION_NAMES[run.verdict], run.cost_ps, self.runner.costs.driver_ps + cpu.elapsed_ps - before_ps
+        )
         return done
 
     def do_xdp_generic(self, device: XdpNetDevice, frame: bytes, cpu: Cpu, queue: int = 0) -> XdpResult:
@@ -93,7 +95,7 @@ class Xdp:
         run = self.runner.bpf_prog_run_xdp(prog, xdp, cpu, "xdpgeneric", device, slot.label)
         done = self._generic_verdict(device, prog, xdp, run.verdict, cpu)
         xdp.recycle()
-        slot.stats.count(run.verdict.name, run.cost_ps, cpu.elapsed_ps - before_ps)
+        slot.stats.count(ACTION_NAMES[run.verdict], run.cost_ps, cpu.elapsed_ps - before_ps)
         if own_context:
             bpf_net_ctx_clear(cpu)
         return done

@@ -26,9 +26,11 @@ from hooks.run import Execute, bpf_prog_run
 from hooks.xdp import XdpDevice, XdpState
 from netstack.xdp_buff import XdpBuff, XdpRing, XdpRxqInfo
 
-__all__ = ["DeviceStats", "Execute", "XdpCosts", "XdpNetDevice", "XdpRun", "XdpRunner"]
+__all__ = ["ACTION_NAMES", "DeviceStats", "Execute", "XdpCosts", "XdpNetDevice", "XdpRun", "XdpRunner"]
 
 _ACTIONS = tuple(XdpAction)
+# asking an Enum for a name takes longer than most of what is done for a packet
+ACTION_NAMES = {action: action.name for action in XdpAction}
 
 # frames in flight outside any ring: generic XDP and clones
 SPARE_BUFFERS = 16
@@ -94,7 +96,7 @@ class XdpCosts:
         self.copy_ps = costs.ps("skb.alloc")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class XdpRun:
     """What a run gave: ``act`` as returned, ``verdict`` as it takes effect, the cost of dispatcher and body."""
 
@@ -139,28 +141,20 @@ class XdpRunner:
         act = run.retval
         last = XdpAction.XDP_PASS if hook == "xdp_devmap" else XdpAction.XDP_REDIRECT
         verdict = _ACTIONS[act] if act <= last else XdpAction.XDP_ABORTED
+        cost_ps = run.cost_ps
+        # fmt: off
         kernel.recorder.runs.append(
             ProgRun(
-                time_ns=time_ns,
-                host=kernel.name,
-                cpu=cpu.number,
-                hook=hook,
-                device=device.name,
-                link=label,
-                prog_id=prog.id,
-                prog=prog.name,
-                retval=act,
-                verdict=verdict.name,
-                insns=run.insns,
-                cost_ps=run.cost_ps,
-                tail_calls=run.tail_calls,
+                time_ns, kernel.name, cpu.number, hook, device.name, label, prog.id, prog.name,
+                act, ACTION_NAMES[verdict], run.insns, cost_ps, run.tail_calls,
             )
         )
+        # fmt: on
         if act > last:
             self._bpf_warn_invalid_xdp_action(device.name if hook != "xdp_devmap" else "N/A", prog, act, cpu)
         if verdict is XdpAction.XDP_ABORTED:
             self.xdp_exception(device, prog, act, cpu)
-        return XdpRun(act, verdict, call_ps + run.cost_ps)
+        return XdpRun(act, verdict, call_ps + cost_ps)
 
     def xdp_exception(self, device: XdpNetDevice, prog: Prog, act: int, cpu: Cpu) -> None:
         """Record the tracepoint xdp:xdp_exception."""
