@@ -36,8 +36,6 @@ def outcome(work: Any, *args: Any) -> Any:
 
 FLAGS = st.sampled_from((0, 0, 0, 1, 2, 3))
 STEPS = st.lists(st.tuples(st.sampled_from("uuuldt"), st.integers(0, 9), FLAGS), max_size=50)
-    st.tuples(st.sampled_from("uuuldt"), st.integers(0, 9), st.sampled_from((0, 0, 0, 1, 2, 3))), max_size=50
-)
 
 
 @pytest.mark.parametrize(
