@@ -1,50 +1,40 @@
 """Programs into images of machine code: blocks, functions, calls and jumps around what ``ebpfsim.jit.emit`` makes.
 
-Blocks are those of the interpreter (``ebpfsim.vm.compile.Unit``), so both count the same instructions at the same
-points. Every block takes its number of instructions off r9 and leaves when there are too few. A helper call is a Python
-function, made for its place by the interpreter's own code, which machine code calls with the record.
+Blocks are those of the interpreter (``ebpfsim.vm.compile.Unit``). There are three kinds of code:
 
-Other than in ``bpf_jit_comp.c`` all functions have the same native frame, so that a tail call is a jump behind the
-target's prologue, wherever it comes from.
+- *plain* code, for verified programs, has the frames that its functions need and counts with few operations
+  (``ebpfsim.jit.account``);
+- *careful* code is the same, counting block by block: made when the budget of an activation runs low;
+- *checked* code, for unverified programs and debug mode, asks before every access, and does the rest like the
+  interpreter step by step: exact counts, frames that tail calls keep.
+
+A helper call is a Python function, made for its place by the interpreter's own code, which machine code calls with the
+record; or a native routine, or inline code (``ebpfsim.jit.inline``).
 """
 
-from bisect import bisect_right
 from collections.abc import Callable
-from itertools import count
 from struct import Struct
 from typing import Any, cast
+from weakref import ref
 
 from ebpfsim.errors import InternalError, KernelOops
 from ebpfsim.helpers.tail_call import tail_call_target
 from ebpfsim.isa.alu import u32
 from ebpfsim.isa.table import TABLE, Form, insn_len
 from ebpfsim.jit import layout
+from ebpfsim.jit import tail_call as tail
+from ebpfsim.jit.account import CARRY_ON, BlockSites, EdgeAccount, ExactAccount
 from ebpfsim.jit.emit import AUX, COMPARISONS, emit, emit_comparison
-from ebpfsim.jit.encoder import (
-    R13,
-    R14,
-    R15,
-    RAX,
-    RBP,
-    RBX,
-    RET,
-    RSP,
-    Code,
-    Mem,
-    insn,
-    mov_imm,
-    pop,
-    push,
-    push_imm,
-    short_jcc,
-    short_jmp,
-)
+from ebpfsim.jit.encoder import RAX, RET, Code, insn, mov_imm, short_jcc
+from ebpfsim.jit.frame import find_frames
 from ebpfsim.jit.image import code_arena
 from ebpfsim.jit.inline import RoutineCall, charge, inline_call, routine_call
-from ebpfsim.jit.layout import AX, CREDIT_SLOT, LEFT, REGS, TMP, routine, word
-from ebpfsim.jit.native import Record, RecordPool, object_address, record_pool
+from ebpfsim.jit.layout import AX, CREDIT_SLOT, REGS, TMP, routine, word
+from ebpfsim.jit.native import Record, object_address
 from ebpfsim.jit.objects import ObjectRoutines, object_routines
+from ebpfsim.jit.program import Image
 from ebpfsim.jit.routine import ASK_PYTHON, OTHER_COST
+from ebpfsim.maps.prog_array import ProgArrayMap
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import BPF_MAX_LOOPS
@@ -58,84 +48,87 @@ from ebpfsim.vm.state import RUN, Block
 __all__ = ["EMIT_ENDS", "Image", "compile_image"]
 
 _TAIL_CALL = HELPER_IDS["bpf_tail_call"]
-_NUMBERS = count(1)
-_SAVED = (RBX, R13, R14, R15)
+_JUMPS = frozenset((Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.JA32, Form.MAY_GOTO))
 # by name, because members of an Enum hash slowly
 _END_ROWS = frozenset(row.name for row in TABLE if row.form in ENDS)
+_JUMP_ROWS = frozenset(row.name for row in TABLE if row.form in _JUMPS)
+_LAST_ROWS = frozenset(row.name for row in TABLE if row.form in NO_FALLTHROUGH)
 
 # from the record: the Python function of a place where native code calls out
 CallOut = Callable[[Record], int]
-
-
-class Image:
-    """The machine code of a program. ``functions`` are native addresses by the first slot."""
-
-    def __init__(self, prog: Prog, kernel: Runtime) -> None:
-        self.number = next(_NUMBERS)
-        self.kernel = kernel
-        self.insn_ps = kernel.costs.ps("insn")
-        self.records: RecordPool = record_pool(kernel.mem)
-        self.frames: dict[int, int] = {}
-        self.functions: dict[int, int] = {}
-        self.tail_entry = 0
-        self.address = 0
-        self.size = 0
-        # what the code points to: the functions of call-outs, and native routines
-        self.calls: list[object] = []
-        # native offsets at which code begins that may fault, in order, and the slots
-        self.starts: list[int] = []
-        self.slots: list[int] = []
-
-    def __del__(self) -> None:
-        if self.address:
-            code_arena().retire(self.address, self.size, self.calls)
-
-    def slot_at(self, pc: int) -> int:
-        """Return the slot of a fault by the native address behind the call that found it."""
-        return self.slots[bisect_right(self.starts, pc - self.address - 1) - 1]
 
 
 def compile_image(prog: Prog, kernel: Runtime, *, checked: bool) -> Image:
     """Compile a program; ``checked`` code asks the page table before every access."""
     unit = Unit(prog, kernel)
     unit.outline()
-    return _Compiler(unit, checked or unit.debug).compile()
+    return _Compiler(unit, checked=checked or unit.debug).compile()
+
+
+def _careful(kernel: Runtime, image: "ref[Image]") -> Callable[[Prog], Image]:
+    def make(prog: Prog) -> Image:
+        unit = Unit(prog, kernel)
+        unit.outline()
+        return _Compiler(unit, checked=False, careful_of=image()).compile()
+
+    return make
 
 
 class _Compiler:
-    def __init__(self, unit: Unit, checked: bool) -> None:
-        self.unit, self.checked = unit, checked
+    def __init__(self, unit: Unit, *, checked: bool, careful_of: Image | None = None) -> None:
+        self.unit, self.checked, self.careful = unit, checked, careful_of is not None
         self.objects = object_routines(unit.kernel.mem) if unit.debug else None
-        self.image = Image(unit.prog, unit.kernel)
+        self.image = image = Image(unit.prog, unit.kernel, careful_of)
+        image.make_careful = _careful(unit.kernel, ref(image))
+        image.frames = {slot: function.frame_bytes for slot, function in unit.functions.items()}
         self.code = Code()
-        # what R1 holds as far as the block tells
-        self.map_address: int | None = None
+        self.frames = find_frames(unit.sites, image.frames, checked=checked)
+        image.without_pointer = frozenset(slot for slot, frame in self.frames.items() if not frame.pointer)
+        self.frame = self.frames[0]
+        self.blocks = [self.gather(slot) for slot in unit.blocks]
+        self.account: ExactAccount | EdgeAccount
+        if checked or self.careful:
+            self.account = ExactAccount(self.code)
+        else:
+            self.account = EdgeAccount(self.code, self.blocks, unit.functions)
+        self.block = self.blocks[0]
         self.uses_aux = any(AUX in (site.insn.dst, site.insn.src) for site in unit.sites.values())
-        # calls of native routines, which may ask Python
-        self.asking: list[Site] = []
+        self.tail_calls = any(_is_tail_call(block.sites[-1]) for block in self.blocks)
+        # what stands behind all blocks
+        self.rare: list[Callable[[], None]] = []
+        self.direct: list[tuple[tail.DirectCall, int]] = []
+
+    def gather(self, first: int) -> BlockSites:
+        sites, leaders, slot = self.unit.sites, self.unit.blocks, first
+        found = []
+        while True:
+            site = sites[slot]
+            found.append(site)
+            slot += insn_len(site.insn)
+            name = site.row.name
+            if name in _END_ROWS:
+                return BlockSites(
+                    first, found, -1 if name in _LAST_ROWS else slot, site.target if name in _JUMP_ROWS else -1
+                )
+            if slot in leaders:
+                return BlockSites(first, found, slot, -1)
 
     def compile(self) -> Image:
-        image, code, unit = self.image, self.code, self.unit
-        image.frames = {slot: function.frame_bytes for slot, function in unit.functions.items()}
-        # the slot that the last block goes on with, 0 when it jumps away
-        following = 0
-        for slot in unit.blocks:
-            if slot in unit.functions:
-                if following:
-                    code.jump(following)
-                    following = 0
-                self.prologue(slot)
-            elif following not in (0, slot):
-                code.jump(following)
-            code.label(slot)
-            following = self.block(slot)
-        if following:
-            code.jump(following)
+        image, code = self.image, self.code
+        for block, after in zip(self.blocks, [*(block.first for block in self.blocks[1:]), -1], strict=True):
+            self.fill(block)
+            if block.following >= 0:
+                self.go_on(block.following, after)
         self.endings()
-        image.address = code_arena().place(code)
+        base = image.address = code_arena().place(code)
         image.size = len(code)
-        image.functions = {slot: image.address + code.labels["function", slot] for slot in unit.functions}
-        image.tail_entry = image.address + code.labels["tail"]
+        image.functions = {slot: base + code.labels["function", slot] for slot in self.frames}
+        image.tail_entry = base + code.labels["tail"]
+        image.tail_within = base + code.labels["within"] if self.checked else 0
+        image.blocks = {block.first: base + code.labels[block.first] for block in self.blocks} if self.careful else {}
+        for call, idx in self.direct:
+            call.placed(code, base, ("miss", idx), ("ask", idx))
+            image.patched.append(call)
         return image
 
     def mark(self, slot: int) -> None:
@@ -143,50 +136,37 @@ class _Compiler:
         self.image.slots.append(slot)
 
     def prologue(self, slot: int) -> None:
-        code, frame = self.code, self.image.frames[slot]
+        code, frame = self.code, self.frame
         self.mark(slot)
-        code.label(("function", slot))
-        code.add(insn("cmp_load", word(layout.W_RSP_LIMIT), RSP))
-        code.jump_if("b", ("too deep", slot))
-        code.add(push(RBP), insn("mov_load", word(layout.W_STACK_TOP), TMP), push(TMP))
-        code.add(*(push(reg) for reg in _SAVED), push_imm(BPF_MAX_LOOPS))
         if not slot:
-            # a tail call keeps the frame's place
-            tail_call = insn("mov", TMP, RBP)
-            code.add(short_jmp(len(tail_call)))
             code.label("tail")
-            code.add(tail_call)
-        if frame:
-            code.add(insn("sub_imm", TMP, imm=frame))
-            code.jump_if("b", ("overflow", slot))
-        code.add(insn("cmp_load", word(layout.W_STACK_BASE), TMP))
-        code.jump_if("b", ("overflow", slot))
-        code.add(insn("mov", word(layout.W_STACK_TOP), TMP), insn("lea", Mem(TMP, frame), RBP))
+            code.add(tail.arrived(self.image.number))
+        code.label(("function", slot))
+        frame.prologue(code, slot)
+        self.account.enter(slot)
 
-    def block(self, first: int) -> int:
-        code = self.code
-        sites = self.sites(first)
-        self.mark(first)
-        code.add(insn("sub_imm", LEFT, imm=len(sites)))
-        code.jump_if("b", ("runaway", first))
-        self.map_address = None
-        for site in sites:
-            name, form = site.row.name, site.row.form
-            if self.checked and site.row.size:
+    def fill(self, block: BlockSites) -> None:
+        code, checked, objects = self.code, self.checked, self.objects
+        self.block, first = block, block.first
+        if first in self.frames:
+            self.frame = self.frames[first]
+            self.prologue(first)
+        code.label(first)
+        if checked:
+            self.mark(first)
+        self.account.begin(block)
+        for site in block.sites:
+            name = site.row.name
+            if checked and site.row.size:
                 self.mark(site.idx)
-            if self.objects is not None:
-                self.debug_checks(self.objects, site)
+            if objects is not None:
+                self.debug_checks(objects, site)
             if name in _END_ROWS:
-                EMIT_ENDS[form](self, site)
-            elif form is Form.LD_IMM64:
+                EMIT_ENDS[site.row.form](self, site)
+            elif site.row.form is Form.LD_IMM64:
                 self.constant(site)
             else:
-                code.add(emit(name, site.insn, self.checked))
-            if 1 in (site.insn.dst, site.insn.src):
-                loaded = form is Form.LD_IMM64 and site.insn.dst == 1 and not self.checked
-                self.map_address = site.constant if loaded else None
-        last = sites[-1]
-        return 0 if last.row.form in NO_FALLTHROUGH else last.idx + insn_len(last.insn)
+                code.add(emit(name, site.insn, checked))
 
     def debug_checks(self, objects: ObjectRoutines, site: Site) -> None:
         # what the interpreter's Unit.debug_checks() does
@@ -197,31 +177,61 @@ class _Compiler:
         if site.row.form is Form.EXIT:
             objects.leave_frame(self.code)
 
-    def sites(self, first: int) -> list[Site]:
-        sites, blocks, slot = self.unit.sites, self.unit.blocks, first
-        found = []
-        while True:
-            site = sites[slot]
-            found.append(site)
-            slot += insn_len(site.insn)
-            if slot in blocks or site.row.name in _END_ROWS:
-                return found
+    def add_left(self, number: int) -> None:
+        if number:
+            self.code.add(insn("add_imm", layout.LEFT, imm=number))
+
+    def go_on(self, slot: int, after: int) -> None:
+        # from the end of a block to the one at ``slot``; ``after`` is what comes next in the code
+        self.add_left(self.account.to(slot))
+        if slot != after or slot in self.frames:
+            self.code.jump(slot)
+
+    def branch(self, condition: str, slot: int) -> None:
+        # a jump that pays on its way goes by a place behind all blocks
+        difference = self.account.to(slot)
+        if not difference:
+            self.code.jump_if(condition, slot)
+            return
+        label = (f"pay {difference}", slot)
+        self.code.jump_if(condition, label)
+
+        def pay() -> None:
+            if label not in self.code.labels:
+                self.code.label(label)
+                self.add_left(difference)
+                self.code.jump(slot)
+
+        self.rare.append(pay)
 
     def endings(self) -> None:
         code = self.code
-        for slot in self.unit.functions:
-            for label, name in (("too deep", "too_deep"), ("overflow", "stack_overflow")):
-                self.mark(slot)
-                code.label((label, slot))
-                code.add(insn("call", routine(name)))
-        for slot in self.unit.blocks:
+        for slot, frame in self.frames.items():
             self.mark(slot)
-            code.label(("runaway", slot))
-            code.add(insn("call", routine("runaway")))
-        for site in self.asking:
-            code.label(("ask", site.idx))
-            self.call_out(_helper(site), "helper")
-            code.jump(("asked", site.idx))
+            if frame.calls:
+                code.label(("too deep", slot))
+                code.add(insn("call", routine("too_deep")))
+            code.label(("overflow", slot))
+            frame.overflow(code)
+            code.add(insn("call", routine("stack_overflow")))
+        if self.account.exact:
+            for block in self.blocks:
+                self.mark(block.first)
+                code.label(("runaway", block.first))
+                code.add(insn("call", routine("runaway")))
+        for place in self.rare:
+            place()
+        self.account.endings()
+        if not self.account.exact:
+            code.label(CARRY_ON)
+            code.add(self.calling(_carry_on(ref(self.image)), "tail_call"), insn("jmp", TMP))
+        if self.checked:
+            # a tail call that keeps the frame
+            code.label("within")
+            code.add(insn("mov_imm", CREDIT_SLOT, imm=BPF_MAX_LOOPS))
+            code.add(insn("mov", TMP, REGS[10]))
+            self.frames[0].take_place(code, 0)
+            code.jump(0)
 
     def constant(self, site: Site) -> None:
         if site.insn.dst == AUX:
@@ -229,14 +239,18 @@ class _Compiler:
         else:
             self.code.add(mov_imm(REGS[site.insn.dst], site.constant))
 
-    def call_out(self, function: CallOut, name: str) -> None:
+    def calling(self, function: CallOut, name: str) -> bytes:
         self.image.calls.append(function)
-        self.code.add(mov_imm(TMP, object_address(function)), insn("call", routine(name)))
+        return self.frame.around_call_out(mov_imm(TMP, object_address(function)) + insn("call", routine(name)))
+
+    def call_out(self, function: CallOut) -> None:
+        # the function may run callbacks, which count
+        self.code.add(self.account.settled(), self.calling(function, "helper"))
+        self.account.unsettle(self.block.following)
 
     def call_routine(self, site: Site, call: RoutineCall) -> None:
         code, idx = self.code, site.idx
         self.image.calls.append(call.routine)
-        self.asking.append(site)
         code.call_address(call.routine.address)
         code.add(insn("cmp_imm", RAX, imm=ASK_PYTHON))
         code.jump_if("e", ("ask", idx))
@@ -245,56 +259,155 @@ class _Compiler:
             code.add(insn("cmp_imm", RAX, imm=OTHER_COST), short_jcc("ne", len(other)), other)
         code.add(charge(call.cost_ps))
         code.label(("asked", idx))
+        self.later(lambda: self.ask(site))
+
+    def ask(self, site: Site) -> None:
+        self.code.label(("ask", site.idx))
+        self.call_out(_helper(site))
+        self.code.jump(("asked", site.idx))
+
+    def later(self, place: Callable[[], None]) -> None:
+        # behind all blocks, as if it were at the end of this one
+        block, frame, account = self.block, self.frame, self.account
+        end = account.end
+
+        def placed_there() -> None:
+            self.block, self.frame = block, frame
+            if isinstance(account, EdgeAccount):
+                account.end = end
+            place()
+
+        self.rare.append(placed_there)
+
+    # ---- tail calls ------------------------------------------------------------------------------------------------
+
+    def tail_call(self, site: Site) -> None:
+        code, idx, kernel = self.code, site.idx, self.unit.kernel
+        known = tail.known_registers(self.block.sites[:-1])
+        direct = self.unit.constant_slot(idx)
+        miss, ask = ("miss", idx), ("ask", idx)
+        maps = [] if self.checked else self.program_arrays(known.get(2))
+        ps = kernel.costs.ps(tail_call_key(direct, kernel.config.mitigations))
+        self.later(lambda: self.ask_for_tail_call(site))
+        if not maps:
+            code.jump(ask)
+        elif direct and not self.careful and 2 in known and 3 in known:
+            self.direct_call(idx, tail.table_of(maps[0]), u32(known[3]), ps)
+        else:
+            for number, map_ in enumerate(maps, 1):
+                if 2 not in known:
+                    tail.unless_map(code, map_.address, ask if number == len(maps) else (f"map {number}", idx))
+                self.indirect_call(tail.table_of(map_), miss, ask, ps)
+                code.label((f"map {number}", idx))
+        code.label(miss)
+        code.add(charge(kernel.costs.ps("tail.miss")))
+        code.label(("missed", idx))
+
+    def program_arrays(self, address: int | None) -> list[ProgArrayMap]:
+        # what R2 may be, as far as machine code knows
+        if address is None:
+            found = list(self.unit.prog.maps)
+        else:
+            try:
+                found = [self.unit.kernel.map_at(address)]
+            except KernelOops:
+                return []
+        arrays = [map_ for map_ in found if isinstance(map_, ProgArrayMap) and map_.max_entries <= tail.IMM_MAX]
+        self.image.calls += [tail.table_of(map_) for map_ in arrays]
+        return arrays
+
+    def indirect_call(self, table: tail.Table, miss: tuple[str, int], ask: tuple[str, int], cost_ps: int) -> None:
+        code = self.code
+        tail.room_left(code, miss)
+        tail.look_up(code, table, miss, ask)
+        code.add(tail.taken(cost_ps), self.account.settled())
+        self.frame.epilogue(code)
+        code.add(insn("jmp", TMP))
+
+    def direct_call(self, idx: int, table: tail.Table, index: int, cost_ps: int) -> None:
+        code, miss = self.code, ("miss", idx)
+        if index >= table.max_entries:
+            return
+        call = tail.DirectCall(table, index)
+        call.begin(code, miss)
+        tail.room_left(code, miss)
+        code.add(tail.taken(cost_ps), self.account.settled())
+        self.frame.epilogue(code)
+        call.end(code)
+        self.direct.append((call, idx))
+
+    def ask_for_tail_call(self, site: Site) -> None:
+        code, idx = self.code, site.idx
+        code.label(("ask", idx))
+        code.add(self.account.settled(), self.calling(_tail_call(site, checked=self.checked), "tail_call"))
+        code.add(insn("test", TMP, TMP))
+        code.jump_if("ne", ("go", idx))
+        self.account.unsettle(self.block.following)
+        code.jump(("missed", idx))
+        code.label(("go", idx))
+        if self.checked:
+            code.add(insn("cmp_imm", word(layout.W_UNWIND), imm=0), short_jcc("ne", len(insn("jmp", TMP))))
+            code.add(insn("jmp", TMP))
+        self.frame.epilogue(code)
+        code.add(insn("jmp", TMP))
+
+
+def _is_tail_call(site: Site) -> bool:
+    return site.row.form is Form.CALL_HELPER and site.insn.imm == _TAIL_CALL
 
 
 def _jump(compiler: _Compiler, site: Site) -> None:
+    compiler.add_left(compiler.account.to(site.target))
     compiler.code.jump(site.target)
 
 
 def _jump_if(compiler: _Compiler, site: Site) -> None:
     row = site.row
     compiler.code.add(emit_comparison(row.name, site.insn))
-    compiler.code.jump_if(COMPARISONS[row.op.removesuffix(str(row.bits))], site.target)
+    compiler.branch(COMPARISONS[row.op.removesuffix(str(row.bits))], site.target)
 
 
 def _may_goto(compiler: _Compiler, site: Site) -> None:
     compiler.code.add(insn("cmp_imm", CREDIT_SLOT, imm=0))
-    compiler.code.jump_if("e", site.target)
+    compiler.branch("e", site.target)
     compiler.code.add(insn("dec", CREDIT_SLOT))
 
 
 def _leave(compiler: _Compiler, _site: Site) -> None:
-    drop_credit = insn("add_imm", RSP, imm=8)
-    restore = (pop(reg) for reg in reversed(_SAVED))
-    compiler.code.add(drop_credit, *restore, insn("pop", word(layout.W_STACK_TOP)), pop(RBP), RET)
+    compiler.code.add(compiler.account.settled())
+    compiler.frame.epilogue(compiler.code)
+    compiler.code.add(RET)
 
 
 def _call_local(compiler: _Compiler, site: Site) -> None:
     code, aux = compiler.code, compiler.uses_aux
-    code.add(insn("add_imm", word(layout.W_COST), imm=site.unit.kernel.costs.ps("call.bpf2bpf")))
+    code.add(charge(site.unit.kernel.costs.ps("call.bpf2bpf")), compiler.account.settled())
     if aux:
-        code.add(insn("push", AX), insn("sub_imm", RSP, imm=8))
+        code.add(insn("push", AX))
     code.call(("function", site.target))
     if aux:
-        code.add(insn("add_imm", RSP, imm=8), insn("pop", AX))
-    # a tail call inside went to another program; here this one goes on
-    code.add(insn("mov_imm", word(layout.W_PROG), imm=compiler.image.number))
+        code.add(insn("pop", AX))
+    if compiler.tail_calls:
+        # one inside went to another program; here this one goes on
+        code.add(insn("mov_imm", word(layout.W_PROG), imm=compiler.image.number))
+    compiler.account.unsettle(compiler.block.following)
 
 
 def _call_helper(compiler: _Compiler, site: Site) -> None:
-    if site.insn.imm != _TAIL_CALL:
-        code = inline_call(site.insn.imm, site.unit.kernel, compiler.map_address)
-        call = None if code else routine_call(site.insn.imm, site.unit.kernel, compiler.map_address)
-        if code:
-            compiler.code.add(code)
-        elif call:
-            compiler.call_routine(site, call)
-        else:
-            compiler.call_out(_helper(site), "helper")
+    if site.insn.imm == _TAIL_CALL:
+        compiler.tail_call(site)
         return
-    compiler.call_out(_tail_call(site), "tail_call")
-    go = insn("mov_imm", CREDIT_SLOT, imm=BPF_MAX_LOOPS) + insn("jmp", TMP)
-    compiler.code.add(insn("test", TMP, TMP), short_jcc("e", len(go)), go)
+    # what R1 is known to be, where that may be relied on
+    address = None if compiler.checked else tail.known_registers(compiler.block.sites[:-1]).get(1)
+    kernel = site.unit.kernel
+    code = inline_call(site.insn.imm, kernel, address, compiler.account.end)
+    call = None if code else routine_call(site.insn.imm, kernel, address)
+    if code:
+        compiler.code.add(code)
+    elif call:
+        compiler.call_routine(site, call)
+    else:
+        compiler.call_out(_helper(site))
 
 
 # R0 to R5, and the rest of what the interpreter's helper calls get: they look at the activation only
@@ -309,7 +422,7 @@ def _helper(site: Site) -> CallOut:
 
     def call(record: Record) -> int:
         run, words = record.run, record.words
-        run.prog = run.progs[words[layout.W_PROG]]
+        run.arrive()
         run.cpu.stack_top = words[layout.W_STACK_TOP]
         state = [*_ARGUMENTS(record.memory), *_NO_MORE, run]
         end(state)
@@ -320,7 +433,7 @@ def _helper(site: Site) -> CallOut:
     return call
 
 
-def _tail_call(site: Site) -> CallOut:
+def _tail_call(site: Site, *, checked: bool) -> CallOut:
     kernel, place = site.unit.kernel, site.place
     direct = site.unit.constant_slot(site.idx)
     taken_ps = kernel.costs.ps(tail_call_key(direct, kernel.config.mitigations))
@@ -328,6 +441,7 @@ def _tail_call(site: Site) -> CallOut:
 
     def call(record: Record) -> int:
         run, words = record.run, record.words
+        run.arrive()
         try:
             prog = tail_call_target(run, words[2], u32(words[3]))
         except KernelOops as oops:
@@ -341,11 +455,23 @@ def _tail_call(site: Site) -> CallOut:
             raise InternalError(f"tail call of program '{prog.name}', which is not compiled")
         run.charge(taken_ps)
         run.resume()
-        words[layout.W_PROG] = image.number
         run.progs[image.number] = prog
-        return image.tail_entry
+        words[layout.W_TAIL_CALLS] = run.tail_calls
+        words[layout.W_HOPS + run.tail_calls - 1] = words[layout.W_PROG] = image.number
+        within = image.tail_within if checked else 0
+        words[layout.W_UNWIND] = not within
+        return within or image.functions[0]
 
     return call
+
+
+def _carry_on(image: "ref[Image]") -> CallOut:
+    def carry_on(record: Record) -> int:
+        found = image()
+        assert found is not None
+        return found.careful.blocks[record.words[layout.W_SLOT]]
+
+    return carry_on
 
 
 EMIT_ENDS: dict[Form, Callable[[_Compiler, Site], None]] = {
@@ -355,7 +481,7 @@ EMIT_ENDS: dict[Form, Callable[[_Compiler, Site], None]] = {
     Form.JA32: _jump,
     Form.MAY_GOTO: _may_goto,
     Form.CALL_HELPER: _call_helper,
-    Form.CALL_KFUNC: lambda compiler, site: compiler.call_out(_helper(site), "helper"),
+    Form.CALL_KFUNC: lambda compiler, site: compiler.call_out(_helper(site)),
     Form.CALL_LOCAL: _call_local,
     Form.EXIT: _leave,
 }

@@ -20,12 +20,13 @@ _I8, _I32, _U32, _U64 = Struct("<b"), Struct("<i"), Struct("<I"), Struct("<Q")
 
 
 class Mem(NamedTuple):
-    """Memory at ``base + plus + disp``; with ``gs`` at the low 32 bits of that, behind the base of the GS segment."""
+    """Memory at ``base + plus * 2 ** shift + disp``; with ``gs`` at the low 32 bits of that, in the GS segment."""
 
     base: int
     disp: int = 0
     plus: int | None = None
     gs: bool = False
+    shift: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def _memory(mem: Mem, middle: int) -> bytes:
     else:
         mod, disp = 0x80, _I32.pack(mem.disp)
     if mem.plus is not None:
-        return bytes([mod | middle << 3 | 4, (mem.plus & 7) << 3 | base]) + disp
+        return bytes([mod | middle << 3 | 4, mem.shift << 6 | (mem.plus & 7) << 3 | base]) + disp
     if base == RSP:
         return bytes([mod | middle << 3 | 4, 0x24]) + disp
     return bytes([mod | middle << 3 | base]) + disp

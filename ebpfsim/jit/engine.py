@@ -27,6 +27,7 @@ from ebpfsim.jit.compile import Image, compile_image
 from ebpfsim.jit.emit import AUX, stand_in_of
 from ebpfsim.jit.image import ExecutableMemoryError
 from ebpfsim.jit.native import Record, native
+from ebpfsim.jit.program import prog_of
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Ran, Run, Runtime
 from ebpfsim.vm import interp
@@ -79,6 +80,15 @@ class NativeRun(Run):
         self._flushed_at = image.kernel.config.insn_budget
         self.progs = {image.number: prog}
 
+    def arrive(self) -> None:
+        """Learn what program calls out, and which programs tail calls led through."""
+        words = self._record.words
+        count = words[layout.W_TAIL_CALLS]
+        for number in words[layout.W_HOPS + self.tail_calls : layout.W_HOPS + count]:
+            self.progs[number] = prog_of(number)
+        self.tail_calls = count
+        self.prog = self.progs[words[layout.W_PROG]]
+
     def resume(self) -> None:
         """Tell machine code what has been charged so far; to be called before it goes on."""
         words = self._record.words
@@ -130,7 +140,7 @@ class NativeRun(Run):
         """Return what the record's status says."""
         words = self._record.words
         status, address = words[layout.W_STATUS], words[layout.W_FAULT_ADDRESS]
-        prog = self.progs[words[layout.W_PROG]]
+        prog = self.prog
         image = prog.image
         assert isinstance(image, Image)
         slot = image.slot_at(words[layout.W_FAULT_PC])
@@ -248,6 +258,7 @@ class Entry:
     def _finish(self, record: Record, error: BaseException | None = None) -> None:
         run, words, block = record.run, record.words, self.words
         try:
+            run.arrive()
             if error is None and words[layout.W_STATUS]:
                 error = run.oops()
             if error is not None:
@@ -257,9 +268,9 @@ class Entry:
             self.cpu.stack_top = words[layout.W_START_TOP]
             run.flush()
             run.resume()
-            block[entry_code.B_TAIL_CALLS] = run.tail_calls
-            block[entry_code.B_ALL_TAIL_CALLS] += run.tail_calls
             if error is not None:
+                block[entry_code.B_TAIL_CALLS] = run.tail_calls
+                block[entry_code.B_ALL_TAIL_CALLS] += run.tail_calls
                 block[entry_code.B_ALL_RUNS] += 1
                 block[entry_code.B_ALL_INSNS] += run.insns
                 block[entry_code.B_ALL_COST] += run.cost_ps
@@ -269,9 +280,12 @@ class Entry:
     def _fail(self, run: NativeRun, error: BaseException) -> None:
         words = self.record.words
         if isinstance(error, RecursionError):
-            raise KernelOops("function calls without end", run.progs[words[layout.W_PROG]].name) from None
+            raise KernelOops("function calls without end", run.prog.name) from None
         if isinstance(error, KernelOops):
-            explain(error, run.progs[words[layout.W_PROG]], words[: layout.W_AX].tolist())
+            image = run.prog.image
+            if isinstance(image, Image):
+                image.give_frame_pointer(error.insn_idx, words)
+            explain(error, run.prog, words[: layout.W_AX].tolist())
             if run.mem.objects is not None:
                 run.mem.objects.unwind(self.cpu.stack_base, words[layout.W_START_TOP])
         raise error

@@ -147,7 +147,7 @@ def _activate(code: Code) -> None:
         code.add(insn("mov_load", _at(source), RAX), insn("mov", word(number), RAX))
     code.add(insn("mov_load", word(layout.W_START_TOP), RAX), insn("mov", word(layout.W_STACK_TOP), RAX))
     code.add(insn("mov", word(layout.W_CALLER), RBX), insn("xor", RAX, RAX, wide=False))
-    for number in (0, *range(2, 11), layout.W_AX, layout.W_COST, layout.W_BEGUN):
+    for number in (0, *range(2, 11), layout.W_AX, layout.W_TAIL_CALLS, layout.W_COST, layout.W_BEGUN):
         code.add(insn("mov", word(number), RAX))
     code.add(mov_imm(RAX, native().run), insn("jmp", RAX))
 
@@ -163,6 +163,8 @@ def _settle(code: Code) -> None:
     code.add(insn("add_load", word(layout.W_COST), RAX), insn("add_load", word(layout.W_ELAPSED), RAX))
     code.add(insn("mov", word(layout.W_ELAPSED), RAX), insn("mov_imm", word(layout.W_COST), imm=0))
     code.add(insn("sub", RAX, RCX), insn("mov", _at(B_COST), RAX), insn("add", _at(B_ALL_COST), RAX))
+    code.add(insn("mov_load", word(layout.W_TAIL_CALLS), RAX))
+    code.add(insn("mov", _at(B_TAIL_CALLS), RAX), insn("add", _at(B_ALL_TAIL_CALLS), RAX))
     code.add(insn("add_imm", _at(B_ALL_RUNS), imm=1), RET)
 
 
@@ -239,7 +241,7 @@ def _single(code: Code) -> None:
             code.add(insn("mov", R15, RAX))
     code.add(insn("mov", RDI, R12))
     code.call("activate")
-    code.add(insn("mov", RBP, RAX), insn("mov_imm", _at(B_TAIL_CALLS), imm=0))
+    code.add(insn("mov", RBP, RAX))
     code.add(insn("mov_load", word(layout.W_STATUS), RCX), insn("add_load", word(layout.W_BEGUN), RCX))
     code.jump_if("ne", "python")
     code.add(insn("mov", RCX, R15))
@@ -326,7 +328,7 @@ def _loop(code: Code) -> None:
     code.jump_if("e", "signals")
     code.label("checked")
     code.add(insn("mov_load", word(layout.W_ELAPSED), RAX), insn("mov", _at(B_RUN_START), RAX))
-    code.add(insn("mov", RDI, R12), insn("mov_imm", _at(B_TAIL_CALLS), imm=0))
+    code.add(insn("mov", RDI, R12))
     code.call("activate")
     code.add(insn("mov", RBP, RAX))
     code.add(insn("mov_load", word(layout.W_STATUS), RCX), insn("add_load", word(layout.W_BEGUN), RCX))

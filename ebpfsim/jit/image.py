@@ -67,6 +67,10 @@ class CodeArena:
         self._write(address, code if isinstance(code, bytes) else code.finish(address))
         return address
 
+    def patch(self, address: int, code: bytes) -> None:
+        """Replace some bytes of placed code."""
+        self._write(address, code)
+
     def retire(self, address: int, size: int, keep: Sequence[object]) -> None:
         """Take code back; ``keep`` are objects that it points to, kept until nothing can run it."""
         self._retired.append((address, _rounded(size), keep))

@@ -37,11 +37,14 @@ _CLOCKS = (HELPER_IDS["bpf_ktime_get_ns"], HELPER_IDS["bpf_ktime_get_boot_ns"])
 IMM_MAX = (1 << 31) - 1
 
 
-def inline_call(helper_id: int, kernel: Runtime, map_address: int | None) -> bytes:
-    """Return the code of a helper call, or nothing. ``map_address`` is what R1 is known to be, where it may be used."""
+def inline_call(helper_id: int, kernel: Runtime, map_address: int | None, lead: int = 0) -> bytes:
+    """Return the code of a helper call, or nothing.
+
+    ``map_address`` is what R1 is known to be, where it may be used; ``lead`` is that of r9 (``ebpfsim.jit.account``).
+    """
     helper = kernel.helpers.get(helper_id)
     if helper_id in _CLOCKS and helper is time.ktime_get_ns:
-        return charge(helper_ps(kernel.costs, helper_id)) + _now_ns(kernel.costs.ps("insn"))
+        return charge(helper_ps(kernel.costs, helper_id)) + _now_ns(kernel.costs.ps("insn"), lead)
     if helper_id == _CPU and helper is misc.get_smp_processor_id:
         return charge(helper_ps(kernel.costs, helper_id)) + insn("mov_load", word(layout.W_CPU), RAX)
     if helper_id == _LOOKUP and helper is map_helpers.map_lookup_elem and map_address is not None:
@@ -114,12 +117,13 @@ def charge(cost_ps: int) -> bytes:
     return insn("add_imm", word(layout.W_COST), imm=cost_ps)
 
 
-def _now_ns(insn_ps: int) -> bytes:
+def _now_ns(insn_ps: int, lead: int) -> bytes:
     # the clock, and the cost of this CPU's work: what Python knows of it, and what it does not know yet
     return b"".join(
         (
             insn("mov_load", word(layout.W_FLUSHED_AT), TMP),
             insn("sub", TMP, LEFT),
+            insn("add_imm", TMP, imm=lead) if lead else b"",
             insn("imul3", TMP, TMP, insn_ps),
             insn("add_load", word(layout.W_COST), TMP),
             insn("add_load", word(layout.W_ELAPSED), TMP),

@@ -18,6 +18,7 @@ import sys
 from functools import cache
 
 from ebpfsim.jit.encoder import R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Mem, insn
+from ebpfsim.uapi.flags import MAX_TAIL_CALL_CNT
 from ebpfsim.vm.state import LEFT as STATE_LEFT
 
 __all__ = ["AX", "BASE", "CREDIT_SLOT", "LEFT", "REGS", "TMP", "ram", "segment_serves", "word"]
@@ -28,6 +29,7 @@ BIAS = 128
 
 # words of a record
 W_AX = 11
+W_TAIL_CALLS = 12  # that the activation has made
 W_LEFT = STATE_LEFT  # r9, while native code does not run
 W_RECORD = 14  # the Record, as an object of Python
 W_COST = 15  # picoseconds that native code charged and nobody has collected yet
@@ -51,7 +53,10 @@ W_CTX = 32  # R1 at the start of the activation
 W_START_TOP = 33  # cpu.stack_top at the start of the activation
 W_BEGUN = 34  # 1 when the activation is known to Python (``Record.run``)
 W_CALLER = 35  # address of the block (``ebpfsim.jit.entry``) by which the activation was entered
-W_ROUTINES = 36  # addresses of shared routines from here on
+W_SLOT = 36  # where careful code is to go on
+W_UNWIND = 37  # 1 when the target of a tail call has another frame than its caller
+W_HOPS = 38  # numbers of the images that tail calls led to, in order
+W_ROUTINES = W_HOPS + MAX_TAIL_CALL_CNT  # addresses of shared routines from here on
 
 # shared routines: those that end the run come first, at the number that they put into the status
 RUNAWAY, STACK_OVERFLOW, TOO_DEEP, ACCESS = 1, 2, 3, 4

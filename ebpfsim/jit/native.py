@@ -130,14 +130,16 @@ def _enter(code: Code) -> None:
 def _callback(code: Code, name: str, *, keep_r0: bool) -> None:
     # call the Python function in r11 with the record; its result goes to R0, or to r11 when R0 has to stay
     code.label(name)
-    code.add(_save(range(11)), insn("mov", word(layout.W_LEFT), LEFT), push(RECORD))
+    # functions of programs leave the stack aligned to 8 bytes only; r12 survives the call
+    code.add(_save(range(11)), insn("mov", word(layout.W_LEFT), LEFT), insn("mov", R12, RSP))
+    code.add(insn("and_imm", RSP, imm=-16), push(RECORD), push(RECORD))
     code.add(insn("mov", RDI, TMP), insn("mov_load", word(layout.W_RECORD), RSI))
     code.add(_call(_function("PyObject_CallOneArg")), insn("test", RAX, RAX))
     code.jump_if("e", (name, 0))
     code.add(push(RAX), insn("sub_imm", RSP, imm=8), insn("mov", RDI, RAX))
     code.add(_call(_function("PyLong_AsUnsignedLongLongMask")), insn("mov", Mem(RSP), RAX))
     code.add(insn("mov_load", Mem(RSP, 8), RDI), _call(_function("Py_DecRef")))
-    code.add(pop(RAX), pop(RCX), pop(RECORD))
+    code.add(pop(RAX), pop(RCX), pop(RECORD), insn("mov", RSP, R12))
     _set_segment(code, f"{name} done")
     if keep_r0:
         code.add(insn("mov", TMP, RAX), _restore(range(1)))

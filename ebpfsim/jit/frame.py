@@ -1,0 +1,154 @@
+"""The native frames of functions, and their places on the simulated stack.
+
+From the top: return address, caller's R10 where the function has one of its own, those of R6 to R9 that it writes, the
+credit of may_goto where it uses that. The simulated stack is the CPU's; its top stands in the record, and is moved by
+functions that call others. Functions that make only call-outs move it around these (``around_call_out``).
+
+Checked code has all of that in every function. So a tail call may keep the frame, and the registers that the next
+program must not read are those of the interpreter, to the last.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ebpfsim.isa.insn import Insn
+from ebpfsim.isa.table import Form, Row
+from ebpfsim.jit import layout
+from ebpfsim.jit.encoder import RBP, RSP, Code, Mem, insn, pop, push, push_imm
+from ebpfsim.jit.layout import REGS, TMP, word
+from ebpfsim.uapi.flags import BPF_MAX_LOOPS
+from ebpfsim.vm.compile import Site
+
+__all__ = ["Frame", "find_frames", "writes"]
+
+_CALLEE_SAVED = (6, 7, 8, 9)
+_FRAME_POINTER = 10
+_STORES = (Form.ST, Form.STX, Form.STORE_RELEASE, Form.ATOMIC, Form.NOSPEC)
+_JUMPS = (Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.JA32, Form.MAY_GOTO)
+_QUIET = frozenset((*_STORES, *_JUMPS, Form.EXIT))
+_FETCHES = frozenset((Form.ATOMIC_FETCH, Form.XCHG))
+_CALLS = frozenset((Form.CALL_LOCAL, Form.CALL_HELPER, Form.CALL_KFUNC, Form.CMPXCHG))
+
+
+def writes(row: Row, slot: Insn) -> int:
+    """Return the register that an instruction writes, or -1."""
+    form = row.form
+    if form in _QUIET:
+        return -1
+    if form in _FETCHES:
+        return slot.src
+    return 0 if form in _CALLS else slot.dst
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a function has on both stacks. ``size`` is in bytes, of the simulated one."""
+
+    size: int
+    pointer: bool = True
+    saved: tuple[int, ...] = _CALLEE_SAVED
+    credit: bool = True
+    # calls functions, whose frames are below
+    calls: bool = True
+    # the top is below the frame while the function runs
+    moves_top: bool = True
+    # a program that nobody has proved may change R10, so the top is kept on the native stack
+    keeps_top: bool = True
+
+    def prologue(self, code: Code, slot: int) -> None:
+        """Append what a function at ``slot`` begins with."""
+        if self.calls:
+            code.add(insn("cmp_load", word(layout.W_RSP_LIMIT), RSP))
+            code.jump_if("b", ("too deep", slot))
+        if self.pointer:
+            code.add(push(RBP))
+        if self.keeps_top:
+            code.add(insn("push", word(layout.W_STACK_TOP)))
+        code.add(*(push(REGS[number]) for number in self.saved))
+        if self.credit:
+            code.add(push_imm(BPF_MAX_LOOPS))
+        if self.keeps_top:
+            code.add(insn("mov_load", word(layout.W_STACK_TOP), TMP))
+            self.take_place(code, slot)
+        elif self.pointer:
+            code.add(insn("mov_load", word(layout.W_STACK_TOP), RBP), insn("lea", Mem(RBP, -self.size), TMP))
+            if self.size:
+                code.add(insn("cmp_load", word(layout.W_STACK_BASE), TMP))
+                code.jump_if("b", ("overflow", slot))
+            if self.moves_top:
+                code.add(insn("mov", word(layout.W_STACK_TOP), TMP))
+
+    def take_place(self, code: Code, slot: int) -> None:
+        """Append what takes the simulated frame below the address in r11."""
+        if self.size:
+            code.add(insn("sub_imm", TMP, imm=self.size))
+            code.jump_if("b", ("overflow", slot))
+        code.add(insn("cmp_load", word(layout.W_STACK_BASE), TMP))
+        code.jump_if("b", ("overflow", slot))
+        code.add(insn("mov", word(layout.W_STACK_TOP), TMP), insn("lea", Mem(TMP, self.size), RBP))
+
+    def overflow(self, code: Code) -> None:
+        """Append what gives R10 its value back when there is no place for the frame."""
+        if self.pointer and not self.keeps_top:
+            code.add(insn("mov_load", Mem(RSP, 8 * (len(self.saved) + self.credit)), RBP))
+
+    def epilogue(self, code: Code) -> None:
+        """Append what leaves nothing but the return address on the native stack."""
+        if self.credit:
+            code.add(insn("lea", Mem(RSP, 8), RSP))
+        code.add(*(pop(REGS[number]) for number in reversed(self.saved)))
+        if self.keeps_top:
+            code.add(insn("pop", word(layout.W_STACK_TOP)))
+        elif self.moves_top:
+            code.add(insn("mov", word(layout.W_STACK_TOP), RBP))
+        if self.pointer:
+            code.add(pop(RBP))
+
+    def around_call_out(self, call: bytes) -> bytes:
+        """Return a call-out that has the simulated stack below the frame for itself."""
+        if self.moves_top or not self.size:
+            return call
+        lower = insn("add_imm", word(layout.W_STACK_TOP), imm=-self.size)
+        return lower + call + insn("mov", word(layout.W_STACK_TOP), RBP)
+
+
+def find_frames(sites: Mapping[int, Site], functions: Mapping[int, int], *, checked: bool) -> dict[int, Frame]:
+    """Return the frames of functions by their first slots; ``functions`` has the bytes of their simulated stacks."""
+    if checked:
+        return {start: Frame(size) for start, size in functions.items()}
+    starts = sorted(functions)
+    # unverified functions may run into each other: then they all need the same
+    shared = len(starts) > 1 and any(_leaves(site, starts) for site in sites.values())
+    by_start: dict[int, list[Site]] = {start: [] for start in starts}
+    for idx, site in sites.items():
+        by_start[starts[bisect_right(starts, idx) - 1]].append(site)
+    if shared:
+        everything = list(sites.values())
+        return {start: _frame(size, everything, shared=True) for start, size in functions.items()}
+    return {start: _frame(functions[start], body, shared=False) for start, body in by_start.items()}
+
+
+def _leaves(site: Site, starts: list[int]) -> bool:
+    home = bisect_right(starts, site.idx)
+    return (site.row.form in _JUMPS and bisect_right(starts, site.target) != home) or (
+        site.row.form not in (Form.EXIT, Form.JA, Form.JA32)
+        and bisect_right(starts, site.idx + (2 if site.row.form is Form.LD_IMM64 else 1)) != home
+    )
+
+
+def _frame(size: int, body: list[Site], *, shared: bool) -> Frame:
+    written, pointer, credit, calls = set(), size > 0 or shared, False, False
+    for site in body:
+        row, slot = site.row, site.insn
+        number = writes(row, slot)
+        if number >= _CALLEE_SAVED[0]:
+            written.add(number)
+        if slot.dst == _FRAME_POINTER or slot.src == _FRAME_POINTER:
+            pointer = True
+        if row.form is Form.MAY_GOTO:
+            credit = True
+        elif row.form is Form.CALL_LOCAL:
+            calls = True
+    saved = tuple(number for number in _CALLEE_SAVED if number in written)
+    return Frame(size, pointer, saved, credit, calls, moves_top=shared or (calls and size > 0), keeps_top=False)

@@ -1,0 +1,218 @@
+"""Tail calls in machine code (``emit_bpf_tail_call_indirect`` and ``_direct``, arch/x86/net/bpf_jit_comp.c, v6.18).
+
+A program array has a *table* here, outside the simulated RAM: for each slot the native address at which tail calls
+enter its program, ``EMPTY``, or ``ASK_PYTHON`` for a program that is no machine code. An indirect tail call looks the
+address up and jumps. A direct one, whose map and index are constants, is two places of five bytes in the caller's code
+that are patched when the slot changes, as the kernel does (``prog_array_map_poke_run``, ``bpf_arch_poke_desc_update``):
+
+- *bypass*, in front: a jump to what follows a miss while the slot is empty, no operation while it is not;
+- *target*, behind the epilogue: a jump to the program, no operation while the slot is empty.
+
+Tail calls count in the record, which also keeps the numbers of the images that they led to, in order: from that Python
+tells which programs ran. One that machine code cannot do (a map that is not known, a program of the other engine)
+leaves for ``tail_call_target`` of ``ebpfsim.helpers.tail_call``. Checked code always does: there, frames are kept.
+"""
+
+from collections.abc import Sequence
+from ctypes import addressof, c_uint64
+from struct import Struct
+from typing import cast
+from weakref import WeakKeyDictionary, ref
+
+from ebpfsim.isa.alu import BINARY, UNARY, u64
+from ebpfsim.isa.table import Form
+from ebpfsim.jit import layout
+from ebpfsim.jit.encoder import R12, RDX, RSI, Code, Mem, insn, mov_imm
+from ebpfsim.jit.frame import writes
+from ebpfsim.jit.image import code_arena
+from ebpfsim.jit.inline import charge
+from ebpfsim.jit.layout import BASE, RECORD, TMP, segment_serves, word
+from ebpfsim.jit.program import Image
+from ebpfsim.maps.map import Map
+from ebpfsim.maps.prog_array import ProgArrayMap
+from ebpfsim.progs.prog import Prog
+from ebpfsim.uapi.flags import MAX_TAIL_CALL_CNT
+from ebpfsim.vm.compile import Site
+
+__all__ = [
+    "ASK_PYTHON",
+    "EMPTY",
+    "IMM_MAX",
+    "DirectCall",
+    "Table",
+    "arrived",
+    "known_registers",
+    "look_up",
+    "room_left",
+    "table_of",
+    "taken",
+    "unless_map",
+]
+
+EMPTY, ASK_PYTHON = 0, 1
+IMM_MAX = (1 << 31) - 1
+NOP5 = b"\x0f\x1f\x44\x00\x00"  # x86_nops[5]
+_JUMP, _DISTANCE = b"\xe9", Struct("<i")
+_COUNT = word(layout.W_TAIL_CALLS)
+
+
+class Table:
+    """What machine code knows of a program array. ``address`` is where the table lies in this process."""
+
+    def __init__(self, map_: ProgArrayMap) -> None:
+        self._map = ref(map_)
+        self.max_entries = map_.max_entries
+        self._words = (c_uint64 * map_.max_entries)()
+        self.address = addressof(self._words)
+        self._calls: dict[int, list[DirectCall]] = {}
+        map_.observers.append(self.changed)
+        for index in map_.used():
+            self._words[index] = self.entry(index)
+
+    def entry(self, index: int) -> int:
+        """Return where a tail call to a slot leads: a native address, ``EMPTY`` or ``ASK_PYTHON``."""
+        map_ = self._map()
+        prog = map_.prog_at(index) if map_ is not None else None
+        if prog is None:
+            return EMPTY
+        image = cast(Prog, prog).image
+        return image.tail_entry if isinstance(image, Image) else ASK_PYTHON
+
+    def changed(self, index: int) -> None:
+        """Take over what is in a slot now."""
+        entry = self._words[index] = self.entry(index)
+        for call in self._calls.get(index, ()):
+            call.patch(entry)
+
+    def add(self, call: "DirectCall") -> None:
+        """Patch a direct tail call now and from now on."""
+        self._calls.setdefault(call.index, []).append(call)
+        entry = self.entry(call.index)
+        if entry != EMPTY:
+            call.patch(entry)
+
+    def remove(self, call: "DirectCall") -> None:
+        """Leave a direct tail call alone from now on."""
+        self._calls[call.index].remove(call)
+
+
+_TABLES: "WeakKeyDictionary[Map, Table]" = WeakKeyDictionary()
+
+
+def table_of(map_: ProgArrayMap) -> Table:
+    """Return the table of a program array, made when it is first asked for."""
+    found = _TABLES.get(map_)
+    if found is None:
+        found = _TABLES[map_] = Table(map_)
+    return found
+
+
+class DirectCall:
+    """A direct tail call: its places in the code that is being made (``miss`` and ``ask`` are labels)."""
+
+    __slots__ = ("_ask", "_bypass", "_miss", "_target", "index", "table")
+
+    def __init__(self, table: Table, index: int) -> None:
+        self.table, self.index = table, index
+        self._bypass = self._target = self._miss = self._ask = 0
+
+    def begin(self, code: Code, miss: tuple[str, int]) -> None:
+        """Append the bypass, as it is for an empty slot."""
+        self._bypass = len(code)
+        code.jump(miss)
+
+    def end(self, code: Code) -> None:
+        """Append the jump to the program, as it is for an empty slot."""
+        self._target = len(code)
+        code.add(NOP5)
+
+    def placed(self, code: Code, base: int, miss: tuple[str, int], ask: tuple[str, int]) -> None:
+        """Take the code as placed at an address, where it is patched from now on."""
+        self._bypass += base
+        self._target += base
+        self._miss, self._ask = base + code.labels[miss], base + code.labels[ask]
+        self.table.add(self)
+
+    def patch(self, entry: int) -> None:
+        """Make the call lead to an entry of the table; the bypass opens last and closes first."""
+        patch = code_arena().patch
+        if entry in (EMPTY, ASK_PYTHON):
+            patch(self._bypass, _jump(self._bypass, self._ask if entry else self._miss))
+            patch(self._target, NOP5)
+        else:
+            patch(self._target, _jump(self._target, entry))
+            patch(self._bypass, NOP5)
+
+    def forget(self) -> None:
+        """Be patched no more: the code goes."""
+        self.table.remove(self)
+
+
+def _jump(at: int, to: int) -> bytes:
+    return _JUMP + _DISTANCE.pack(to - at - 5)
+
+
+def room_left(code: Code, miss: tuple[str, int]) -> None:
+    """Append the question whether the activation may make another tail call."""
+    code.add(insn("cmp_imm", _COUNT, imm=MAX_TAIL_CALL_CNT))
+    code.jump_if("ae", miss)
+
+
+def look_up(code: Code, table: Table, miss: tuple[str, int], ask: tuple[str, int]) -> None:
+    """Append what gets the entry for index R3 into r11, or goes elsewhere."""
+    code.add(insn("cmp_imm", RDX, imm=table.max_entries, wide=False))
+    code.jump_if("ae", miss)
+    code.add(mov_imm(TMP, table.address), insn("mov", R12, RDX, wide=False))
+    code.add(insn("mov_load", Mem(TMP, 0, R12, False, 3), TMP))
+    if not segment_serves():
+        code.add(insn("mov_load", word(layout.W_HOST), BASE))
+    code.add(insn("cmp_imm", TMP, imm=ASK_PYTHON))
+    code.jump_if("b", miss)
+    code.jump_if("e", ask)
+
+
+def unless_map(code: Code, map_address: int, other: tuple[str, int]) -> None:
+    """Append the question whether R2 is the address of a map."""
+    code.add(mov_imm(TMP, map_address), insn("cmp", RSI, TMP))
+    code.jump_if("ne", other)
+
+
+def taken(cost_ps: int) -> bytes:
+    """Return the code that counts a tail call."""
+    return charge(cost_ps) + insn("add_imm", _COUNT, imm=1)
+
+
+def arrived(number: int) -> bytes:
+    """Return what a program begins with when a tail call leads to it: the record learns its number."""
+    hop = Mem(RECORD, word(layout.W_HOPS - 1).disp, TMP, False, 3)
+    return b"".join(
+        (
+            insn("mov_load", _COUNT, TMP),
+            insn("mov_imm", hop, imm=number),
+            insn("mov_imm", word(layout.W_PROG), imm=number),
+        )
+    )
+
+
+def known_registers(sites: Sequence[Site]) -> dict[int, int]:
+    """Return the registers that hold constants behind straight-line code, with their values."""
+    known: dict[int, int] = {}
+    for site in sites:
+        row, slot, form = site.row, site.insn, site.row.form
+        move, value = row.op.startswith("mov"), None
+        if form is Form.LD_IMM64:
+            value = site.constant
+        elif form is Form.ALU_IMM and (move or slot.dst in known):
+            value = BINARY[row.op](known.get(slot.dst, 0), u64(slot.imm))
+        elif form is Form.ALU_UNARY and slot.dst in known:
+            value = UNARY[row.op](known[slot.dst])
+        elif form is Form.ALU_REG and slot.src in known and (move or slot.dst in known):
+            value = BINARY[row.op](known.get(slot.dst, 0), known[slot.src])
+        elif form is Form.MOVSX and slot.src in known:
+            value = UNARY[row.op](known[slot.src])
+        written = writes(row, slot)
+        if value is not None:
+            known[written] = value
+        else:
+            known.pop(written, None)
+    return known
