@@ -5,6 +5,7 @@ from typing import cast
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelOops
 from ebpfsim.isa.alu import u32
+from ebpfsim.maps.bloom_filter import BloomFilterMap
 from ebpfsim.maps.queue import QueueMap
 from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.uapi.helper_ids import HELPER_IDS
@@ -41,7 +42,7 @@ def map_lookup_percpu_elem(run: Run, map_address: int, key: int, cpu: int, _r4: 
 
 
 def map_push_elem(run: Run, map_address: int, value: int, flags: int, _r4: int, _r5: int) -> int:
-    """Add a value to a queue or stack."""
+    """Add a value to a queue, stack or bloom filter."""
     map_ = cast(QueueMap, run.kernel.map_at(map_address))
     return map_.push_elem(run.mem.read(value, map_.value_size), flags)
 
@@ -52,7 +53,10 @@ def map_pop_elem(run: Run, map_address: int, value: int, _r3: int, _r4: int, _r5
 
 
 def map_peek_elem(run: Run, map_address: int, value: int, _r3: int, _r4: int, _r5: int) -> int:
-    """Read the next value of a queue or stack; ENOENT and zeroes when there is none."""
+    """Read the next value of a queue or stack; ENOENT and zeroes when there is none. Bloom filters look for a value."""
+    map_ = run.kernel.map_at(map_address)
+    if isinstance(map_, BloomFilterMap):
+        return 0 if map_.holds(run.mem.read(value, map_.value_size)) else -Errno.ENOENT
     return _next_value(run, map_address, value, remove=False)
 
 

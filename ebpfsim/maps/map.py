@@ -11,12 +11,13 @@ from typing import Protocol
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, KernelOops
+from ebpfsim.maps.record import SpecialField
 from ebpfsim.memory import Memory
 from ebpfsim.objects import FdKind, KernelObject
 from ebpfsim.uapi import flags as uapi
 from ebpfsim.uapi.bpf import MapType
 
-__all__ = ["Batch", "BatchError", "Map", "MapAttr", "MapEnv", "round_up8"]
+__all__ = ["Batch", "BatchError", "Map", "MapAttr", "MapEnv", "SpecialField", "round_up8"]
 
 # struct bpf_map in the BTF of Linux 6.18: its size, and the fields that programs may read through a map pointer:
 # map_type, key_size, value_size, max_entries, map_extra, map_flags at 64; id at 92; name at 136
@@ -88,15 +89,6 @@ class BatchError(KernelError):
     def __init__(self, op: str, errno: int, count: int, detail: str = "") -> None:
         self.count = count
         super().__init__(op, errno, detail or f"after {count} elements")
-
-
-@dataclass(frozen=True, slots=True)
-class SpecialField:
-    """A field of map values that is not plain data, found through BTF (``struct btf_field``)."""
-
-    kind: str  # the C name of its type, for instance bpf_spin_lock
-    off: int
-    size: int
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from ebpfsim.btf.btf import Btf
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import BtfError, KernelError
+from ebpfsim.maps.record import check_objects
 from ebpfsim.objects import KernelObject
 from ebpfsim.syscall.common import Calls
 
@@ -68,6 +69,9 @@ class BtfCalls(Calls):
             btf.validate()
         except BtfError as error:
             raise KernelError(op, Errno.EINVAL, f"{error.where}: {error.problem}") from None
+        errno = check_objects(btf)
+        if errno:
+            raise KernelError(op, errno, "a struct has special fields that do not go together")
         obj = BtfObject(lambda: btf)
         self.kernel.btfs.add(obj)
         obj.released = self.kernel.btfs.remove

@@ -6,7 +6,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.maps.arena import ArenaMap
 from ebpfsim.maps.bloom_filter import BloomFilterMap
-from ebpfsim.maps.btf import attach_btf
+from ebpfsim.maps.btf import attach_btf, keep_btf
 from ebpfsim.maps.map import Batch, BatchError, Map, MapAttr
 from ebpfsim.maps.queue import QueueMap
 from ebpfsim.maps.types import MAP_TYPES, create_map
@@ -90,8 +90,12 @@ class MapCalls(BtfUsers):
         try:
             check_name(op, name)
             if btf_value_type_id or btf_vmlinux_value_type_id:
+                # a value of the kernel's own type comes with the program's BTF as well
                 btf = self._user_btf(op, btf_fd)
-                attach_btf(map_, btf, btf.btf, btf_key_type_id, btf_value_type_id)
+                if btf_vmlinux_value_type_id:
+                    keep_btf(map_, btf, 0, 0)
+                else:
+                    attach_btf(map_, btf, btf.btf, btf_key_type_id, btf_value_type_id)
         except Exception:
             map_.put()
             raise
@@ -141,8 +145,8 @@ class MapCalls(BtfUsers):
         """BPF_MAP_FREEZE: no more changes from user space; EBUSY while it is mapped writable."""
         op = "map_freeze"
         map_ = self._map(op, fd)
-        if map_.record:
-            raise KernelError(op, Errno.ENOTSUPP, f"map '{map_.name}' has special fields")
+        if map_.record or map_.type == MapType.STRUCT_OPS:
+            raise KernelError(op, Errno.ENOTSUPP, f"map '{map_.name}' holds more than data")
         map_ = self._map(op, fd, write=True)
         if any(map_ is mapped for mapped, _ in self._mappings):
             raise KernelError(op, Errno.EBUSY, f"map '{map_.name}' is mapped writable")

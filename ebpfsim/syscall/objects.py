@@ -21,6 +21,7 @@ __all__ = ["ObjectCalls"]
 INT_MAX = (1 << 31) - 1
 FUNC_INFO_REC_SIZE = 8  # sizeof(struct bpf_func_info)
 LINE_INFO_REC_SIZE = 16  # sizeof(struct bpf_line_info)
+VMLINUX_BTF_ID = 1  # the kernel's own BTF is the first one
 
 ObjectT = TypeVar("ObjectT", bound=KernelObject)
 
@@ -151,6 +152,8 @@ def _map_info(map_: Map) -> MapInfo:
         btf_id=btf.obj.id if btf is not None else 0,
         btf_key_type_id=btf.key_type_id if btf is not None else 0,
         btf_value_type_id=btf.value_type_id if btf is not None else 0,
+        btf_vmlinux_value_type_id=map_.attr.btf_vmlinux_value_type_id,
+        btf_vmlinux_id=VMLINUX_BTF_ID if map_.attr.btf_vmlinux_value_type_id else 0,
         map_extra=map_.attr.map_extra,
     )
 
