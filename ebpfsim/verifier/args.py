@@ -29,7 +29,7 @@ from ebpfsim.helpers.protos import (
     Proto,
     func_id_name,
 )
-from ebpfsim.maps.map import Map
+from ebpfsim.maps.map import Map, SpecialField
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
     CONST_PTR_TO_DYNPTR,
@@ -68,10 +68,12 @@ from ebpfsim.progs.regtypes import (
 from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.verifier.alu import check_src
 from ebpfsim.verifier.btf_access import check_ptr_to_btf_access
-from ebpfsim.verifier.btf_args import check_btf_arg
+from ebpfsim.verifier.btf_args import ArgType, check_btf_arg
 from ebpfsim.verifier.btfid import BtfId
 from ebpfsim.verifier.dynptr import get_spi, process_dynptr_func
 from ebpfsim.verifier.env import Env
+from ebpfsim.verifier.graph import in_rbtree_lock_required_cb
+from ebpfsim.verifier.kptr import process_kptr_func
 from ebpfsim.verifier.mem import (
     check_buffer_access,
     check_map_access,
@@ -85,9 +87,10 @@ from ebpfsim.verifier.mem import (
     may_access_direct_pkt_data,
 )
 from ebpfsim.verifier.precision import backtrack, mark_chain_precision
-from ebpfsim.verifier.refs import acquire_lock, find_lock, release_lock
+from ebpfsim.verifier.spin_lock import process_spin_lock
 from ebpfsim.verifier.stack import READ, WRITE, RawMode, check_stack_range_initialized, frame_of
 from ebpfsim.verifier.state import STACK_SPILL, STACK_ZERO, Reg, is_spilled_scalar, reg_type_str
+from ebpfsim.verifier.timer import check_map_field_pointer
 
 __all__ = ["CallMeta", "check_func_arg", "check_func_arg_reg_off", "check_helper_mem_access", "check_reg_type"]
 
@@ -189,6 +192,7 @@ class CallMeta(RawMode):
         "const_map_key",
         "dynptr_id",
         "func_id",
+        "kptr",
         "map",
         "map_uid",
         "mem_size",
@@ -214,6 +218,7 @@ class CallMeta(RawMode):
         self.ret_btf: BtfId | None = None
         self.const_map_key = 0
         self.dynptr_id = 0
+        self.kptr: SpecialField | None = None
 
 
 def register_is_null(reg: Reg) -> bool:
@@ -221,7 +226,7 @@ def register_is_null(reg: Reg) -> bool:
     return reg.type == SCALAR_VALUE and not reg.b.mask and reg.b.value == 0
 
 
-def check_reg_type(env: Env, regno: int, arg_type: int, func_id: int, arg_btf: str | BtfId = "") -> None:
+def check_reg_type(env: Env, regno: int, arg_type: int, func_id: int, arg_btf: ArgType = "") -> None:
     """Refuse a register of the wrong type (``check_reg_type``)."""
     reg = env.cur_state.frames[-1].regs[regno]
     type_ = reg.type
@@ -232,6 +237,9 @@ def check_reg_type(env: Env, regno: int, arg_type: int, func_id: int, arg_btf: s
         type_ &= ~PTR_MAYBE_NULL
     if arg_type & BASE_TYPE_MASK == ARG_PTR_TO_MEM:
         type_ &= ~DYNPTR_TYPE_FLAG_MASK
+    if isinstance(arg_btf, SpecialField) and type_ & MEM_ALLOC:
+        # objects of the program may go into a kptr
+        type_ &= ~(MEM_ALLOC | MEM_PERCPU)
     if type_ not in compatible:
         names = ", ".join(reg_type_str(expected) for expected in compatible)
         raise env.fail(Errno.EACCES, f"R{regno} type={reg_type_str(reg.type)} expected={names}\n")
@@ -279,10 +287,7 @@ def check_helper_mem_access(
     elif base == PTR_TO_MAP_VALUE:
         check_map_access_type(env, regno, reg.off, size, access)
         assert isinstance(reg.raw, Map)
-        for field in reg.raw.record:
-            if field.kind.startswith("kptr"):
-                raise NotModelled("helper access to a map value with kptrs", "kernel/bpf/verifier.c")
-        check_map_access(env, regno, reg.off, size, zero_size_allowed)
+        check_map_access(env, regno, reg.off, size, zero_size_allowed, direct=False)
     elif base == PTR_TO_MEM:
         if reg.type & MEM_RDONLY and access == WRITE:
             raise env.fail(Errno.EACCES, f"R{regno} cannot write into {reg_type_str(reg.type)}\n")
@@ -388,7 +393,7 @@ def check_func_arg(env: Env, number: int, meta: CallMeta, proto: Proto) -> None:
         arg_type = _resolve_map_value(env, arg_type, meta)
         base = arg_type & BASE_TYPE_MASK
     if not (register_is_null(reg) and arg_type & PTR_MAYBE_NULL):
-        check_reg_type(env, regno, arg_type, meta.func_id, proto.arg_btf[number])
+        check_reg_type(env, regno, arg_type, meta.func_id, meta.kptr or proto.arg_btf[number])
         check_func_arg_reg_off(env, reg, regno, arg_type)
     if arg_type & OBJ_RELEASE:
         if base == ARG_PTR_TO_DYNPTR:
@@ -489,35 +494,20 @@ def _arg_str(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, pro
 
 
 def _arg_spin_lock(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, proto: Proto) -> None:
-    # process_spin_lock
-    if reg.type != PTR_TO_MAP_VALUE:
-        raise NotModelled("spin lock in an allocated object", "kernel/bpf/verifier.c")
-    map_ = reg.raw
-    assert isinstance(map_, Map)
-    if reg.b.mask:
-        text = f"R{number + 1} doesn't have constant offset. bpf_spin_lock has to be at the constant offset\n"
-        raise env.fail(Errno.EINVAL, text)
-    name = map_.name
-    if map_.btf is None:
-        raise env.fail(Errno.EINVAL, f"map '{name}' has to have BTF in order to use bpf_spin_lock\n")
-    lock = next((field for field in map_.record if field.kind == "bpf_spin_lock"), None)
-    if lock is None:
-        raise env.fail(Errno.EINVAL, f"map '{name}' has no valid bpf_spin_lock\n")
-    off = reg.off + reg.b.smin
-    if off != lock.off:
-        text = f"off {off} doesn't point to 'struct bpf_spin_lock' that is at {lock.off}\n"
-        raise env.fail(Errno.EINVAL, text)
-    if meta.func_id == BPF_FUNC_spin_lock:
-        # a second one is refused as a call while holding a lock
-        acquire_lock(env, reg.id, map_)
-        return
-    state = env.cur_state
-    if not state.active_locks:
-        raise env.fail(Errno.EINVAL, "bpf_spin_unlock without taking a lock\n")
-    held = find_lock(state, reg.id, map_)
-    if held < 0:
-        raise env.fail(Errno.EINVAL, "bpf_spin_unlock of different lock\n")
-    release_lock(state, held)
+    if in_rbtree_lock_required_cb(env):
+        raise env.fail(Errno.EACCES, "can't spin_{lock,unlock} in rbtree cb\n")
+    process_spin_lock(env, number + 1, lock=meta.func_id == BPF_FUNC_spin_lock)
+
+
+def _arg_timer(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, proto: Proto) -> None:
+    # process_timer_func
+    meta.map, meta.map_uid = check_map_field_pointer(env, reg, number + 1, "bpf_timer"), reg.map_uid
+
+
+def _arg_kptr(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, proto: Proto) -> None:
+    meta.kptr = process_kptr_func(env, number + 1, reg)
+    if isinstance(reg.raw, Map):
+        meta.map = reg.raw
 
 
 def _arg_dynptr(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, proto: Proto) -> None:
@@ -531,10 +521,6 @@ def _arg_percpu(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, 
     if not reg.raw.id:
         raise env.fail(Errno.EACCES, f"Helper has invalid btf_id in R{number + 1}\n")
     meta.ret_btf = reg.raw
-
-
-def _arg_not_modelled(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, proto: Proto) -> None:
-    raise NotModelled(f"call of {proto.name}()", "kernel/bpf/verifier.c")
 
 
 _CHECKS = {
@@ -555,8 +541,8 @@ _CHECKS = {
     ARG_PTR_TO_RINGBUF_MEM: _arg_nothing,
     ARG_PTR_TO_STACK: _arg_nothing,
     ARG_PTR_TO_SPIN_LOCK: _arg_spin_lock,
-    ARG_PTR_TO_TIMER: _arg_not_modelled,
-    ARG_KPTR_XCHG_DEST: _arg_not_modelled,
+    ARG_PTR_TO_TIMER: _arg_timer,
+    ARG_KPTR_XCHG_DEST: _arg_kptr,
     ARG_PTR_TO_DYNPTR: _arg_dynptr,
     ARG_PTR_TO_PERCPU_BTF_ID: _arg_percpu,
 }

@@ -50,6 +50,7 @@ from ebpfsim.verifier.precision import (
     push_jmp_history,
 )
 from ebpfsim.verifier.prune import find_prev_entry, push_stack, widen_imprecise_scalars
+from ebpfsim.verifier.record import LOCKS, has_field, record_of
 from ebpfsim.verifier.refs import release_reference_nomark, replace_regs
 from ebpfsim.verifier.scalar import scalar_add
 from ebpfsim.verifier.state import (
@@ -171,11 +172,7 @@ def mark_ptr_or_null_regs(state: State, regno: int, is_null: bool) -> None:
 
 def may_point_to_spin_lock(reg: Reg) -> bool:
     """Say whether the value behind a pointer holds a spin lock (``reg_may_point_to_spin_lock``)."""
-    return (
-        reg.type == PTR_TO_MAP_VALUE
-        and isinstance(reg.raw, Map)
-        and (reg.raw.has_field("bpf_spin_lock") or reg.raw.has_field("bpf_res_spin_lock"))
-    )
+    return has_field(record_of(reg), *LOCKS)
 
 
 def find_good_pkt_pointers(state: State, ptr: Reg, type_: int, right_open: bool) -> None:

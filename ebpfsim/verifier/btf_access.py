@@ -29,6 +29,7 @@ from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.verifier.btf_walk import Found, btf_struct_access
 from ebpfsim.verifier.btfid import BtfId, btf_pointer
 from ebpfsim.verifier.env import Env
+from ebpfsim.verifier.record import object_record
 from ebpfsim.verifier.state import UNKNOWN, Reg, pointer
 from ebpfsim.verifier.tnum import tnum_strn
 
@@ -203,11 +204,7 @@ def check_ptr_to_btf_access(env: Env, regno: int, off: int, size: int, access: i
 
 def check_alloc_fields(env: Env, target: BtfId, off: int, size: int) -> None:
     """Refuse accesses to the special fields of an object of the program (the beginning of ``btf_struct_access``)."""
-    from ebpfsim.maps.btf import special_fields
-
-    if target.target.kind != Kind.STRUCT:
-        return
-    for field in special_fields(target.btf, target.id):
+    for field in object_record(target.btf, target.id):
         if off < field.off + field.size and field.off < off + size:
             raise env.fail(Errno.EACCES, f"direct access to {field.kind} is disallowed\n")
 

@@ -3,7 +3,7 @@
 from ebpfsim.btf.types import Kind
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import NotModelled
+from ebpfsim.maps.map import SpecialField
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
     MEM_ALLOC,
@@ -16,6 +16,7 @@ from ebpfsim.progs.regtypes import (
 from ebpfsim.verifier.btf_walk import btf_struct_ids_match
 from ebpfsim.verifier.btfid import BtfId
 from ebpfsim.verifier.env import Env
+from ebpfsim.verifier.kptr import map_kptr_match_type
 
 __all__ = ["check_btf_arg"]
 
@@ -28,8 +29,11 @@ _COMPARED = (
 # flags of pointers that the helper itself looks at
 _PERCPU = (MEM_PERCPU, MEM_PERCPU | MEM_RCU, MEM_PERCPU | PTR_TRUSTED)
 
+# what an argument has to lead to: a structure of the kernel, a type, or whatever the field of a map value takes
+ArgType = str | BtfId | SpecialField
 
-def check_btf_arg(env: Env, regno: int, arg_type: int, func_id: int, arg_btf: str | BtfId) -> None:
+
+def check_btf_arg(env: Env, regno: int, arg_type: int, func_id: int, arg_btf: ArgType) -> None:
     """Compare the type behind a pointer with the structure that the helper takes, by default any socket."""
     reg = env.cur_state.frames[-1].regs[regno]
     flags = reg.type & ~BASE_TYPE_MASK
@@ -38,16 +42,17 @@ def check_btf_arg(env: Env, regno: int, arg_type: int, func_id: int, arg_btf: st
     if flags & MEM_ALLOC:
         if func_id not in (BPF_FUNC_spin_lock, BPF_FUNC_spin_unlock, BPF_FUNC_kptr_xchg):
             raise env.bug("unimplemented handling of MEM_ALLOC")
-        if func_id == BPF_FUNC_kptr_xchg:
-            raise NotModelled("BTF pointer for bpf_kptr_xchg()", "kernel/bpf/verifier.c")
+        if isinstance(arg_btf, SpecialField):
+            map_kptr_match_type(env, arg_btf, regno)
         return
     if flags not in _COMPARED:
         raise env.bug("invalid PTR_TO_BTF_ID register for type match")
     if flags & PTR_MAYBE_NULL and (not arg_type & PTR_MAYBE_NULL or arg_type & OBJ_RELEASE):
         text = f"Possibly NULL pointer passed to helper arg{regno}\n"
         raise env.fail(Errno.EACCES, text)
-    if func_id == BPF_FUNC_kptr_xchg:
-        raise NotModelled("BTF pointer for bpf_kptr_xchg()", "kernel/bpf/verifier.c")
+    if isinstance(arg_btf, SpecialField):
+        map_kptr_match_type(env, arg_btf, regno)
+        return
     target, btf = reg.raw, vmlinux()
     assert isinstance(target, BtfId)
     if isinstance(arg_btf, BtfId):

@@ -25,10 +25,14 @@ from ebpfsim.helpers.protos import (
     proto_for,
 )
 from ebpfsim.isa.insn import Insn
+from ebpfsim.maps.map import SpecialField
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
     DYNPTR_TYPE_SKB,
     DYNPTR_TYPE_SKB_META,
+    MEM_ALLOC,
+    MEM_PERCPU,
+    MEM_RCU,
     MEM_RDONLY,
     PTR_MAYBE_NULL,
     PTR_TO_BTF_ID,
@@ -52,8 +56,10 @@ from ebpfsim.verifier.callback import (
     find_vma_callback,
     loop_callback,
     map_elem_callback,
+    push_async_callback,
     push_callback_call,
     setup_func_entry,
+    timer_callback,
     user_ringbuf_callback,
 )
 from ebpfsim.verifier.compat import check_map_func_compatibility
@@ -62,17 +68,21 @@ from ebpfsim.verifier.env import BPF_LOG_LEVEL, BPF_LOG_LEVEL2, CALLS_CALLBACK, 
 from ebpfsim.verifier.globals import btf_check_subprog_call
 from ebpfsim.verifier.helper_rules import check_allowed, check_bpf_snprintf_call, check_get_func_ip
 from ebpfsim.verifier.kfunc_call import check_kfunc_call, kfunc_spin_allowed
-from ebpfsim.verifier.log import print_verifier_state
+from ebpfsim.verifier.log import print_verifier_state, spell_range
 from ebpfsim.verifier.mem import check_mem_access
 from ebpfsim.verifier.opcodes import BPF_JMP32, BPF_X
 from ebpfsim.verifier.precision import mark_chain_precision
 from ebpfsim.verifier.prune import find_prev_entry, push_stack, widen_imprecise_scalars
+from ebpfsim.verifier.record import field_target, is_kernel
 from ebpfsim.verifier.refs import (
     acquire_reference,
     check_resource_leak,
     clear_all_pkt_pointers,
+    in_rcu_cs,
     in_sleepable,
     release_reference,
+    release_reference_nomark,
+    replace_regs,
 )
 from ebpfsim.verifier.stack import WRITE
 from ebpfsim.verifier.state import (
@@ -86,7 +96,7 @@ from ebpfsim.verifier.state import (
 from ebpfsim.verifier.subprog import BTF_FUNC_GLOBAL, find_subprog
 from ebpfsim.verifier.tnum import M32
 
-__all__ = ["check_call", "leave_subprog_early", "prepare_func_exit", "spell_range"]
+__all__ = ["check_call", "leave_subprog_early", "prepare_func_exit"]
 
 MAX_ERRNO = 4095
 BPF_FUNC_map_lookup_elem = 1
@@ -114,8 +124,8 @@ _ACQUIRING = frozenset({84, 85, 99, 131, 194})
 _ELIDES_NULL = (MapType.ARRAY, MapType.PERCPU_ARRAY)
 
 
-def check_call(env: Env, insn: Insn) -> None:
-    """Verify a call instruction."""
+def check_call(env: Env, insn: Insn) -> bool:
+    """Verify a call instruction; True when the program ends with it, as bpf_throw() does."""
     if (
         insn.code & BPF_X
         or insn.code & 7 == BPF_JMP32
@@ -133,10 +143,14 @@ def check_call(env: Env, insn: Insn) -> None:
         check_func_call(env, insn)
     elif insn.src == BPF_PSEUDO_KFUNC_CALL:
         check_kfunc_call(env, insn)
+        if env.kfuncs[insn.imm].name == "bpf_throw":
+            check_resource_leak(env, True, "bpf_throw", thrown=True)
+            return True
     else:
         check_helper_call(env, insn)
     env.scratched_regs |= 1
     env.insn_idx += 1
+    return False
 
 
 # helpers
@@ -255,7 +269,9 @@ def _release(env: Env, meta: CallMeta, func_id: int, proto: Proto) -> None:
     if proto.args[meta.release_regno - 1] & BASE_TYPE_MASK == ARG_PTR_TO_DYNPTR:
         unmark_stack_slots_dynptr(env, regs[meta.release_regno])
         return
-    if meta.ref_obj_id:
+    if meta.kptr is not None and meta.ref_obj_id:
+        released = _release_exchanged(env, meta.ref_obj_id)
+    elif meta.ref_obj_id:
         released = release_reference(env, meta.ref_obj_id)
     else:
         released = register_is_null(regs[meta.release_regno])
@@ -295,6 +311,8 @@ def _return_reg(env: Env, proto: Proto, meta: CallMeta, func_id: int, idx: int) 
     elif base == RET_PTR_TO_BTF_ID and proto.ret_btf:
         btf = vmlinux()
         reg = pointer(PTR_TO_BTF_ID | flags, BtfId(btf, btf.by_name(proto.ret_btf, Kind.STRUCT)))
+    elif base == RET_PTR_TO_BTF_ID and meta.kptr is not None:
+        reg = _exchanged(meta.kptr, flags)
     else:
         raise NotModelled(f"result of {proto.name}()", "kernel/bpf/verifier.c")
     if reg.type & PTR_MAYBE_NULL:
@@ -310,6 +328,34 @@ def _return_reg(env: Env, proto: Proto, meta: CallMeta, func_id: int, idx: int) 
     ):
         reg.id = reg.ref_obj_id = acquire_reference(env, idx)
     return reg
+
+
+def _exchanged(kptr: SpecialField, flags: int) -> Reg:
+    # what bpf_kptr_xchg() takes out of a field
+    target = field_target(kptr)
+    if not is_kernel(target.btf):
+        flags |= MEM_ALLOC | (MEM_PERCPU if kptr.kind == "percpu_kptr" else 0)
+    return pointer(PTR_TO_BTF_ID | flags, target)
+
+
+def _release_exchanged(env: Env, ref_obj_id: int) -> bool:
+    # the object belongs to the field now; per-CPU objects can be used on as long as RCU protects them
+    if not release_reference_nomark(env.cur_state, ref_obj_id):
+        return False
+    in_rcu = in_rcu_cs(env)
+
+    def forget(reg: Reg) -> Reg:
+        if reg.ref_obj_id != ref_obj_id:
+            return reg
+        if not (in_rcu and reg.type & MEM_ALLOC and reg.type & MEM_PERCPU):
+            return UNKNOWN
+        new = reg.copy()
+        new.ref_obj_id = 0
+        new.type = new.type & ~MEM_ALLOC | MEM_RCU
+        return new
+
+    replace_regs(env.cur_state, forget)
+    return True
 
 
 def _percpu_variable(env: Env, target: BtfId, flags: int) -> Reg:
@@ -371,6 +417,10 @@ def _special_find_vma(env: Env, insn: Insn, meta: CallMeta) -> None:
     push_callback_call(env, meta.subprogno, find_vma_callback)
 
 
+def _special_timer_set_callback(env: Env, insn: Insn, meta: CallMeta) -> None:
+    push_async_callback(env, meta.subprogno, timer_callback)
+
+
 def _special_user_ringbuf_drain(env: Env, insn: Insn, meta: CallMeta) -> None:
     push_callback_call(env, meta.subprogno, user_ringbuf_callback)
 
@@ -424,7 +474,7 @@ _SPECIAL: dict[int, Callable[[Env, Insn, CallMeta], None]] = {
     BPF_FUNC_get_local_storage: _special_local_storage,
     BPF_FUNC_for_each_map_elem: _special_for_each,
     BPF_FUNC_loop: _special_loop,
-    BPF_FUNC_timer_set_callback: _special_not_modelled,
+    BPF_FUNC_timer_set_callback: _special_timer_set_callback,
     BPF_FUNC_snprintf: check_bpf_snprintf_call,
     BPF_FUNC_find_vma: _special_find_vma,
     BPF_FUNC_user_ringbuf_drain: _special_user_ringbuf_drain,
@@ -481,21 +531,6 @@ def _call_global(env: Env, subprog: int, errno: int) -> None:
     regs = env.cur_state.frames[-1].regs
     regs[0:6] = [UNKNOWN, *[UNINIT] * 5]
     env.scratched_regs |= 0b111111
-
-
-def spell_range(reg: Reg, low: int, high: int, where: str, name: str) -> str:
-    """Word a value outside of its allowed range (``verbose_invalid_scalar``)."""
-    text = f"{where} the register {name} has"
-    unknown = True
-    if reg.b.smin > UNBOUNDED.smin:
-        text += f" smin={reg.b.smin}"
-        unknown = False
-    if reg.b.smax < UNBOUNDED.smax:
-        text += f" smax={reg.b.smax}"
-        unknown = False
-    if unknown:
-        text += " unknown scalar value"
-    return f"{text} should have been in [{low}, {high}]\n"
 
 
 def prepare_func_exit(env: Env) -> None:

@@ -2,37 +2,31 @@
 
 from collections.abc import Callable
 
+from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.layout import sizeof
 from ebpfsim.btf.types import Array, Enum, FuncProto, Int, Ptr, Type, Void
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import BtfError, NotModelled
-from ebpfsim.helpers.kfuncs import KF_ITER, KF_RCU, KF_RELEASE, KF_TRUSTED_ARGS
+from ebpfsim.helpers.kfuncs import KF_ITER, KF_RCU, KF_RELEASE
 from ebpfsim.helpers.protos import ARG_DONTCARE, ARG_PTR_TO_DYNPTR
 from ebpfsim.maps.map import Map
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
     CONST_PTR_TO_DYNPTR,
-    CONST_PTR_TO_MAP,
     DYNPTR_TYPE_SKB,
     DYNPTR_TYPE_SKB_META,
     DYNPTR_TYPE_XDP,
-    MEM_ALLOC,
     MEM_RCU,
     MEM_RDONLY,
     MEM_UNINIT,
-    NON_OWN_REF,
     OBJ_RELEASE,
     PTR_MAYBE_NULL,
     PTR_TO_BTF_ID,
     PTR_TO_CTX,
     PTR_TO_FUNC,
     PTR_TO_MAP_VALUE,
-    PTR_TO_SOCK_COMMON,
-    PTR_TO_SOCKET,
     PTR_TO_STACK,
-    PTR_TO_TCP_SOCK,
-    PTR_TRUSTED,
     SCALAR_VALUE,
 )
 from ebpfsim.progs.types import CTX_TYPES
@@ -50,24 +44,16 @@ from ebpfsim.verifier.env import Env, Reject
 from ebpfsim.verifier.globals import check_mem_reg
 from ebpfsim.verifier.irq import LOCK, NATIVE, process_irq_flag
 from ebpfsim.verifier.iter import process_iter_arg
-from ebpfsim.verifier.kfunc import Kfunc, KfuncArg, is_struct
+from ebpfsim.verifier.kfunc import KfuncArg, is_struct
+from ebpfsim.verifier.kfunc_meta import PROJECTIONS, REG_TYPES, TRUSTED_MODIFIERS, KfuncMeta, kind_name
+from ebpfsim.verifier.kfunc_objects import OBJECT_CHECKS
 from ebpfsim.verifier.precision import mark_chain_precision
 from ebpfsim.verifier.refs import in_sleepable
 from ebpfsim.verifier.stack import READ, WRITE
 from ebpfsim.verifier.state import Reg, reg_type_str
 
-__all__ = ["KfuncMeta", "check_kfunc_args"]
+__all__ = ["check_kfunc_args"]
 
-# a program may pass the context where the kernel's structure behind it is asked for (btf_is_projection_of)
-PROJECTIONS = {"__sk_buff": "sk_buff", "xdp_md": "xdp_buff"}
-TRUSTED_MODIFIERS = MEM_ALLOC | PTR_TRUSTED | NON_OWN_REF
-# reg2btf_ids: the kernel types of registers that are no PTR_TO_BTF_ID
-REG_TYPES = {
-    PTR_TO_SOCKET: "sock",
-    PTR_TO_SOCK_COMMON: "sock_common",
-    PTR_TO_TCP_SOCK: "tcp_sock",
-    CONST_PTR_TO_MAP: "bpf_map",
-}
 # arguments that their type alone makes special (kf_arg_btf_ids)
 _SPECIAL_STRUCTS = {
     "bpf_list_head": "list_head",
@@ -80,38 +66,6 @@ _IRQ_SAVE = {"bpf_local_irq_save": True, "bpf_local_irq_restore": False}
 _IRQ_LOCKS = {"bpf_res_spin_lock_irqsave": True, "bpf_res_spin_unlock_irqrestore": False}
 
 
-class KfuncMeta:
-    """What was found out about the arguments of a call (``struct bpf_kfunc_call_arg_meta``)."""
-
-    def __init__(self, kfunc: Kfunc) -> None:
-        self.kfunc = kfunc
-        self.name = kfunc.name
-        self.flags = kfunc.flags
-        self.ref_obj_id = 0
-        self.release_regno = 0
-        self.constant: int | None = None
-        self.r0_size = 0
-        self.r0_rdonly = False
-        self.subprogno = 0
-        self.dynptr: Reg | None = None
-        self.iter = (0, 0)
-        self.map: Map | None = None
-        self.map_uid = 0
-        self.arg_type: object = None
-        self.arg_owning_ref = False
-        self.graph_field: object = None
-
-    @property
-    def trusted_args(self) -> bool:
-        """Whether pointers must be valid (``is_kfunc_trusted_args``)."""
-        return bool(self.flags & (KF_TRUSTED_ARGS | KF_RELEASE))
-
-
-def kind_name(type_: Type) -> str:
-    """Return the kind of a type in capitals (``btf_type_str``)."""
-    return "UNKNOWN" if isinstance(type_, Void) else type_.kind.name
-
-
 def _is_prog_ctx(env: Env, arg: KfuncArg) -> bool:
     # btf_is_prog_ctx_type
     names = CTX_TYPES.get(env.prog_type, ())
@@ -120,18 +74,17 @@ def _is_prog_ctx(env: Env, arg: KfuncArg) -> bool:
     return arg.ref.name in names or PROJECTIONS.get(names[0]) == arg.ref.name
 
 
-def _is_scalar_struct(env: Env, type_: Type, depth: int = 0) -> bool:
-    # __btf_type_is_scalar_struct
+def is_scalar_struct(env: Env, btf: Btf, type_: Type, depth: int = 0) -> bool:
+    """Say whether a structure has numbers only, nested four levels at most (``__btf_type_is_scalar_struct``)."""
     if not is_struct(type_):
         return False
-    btf = vmlinux()
     for member in type_.members:
         inner = btf.resolved(member.type_id)
         if is_struct(inner):
             if depth >= 3:
                 env.verbose("max struct nesting depth exceeded\n")
                 return False
-            if not _is_scalar_struct(env, inner, depth + 1):
+            if not is_scalar_struct(env, btf, inner, depth + 1):
                 return False
             continue
         if isinstance(inner, Array):
@@ -192,7 +145,7 @@ def _classify_by_register(env: Env, meta: KfuncMeta, number: int, reg: Reg, regs
     sized = number + 1 < meta.kfunc.params and _is_mem_size(meta.kfunc.args[number + 1], regs[number + 2])
     if (
         not isinstance(arg.ref, (Int, Enum))
-        and not _is_scalar_struct(env, arg.ref)
+        and not is_scalar_struct(env, vmlinux(), arg.ref)
         and not (sized and isinstance(arg.ref, Void))
     ):
         void = "void, " if sized else ""
@@ -402,4 +355,5 @@ _CHECKS: dict[str, Callable[[Env, KfuncMeta, int, Reg], None]] = {
     "callback": _callback,
     "const_str": _const_str,
     "irq_flag": _irq_flag,
+    **OBJECT_CHECKS,
 }

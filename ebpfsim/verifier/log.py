@@ -283,3 +283,18 @@ def fmt_reg_mask(mask: int) -> str:
 def fmt_stack_mask(mask: int) -> str:
     """Spell a set of stack slots: ``-8,-24``."""
     return ",".join(str(-(i + 1) * 8) for i in range(mask.bit_length()) if mask >> i & 1)
+
+
+def spell_range(reg: Reg, low: int, high: int, where: str, name: str) -> str:
+    """Word a value outside of its allowed range (``verbose_invalid_scalar``)."""
+    text = f"{where} the register {name} has"
+    unknown = True
+    if reg.b.smin > UNBOUNDED.smin:
+        text += f" smin={reg.b.smin}"
+        unknown = False
+    if reg.b.smax < UNBOUNDED.smax:
+        text += f" smax={reg.b.smax}"
+        unknown = False
+    if unknown:
+        text += " unknown scalar value"
+    return f"{text} should have been in [{low}, {high}]\n"

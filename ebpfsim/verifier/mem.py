@@ -36,6 +36,7 @@ from ebpfsim.verifier.bounds import S64_MIN, UNBOUNDED, Range, bounds_violation,
 from ebpfsim.verifier.btf_access import check_ptr_to_btf_access, check_ptr_to_map_access
 from ebpfsim.verifier.ctx import check_ctx_access, check_sock_access
 from ebpfsim.verifier.env import Env
+from ebpfsim.verifier.kptr import check_kptr_range, check_map_kptr_access, kptr_at
 from ebpfsim.verifier.opcodes import (
     BPF_ATOMIC,
     BPF_CMPXCHG,
@@ -49,6 +50,7 @@ from ebpfsim.verifier.opcodes import (
     BPF_XCHG,
     SIZE_BYTES,
 )
+from ebpfsim.verifier.record import KPTRS
 from ebpfsim.verifier.scalar import BPF_ADD, BPF_AND, BPF_OR, BPF_XOR
 from ebpfsim.verifier.stack import READ, WRITE, check_stack_access_within_bounds, check_stack_read, check_stack_write
 from ebpfsim.verifier.state import UNKNOWN, Reg, known_scalar, reg_type_str, scalar
@@ -139,16 +141,22 @@ def check_map_access_type(env: Env, regno: int, off: int, size: int, access: int
         raise env.fail(Errno.EACCES, f"read from map forbidden, {values}")
 
 
-def check_map_access(env: Env, regno: int, off: int, size: int, zero_size_allowed: bool) -> None:
-    """Check an access to a map value, which must spare its special fields (``check_map_access``)."""
+def check_map_access(
+    env: Env, regno: int, off: int, size: int, zero_size_allowed: bool, *, direct: bool = True
+) -> None:
+    """Check an access to a map value, which must spare its special fields (``check_map_access``).
+
+    ``direct``: it is an instruction's, not a helper's.
+    """
     reg = env.cur_state.frames[-1].regs[regno]
     map_ = reg.raw
     assert isinstance(map_, Map)
     check_mem_region_access(env, regno, off, size, map_.attr.value_size, zero_size_allowed)
     for field in map_.record:
         if reg.b.smin + off < field.off + field.size and field.off < reg.b.umax + off + size:
-            if field.kind in ("kptr", "kptr_ref", "percpu_kptr", "uptr"):
-                raise NotModelled("kptr in a map value", "kernel/bpf/verifier.c")
+            if field.kind in KPTRS:
+                check_kptr_range(env, field, reg, off, size, direct)
+                continue
             raise env.fail(Errno.EACCES, f"{field.kind} cannot be accessed directly by load/store\n")
 
 
@@ -262,6 +270,11 @@ def _map_value_access(env: Env, regno: int, off: int, size: int, access: int, va
     reg = regs[regno]
     check_map_access_type(env, regno, off, size, access)
     check_map_access(env, regno, off, size, False)
+    assert isinstance(reg.raw, Map)
+    kptr = kptr_at(reg.raw, reg, off)
+    if kptr is not None:
+        check_map_kptr_access(env, kptr, value_regno, env.insn_idx)
+        return
     if access == WRITE or value_regno < 0:
         return
     map_ = reg.raw

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 
 from ebpfsim.helpers.protos import SYNC_CALLBACK_HELPERS
+from ebpfsim.isa.insn import Insn
 from ebpfsim.progs.regtypes import SCALAR_VALUE
 from ebpfsim.verifier.env import BPF_LOG_LEVEL2, CALLS_CALLBACK, Backtrack, Env
+from ebpfsim.verifier.kfunc import SYNC_CALLBACK_KFUNCS
 from ebpfsim.verifier.log import fmt_reg_mask, fmt_stack_mask, print_verifier_state, verbose_insn
 from ebpfsim.verifier.opcodes import (
     BPF_ABS,
@@ -22,6 +24,7 @@ from ebpfsim.verifier.opcodes import (
     BPF_X,
     helper_call,
     pseudo_call,
+    pseudo_kfunc_call,
 )
 from ebpfsim.verifier.scalar import BPF_END, BPF_MOV, BPF_NEG
 from ebpfsim.verifier.state import BPF_MAIN_FUNC, BPF_REG_FP, History, State, is_spilled_reg, is_spilled_scalar
@@ -295,6 +298,13 @@ def _backtrack_store(env: Env, idx: int, entry: History | None, bt: Backtrack) -
     return True
 
 
+def _calls_back(env: Env, insn: Insn) -> bool:
+    # is_sync_callback_calling_insn
+    if pseudo_kfunc_call(insn):
+        return env.kfuncs[insn.imm].name in SYNC_CALLBACK_KFUNCS
+    return helper_call(insn) and insn.imm in SYNC_CALLBACK_HELPERS
+
+
 def _backtrack_jmp(env: Env, idx: int, subseq: int, entry: History | None, bt: Backtrack) -> bool:
     # True when linked registers need no second look
     insn = env.insns[idx]
@@ -303,7 +313,7 @@ def _backtrack_jmp(env: Env, idx: int, subseq: int, entry: History | None, bt: B
     if pseudo_call(insn):
         _backtrack_call(env, idx, bt)
         return True
-    if helper_call(insn) and insn.imm in SYNC_CALLBACK_HELPERS and idx != subseq - 1:
+    if _calls_back(env, insn) and idx != subseq - 1:
         # from a callback back to the helper that called it
         if masks[frame] & ~BPF_REGMASK_ARGS:
             raise env.bug(f"callback unexpected regs {masks[frame]:x}")
@@ -313,6 +323,8 @@ def _backtrack_jmp(env: Env, idx: int, subseq: int, entry: History | None, bt: B
         _leave(env, bt)
         return True
     if op == BPF_CALL:
+        if pseudo_kfunc_call(insn) and not insn.imm:
+            raise GiveUp
         masks[frame] &= ~1
         if masks[frame] & BPF_REGMASK_ARGS:
             raise env.bug(f"backtracking call unexpected regs {masks[frame]:x}")

@@ -57,25 +57,25 @@ def release_reference(env: Env, ref_obj_id: int) -> bool:
     return True
 
 
-def acquire_lock(env: Env, id_: int, owner: object) -> None:
+def acquire_lock(env: Env, id_: int, owner: object, kind: str = "lock") -> None:
     """Note that the program holds the lock in a value: ``id_`` is the look-up's, ``owner`` the map."""
     state = env.cur_state
-    state.refs = (*state.refs, Ref("lock", id_, env.insn_idx, owner))
+    state.refs = (*state.refs, Ref(kind, id_, env.insn_idx, owner))
     state.active_locks += 1
     state.active_lock_id, state.active_lock_ptr = id_, owner
 
 
-def find_lock(state: State, id_: int, owner: object) -> int:
+def find_lock(state: State, id_: int, owner: object, kinds: tuple[str, ...]) -> int:
     """Return where in ``state.refs`` a lock is, or -1 (``find_lock_state``)."""
     for number, ref in enumerate(state.refs):
-        if ref.kind == "lock" and ref.id == id_ and ref.ptr is owner:
+        if ref.kind in kinds and ref.id == id_ and ref.ptr is owner:
             return number
     return -1
 
 
 def release_lock(state: State, number: int) -> None:
     """Forget a lock that is held; the one taken before it is the active one then (``release_lock_state``)."""
-    before = [ref for ref in state.refs[:number] if ref.kind == "lock"]
+    before = [ref for ref in state.refs[:number] if "lock" in ref.kind]
     state.refs = state.refs[:number] + state.refs[number + 1 :]
     state.active_locks -= 1
     state.active_lock_id, state.active_lock_ptr = (before[-1].id, before[-1].ptr) if before else (0, None)
@@ -104,12 +104,12 @@ def check_reference_leak(env: Env) -> None:
         raise env.fail(Errno.EINVAL, "")
 
 
-def check_resource_leak(env: Env, check_lock: bool, prefix: str) -> None:
-    """Refuse to end while anything is held (``check_resource_leak``)."""
+def check_resource_leak(env: Env, check_lock: bool, prefix: str, thrown: bool = False) -> None:
+    """Refuse to end while anything is held, by any caller if something is ``thrown`` (``check_resource_leak``)."""
     state = env.cur_state
     if check_lock and state.active_locks:
         raise env.fail(Errno.EINVAL, f"{prefix} cannot be used inside bpf_spin_lock-ed region\n")
-    if len(state.frames) == 1 and any(ref.kind == "ptr" for ref in state.refs):
+    if (thrown or len(state.frames) == 1) and any(ref.kind == "ptr" for ref in state.refs):
         for ref in state.refs:
             if ref.kind == "ptr":
                 env.verbose(f"Unreleased reference id={ref.id} alloc_insn={ref.insn_idx}\n")

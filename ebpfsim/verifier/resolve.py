@@ -133,8 +133,8 @@ def add_used_map(env: Env, fd: int) -> int:
 def check_map_prog_compatibility(env: Env, map_: Map) -> None:
     """Refuse maps that programs of this type cannot use (``check_map_prog_compatibility``)."""
     tracing = env.prog_type in TRACING_TYPES
-    if map_.has_field("bpf_list_head") or map_.has_field("bpf_rb_root"):
-        raise NotModelled("map with bpf_list_head or bpf_rb_root", "kernel/bpf/btf.c")
+    if tracing and (map_.has_field("bpf_list_head") or map_.has_field("bpf_rb_root")):
+        raise env.fail(Errno.EINVAL, "tracing progs cannot use bpf_{list_head,rb_root} yet\n")
     if map_.has_field("bpf_spin_lock") or map_.has_field("bpf_res_spin_lock"):
         if env.prog_type == ProgType.SOCKET_FILTER:
             raise env.fail(Errno.EINVAL, "socket filter progs cannot use bpf_spin_lock yet\n")

@@ -5,8 +5,8 @@ from ebpfsim.errnos import Errno
 from ebpfsim.progs.regtypes import SCALAR_VALUE
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.verifier.alu import check_src
-from ebpfsim.verifier.call import spell_range
 from ebpfsim.verifier.env import Env
+from ebpfsim.verifier.log import spell_range
 from ebpfsim.verifier.precision import mark_chain_precision
 from ebpfsim.verifier.state import reg_type_str
 
@@ -57,12 +57,12 @@ def _returns_pointer(env: Env) -> bool:
     return isinstance(target.btf.resolved(target.proto.type_id), Ptr)
 
 
-def check_return_code(env: Env) -> None:
-    """Refuse results that the hook does not know (``check_return_code``)."""
+def check_return_code(env: Env, regno: int = 0) -> None:
+    """Refuse results that the hook does not know, in R0 or, where a program throws, in R1 (``check_return_code``)."""
     frame = env.cur_state.frames[0]
     if not frame.subprogno and env.prog_type == ProgType.STRUCT_OPS and _returns_nothing(env):
         return
-    reg = check_src(env, frame.regs, 0)
+    reg = check_src(env, env.cur_state.frames[-1].regs, regno)
     where = "At program exit"
     if frame.in_async_callback_fn:
         low, high = frame.callback_ret_range
@@ -70,7 +70,7 @@ def check_return_code(env: Env) -> None:
     elif frame.subprogno:
         if reg.type != SCALAR_VALUE:
             name = reg_type_str(reg.type)
-            text = f"At subprogram exit the register R0 is not a scalar value ({name})\n"
+            text = f"At subprogram exit the register R{regno} is not a scalar value ({name})\n"
             raise env.fail(Errno.EINVAL, text)
         return
     else:
@@ -90,8 +90,8 @@ def check_return_code(env: Env) -> None:
         elif env.prog_type == ProgType.CGROUP_SKB and attach == AttachType.CGROUP_INET_EGRESS:
             low, high = 0, 3
     if reg.type != SCALAR_VALUE:
-        text = f"{where} the register R0 is not a known value ({reg_type_str(reg.type)})\n"
+        text = f"{where} the register R{regno} is not a known value ({reg_type_str(reg.type)})\n"
         raise env.fail(Errno.EINVAL, text)
-    mark_chain_precision(env, 0)
+    mark_chain_precision(env, regno)
     if not (low <= reg.b.smin and reg.b.smax <= high):
-        raise env.fail(Errno.EINVAL, spell_range(reg, low, high, where, "R0"))
+        raise env.fail(Errno.EINVAL, spell_range(reg, low, high, where, f"R{regno}"))

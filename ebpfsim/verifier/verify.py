@@ -353,8 +353,8 @@ def _do_jmp(env: Env, insn: Insn) -> int:
     env.jmps_processed += 1
     op = insn.code & 0xF0
     if op == BPF_CALL:
-        check_call(env, insn)
-    elif op == BPF_JA:
+        return int(check_call(env, insn))
+    if op == BPF_JA:
         is32 = insn.code & 7 == BPF_JMP32
         if insn.code & BPF_X or insn.src or insn.dst or (insn.off if is32 else insn.imm):
             raise env.fail(Errno.EINVAL, "BPF_JA uses reserved fields\n")

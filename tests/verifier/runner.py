@@ -9,6 +9,7 @@ import lzma
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ def read_corpus(path: Path) -> list[dict[str, Any]]:
             record["btf"] = blobs[record["btf"]]
         records.append(record)
     return records
+
+
+@lru_cache(maxsize=16)
+def btf_of(blob: str) -> Btf:
+    """Return the BTF of a blob in hex: maps and programs that name the same one share it."""
+    return Btf(bytes.fromhex(blob))
 
 
 class Kernel:
@@ -93,7 +100,7 @@ class Kernel:
             spec["value"],
             spec["max"],
             spec.get("flags", 0),
-            "" if record["id"].startswith("raw/") else spec.get("name", "")[:15],
+            _name(record, spec),
             map_extra=spec.get("map_extra", 0),
             btf_key_type_id=spec.get("btf_key") or 0,
             btf_value_type_id=spec.get("btf_value") or 0,
@@ -106,13 +113,20 @@ class Kernel:
             map_ = Map(attr, self.mem, self.nr_cpus)
         if spec.get("btf"):
             blob = record["btf"] if spec["btf"] == "prog" else spec["btf"]
-            btf = Btf(bytes.fromhex(blob))
+            btf = btf_of(blob)
             map_.btf = MapBtf(KernelObject(), spec.get("btf_key", 0), spec.get("btf_value", 0), map_record(btf, spec))
         for key, value in (spec.get("init") or {}).items():
             map_.sys_update(bytes.fromhex(key), bytes.fromhex(value))
         if spec.get("frozen") or spec.get("freeze"):
             map_.frozen = True
         return map_
+
+
+def _name(record: dict[str, Any], spec: dict[str, Any]) -> str:
+    """Return the name of a map; those of raw records have one only together with BTF."""
+    if record["id"].startswith("raw/"):
+        return "test_map" if spec.get("btf") else ""
+    return str(spec.get("name", ""))[:15]
 
 
 def map_record(btf: Btf, spec: dict[str, Any]) -> tuple[Any, ...]:
@@ -129,7 +143,7 @@ def load_attr(record: dict[str, Any], log_level: int) -> LoadAttr:
         insns[slot] = insns[slot]._replace(imm=FD_BASE + number)
     for slot, name in record.get("kfunc_refs") or ():
         insns[slot] = insns[slot]._replace(imm=vmlinux().find(name, Kind.FUNC) or 0)
-    btf = Btf(bytes.fromhex(record["btf"])) if record.get("btf") else None
+    btf = btf_of(record["btf"]) if record.get("btf") else None
     return LoadAttr(
         ProgType(record["prog_type"]),
         tuple(Insn(*insn) for insn in insns),

@@ -6,7 +6,7 @@ from ebpfsim import Simulation
 from ebpfsim.btf.types import Kind
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import NotModelled, VerifierError
+from ebpfsim.errors import VerifierError
 from ebpfsim.isa.insn import Insn, encode
 from ebpfsim.uapi.bpf import ProgType
 
@@ -77,8 +77,3 @@ def test_function_of_a_device() -> None:
 def test_function_that_sleeps() -> None:
     text = "program must be sleepable to call sleepable kfunc bpf_copy_from_user_str"
     assert refused(call("bpf_copy_from_user_str"), ZERO, EXIT) == (Errno.EACCES, text)
-
-
-def test_function_that_is_not_modelled() -> None:
-    with pytest.raises(NotModelled, match="bpf_res_spin_lock"):
-        load(call("bpf_res_spin_lock"), ZERO, EXIT)
