@@ -28,12 +28,16 @@ CARRY_ON = "carry on carefully"
 
 @dataclass(slots=True)
 class BlockSites:
-    """A block: its first slot, its instructions, where it goes on (-1: nowhere) and where it jumps to (-1: nowhere)."""
+    """A block: its first slot, its instructions, where it goes on (-1: nowhere) and where it jumps to (-1: nowhere).
+
+    A loop of its own may be put down several ``times``, one round after the other.
+    """
 
     first: int
     sites: list[Site]
     following: int
     target: int
+    times: int = 1
 
 
 def _add(number: int) -> bytes:
@@ -59,6 +63,9 @@ class ExactAccount:
         self.code.add(insn("sub_imm", LEFT, imm=len(block.sites)))
         self.code.jump_if("b", ("runaway", block.first))
 
+    def again(self, block: BlockSites) -> None:
+        """Begin another round of a loop that is one block."""
+
     def to(self, slot: int) -> int:
         """Return what has to be added to r9 on the way to another block."""
         return 0
@@ -83,7 +90,7 @@ class EdgeAccount:
         self.code = code
         self.end = 0
         blocks = list(blocks)
-        self._reserve = 2 * sum(len(block.sites) for block in blocks)
+        self._reserve = 2 * sum(len(block.sites) * block.times for block in blocks)
         self._heads = {block.target for block in blocks if 0 <= block.target <= block.sites[-1].idx}
         # leads in front of blocks, for loop heads in front of what they take off
         self._before: dict[int, int] = {}
@@ -96,7 +103,7 @@ class EdgeAccount:
             first = block.first
             if first in starts and first not in heads:
                 before.setdefault(first, fresh)
-            end = (fresh if first in heads else before[first]) + len(block.sites)
+            end = (fresh if first in heads else before[first]) + len(block.sites) * block.times
             if block.target >= 0 and (block.target not in heads or block.target <= first):
                 before.setdefault(block.target, end)
             if block.following >= 0 and block.following not in heads:
@@ -118,6 +125,10 @@ class EdgeAccount:
             lead = -self._reserve
             self._check("head", first, lead)
         self.end = lead + len(block.sites)
+
+    def again(self, block: BlockSites) -> None:
+        """Begin another round of a loop that is one block."""
+        self.end += len(block.sites)
 
     def to(self, slot: int) -> int:
         """Return what has to be added to r9 on the way to another block."""

@@ -24,14 +24,15 @@ from ebpfsim.isa.table import TABLE, Form, insn_len
 from ebpfsim.jit import layout
 from ebpfsim.jit import tail_call as tail
 from ebpfsim.jit.account import CARRY_ON, BlockSites, EdgeAccount, ExactAccount
-from ebpfsim.jit.emit import AUX, COMPARISONS, emit, emit_comparison
-from ebpfsim.jit.encoder import RAX, RET, Code, insn, mov_imm, short_jcc
+from ebpfsim.jit.emit import AUX, COMPARISON_ROWS, COMPARISONS, emit, emit_comparison
+from ebpfsim.jit.encoder import NEGATED, RAX, RET, Code, insn, mov_imm, short_jcc
 from ebpfsim.jit.frame import find_frames
 from ebpfsim.jit.image import code_arena
-from ebpfsim.jit.inline import RoutineCall, charge, inline_call, routine_call
+from ebpfsim.jit.inline import InlineCall, RoutineCall, charge, inline_call, routine_call
 from ebpfsim.jit.layout import AX, CREDIT_SLOT, REGS, TMP, routine, word
 from ebpfsim.jit.native import Record, object_address
 from ebpfsim.jit.objects import ObjectRoutines, object_routines
+from ebpfsim.jit.pairs import MOVES, emit_pair, sets_flags
 from ebpfsim.jit.program import Image
 from ebpfsim.jit.routine import ASK_PYTHON, OTHER_COST
 from ebpfsim.maps.prog_array import ProgArrayMap
@@ -48,6 +49,8 @@ from ebpfsim.vm.state import RUN, Block
 __all__ = ["EMIT_ENDS", "Image", "compile_image"]
 
 _TAIL_CALL = HELPER_IDS["bpf_tail_call"]
+# a loop of one block is repeated up to this length, because a processor takes one jump a cycle
+LOOP_SITES = 24
 _JUMPS = frozenset((Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.JA32, Form.MAY_GOTO))
 # by name, because members of an Enum hash slowly
 _END_ROWS = frozenset(row.name for row in TABLE if row.form in ENDS)
@@ -107,9 +110,11 @@ class _Compiler:
             slot += insn_len(site.insn)
             name = site.row.name
             if name in _END_ROWS:
-                return BlockSites(
-                    first, found, -1 if name in _LAST_ROWS else slot, site.target if name in _JUMP_ROWS else -1
-                )
+                target = site.target if name in _JUMP_ROWS else -1
+                block = BlockSites(first, found, -1 if name in _LAST_ROWS else slot, target)
+                if target == first and name in COMPARISON_ROWS and not (self.checked or self.careful):
+                    block.times = max(1, LOOP_SITES // len(found))
+                return block
             if slot in leaders:
                 return BlockSites(first, found, slot, -1)
 
@@ -146,17 +151,30 @@ class _Compiler:
         self.account.enter(slot)
 
     def fill(self, block: BlockSites) -> None:
-        code, checked, objects = self.code, self.checked, self.objects
+        code = self.code
         self.block, first = block, block.first
         if first in self.frames:
             self.frame = self.frames[first]
             self.prologue(first)
         code.label(first)
-        if checked:
+        if self.checked:
             self.mark(first)
         self.account.begin(block)
-        for site in block.sites:
+        for _ in range(block.times - 1):
+            # a round of a loop that ends here, when it is not the last one
+            self.straight(block.sites[:-1])
+            _leave_loop(self, block)
+            self.account.again(block)
+        self.straight(block.sites)
+
+    def straight(self, sites: list[Site]) -> None:
+        code, checked, objects = self.code, self.checked, self.objects
+        merged = False
+        for number, site in enumerate(sites):
             name = site.row.name
+            if merged:
+                merged = False
+                continue
             if checked and site.row.size:
                 self.mark(site.idx)
             if objects is not None:
@@ -166,7 +184,9 @@ class _Compiler:
             elif site.row.form is Form.LD_IMM64:
                 self.constant(site)
             else:
-                code.add(emit(name, site.insn, checked))
+                together = emit_pair(site, sites[number + 1]) if name in MOVES and number + 1 < len(sites) else b""
+                merged = bool(together)
+                code.add(together or emit(name, site.insn, checked))
 
     def debug_checks(self, objects: ObjectRoutines, site: Site) -> None:
         # what the interpreter's Unit.debug_checks() does
@@ -260,6 +280,22 @@ class _Compiler:
         code.add(charge(call.cost_ps))
         code.label(("asked", idx))
         self.later(lambda: self.ask(site))
+
+    def inline(self, site: Site, call: InlineCall) -> None:
+        code, other, through = self.code, ("other", site.idx), ("through", site.idx)
+        code.add(call.code)
+        if not call.unless:
+            return
+
+        def otherwise() -> None:
+            code.label(other)
+            code.add(call.other)
+            code.jump(through)
+
+        code.jump_if(call.unless, other)
+        code.add(call.rest)
+        code.label(through)
+        self.rare.append(otherwise)
 
     def ask(self, site: Site) -> None:
         self.code.label(("ask", site.idx))
@@ -361,10 +397,20 @@ def _jump(compiler: _Compiler, site: Site) -> None:
     compiler.code.jump(site.target)
 
 
+def _compare(compiler: _Compiler, site: Site) -> str:
+    # the condition of a jump, once the flags are set; those of the instruction in front may serve
+    row, sites = site.row, compiler.block.sites
+    if len(sites) < 2 or not sets_flags(sites, site):
+        compiler.code.add(emit_comparison(row.name, site.insn))
+    return COMPARISONS[row.op.removesuffix(str(row.bits))]
+
+
 def _jump_if(compiler: _Compiler, site: Site) -> None:
-    row = site.row
-    compiler.code.add(emit_comparison(row.name, site.insn))
-    compiler.branch(COMPARISONS[row.op.removesuffix(str(row.bits))], site.target)
+    compiler.branch(_compare(compiler, site), site.target)
+
+
+def _leave_loop(compiler: _Compiler, block: BlockSites) -> None:
+    compiler.branch(NEGATED[_compare(compiler, block.sites[-1])], block.following)
 
 
 def _may_goto(compiler: _Compiler, site: Site) -> None:
@@ -400,10 +446,10 @@ def _call_helper(compiler: _Compiler, site: Site) -> None:
     # what R1 is known to be, where that may be relied on
     address = None if compiler.checked else tail.known_registers(compiler.block.sites[:-1]).get(1)
     kernel = site.unit.kernel
-    code = inline_call(site.insn.imm, kernel, address, compiler.account.end)
-    call = None if code else routine_call(site.insn.imm, kernel, address)
-    if code:
-        compiler.code.add(code)
+    inline = inline_call(site.insn.imm, kernel, address, compiler.account.end)
+    call = None if inline else routine_call(site.insn.imm, kernel, address)
+    if inline:
+        compiler.inline(site, inline)
     elif call:
         compiler.call_routine(site, call)
     else:

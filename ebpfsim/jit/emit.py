@@ -19,7 +19,7 @@ from ebpfsim.jit.encoder import CDQ, CQO, RAX, RCX, RDX, Mem, insn, mov_imm, pop
 from ebpfsim.jit.layout import AX, REGS, TMP, ram, routine
 from ebpfsim.vm.compile import ENDS, NOT_MODELLED
 
-__all__ = ["AUX", "COMPARISONS", "EMITTERS", "emit", "emit_comparison", "stand_in_of"]
+__all__ = ["AUX", "COMPARISONS", "COMPARISON_ROWS", "EMITTERS", "emit", "emit_comparison", "stand_in_of"]
 
 Emitter = Callable[[Row, Insn, bool], bytes]
 AUX = 11  # the BPF register that is not in a machine register
@@ -300,6 +300,8 @@ COMPARISONS: dict[str, str] = {
 }
 # fmt: on
 
+
+COMPARISON_ROWS = frozenset(row.name for row in TABLE if row.form in (Form.JMP_IMM, Form.JMP_REG))
 
 # registers that may stand in for the auxiliary one while an operation runs
 _STAND_INS = (6, 7, 8)

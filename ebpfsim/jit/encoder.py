@@ -12,7 +12,20 @@ from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
-__all__ = ["CONDITIONS", "TABLE", "Code", "Mem", "insn", "mov_imm", "pop", "push", "push_imm", "short_jcc", "short_jmp"]
+__all__ = [
+    "CONDITIONS",
+    "NEGATED",
+    "TABLE",
+    "Code",
+    "Mem",
+    "insn",
+    "mov_imm",
+    "pop",
+    "push",
+    "push_imm",
+    "short_jcc",
+    "short_jmp",
+]
 
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 = range(16)
 
@@ -80,6 +93,9 @@ CONDITIONS: dict[str, int] = {
     "b": 0x2, "ae": 0x3, "e": 0x4, "ne": 0x5, "be": 0x6, "a": 0x7, "l": 0xC, "ge": 0xD, "le": 0xE, "g": 0xF,
 }
 # fmt: on
+NEGATED = {
+    name: other for name, code in CONDITIONS.items() for other, negated in CONDITIONS.items() if negated == code ^ 1
+}
 
 OPERAND_SIZE = b"\x66"
 GS_32BIT = b"\x65\x67"

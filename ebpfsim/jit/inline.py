@@ -10,12 +10,13 @@ Look-ups are inlined for verified programs only: what the key pointer may be is 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ebpfsim.errors import KernelOops
 from ebpfsim.helpers import map as map_helpers
 from ebpfsim.helpers import misc, time
 from ebpfsim.jit import layout
-from ebpfsim.jit.encoder import RAX, RDX, RSI, insn, mov_imm, pop, push, short_jcc, short_jmp
+from ebpfsim.jit.encoder import RAX, RDX, RSI, Mem, insn, mov_imm, pop, push
 from ebpfsim.jit.layout import LEFT, TMP, ram, word
 from ebpfsim.jit.routine import OTHER_COST, Routine, routine
 from ebpfsim.jit.routines import hash as hash_routines
@@ -29,27 +30,37 @@ from ebpfsim.progs.runtime import Helper, Runtime
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.vm.cost import helper_ps, map_operation_ps, replace_extra_ps
 
-__all__ = ["MAP_ROUTINES", "RoutineCall", "charge", "inline_call", "routine_call"]
+__all__ = ["MAP_ROUTINES", "InlineCall", "RoutineCall", "charge", "inline_call", "routine_call"]
 
 _LOOKUP = HELPER_IDS["bpf_map_lookup_elem"]
 _CPU = HELPER_IDS["bpf_get_smp_processor_id"]
 _CLOCKS = (HELPER_IDS["bpf_ktime_get_ns"], HELPER_IDS["bpf_ktime_get_boot_ns"])
 IMM_MAX = (1 << 31) - 1
+LEA_SHIFT_MAX = 3
 
 
-def inline_call(helper_id: int, kernel: Runtime, map_address: int | None, lead: int = 0) -> bytes:
-    """Return the code of a helper call, or nothing.
+class InlineCall(NamedTuple):
+    """Code in place of a call: ``code``, then unless the condition ``unless`` holds ``rest``, else ``other``."""
+
+    code: bytes
+    unless: str = ""
+    rest: bytes = b""
+    other: bytes = b""
+
+
+def inline_call(helper_id: int, kernel: Runtime, map_address: int | None, lead: int = 0) -> InlineCall | None:
+    """Return the code of a helper call, or None.
 
     ``map_address`` is what R1 is known to be, where it may be used; ``lead`` is that of r9 (``ebpfsim.jit.account``).
     """
     helper = kernel.helpers.get(helper_id)
     if helper_id in _CLOCKS and helper is time.ktime_get_ns:
-        return charge(helper_ps(kernel.costs, helper_id)) + _now_ns(kernel.costs.ps("insn"), lead)
+        return InlineCall(charge(helper_ps(kernel.costs, helper_id)) + _now_ns(kernel.costs.ps("insn"), lead))
     if helper_id == _CPU and helper is misc.get_smp_processor_id:
-        return charge(helper_ps(kernel.costs, helper_id)) + insn("mov_load", word(layout.W_CPU), RAX)
+        return InlineCall(charge(helper_ps(kernel.costs, helper_id)) + insn("mov_load", word(layout.W_CPU), RAX))
     if helper_id == _LOOKUP and helper is map_helpers.map_lookup_elem and map_address is not None:
         return _lookup(kernel, map_address)
-    return b""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,30 +149,29 @@ def _now_ns(insn_ps: int, lead: int) -> bytes:
     )
 
 
-def _lookup(kernel: Runtime, map_address: int) -> bytes:
+def _lookup(kernel: Runtime, map_address: int) -> InlineCall | None:
     map_ = _map_at(kernel, map_address)
     if type(map_) not in (ArrayMap, PercpuArrayMap):
-        return b""
+        return None
     assert isinstance(map_, ArrayMap)
     if max(map_.elem_size, map_.max_entries) > IMM_MAX:
-        return b""
-    address = insn("imul3", RAX, RAX, map_.elem_size) + mov_imm(TMP, map_.values) + insn("add", RAX, TMP)
+        return None
+    address = _element(map_.values, map_.elem_size)
     if isinstance(map_, PercpuArrayMap):
         if map_.cpu_stride > IMM_MAX:
-            return b""
+            return None
         address += insn("mov_load", word(layout.W_CPU), TMP) + insn("imul3", TMP, TMP, map_.cpu_stride)
         address += insn("add", RAX, TMP)
-    none = insn("xor", RAX, RAX, wide=False)
     before, key = ram(RSI)
-    address += short_jmp(len(none))
-    return b"".join(
-        (
-            charge(map_operation_ps(kernel.costs, _LOOKUP)(map_)),
-            before,
-            insn("mov_load", key, RAX, wide=False),
-            insn("cmp_imm", RAX, imm=map_.max_entries, wide=False),
-            short_jcc("ae", len(address)),
-            address,
-            none,
-        )
-    )
+    load = charge(map_operation_ps(kernel.costs, _LOOKUP)(map_)) + before + insn("mov_load", key, RAX, wide=False)
+    bound = insn("cmp_imm", RAX, imm=map_.max_entries, wide=False)
+    return InlineCall(load + bound, "ae", address, insn("xor", RAX, RAX, wide=False))
+
+
+def _element(values: int, size: int) -> bytes:
+    # the address of element RAX
+    shift = size.bit_length() - 1
+    if size == 1 << shift and shift <= LEA_SHIFT_MAX:
+        return mov_imm(TMP, values) + insn("lea", Mem(TMP, 0, RAX, False, shift), RAX)
+    scaled = insn("shl_imm", RAX, imm=shift) if size == 1 << shift else insn("imul3", RAX, RAX, size)
+    return scaled + mov_imm(TMP, values) + insn("add", RAX, TMP)

@@ -105,7 +105,7 @@ LLVM = [
     ("sar r12, cl", ("sar", 12, 0, 0, True), "49d3fc"),
     ("sar r11d, cl", ("sar", 11, 0, 0, False), "41d3fb"),
     ("mov r11, [r11 + 8*r12]", ("mov_load", Mem(11, 0, 12, False, 3), 11, 0, True), "4f8b1ce3"),
-    ("mov qword ptr [r10 + 8*r11 + 300], 7", ("mov_imm", Mem(10, 300, 11, False, 3), 0, 7, True), "4bc784da2c01000007000000"),
+    ("mov [r10 + 8*r11 + 64], rcx", ("mov", Mem(10, 64, 11, False, 3), 1, 0, True), "4b894cda40"),
     ("rdgsbase r11", ("rdgsbase", 11, 0, 0, True), "f3490faecb"),
     ("rdgsbase rcx", ("rdgsbase", 1, 0, 0, True), "f3480faec9"),
     ("wrgsbase r12", ("wrgsbase", 12, 0, 0, True), "f3490faedc"),
