@@ -155,7 +155,7 @@ _ROWS = (
     _row(14, INT),
     _row(15, INT),
     _row(16, INT, (MEM_W, SIZE)),
-    _row(17, INT, (CTX,)),
+    _row(17, INT),
     _row(18, INT, (CTX, ANY, ANY)),
     _row(19, INT, (CTX,)),
     _row(20, INT, (CTX, MEM_W, SIZE, ANY)),
@@ -222,8 +222,8 @@ _ROWS = (
     _row(81, RET_PTR_TO_MAP_VALUE, (MAP, ANY)),
     _row(82, INT, (CTX, MAP, KEY, ANY)),
     _row(83, INT, (CTX, ANY)),
-    _row(84, SOCKET_OR_NULL, (CTX, MEM_R, SIZE, ANY, ANY), PKT),
-    _row(85, SOCKET_OR_NULL, (CTX, MEM_R, SIZE, ANY, ANY), PKT),
+    _row(84, SOCKET_OR_NULL, (CTX, MEM_R, SIZE0, ANY, ANY), PKT),
+    _row(85, SOCKET_OR_NULL, (CTX, MEM_R, SIZE0, ANY, ANY), PKT),
     _row(86, INT, (BTF_SKC | OBJ_RELEASE,)),
     _row(87, INT, (MAP, VAL, ANY), PKT),
     _row(88, INT, (MAP, VAL_W)),
@@ -237,9 +237,9 @@ _ROWS = (
     _row(96, TCP_SOCK_OR_NULL, (SKC,)),
     _row(97, INT, (CTX,)),
     _row(98, SOCKET_OR_NULL, (SKC,)),
-    _row(99, SKC_OR_NULL, (CTX, MEM_R, SIZE, ANY, ANY), PKT),
-    _row(100, INT, (BTF_SKC, MEM_R, SIZE, MEM_R, SIZE), PKT),
-    _row(101, INT, (CTX, MEM_W, SIZE, ANY)),
+    _row(99, SKC_OR_NULL, (CTX, MEM_R, SIZE0, ANY, ANY), PKT),
+    _row(100, INT, (BTF_SKC, MEM_R, SIZE, MEM_R, SIZE), GPL, PKT),
+    _row(101, INT, (CTX, MEM_RW, SIZE, ANY)),
     _row(102, INT, (CTX, MEM_W, SIZE)),
     _row(103, INT, (CTX, MEM_W, SIZE)),
     _row(104, INT, (CTX, MEM_R, SIZE)),
@@ -287,7 +287,7 @@ _ROWS = (
     _row(146, INT, (MAP, BTF | NULL), btf=("", "inode")),
     _row(147, INT, (BTF, MEM_W, SIZE0), btf=("path",)),
     _row(148, INT, (MEM_W, SIZE0, ANY), SLEEP),
-    _row(149, INT, (MEM_W, SIZE, MEM_R, SIZE, ANY), GPL),
+    _row(149, INT, (MEM_RW, SIZE, MEM_R, SIZE, ANY)),
     _row(150, INT, (BTF, MEM_R, SIZE0, ANY), GPL, btf=("seq_file",)),
     _row(151, INT, (CTX,)),
     _row(152, INT, (ANY, MEM_R | NULL, SIZE0, ANY)),
@@ -303,7 +303,7 @@ _ROWS = (
     _row(162, BTF_OR_NULL, (BTF,), btf=("file",), ret_btf="socket"),
     _row(163, INT, (CTX, ANY, FIXED_RW, ANY, ANY), GPL, sizes=(0, 0, 4)),
     _row(164, INT, (MAP, FUNC, STACK | NULL, ANY)),
-    _row(165, INT, (MEM_W | NULL, SIZE0, STR, MEM_R | NULL, SIZE0), GPL),
+    _row(165, INT, (MEM_RW | NULL, SIZE0, STR, MEM_R | NULL, SIZE0), GPL),
     _row(166, INT, (ANY, MEM_R, SIZE)),
     _row(167, INT, (MEM_R, SIZE, ANY, ANY)),
     _row(168, INT, (ANY,)),
@@ -334,7 +334,7 @@ _ROWS = (
     _row(193, INT, (BTF, MEM_W, SIZE), SLEEP, btf=("file",)),
     _row(194, BTF_OR_NULL, (ARG_KPTR_XCHG_DEST, BTF | NULL | OBJ_RELEASE)),
     _row(195, MAP_VALUE_OR_NULL, (MAP, KEY, ANY), PKT),
-    _row(196, BTF_OR_NULL, (BTF_SKC,), ret_btf="mptcp_sock"),
+    _row(196, BTF_OR_NULL, (SKC,), ret_btf="mptcp_sock"),
     _row(197, INT, (MEM_W, SIZE0, ANY, DYN | DYNPTR_TYPE_LOCAL | MEM_UNINIT | MEM_WRITE)),
     _row(198, INT, (MAP, ANY, ANY, DYN | DYNPTR_TYPE_RINGBUF | MEM_UNINIT | MEM_WRITE)),
     _row(199, VOID, (DYN | DYNPTR_TYPE_RINGBUF | OBJ_RELEASE, ANY)),
@@ -358,6 +358,23 @@ PROTOS = MappingProxyType({row.id: row for row in _ROWS})
 # other prototypes of a helper, by program type
 VARIANTS: dict[tuple[int, ProgType], Proto] = {
     (124, ProgType.SK_LOOKUP): _row(124, INT, (CTX, SOCK | NULL, ANY)),
+    # net/core/filter.c, net/core/bpf_sk_storage.c, kernel/bpf/cgroup.c
+    **{
+        (17, prog_type): _row(17, INT, (CTX,))
+        for prog_type in (
+            ProgType.SCHED_CLS,
+            ProgType.SCHED_ACT,
+            ProgType.LWT_IN,
+            ProgType.LWT_OUT,
+            ProgType.LWT_XMIT,
+            ProgType.LWT_SEG6LOCAL,
+        )
+    },
+    (27, ProgType.PERF_EVENT): _row(27, INT, (CTX, MAP, ANY)),
+    (46, ProgType.SK_REUSEPORT): _row(46, INT, (BTF_SKC | NULL,)),
+    (49, ProgType.CGROUP_SOCKOPT): _row(49, INT, (BTF_SKC, ANY, ANY, MEM_R, SIZE)),
+    (57, ProgType.CGROUP_SOCKOPT): _row(57, INT, (BTF_SKC, ANY, ANY, MEM_W, SIZE)),
+    (107, ProgType.CGROUP_SOCK): _row(107, MAP_VALUE_OR_NULL, (MAP, CTX, VAL | NULL, ANY)),
     # net/core/bpf_sk_storage.c, kernel/trace/bpf_trace.c: programs for kernel functions hold BTF pointers
     **{
         (row.id, prog_type): row

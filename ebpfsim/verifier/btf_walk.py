@@ -7,6 +7,7 @@ from ebpfsim.btf.layout import sizeof
 from ebpfsim.btf.types import Array, Composite, Int, Kind, Member, Ptr, Type, TypeTag
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import BtfError
+from ebpfsim.isa.alu import s32
 from ebpfsim.progs.regtypes import (
     MEM_PERCPU,
     MEM_RCU,
@@ -19,6 +20,7 @@ from ebpfsim.progs.regtypes import (
 )
 from ebpfsim.verifier.btfid import BtfId
 from ebpfsim.verifier.env import Env, Reject
+from ebpfsim.verifier.tnum import M32
 
 __all__ = ["Found", "btf_struct_access", "btf_struct_ids_match", "tag_flag", "type_of_kind_name"]
 
@@ -64,13 +66,14 @@ class _Walk:
 
     def step(self, type_: Type | Composite, off: int, size: int) -> int:
         """Return what is at the offset of a structure: one of WALK_*."""
+        off &= M32  # negative ones are compared as large ones
         while True:
             if not isinstance(type_, Composite):
                 raise self.env.fail(Errno.EINVAL, f"Type '{_name(type_)}' is not a struct\n")
             if type_.kind == Kind.UNION and len(type_.members) != 1:
                 # members of a union may stand for each other
                 self.flags |= PTR_UNTRUSTED
-            if off + size > type_.size:
+            if (off + size) & M32 > type_.size:
                 inner = self._flexible(type_, off, size)
                 if isinstance(inner, Int):
                     return WALK_SCALAR
@@ -98,7 +101,7 @@ class _Walk:
     def _members(self, type_: Composite, off: int, size: int) -> int | tuple[Composite, int]:
         for member in type_.members:
             start = member.bit_off // 8
-            if off + size <= start:
+            if (off + size) & M32 <= start:
                 break
             if member.bitfield_bits:
                 end = -(-(member.bit_off + member.bitfield_bits) // 8)
@@ -110,7 +113,7 @@ class _Walk:
             found = self._member(type_, member, off, size)
             if found is not None:
                 return found
-        raise self.env.fail(Errno.EINVAL, f"struct {_name(type_)} doesn't have field at offset {off}\n")
+        raise self.env.fail(Errno.EINVAL, f"struct {_name(type_)} doesn't have field at offset {s32(off)}\n")
 
     def _member(self, type_: Composite, member: Member, off: int, size: int) -> int | tuple[Composite, int] | None:
         btf, start = self.btf, member.bit_off // 8

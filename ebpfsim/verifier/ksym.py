@@ -1,6 +1,6 @@
 """Addresses of kernel symbols in LD_IMM64 (check_pseudo_btf_id(), kernel/bpf/verifier.c, v6.18).
 
-Differs: every function and variable of the BTF has an address, at places that no other thing of the kernel is at.
+Differs: every function of the BTF has an address, at places that no other thing of the kernel is at.
 """
 
 from ebpfsim.btf.btf import Btf
@@ -8,7 +8,7 @@ from ebpfsim.btf.layout import sizeof
 from ebpfsim.btf.types import Composite, Datasec, Func, Kind, Var
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import BtfError, NotModelled
+from ebpfsim.errors import BtfError
 from ebpfsim.isa.alu import s32
 from ebpfsim.progs.regtypes import MEM_PERCPU, MEM_RDONLY, PTR_TO_BTF_ID, PTR_TO_MEM
 from ebpfsim.verifier.btfid import BtfId
@@ -18,6 +18,8 @@ from ebpfsim.verifier.state import Reg, pointer
 __all__ = ["check_pseudo_btf_id"]
 
 PERCPU_SECTION = ".data..percpu"
+# the kernel is built without the names of its variables (CONFIG_KALLSYMS_ALL)
+KALLSYMS_ALL = False
 # where the kernel's text and its per-CPU variables begin
 KERNEL_TEXT = 0xFFFF_FFFF_8100_0000
 
@@ -26,15 +28,19 @@ def check_pseudo_btf_id(env: Env, i: int) -> None:
     """Find out what the symbol of an instruction is to the program (``check_pseudo_btf_id``)."""
     insn, second = env.insns[i], env.insns[i + 1]
     if second.imm:
-        raise NotModelled("kernel symbol of a module", "kernel/bpf/verifier.c")
+        # no module has BTF here
+        raise env.fail(Errno.EINVAL, "invalid module BTF object FD specified.\n")
     btf = vmlinux()
     id_ = insn.imm
-    if not 0 < id_ < btf.nr_types:
+    if not 0 <= id_ < btf.nr_types:
         raise env.fail(Errno.ENOENT, f"ldimm64 insn specifies invalid btf_id {id_}.\n")
     symbol = btf.type(id_)
     if not isinstance(symbol, Var | Func):
-        text = f"pseudo btf_id {id_} in ldimm64 isn't KIND_VAR or KIND_FUNC.\n"
+        text = f"pseudo btf_id {id_} in ldimm64 isn't KIND_VAR or KIND_FUNC\n"
         raise env.fail(Errno.EINVAL, text)
+    if isinstance(symbol, Var) and not KALLSYMS_ALL:
+        text = f"ldimm64 failed to find the address for kernel symbol '{symbol.name}'.\n"
+        raise env.fail(Errno.ENOENT, text)
     env.ksyms[i] = _register(env, btf, id_, symbol)
     address = KERNEL_TEXT + 16 * id_ if isinstance(symbol, Func) else _percpu_offset(btf, id_)
     env.insns[i] = insn._replace(imm=s32(address))

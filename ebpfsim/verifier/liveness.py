@@ -51,7 +51,9 @@ def call_summary(env: Env, idx: int) -> tuple[int, bool, bool] | None:
     insn = env.insns[idx]
     if pseudo_kfunc_call(insn):
         return kfunc_summary(env, insn)
-    if not helper_call(insn) or insn.imm not in helpers_for(env.prog_type, env.attr.expected_attach_type):
+    if not helper_call(insn) or insn.imm not in helpers_for(
+        env.prog_type, env.attr.expected_attach_type, env.target.name if env.target else ""
+    ):
         return None
     proto = proto_for(insn.imm, env.prog_type)
     count = next((i for i, arg in enumerate(proto.args) if arg == ARG_DONTCARE), 5)
