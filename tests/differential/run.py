@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "support")]
 
 # programs or accesses of a batch
-BATCHES = {"verified": 100, "unverified": 200, "safety": 20_000}
+BATCHES = {"verified": 200, "unverified": 200, "safety": 20_000}
 MAX_SHOWN = 5
 
 # what a batch gives: counts by name, and differences

@@ -171,7 +171,7 @@ class Generator:
     def program(self) -> Program:
         """Return the next program."""
         self.functions, self.parts = [], []
-        main = [*self.start(), *self.many(self.rng.randrange(4, 24)), *self.end()]
+        main = [*self.start(), *self.many(self.rng.randrange(2, 11)), *self.end()]
         insns, starts = list(main), []
         for function in self.functions:
             starts.append(len(insns))
