@@ -27,6 +27,7 @@ from ebpfsim.progs.regtypes import (
 )
 from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.verifier.btf_walk import Found, btf_struct_access
+from ebpfsim.verifier.btf_writes import check_struct_write
 from ebpfsim.verifier.btfid import BtfId, btf_pointer
 from ebpfsim.verifier.env import Env
 from ebpfsim.verifier.record import object_record
@@ -40,12 +41,7 @@ BPF_REG_TRUSTED_MODIFIERS = MEM_ALLOC | PTR_TRUSTED | NON_OWN_REF
 # reg2btf_ids: registers that stand for a kernel type without naming it
 _KNOWN_TYPES = (PTR_TO_SOCKET, PTR_TO_SOCK_COMMON, PTR_TO_TCP_SOCK, CONST_PTR_TO_MAP)
 # program types whose operations have a btf_struct_access of their own
-_WRITERS = {
-    ProgType.SCHED_CLS: "struct nf_conn",
-    ProgType.SCHED_ACT: "struct nf_conn",
-    ProgType.XDP: "struct nf_conn",
-    ProgType.STRUCT_OPS: "struct_ops",
-}
+_WRITERS = (ProgType.SCHED_CLS, ProgType.SCHED_ACT, ProgType.XDP, ProgType.STRUCT_OPS)
 
 # map_btf_id of the operations of a map type: the structure behind a map pointer
 _MAP_STRUCTS: dict[MapType, str] = {
@@ -192,7 +188,8 @@ def check_ptr_to_btf_access(env: Env, regno: int, off: int, size: int, access: i
     is_alloc = bool(reg.type & MEM_ALLOC)
     if access != READ:
         if not is_alloc and env.prog_type in _WRITERS:
-            raise NotModelled(f"write into {_WRITERS[env.prog_type]}", "kernel/bpf/verifier.c")
+            check_struct_write(env, target, off, size)
+            return UNKNOWN
         if not is_alloc or reg.type & PTR_UNTRUSTED:
             raise env.fail(Errno.EACCES, "only read is supported\n")
     if is_alloc:
