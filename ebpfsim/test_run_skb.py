@@ -39,7 +39,8 @@ AF_INET, AF_INET6 = 2, 10
 
 # struct sock, of which programs see the addresses
 SOCK_BYTES = 784
-SKC_DADDR, SKC_FAMILY, SKC_V6_DADDR = 0, 16, 56
+SKC_DADDR, SKC_FAMILY, SKC_STATE, SKC_V6_DADDR = 0, 16, 18, 56
+TCP_CLOSE = 7  # what sock_init_data() sets, include/net/tcp_states.h
 
 
 class _Field(NamedTuple):
@@ -155,6 +156,7 @@ def _receive(skb: SkbStruct, data: bytes, device: "NetDevice", sock: int) -> Non
     mem = skb.mem
     skb.put(data)
     skb.sk = sock
+    mem.store(sock + SKC_STATE, 1, TCP_CLOSE)
     skb.dev = device.struct_address
     skb.reset_mac_header()
     skb.pull(ETH_HLEN)

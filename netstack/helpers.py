@@ -1,7 +1,7 @@
 """The helpers of the network floor, for the composition root to merge with those of the core."""
 
 from ebpfsim.progs.runtime import Helper
-from netstack import redirect_helpers, skb_helpers, skb_room, xdp_helpers
+from netstack import redirect_helpers, skb_helpers, skb_room, sock_helpers, xdp_helpers
 
 __all__ = ["HELPERS"]
 
@@ -10,4 +10,5 @@ HELPERS: dict[int, Helper] = {
     **redirect_helpers.HELPERS,
     **skb_helpers.HELPERS,
     **skb_room.HELPERS,
+    **sock_helpers.HELPERS,
 }

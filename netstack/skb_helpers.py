@@ -1,12 +1,16 @@
 """Helpers on ``struct sk_buff``: reading, writing, checksums, what is known of a packet (net/core/filter.c, v6.18).
 
 They change the structure and the data in RAM. What moves headers around is in ``netstack.skb_room``. Left out: clones
-(every packet is linear and not shared), tunnels, sockets, cgroups, the hash of a packet that has none.
+(every packet is linear and not shared), tunnels, cgroups (nothing is in one of net_cls).
+
+Differs: the hash of a packet depends on the simulation's seed, Linux' on a secret from its boot; it covers addresses,
+protocol and ports without tunnels or IPv6 extension headers.
 """
 
 from ebpfsim.errnos import Errno
 from ebpfsim.isa.alu import s32, u32
 from ebpfsim.isa.ld_abs import SKB_LOAD_HELPERS
+from ebpfsim.maps.jhash import jhash
 from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from netstack.sk_buff import NO_HEADER, SkbStruct
@@ -36,6 +40,8 @@ CHECKSUM_NONE, CHECKSUM_UNNECESSARY, CHECKSUM_COMPLETE, CHECKSUM_PARTIAL = range
 SKB_MAX_CSUM_LEVEL = 3
 CSUM_MANGLED_0 = 0xFFFF
 PACKET_OTHERHOST = 3
+_IPV4, _IPV6 = 0x0008, 0xDD86  # __be16 on a little-endian machine
+_WITH_PORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
 SKF_NET_OFF, SKF_LL_OFF = -0x100000, -0x200000  # include/uapi/linux/filter.h
 
 
@@ -205,6 +211,38 @@ def bpf_set_hash(run: Run, address: int, value: int, _r3: int, _r4: int, _r5: in
     return 0
 
 
+def bpf_get_hash_recalc(run: Run, address: int, _r2: int, _r3: int, _r4: int, _r5: int) -> int:
+    """Return the packet's hash, computed where it has none (``skb_get_hash``)."""
+    skb = _skb(run, address)
+    if not (skb.l4_hash or skb.sw_hash):
+        key, ports = _flow_keys(skb)
+        skb.hash = jhash(key, u32(run.kernel.rng.seed)) or 1
+        skb.sw_hash, skb.l4_hash = 1, int(ports)
+    return skb.hash
+
+
+def _flow_keys(skb: SkbStruct) -> tuple[bytes, bool]:
+    # both ends in one order, so that both directions hash alike, and whether ports are among it
+    network = skb.network_header - skb.headroom
+    packet = skb.linear()[network:] if network >= 0 else b""
+    if skb.protocol == _IPV4 and len(packet) >= 20:
+        size, proto, ends = 4 * (packet[0] & 15), packet[9], (packet[12:16], packet[16:20])
+        fragment = bool((packet[6] & 0x1F) | packet[7])
+    elif skb.protocol == _IPV6 and len(packet) >= 40:
+        size, proto, ends, fragment = 40, packet[6], (packet[8:24], packet[24:40]), False
+    else:
+        return skb.protocol.to_bytes(2, "little"), False
+    ports = proto in _WITH_PORTS and not fragment and len(packet) >= size + 4
+    first, second = packet[size : size + 2], packet[size + 2 : size + 4]
+    keys = sorted([ends[0] + (first if ports else b""), ends[1] + (second if ports else b"")])
+    return b"".join(keys) + bytes([proto]), ports
+
+
+def bpf_get_cgroup_classid(_run: Run, _address: int, _r2: int, _r3: int, _r4: int, _r5: int) -> int:
+    """Return 0: nothing is in a cgroup of net_cls."""
+    return 0
+
+
 def _skb_load(size: int) -> Helper:
     # bpf_skb_load_helper_8() and the like: what LD_ABS and LD_IND call; big endian, or a negative errno
     def load(run: Run, address: int, offset: int, _r3: int, _r4: int, _r5: int) -> int:
@@ -237,5 +275,7 @@ HELPERS: dict[int, Helper] = {
     HELPER_IDS["bpf_skb_change_type"]: bpf_skb_change_type,
     HELPER_IDS["bpf_set_hash_invalid"]: bpf_set_hash_invalid,
     HELPER_IDS["bpf_set_hash"]: bpf_set_hash,
+    HELPER_IDS["bpf_get_hash_recalc"]: bpf_get_hash_recalc,
+    HELPER_IDS["bpf_get_cgroup_classid"]: bpf_get_cgroup_classid,
     **{number: _skb_load(size) for size, number in SKB_LOAD_HELPERS.items()},
 }

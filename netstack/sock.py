@@ -143,6 +143,11 @@ class SocketTable:
         self._udp: dict[int, list[UdpSocket]] = {}
         self._ping: dict[int, PingSocket] = {}
 
+    @property
+    def any_udp(self) -> bool:
+        """Whether any UDP socket is open."""
+        return any(self._udp.values())
+
     def bind_udp(self, address: str, port: int) -> UdpSocket:
         """Return a new socket bound to an address of the host (``0.0.0.0``: any) and a port (0: a free one)."""
         addr = parse_ip(address)

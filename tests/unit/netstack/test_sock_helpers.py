@@ -1,0 +1,60 @@
+"""What test runs of Linux 6.18 answered of the socket that their packet belongs to."""
+
+from typing import Any
+
+import pytest
+
+import ebpfsim
+from ebpfsim.errors import NotModelled
+from ebpfsim.isa.asm import assemble
+from ebpfsim.isa.insn import encode
+from ebpfsim.uapi.bpf import ProgType
+
+# to the helper's result as a bool; the packet's socket is of no protocol, closed, and all there
+SOCKET = "r7 = 0; r1 = *(u64 *)(r1 + 168); if r1 == 0 goto out; call bpf_sk_fullsock; if r0 == 0 goto out; r7 = 1; "
+LOOKUP = "*(u64 *)(r10 - 16) = 0; *(u64 *)(r10 - 8) = 0; r2 = r10; r2 += -16; r3 = 12; r4 = -1; r5 = 0; r7 = 1; "
+RELEASE = "if r0 == 0 goto out; r7 = 2; r1 = r0; call bpf_sk_release; "
+OUT = "out: r0 = r7; exit"
+PROGRAMS = {
+    "full": (SOCKET + OUT, 1),
+    "tcp": (SOCKET + "r1 = r0; call bpf_tcp_sock; if r0 == 0 goto out; r7 = 2; " + OUT, 1),
+    "listener": (SOCKET + "r1 = r0; call bpf_get_listener_sock; if r0 == 0 goto out; r7 = 2; " + OUT, 1),
+    "lookup tcp": (LOOKUP + "call bpf_sk_lookup_tcp; " + RELEASE + OUT, 1),
+    "lookup udp": (LOOKUP + "call bpf_sk_lookup_udp; " + RELEASE + OUT, 1),
+    "classid": ("call bpf_get_cgroup_classid; exit", 0),
+}
+FRAME = bytes.fromhex("02000000000202000000000108004500002800010000401100000a0000010a000002") + bytes(20)
+
+
+@pytest.fixture(params=["simulated", pytest.param("linux", marks=pytest.mark.live)])
+def bpf(request: pytest.FixtureRequest) -> Any:
+    if request.param == "linux":
+        from ebpfsim.live import Bpf
+
+        return Bpf()
+    return ebpfsim.Simulation(seed=1).host("h").bpf
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_sockets_of_test_runs(bpf: Any, name: str) -> None:
+    program, answer = PROGRAMS[name]
+    fd = bpf.prog_load(ProgType.SCHED_CLS, encode(assemble(program)), license="GPL").fd
+    assert bpf.prog_test_run(fd, FRAME).retval == answer
+
+
+def test_open_udp_sockets_are_not_found_silently() -> None:
+    host = ebpfsim.Simulation(seed=1).host("h")
+    host.kernel.net.udp_socket("0.0.0.0", 53)
+    fd = host.bpf.prog_load(ProgType.SCHED_CLS, encode(assemble(PROGRAMS["lookup udp"][0])), license="GPL").fd
+    with pytest.raises(NotModelled, match="bpf_sk_lookup_udp"):
+        host.bpf.prog_test_run(fd, FRAME)
+
+
+def test_hash_is_the_same_for_both_directions() -> None:
+    bpf = ebpfsim.Simulation(seed=1).host("h").bpf
+    fd = bpf.prog_load(ProgType.SCHED_CLS, encode(assemble("call bpf_get_hash_recalc; exit")), license="GPL").fd
+    there = FRAME[:34] + bytes.fromhex("0035 1234".replace(" ", "")) + bytes(16)
+    back = FRAME[:26] + FRAME[30:34] + FRAME[26:30] + bytes.fromhex("12340035") + bytes(16)
+    other = FRAME[:34] + bytes.fromhex("00351235") + bytes(16)
+    hashes = [bpf.prog_test_run(fd, frame).retval for frame in (there, back, other)]
+    assert hashes[0] == hashes[1] != hashes[2]
