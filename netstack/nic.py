@@ -12,6 +12,7 @@ in promiscuous mode, so programs see every frame; the stack then drops those for
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ebpfsim.cpu import Cpu
@@ -28,6 +29,8 @@ from netstack.napi import NAPI_POLL_WEIGHT, Napi
 from netstack.rss import rss_hash
 from netstack.rx import eth_type_trans, netif_receive_skb
 from netstack.wire import Channel
+from netstack.xdp import DROP_REASON, XdpResult
+from netstack.xdp_batch import LEAST_FRAMES, XdpBatch
 from netstack.xdp_buff import XdpRing
 from netstack.xdp_run import ACTION_NAMES
 
@@ -52,19 +55,52 @@ class RxQueue(Napi):
         self.ring: deque[PacketRecord] = deque()
         # XDP works on the frames of one poll at a time
         self.xdp_ring = XdpRing(nic.net.kernel.mem, nic.xdp_rxqs[index].address, NAPI_POLL_WEIGHT)
+        self._batch = XdpBatch(nic.net.xdp, nic, self.xdp_ring)
+        # frames that are to be taken one by one before the next batch
+        self._alone = 0
         self.rx_packets = 0
         self.rx_bytes = 0
 
     def poll(self, cpu: Cpu, budget: int) -> int:
         """Process at most ``budget`` frames of the ring."""
-        done = 0
-        while done < budget and self.ring:
-            record = self.ring.popleft()
-            self.rx_packets += 1
-            self.rx_bytes += len(record.data)
-            self.nic.clean_rx(self, record, cpu)
+        done, ring, nic = 0, self.ring, self.nic
+        while done < budget and ring:
+            if not self._alone and len(ring) >= LEAST_FRAMES and nic.xdp.native is not None:
+                done += self._poll_batch(cpu, budget - done)
+                continue
+            nic.clean_rx(self, self._next(), cpu)
+            self._alone = max(0, self._alone - 1)
             done += 1
         return done
+
+    def _next(self) -> PacketRecord:
+        record = self.ring.popleft()
+        self.rx_packets += 1
+        self.rx_bytes += len(record.data)
+        return record
+
+    def _poll_batch(self, cpu: Cpu, budget: int) -> int:
+        nic, batch = self.nic, self._batch
+        if not batch.run([record.data for record in islice(self.ring, budget)], cpu):
+            self._alone = NAPI_POLL_WEIGHT
+            return 0
+        if batch.dropped < LEAST_FRAMES:
+            # other frames than dropped ones would each be a batch of their own
+            self._alone = NAPI_POLL_WEIGHT
+        for _ in range(batch.dropped):
+            record = self._next()
+            nic.count_rx(record)
+            record.verdict = "XDP_DROP"
+            nic.net.drop_frame(record, DROP_REASON)
+        if batch.error is not None:
+            nic.count_rx(self._next())
+            raise batch.error
+        if batch.result is None:
+            return batch.dropped
+        record = self._next()
+        nic.count_rx(record)
+        nic.after_xdp(self, record, batch.result, cpu)
+        return batch.dropped + 1
 
     def flush(self, cpu: Cpu) -> None:
         """Send what programs have redirected during the poll."""
@@ -141,22 +177,32 @@ class Nic(NetDevice):
         queue.ring.append(record)
         queue.interrupt()
 
-    def clean_rx(self, queue: RxQueue, record: PacketRecord, cpu: Cpu) -> None:
-        """Process one frame of a ring, as a driver's ``clean_rx_irq`` loop does."""
+    def count_rx(self, record: PacketRecord) -> None:
+        """Count a frame as received."""
         frame = record.data
         self.stats.rx_packets += 1
         self.stats.rx_bytes += len(frame)
         if frame[0] & 1 and not frame.startswith(BROADCAST_MAC):
             self.stats.multicast += 1
+
+    def clean_rx(self, queue: RxQueue, record: PacketRecord, cpu: Cpu) -> None:
+        """Process one frame of a ring, as a driver's ``clean_rx_irq`` loop does."""
+        self.count_rx(record)
         cpu.charge(self._driver_ps)
         if self.xdp.native is not None:
-            result = self.net.xdp.receive(self, queue.xdp_ring, frame, cpu)
-            record.verdict = ACTION_NAMES[result.verdict]
-            if result.reason:
-                self.net.drop_frame(record, result.reason)
-            if result.verdict is not XdpAction.XDP_PASS:
-                return
-            frame = result.frame
+            self.after_xdp(queue, record, self.net.xdp.receive(self, queue.xdp_ring, record.data, cpu), cpu)
+        else:
+            self._to_stack(queue, record, record.data, cpu)
+
+    def after_xdp(self, queue: RxQueue, record: PacketRecord, result: XdpResult, cpu: Cpu) -> None:
+        """Go on with a frame as its program decided."""
+        record.verdict = ACTION_NAMES[result.verdict]
+        if result.reason:
+            self.net.drop_frame(record, result.reason)
+        if result.verdict is XdpAction.XDP_PASS:
+            self._to_stack(queue, record, result.frame, cpu)
+
+    def _to_stack(self, queue: RxQueue, record: PacketRecord, frame: bytes, cpu: Cpu) -> None:
         cpu.charge(self._skb_ps)
         netif_receive_skb(eth_type_trans(frame, self, record, queue.index), cpu)
 

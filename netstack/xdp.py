@@ -25,7 +25,17 @@ from netstack.xdp_buff import XDP_PACKET_HEADROOM, XdpBuff, XdpRing, XdpRxqInfo,
 from netstack.xdp_frags import SHARED_INFO_BYTES
 from netstack.xdp_run import ACTION_NAMES, Execute, XdpNetDevice, XdpRunner
 
-__all__ = ["Xdp", "XdpBuff", "XdpNetDevice", "XdpResult", "XdpRing", "XdpRxqInfo", "make_xdp_buff"]
+__all__ = [
+    "DROP_REASON",
+    "LINEAR_BYTES",
+    "Xdp",
+    "XdpBuff",
+    "XdpNetDevice",
+    "XdpResult",
+    "XdpRing",
+    "XdpRxqInfo",
+    "make_xdp_buff",
+]
 
 LINEAR_BYTES = PAGE_SIZE - XDP_PACKET_HEADROOM - SHARED_INFO_BYTES
 # drop reasons (PacketRecord.reason): SKB_DROP_REASON_XDP
@@ -74,7 +84,7 @@ class Xdp:
         xdp.prepare(frame, ring.rxq)
         prog, before_ps = slot.prog, cpu.elapsed_ps
         run = self.runner.bpf_prog_run_xdp(prog, xdp, cpu, "xdp", device, slot.label)
-        done = self._native_verdict(device, prog, xdp, run.verdict, cpu)
+        done = self.native_verdict(device, prog, xdp, run.verdict, cpu)
         slot.stats.count(
             ACTION_NAMES[run.verdict], run.cost_ps, self.runner.costs.driver_ps + cpu.elapsed_ps - before_ps
         )
@@ -104,9 +114,8 @@ class Xdp:
         """Send what redirects have queued on this CPU; a driver calls it at the end of its poll."""
         xdp_do_flush(self.runner, cpu)
 
-    def _native_verdict(
-        self, device: XdpNetDevice, prog: Prog, xdp: XdpBuff, verdict: XdpAction, cpu: Cpu
-    ) -> XdpResult:
+    def native_verdict(self, device: XdpNetDevice, prog: Prog, xdp: XdpBuff, verdict: XdpAction, cpu: Cpu) -> XdpResult:
+        """Do what a program decided about a frame."""
         costs = self.runner.costs
         done = XdpResult(verdict, reason=DROP_REASON)
         if verdict is XdpAction.XDP_PASS:

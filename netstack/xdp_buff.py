@@ -10,6 +10,7 @@ A frame that is longer than the page's linear part goes on in fragments of up to
 """
 
 from collections import deque
+from itertools import islice
 from struct import Struct
 from typing import NamedTuple
 
@@ -282,6 +283,19 @@ class XdpRing:
     def put(self, xdp: XdpBuff) -> None:
         """Take a buffer back."""
         self._free.append(xdp)
+
+    @property
+    def ready(self) -> int:
+        """How many buffers could be taken without making one; 0 before each slot has had its first."""
+        return len(self._free) if self._made >= self.slots else 0
+
+    def addresses(self, count: int) -> list[int]:
+        """Return two addresses for each of the next buffers: the structure, and the memory of its frame."""
+        return [address for xdp in islice(self._free, count) for address in (xdp.address, xdp.hard_start)]
+
+    def turn(self, count: int) -> None:
+        """Take some buffers and put them back, one after the other."""
+        self._free.rotate(-count)
 
 
 def make_xdp_buff(

@@ -18,7 +18,7 @@ from typing import Protocol
 from ebpfsim.costs import CostProfile
 from ebpfsim.cpu import Cpu
 from ebpfsim.progs.prog import Prog
-from ebpfsim.progs.runtime import Runtime
+from ebpfsim.progs.runtime import Ran, Runtime
 from ebpfsim.recorder import Note, ProgRun
 from ebpfsim.uapi.net import XdpAction
 from hooks.dispatcher import Dispatcher
@@ -138,10 +138,17 @@ class XdpRunner:
         time_ns = cpu.now_ns
         call_ps = self.dispatcher.cost_ps(prog, kernel.costs, kernel.config.mitigations)
         run = bpf_prog_run(kernel, prog, xdp.address, cpu, self._execute, call_ps)
-        act = run.retval
+        return self.account(prog, run, (time_ns, call_ps), cpu, hook, device, label)
+
+    def account(
+        self, prog: Prog, run: Ran, at: tuple[int, int], cpu: Cpu, hook: str, device: XdpNetDevice, label: str = ""
+    ) -> XdpRun:
+        """Record a run and warn of what it returned; ``at`` is when it began and the cost of the call."""
+        kernel = self.kernel
+        time_ns, call_ps = at
+        act, cost_ps = run.retval, run.cost_ps
         last = XdpAction.XDP_PASS if hook == "xdp_devmap" else XdpAction.XDP_REDIRECT
         verdict = _ACTIONS[act] if act <= last else XdpAction.XDP_ABORTED
-        cost_ps = run.cost_ps
         # fmt: off
         kernel.recorder.runs.append(
             ProgRun(

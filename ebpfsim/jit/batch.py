@@ -36,12 +36,13 @@ from ebpfsim.jit.entry import (
     B_RXQ,
     B_START_PS,
     B_STOPS,
+    B_TAIL_CALLS_OUT,
     B_TO_NS,
     BUFFER_BYTES,
     ROW_BYTES,
 )
-from ebpfsim.jit.native import object_address
 from ebpfsim.progs.prog import Prog
+from ebpfsim.progs.runtime import Ran
 
 __all__ = ["Buffers", "Loop", "Rows", "address_of", "run_repeatedly"]
 
@@ -50,7 +51,18 @@ _BYTES_HEADER = bytes.__basicsize__ - 1
 
 def address_of(data: bytes) -> int:
     """Return where the contents of a bytes object lie in this process."""
-    return object_address(data) + _BYTES_HEADER
+    # CPython, without which there is no machine code, has the address of an object as its identity
+    return id(data) + _BYTES_HEADER
+
+
+class RanRow(NamedTuple):
+    """What a row came to; of R0 only the return value is known."""
+
+    r0: int
+    retval: int
+    insns: int
+    cost_ps: int
+    tail_calls: int
 
 
 class Buffers(NamedTuple):
@@ -95,9 +107,9 @@ class Rows:
 
 
 class Loop:
-    """A loop of at most ``capacity`` rows; ``retvals``, ``insns`` and ``costs_ps`` are by row.
+    """A loop of at most ``capacity`` rows; ``retvals``, ``insns``, ``costs_ps`` and ``tail_calls`` are by row.
 
-    ``insns`` and ``costs_ps`` are sums over the repetitions of a row, ``retvals`` come from the last one.
+    ``insns`` and ``costs_ps`` are sums over the repetitions of a row, the others come from the last one.
     """
 
     def __init__(self, entry: Entry, capacity: int = 1) -> None:
@@ -106,6 +118,7 @@ class Loop:
         self.retvals: array[int] = array("I", bytes(4 * capacity))
         self.insns: array[int] = array("Q", bytes(8 * capacity))
         self.costs_ps: array[int] = array("Q", bytes(8 * capacity))
+        self.tail_calls: array[int] = array("Q", bytes(8 * capacity))
 
     @property
     def done(self) -> int:
@@ -116,6 +129,11 @@ class Loop:
     def duration_ns(self) -> int:
         """The sum over the rows of the last call of the mean time of a run, each in whole nanoseconds."""
         return self.entry.words[B_DURATION]
+
+    def ran(self, row: int) -> Ran:
+        """Return what a row came to."""
+        retval = self.retvals[row]
+        return RanRow(retval, retval, self.insns[row], self.costs_ps[row], self.tail_calls[row])
 
     def repeat(self, ctx: int, times: int) -> int:
         """Run the program on a context ``times`` times and return the last return value."""
@@ -165,6 +183,7 @@ class Loop:
         words[B_RETVALS], _ = self.retvals.buffer_info()
         words[B_INSNS_OUT], _ = self.insns.buffer_info()
         words[B_COSTS_OUT], _ = self.costs_ps.buffer_info()
+        words[B_TAIL_CALLS_OUT], _ = self.tail_calls.buffer_info()
         record[layout.W_START_TOP] = cpu.stack_top
         record[layout.W_CLOCK] = entry.image.kernel.clock.now_ns
         record[layout.W_ELAPSED] = cpu.elapsed_ps

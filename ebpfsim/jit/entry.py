@@ -84,14 +84,15 @@ B_BUFFERS, B_BUFFER, B_BUFFERS_END = range(30, 33)  # address of the first buffe
 B_RXQ = 33  # what the buffers' frames have in rxq, and in frame_sz with no flags
 B_FRAME_SZ = 34
 B_CLEAN = 35  # 1 when a program may have written to the headroom
-B_RETVALS = 36  # where the results of a row go: u32, u64, u64
+B_RETVALS = 36  # where the results of a row go: u32, all others u64
 B_INSNS_OUT = 37
 B_COSTS_OUT = 38
 B_CHECK = 39  # runs until the next look for signals
 B_TO_NS = 40  # what a row's cost is divided by to be added to the next word: 1000 times the runs
 B_DURATION = 41
 B_RUN_START = 42  # the time before the run that is under way
-BLOCK_WORDS = 43
+B_TAIL_CALLS_OUT = 43
+BLOCK_WORDS = 44
 
 ROW_BYTES = 16  # of a frame: address in this process, length
 BUFFER_BYTES = 16  # of a buffer: simulated addresses of the xdp_buff and of the page
@@ -345,6 +346,8 @@ def _loop(code: Code) -> None:
     code.add(insn("shl_imm", RDX, imm=3), insn("mov_load", _at(B_INSNS_OUT), RAX), insn("mov", Mem(RAX, 0, RDX), R13))
     code.add(insn("mov_load", word(layout.W_ELAPSED), RCX), insn("mov", RSI, RCX), insn("sub", RSI, R14))
     code.add(insn("mov_load", _at(B_COSTS_OUT), RAX), insn("mov", Mem(RAX, 0, RDX), RSI))
+    code.add(insn("mov_load", _at(B_TAIL_CALLS_OUT), RAX), insn("add", RAX, RDX))
+    code.add(insn("mov_load", _at(B_TAIL_CALLS), RDX), insn("mov", Mem(RAX), RDX))
     code.add(insn("mov", RAX, RSI), insn("xor", RDX, RDX, wide=False), insn("div", _at(B_TO_NS)))
     code.add(insn("add", _at(B_DURATION), RAX))
     code.add(insn("add_load", _at(B_AFTER_PS), RCX), insn("mov", word(layout.W_ELAPSED), RCX))

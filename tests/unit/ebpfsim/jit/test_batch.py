@@ -135,6 +135,7 @@ def test_frames_are_as_one_by_one(labs: tuple[Lab, Lab], name: str, repeat: int,
     assert loop.duration_ns == sum(cost_ps // (1000 * repeat) for _, _, cost_ps in expected)
     counts = engine.entry(prog, native.cpu).take()
     assert counts[:3] == (60 * repeat, sum(row[1] for row in expected), sum(row[2] for row in expected))
+    assert set(loop.tail_calls) == {int(name == "tail call")}
     assert counts.tail_calls == (60 * repeat if name == "tail call" else 0)
     # the last frames are still in the buffers
     assert [xdp.frame()[:56] for xdp in made] == [frame[:56] for frame in frames[56:]]
