@@ -62,8 +62,8 @@ def _template(insn: Insn) -> str | None:
     if (insn.code, insn.off) == _MOVSX32_FROM_32:
         return "w{dst} = (s32)w{src}"
     row = find(insn)
-    # the kernel's disassembler does not know loads that probe, nor calls of registers
-    if row is not None and row.form not in (Form.PROBE_LDX, Form.PROBE_LDSX, Form.CALL_REG):
+    # the kernel's disassembler does not know accesses that probe, nor calls of registers
+    if row is not None and row.form not in (Form.PROBE_LDX, Form.PROBE_LDSX, Form.ARENA, Form.CALL_REG):
         return row.text
     if row is None and insn.code in _SMALL_ATOMICS:
         # it prints the operations that there are for words with any size

@@ -1,9 +1,9 @@
 """THE instruction table: one row per operation, its encoding, its text, its meaning.
 
 Encoding, text, interpreter, JIT and verifier go by row: ``form`` names the shape of the operation (what it does with
-its fields), ``op`` the function in ``ebpfsim.isa.alu`` that it applies, ``text`` the spelling of the verifier's log
-(``print_bpf_insn``, kernel/bpf/disasm.c, v6.18), ``llvm`` further spellings that LLVM's assembler knows. A test fails
-when a row misses one of its consumers.
+its fields), ``op`` the function in ``ebpfsim.isa.alu`` that it applies (in arenas: the row that it is otherwise),
+``text`` the spelling of the verifier's log (``print_bpf_insn``, kernel/bpf/disasm.c, v6.18), ``llvm`` further spellings
+that LLVM's assembler knows. A test fails when a row misses one of its consumers.
 
 Rows are told apart by ``code`` and, where one code stands for several operations, by the value of ``off``, ``imm`` or
 ``src``. Fields that are neither that nor operands are reserved and must be zero. Sources: RFC 9669, sections 3 to 5 and
@@ -17,8 +17,8 @@ its appendix for the groups; include/uapi/linux/bpf.h and ``___bpf_prog_run`` in
     +----------+---+-------+            +----------+------+-------+
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from ebpfsim.isa.insn import Insn
@@ -47,6 +47,7 @@ class Form(Enum):
     CMPXCHG = "r0, mem[dst + off] = mem, src if mem == r0 else mem"
     LOAD_ACQUIRE = "dst = mem[src + off], ordered"
     STORE_RELEASE = "mem[dst + off] = src, ordered"
+    ARENA = "as the row op, at the arena's place for (u32)address; 0 or nothing when that faults"
     NOSPEC = "speculation barrier"
     LD_IMM64 = "dst = imm of two slots"
     LD_ABS = "r0 = packet[imm]"
@@ -137,6 +138,8 @@ LD, LDX, ST, STX, ALU, JMP, JMP32, ALU64 = range(8)
 K, X = 0x00, 0x08
 IMM, ABS, IND, MEM, MEMSX, ATOMIC = 0x00, 0x20, 0x40, 0x60, 0x80, 0xC0
 PROBE_MEM, PROBE_MEMSX, NOSPEC = 0x20, 0x40, 0xC0
+PROBE_MEM32, PROBE_MEM32SX, PROBE_ATOMIC = 0xA0, 0xC0, 0xE0
+MODE = 0xE0
 SIZES = {4: 0x00, 2: 0x08, 1: 0x10, 8: 0x18}
 FETCH = 0x01
 
@@ -344,7 +347,32 @@ def _jump_rows() -> Iterator[Row]:
 # fmt: on
 
 
-TABLE: tuple[Row, ...] = (*_alu_rows(), *_memory_rows(), *_atomic_rows(), *_load_rows(), *_jump_rows())
+# what an access becomes when the verifier finds a pointer into an arena (convert_ctx_accesses)
+_ARENA_MODES = {
+    **dict.fromkeys((Form.LDX, Form.ST, Form.STX), PROBE_MEM32),
+    Form.LDSX: PROBE_MEM32SX,
+    **dict.fromkeys((Form.ATOMIC, Form.ATOMIC_FETCH, Form.XCHG, Form.CMPXCHG), PROBE_ATOMIC),
+    **dict.fromkeys((Form.LOAD_ACQUIRE, Form.STORE_RELEASE), PROBE_ATOMIC),
+}
+
+
+def _arena_rows(rows: Iterable[Row]) -> Iterator[Row]:
+    for row in rows:
+        if row.form in _ARENA_MODES:
+            yield replace(
+                row,
+                name=f"arena_{row.name}",
+                code=row.code & ~MODE | _ARENA_MODES[row.form],
+                form=Form.ARENA,
+                op=row.name,
+                text=f"arena {row.text}",
+                group=Group.INTERNAL,
+                llvm=(),
+            )
+
+
+_BASIC = (*_alu_rows(), *_memory_rows(), *_atomic_rows(), *_load_rows(), *_jump_rows())
+TABLE: tuple[Row, ...] = (*_BASIC, *_arena_rows(_BASIC))
 
 BY_NAME: dict[str, Row] = {row.name: row for row in TABLE}
 

@@ -19,7 +19,7 @@ from ebpfsim.jit.encoder import CDQ, CQO, RAX, RCX, RDX, Mem, insn, mov_imm, pop
 from ebpfsim.jit.layout import AX, REGS, TMP, ram, routine
 from ebpfsim.vm.compile import ENDS, NOT_MODELLED
 
-__all__ = ["AUX", "COMPARISONS", "COMPARISON_ROWS", "EMITTERS", "emit", "emit_comparison", "stand_in_of"]
+__all__ = ["AUX", "COMPARISONS", "COMPARISON_ROWS", "EMITTERS", "IN_PYTHON", "emit", "emit_comparison", "stand_in_of"]
 
 Emitter = Callable[[Row, Insn, bool], bytes]
 AUX = 11  # the BPF register that is not in a machine register
@@ -284,12 +284,11 @@ _FORMS: dict[Form, Callable[[Row], Emitter]] = {
     Form.NOSPEC: lambda _row: lambda _r, _slot, _checked: b"",
 }
 
+# what needs the program's arena is left to the interpreter's closures
+IN_PYTHON = (Form.ARENA, Form.ADDR_SPACE_CAST)
 # LD_IMM64 takes two slots, so ``ebpfsim.jit.compile`` has it
-EMITTERS: dict[str, Emitter] = {
-    row.name: _FORMS[row.form](row)
-    for row in TABLE
-    if row.form not in NOT_MODELLED and row.form not in ENDS and row.form is not Form.LD_IMM64
-}
+_ELSEWHERE = (*NOT_MODELLED, *ENDS, *IN_PYTHON, Form.LD_IMM64)
+EMITTERS: dict[str, Emitter] = {row.name: _FORMS[row.form](row) for row in TABLE if row.form not in _ELSEWHERE}
 
 # condition of the jump by operation without its width
 # fmt: off

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ebpfsim.isa.insn import Insn
-from ebpfsim.isa.table import Form, Row
+from ebpfsim.isa.table import BY_NAME, Form, Row
 from ebpfsim.jit import layout
 from ebpfsim.jit.encoder import RBP, RSP, Code, Mem, insn, pop, push, push_imm
 from ebpfsim.jit.layout import REGS, TMP, word
@@ -33,7 +33,7 @@ _CALLS = frozenset((Form.CALL_LOCAL, Form.CALL_HELPER, Form.CALL_KFUNC, Form.CMP
 
 def writes(row: Row, slot: Insn) -> int:
     """Return the register that an instruction writes, or -1."""
-    form = row.form
+    form = row.form if row.form is not Form.ARENA else BY_NAME[row.op].form
     if form in _QUIET:
         return -1
     if form in _FETCHES:

@@ -6,7 +6,7 @@ table is in one of three tables below: straight-line operations, ends of blocks,
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ebpfsim.errors import DecodeError, NotModelled
 from ebpfsim.isa.alu import u32, u64
@@ -16,7 +16,7 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import MAX_BPF_STACK
 from ebpfsim.uapi.helper_ids import HELPER_IDS, HELPER_NAMES
-from ebpfsim.vm import alu_ops, call_ops, mem_ops
+from ebpfsim.vm import alu_ops, arena_ops, call_ops, mem_ops
 from ebpfsim.vm import objects as debug
 from ebpfsim.vm.kfunc_ops import kfunc_call
 from ebpfsim.vm.state import CREDIT, Block, Function, Op, State, Terminator
@@ -83,6 +83,16 @@ def _probe(factory: Callable[..., Op]) -> Callable[[Site], Op]:
     return lambda site: mem_ops.probe(plain(site), site.insn)
 
 
+def _arena_access(site: Site) -> Op:
+    row = BY_NAME[site.row.op]
+    make, arena = OPERATIONS[row.form], arena_ops.arena_of(site.unit.prog)
+    return arena_ops.access(row, site.insn, arena, lambda insn: make(replace(site, row=row, insn=insn)))
+
+
+def _cast(site: Site) -> Op:
+    return arena_ops.cast(site.insn, arena_ops.arena_of(site.unit.prog))
+
+
 OPERATIONS: dict[Form, Callable[[Site], Op]] = {
     Form.ALU_IMM: lambda site: alu_ops.alu_imm(site.row, site.insn),
     Form.ALU_REG: lambda site: alu_ops.alu_reg(site.row, site.insn),
@@ -103,6 +113,8 @@ OPERATIONS: dict[Form, Callable[[Site], Op]] = {
     Form.LOAD_ACQUIRE: _memory(mem_ops.load),
     Form.STORE_RELEASE: _memory(mem_ops.store_reg),
     Form.NOSPEC: lambda _site: _nothing,
+    Form.ARENA: _arena_access,
+    Form.ADDR_SPACE_CAST: _cast,
 }
 
 
@@ -161,7 +173,6 @@ NOT_MODELLED: dict[Form, str] = {
     Form.CALL_REG: "calls through a register (callx), which Linux 6.18 refuses",
     Form.LD_ABS: "packet access by LD_ABS that was not rewritten",
     Form.LD_IND: "packet access by LD_IND that was not rewritten",
-    Form.ADDR_SPACE_CAST: "address space casts (arenas)",
     Form.PERCPU_ADDR: "addresses of per-CPU variables",
 }
 

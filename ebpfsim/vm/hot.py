@@ -90,7 +90,6 @@ class Tree:
         self.loops = False
         self.back_dirty: set[int] = set()
         self.missed: set[int] = set()
-        self.used_names: dict[str, object] = {}
         self._ahead: frozenset[int] = frozenset()
         self.source = Source(1)
 
@@ -107,7 +106,7 @@ class Tree:
             ahead |= self.missed | dirty
             self._walk(ahead, dirty)
         text = "\n".join(self.source.lines)
-        scope = {**shared, **self.used_names, "miss": _miss(self.source.points), "need": self.most_used}
+        scope = {**shared, **self.source.names, "miss": _miss(self.source.points), "need": self.most_used}
         exec(compile(text, f"<instructions from {self.head.insn_idx} on>", "exec"), scope)
         function: Any = scope["hot"]
         self.head.hot_insns = self.most_used
@@ -117,7 +116,7 @@ class Tree:
         self.source = source = Source(1)
         self.most_used = self.insns = 0
         self._ahead = ahead
-        self.missed, self.used_names = set(), {}
+        self.missed = set()
         looping = self.loops
         source.add(0, "def hot(state):")
         source.add(1, f"left = state[{LEFT}]")
@@ -211,7 +210,7 @@ class Tree:
         # the closure does all of it; what comes back in registers is read again
         path.store_state()
         call = f"end{block.insn_idx}"
-        self.used_names[call] = block.end
+        self.source.names[call] = block.end
         if site.row.form is Form.CALL_HELPER and site.insn.imm == _TAIL_CALL:
             path.line(f"return {call}(state)")
             return
@@ -228,7 +227,7 @@ class Tree:
 
     def _name(self, block: Block) -> str:
         name = f"b{block.insn_idx}"
-        self.used_names[name] = block
+        self.source.names[name] = block
         return name
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ebpfsim.isa.alu import BINARY_TEXT, COMPARE_TEXT, NAMES, UNARY_TEXT, u64
-from ebpfsim.isa.table import Form
+from ebpfsim.isa.table import BY_NAME, Form
 from ebpfsim.memory import KERNEL_BASE, Memory
 from ebpfsim.memory.arena import MAPPED, PAGE_SHIFT, PAGE_SIZE, U8, U16, U32, U64
 from ebpfsim.vm.compile import Site
@@ -38,7 +38,8 @@ def names(mem: Memory) -> dict[str, object]:
 
 def written(site: Site) -> int | None:
     """Return the register that an instruction of straight code writes, or None."""
-    form = site.row.form
+    row = site.row if site.row.form is not Form.ARENA else BY_NAME[site.row.op]
+    form = row.form
     if form in _WRITES_NOTHING:
         return None
     if form in (Form.ATOMIC_FETCH, Form.XCHG):
@@ -77,6 +78,7 @@ class Source:
         self.first_line = first_line
         self.lines: list[str] = []
         self.points: dict[int, Point] = {}
+        self.names: dict[str, object] = {}  # global ones, beside those of ``names``
 
     def add(self, depth: int, text: str) -> int:
         """Append a line and return its number."""
@@ -285,6 +287,17 @@ def _cmpxchg(site: Site, path: Path) -> None:
     path.set(0, "x")
 
 
+def _by_closure(site: Site, path: Path) -> None:
+    assert path.block is not None
+    path.store_state()
+    name = f"op{site.idx}"
+    path.source.names[name] = path.block.ops[path.number]
+    path.line(f"{name}(state)")
+    changed = written(site)
+    if changed is not None:
+        path.forget(changed)
+
+
 def _nothing(_site: Site, _path: Path) -> None:
     pass
 
@@ -308,4 +321,6 @@ WRITERS: dict[Form, Callable[[Site, Path], None]] = {
     Form.LOAD_ACQUIRE: _ldx,
     Form.STORE_RELEASE: _stx,
     Form.NOSPEC: _nothing,
+    Form.ARENA: _by_closure,
+    Form.ADDR_SPACE_CAST: _by_closure,
 }

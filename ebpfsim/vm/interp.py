@@ -4,7 +4,7 @@ Models what ``___bpf_prog_run`` (kernel/bpf/core.c) and the x86 JIT of Linux 6.1
 into blocks that end with a jump, a call or a return; each instruction becomes a closure, each block counts its
 instructions once. Costs: every instruction ``insn``, calls what ``ebpfsim.vm.cost`` says.
 
-Left out: kernel functions (kfuncs), address space casts: NotModelled when the program is compiled. LD_ABS and LD_IND
+Left out: addresses of per-CPU variables: NotModelled when the program is compiled. LD_ABS and LD_IND
 are rewritten before (``ebpfsim.isa.ld_abs``), as in Linux.
 Differs: may_goto always allows 8,388,608 iterations a function; Linux 6.18 on x86-64 allows what 250 ms give.
 """

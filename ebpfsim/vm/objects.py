@@ -18,7 +18,7 @@ from ebpfsim.vm.state import RUN, Op, State
 
 __all__ = ["access_check", "base_register", "enter_check", "frame_depth", "is_checked", "leave_check", "object_fault"]
 
-_PROBES = (Form.PROBE_LDX, Form.PROBE_LDSX)
+_PROBES = (Form.PROBE_LDX, Form.PROBE_LDSX, Form.ARENA)
 _READS = (Form.LDX, Form.LDSX, Form.LOAD_ACQUIRE)
 REDZONE = 16  # bytes between the frames of two functions, a multiple of the alignment of frames
 

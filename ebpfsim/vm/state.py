@@ -19,7 +19,8 @@ __all__ = ["Activation", "Block", "Function", "Image", "Op", "State", "Terminato
 CREDIT = 12  # iterations of may_goto left to this function, BPF_MAX_LOOPS at its start
 LEFT = 13  # instructions that the activation may still execute
 RUN = 14  # the Activation
-STATE_SIZE = 15
+ADDRESS = 15  # an address that is in no register of the program, for closures that access memory through others
+STATE_SIZE = 16
 # what a call of a function preserves: R6 to R9, the frame pointer, the auxiliary register, the credit
 SAVED = slice(6, 13)
 

@@ -42,7 +42,7 @@ def test_lines_of_the_log_give_their_instruction_back() -> None:
 ROUND_TRIP = [
     row
     for row in TABLE
-    if row.form not in (Form.CALL_KFUNC, Form.CALL_HELPER, Form.PROBE_LDX, Form.PROBE_LDSX, Form.CALL_REG)
+    if row.form not in (Form.CALL_KFUNC, Form.CALL_HELPER, Form.PROBE_LDX, Form.PROBE_LDSX, Form.ARENA, Form.CALL_REG)
 ]
 
 

@@ -155,7 +155,7 @@ def test_no_program_gets_out(impatient: Any, insns: tuple[Insn, ...], ctx: int) 
 NOT_MODELLED = [
     (Insn(0x20, imm=0), "packet access by LD_ABS that was not rewritten in program 'p' at insn 0"),
     (Insn(0x40, src=1), "packet access by LD_IND that was not rewritten in program 'p' at insn 0"),
-    (Insn(0xBF, 1, 2, off=1, imm=1), "address space casts (arenas) in program 'p' at insn 0"),
+    (Insn(0xBF, 1, 2, off=1, imm=3), "address space cast 0x3 (kernel/bpf/verifier.c)"),
     (Insn(0x85, imm=HELPER_IDS["bpf_sk_lookup_tcp"]), "helper bpf_sk_lookup_tcp (include/uapi/linux/bpf.h)"),
     (Insn(0x85, imm=9999), "helper number 9999 (include/uapi/linux/bpf.h)"),
 ]
