@@ -19,13 +19,16 @@ from ebpfsim.jit import layout
 from ebpfsim.jit.encoder import RAX, RDX, RSI, Mem, insn, mov_imm, pop, push
 from ebpfsim.jit.layout import LEFT, TMP, ram, word
 from ebpfsim.jit.routine import OTHER_COST, Routine, routine
+from ebpfsim.jit.routines import array as array_routines
 from ebpfsim.jit.routines import hash as hash_routines
+from ebpfsim.jit.routines import queue as queue_routines
 from ebpfsim.maps.array import ArrayMap, PercpuArrayMap
 from ebpfsim.maps.hash import HashMap
 from ebpfsim.maps.hash_of_maps import HashOfMapsMap
 from ebpfsim.maps.lru_hash import LruHashMap, LruPercpuHashMap
 from ebpfsim.maps.map import Map
 from ebpfsim.maps.percpu_hash import PercpuHashMap
+from ebpfsim.maps.queue import QueueMap, StackMap
 from ebpfsim.progs.runtime import Helper, Runtime
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.vm.cost import helper_ps, map_operation_ps, replace_extra_ps
@@ -79,10 +82,10 @@ class RoutineCall:
 MapRoutine = Callable[[Runtime, Map], RoutineCall | None]
 
 
-def _on_hashes(helper: str, text_of: Callable[[Map, int], str | None]) -> MapRoutine:
+def _served(helper: str, text_of: Callable[[Map, int], str | None]) -> MapRoutine:
     def find(kernel: Runtime, map_: Map) -> RoutineCall | None:
         cost_ps = map_operation_ps(kernel.costs, HELPER_IDS[helper])(map_)
-        extra_ps = replace_extra_ps(kernel.costs, map_)
+        extra_ps = replace_extra_ps(kernel.costs, map_) if helper == "bpf_map_update_elem" else None
         text = text_of(map_, 0 if extra_ps is None else OTHER_COST)
         if text is None:
             return None
@@ -92,15 +95,23 @@ def _on_hashes(helper: str, text_of: Callable[[Map, int], str | None]) -> MapRou
 
 
 _HASHES = (HashMap, PercpuHashMap, LruHashMap, LruPercpuHashMap)
-_find_lookup = _on_hashes("bpf_map_lookup_elem", hash_routines.lookup)
-_find_update = _on_hashes("bpf_map_update_elem", hash_routines.update)
-_find_delete = _on_hashes("bpf_map_delete_elem", hash_routines.delete)
-_find_percpu = _on_hashes("bpf_map_lookup_percpu_elem", hash_routines.lookup_percpu)
+_find_lookup = _served("bpf_map_lookup_elem", hash_routines.lookup)
+_find_update = _served("bpf_map_update_elem", hash_routines.update)
+_find_delete = _served("bpf_map_delete_elem", hash_routines.delete)
+_find_percpu = _served("bpf_map_lookup_percpu_elem", hash_routines.lookup_percpu)
+_find_array_update = _served("bpf_map_update_elem", array_routines.update)
+_find_push = _served("bpf_map_push_elem", queue_routines.push)
+_find_pop = _served("bpf_map_pop_elem", queue_routines.pop)
+_find_peek = _served("bpf_map_peek_elem", queue_routines.peek)
 MAP_ROUTINES: dict[tuple[Helper, type[Map]], MapRoutine] = {
     **{(map_helpers.map_lookup_elem, kind): _find_lookup for kind in (*_HASHES, HashOfMapsMap)},
     **{(map_helpers.map_update_elem, kind): _find_update for kind in _HASHES},
     **{(map_helpers.map_delete_elem, kind): _find_delete for kind in _HASHES},
     **{(map_helpers.map_lookup_percpu_elem, kind): _find_percpu for kind in (PercpuHashMap, LruPercpuHashMap)},
+    **{(map_helpers.map_update_elem, kind): _find_array_update for kind in (ArrayMap, PercpuArrayMap)},
+    **{(map_helpers.map_push_elem, kind): _find_push for kind in (QueueMap, StackMap)},
+    **{(map_helpers.map_pop_elem, kind): _find_pop for kind in (QueueMap, StackMap)},
+    **{(map_helpers.map_peek_elem, kind): _find_peek for kind in (QueueMap, StackMap)},
 }
 
 

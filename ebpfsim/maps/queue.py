@@ -1,26 +1,50 @@
 """BPF_MAP_TYPE_QUEUE and BPF_MAP_TYPE_STACK (kernel/bpf/queue_stack_maps.c, v6.18).
 
 A ring of values in RAM with one place more than there are elements. Both push at the head; a queue pops at the tail, a
-stack at the head.
+stack at the head. Head, tail (places) and the ring (its offset in the RAM) stand behind the map as u32, where machine
+code finds them too (``ebpfsim.jit.routines.queue``).
 """
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
-from ebpfsim.maps.map import Map, MapAttr, MapEnv
-from ebpfsim.memory import Memory
+from ebpfsim.maps.map import STRUCT_BPF_MAP_BYTES, Map, MapAttr, MapEnv
+from ebpfsim.memory import KERNEL_BASE, Memory
 from ebpfsim.uapi.flags import BPF_EXIST, BPF_NOEXIST
 
 __all__ = ["QueueMap", "StackMap"]
+
+# from the map's address
+HEAD, TAIL, RING = (STRUCT_BPF_MAP_BYTES + 4 * word for word in range(3))
 
 
 class QueueMap(Map):
     """A queue: first in, first out."""
 
+    struct_bytes = RING + 4
+
     def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
         super().__init__(attr, mem, nr_cpus, env)
         self._places = attr.max_entries + 1
         self._ring = self._alloc_area(self._places * attr.value_size)
-        self._head = self._tail = 0
+        self._words = mem.buf.cast("I")
+        self._head_at, self._tail_at = ((self.address ^ KERNEL_BASE) + word >> 2 for word in (HEAD, TAIL))
+        mem.store(self.address + RING, 4, self._ring ^ KERNEL_BASE)
+
+    @property
+    def _head(self) -> int:
+        return self._words[self._head_at]
+
+    @_head.setter
+    def _head(self, place: int) -> None:
+        self._words[self._head_at] = place
+
+    @property
+    def _tail(self) -> int:
+        return self._words[self._tail_at]
+
+    @_tail.setter
+    def _tail(self, place: int) -> None:
+        self._words[self._tail_at] = place
 
     # ---- programs -----------------------------------------------------------------------------------------------
 

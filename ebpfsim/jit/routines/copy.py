@@ -72,17 +72,25 @@ def _unlike(off: int, bits: int, one: tuple[str, int], other: str, unequal: str,
 
 
 def zero_text(function: str, size: int, at: tuple[str, int]) -> str:
-    """Return what clears ``size`` bytes, a multiple of 8, by calling ``function`` if they are many."""
+    """Return what clears ``size`` bytes, by calling ``function`` if they are many."""
     if size > MAX_INLINE_BYTES:
         return f"call {function}"
-    return "\n".join(f"*(u64 *)({at[0]} + {at[1] + off}) = 0" for off in range(0, size, 8))
+    return "\n".join(_clear(off, bits, at) for off, bits in pieces(size))
 
 
 def zero_function(function: str, size: int, at: tuple[str, int]) -> str:
     """Return the function that ``zero_text`` calls, if any; no register changes."""
     if size <= MAX_INLINE_BYTES:
         return ""
-    return (
-        f"{function}: r5 = {at[0]}; r4 = r5; r4 += {size}\n"
-        f"{function}_more: *(u64 *)(r5 + {at[1]}) = 0; r5 += 8; if r5 != r4 goto {function}_more; exit"
-    )
+    whole, rest = size & -8, size & 7
+    lines = [
+        f"{function}: r5 = {at[0]}; r4 = r5; r4 += {whole}",
+        f"{function}_more: *(u64 *)(r5 + {at[1]}) = 0; r5 += 8; if r5 != r4 goto {function}_more",
+        _clear(rest - 8, 64, ("r5", at[1])) if rest else "",
+        "exit",
+    ]
+    return "\n".join(lines)
+
+
+def _clear(off: int, bits: int, at: tuple[str, int]) -> str:
+    return f"*(u{bits} *)({at[0]} + {at[1] + off}) = 0"

@@ -56,7 +56,7 @@ def test_compare(mem, size) -> None:
         mem.write(other + at, data[at : at + 1])
 
 
-@pytest.mark.parametrize("size", [8, 64, 72, 4096])
+@pytest.mark.parametrize("size", SIZES)
 def test_zero(mem, size) -> None:
     at = mem.alloc(size + 16)
     mem.fill(at, size + 16, 0xEE)
