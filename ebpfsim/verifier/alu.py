@@ -1,7 +1,6 @@
 """ALU instructions: scalars and pointer arithmetic (check_alu_op() and below, kernel/bpf/verifier.c, v6.18)."""
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import NotModelled
 from ebpfsim.isa.alu import s32, s64
 from ebpfsim.isa.insn import Insn
 from ebpfsim.progs.regtypes import (
@@ -77,6 +76,7 @@ from ebpfsim.verifier.tnum import M32, M64, tnum_add, tnum_sub
 __all__ = ["check_alu_op", "check_dst", "check_src"]
 
 BPF_MAX_VAR_OFF = 1 << 29
+BPF_ADDR_SPACE_CAST = 1
 S32_MIN, S32_MAX = -(1 << 31), (1 << 31) - 1
 # bpf_alu_string of kernel/bpf/disasm.c
 ALU_STRING = ("+=", "-=", "*=", "/=", "|=", "&=", "<<=", ">>=", "neg", "%=", "^=", "=", "s>>=", "endian")
@@ -200,8 +200,9 @@ def _check_mov(env: Env, insn: Insn) -> None:
         regs[insn.dst] = known_scalar(insn.imm & (M64 if is64 else M32))
         return
     off = insn.off
-    if is64 and off == 1:
-        raise NotModelled("addr_space_cast (arena pointers)", "kernel/bpf/verifier.c")
+    if is64 and off == BPF_ADDR_SPACE_CAST:
+        _addr_space_cast(env, insn)
+        return
     if insn.imm or off not in ((0, 8, 16, 32) if is64 else (0, 8, 16)):
         raise env.fail(Errno.EINVAL, "BPF_MOV uses reserved fields\n")
     src = check_src(env, regs, insn.src)
@@ -230,6 +231,20 @@ def _check_mov(env: Env, insn: Insn) -> None:
         regs[insn.dst] = new
 
 
+def _addr_space_cast(env: Env, insn: Insn) -> None:
+    # a pointer of user space (1) becomes one that the program can use (0), or the other way round
+    if insn.imm not in (1, 1 << 16):
+        text = "addr_space_cast insn can only convert between address space 1 and 0\n"
+        raise env.fail(Errno.EINVAL, text)
+    if env.arena is None:
+        text = "addr_space_cast insn can only be used in a program that has an associated arena\n"
+        raise env.fail(Errno.EINVAL, text)
+    regs = env.cur_state.frames[-1].regs
+    check_src(env, regs, insn.src)
+    check_dst(env, insn.dst)
+    regs[insn.dst] = Reg(PTR_TO_ARENA, UNBOUNDED) if insn.imm == 1 else UNKNOWN
+
+
 def _check_binary(env: Env, insn: Insn, op: int) -> None:
     use_reg = insn.code & BPF_X
     regs = env.cur_state.frames[-1].regs
@@ -256,9 +271,13 @@ def adjust_reg_min_max_vals(env: Env, insn: Insn, op: int) -> None:
     dst = regs[insn.dst]
     is32 = insn.code & 7 != BPF_ALU64
     if dst.type == PTR_TO_ARENA:
-        raise NotModelled("arena pointer", "kernel/bpf/arena.c")
+        # any arithmetic is good: only the low 32 bits are looked at
+        return
     if insn.code & BPF_X:
         src = regs[insn.src]
+        if src.type == PTR_TO_ARENA:
+            regs[insn.dst] = src
+            return
         if src.type != SCALAR_VALUE:
             if dst.type != SCALAR_VALUE:
                 if op == BPF_SUB and env.allow_ptr_leaks:

@@ -200,6 +200,7 @@ class Env:
         self.map_ptr_state: dict[int, list[object]] = {}
         self.map_key_state: dict[int, int | None] = {}
         self.loop_inline: dict[int, list[int]] = {}
+        self.arena: Map | None = None
         self.ksyms: dict[int, Reg] = {}
         self.kfuncs: dict[int, Kfunc] = {}
 

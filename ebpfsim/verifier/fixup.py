@@ -14,6 +14,7 @@ from ebpfsim.isa.ld_abs import gen_ld_abs
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
     MEM_RDONLY,
+    PTR_TO_ARENA,
     PTR_TO_BTF_ID,
     PTR_TO_FLOW_KEYS,
     PTR_TO_MEM,
@@ -210,7 +211,7 @@ def convert_ctx_accesses(env: Env, fixed: Fixed) -> None:
 def _may_fault(type_: int) -> bool:
     # loads from the kernel's memory that give 0 where nothing is
     base = type_ & BASE_TYPE_MASK
-    return base in _CONVERTED or type_ == PTR_TO_MEM | MEM_RDONLY | PTR_UNTRUSTED
+    return base in _CONVERTED or base == PTR_TO_ARENA or type_ == PTR_TO_MEM | MEM_RDONLY | PTR_UNTRUSTED
 
 
 def _prepend(fixed: Fixed, insns: list[Insn]) -> None:

@@ -1,7 +1,6 @@
 """Loads and stores through every kind of pointer (check_mem_access() and around it, kernel/bpf/verifier.c, v6.18)."""
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import NotModelled
 from ebpfsim.isa.insn import Insn
 from ebpfsim.maps.map import Map
 from ebpfsim.progs.regtypes import (
@@ -73,6 +72,7 @@ _POINTER_DESC = {
     PTR_TO_TCP_SOCK: "tcp_sock ",
     PTR_TO_XDP_SOCK: "xdp_sock ",
 }
+_FETCHING_BITWISE = (BPF_AND | BPF_FETCH, BPF_OR | BPF_FETCH, BPF_XOR | BPF_FETCH)
 _RMW_OPS = frozenset({BPF_ADD, BPF_AND, BPF_OR, BPF_XOR})
 RMW_OPS = _RMW_OPS | {op | BPF_FETCH for op in _RMW_OPS} | {BPF_XCHG, BPF_CMPXCHG}
 
@@ -333,9 +333,9 @@ def _other_access(env: Env, idx: int, regno: int, off: int, size: int, access: i
         if reg.type & MEM_RDONLY and access == WRITE:
             raise env.fail(Errno.EACCES, f"R{regno} cannot write into {reg_type_str(reg.type)}\n")
         check_buffer_access(env, regno, off, size)
-    elif base == PTR_TO_ARENA:
-        raise NotModelled(f"access through {reg_type_str(reg.type)}", "kernel/bpf/verifier.c")
-    else:
+    elif base != PTR_TO_ARENA:
+        # what lies behind an arena pointer is looked for when the program runs
+
         raise env.fail(Errno.EACCES, f"R{regno} invalid mem access '{reg_type_str(reg.type)}'\n")
     if value_regno >= 0 and access == READ:
         regs[value_regno] = loaded
@@ -436,12 +436,12 @@ def check_st(env: Env, insn: Insn) -> None:
     env.insn_idx += 1
 
 
-def _check_atomic_target(env: Env, regno: int, verb: str) -> None:
+def _check_atomic_target(env: Env, regno: int, verb: str, op: int = 0) -> None:
     # atomic_ptr_type_ok
     type_ = env.cur_state.frames[-1].regs[regno].type
-    if type_ == PTR_TO_ARENA:
-        raise NotModelled("atomic operation in an arena", "kernel/bpf/verifier.c")
-    if type_ in (PTR_TO_CTX, PTR_TO_PACKET, PTR_TO_PACKET_META, PTR_TO_FLOW_KEYS, *_SK_POINTERS):
+    # the machine has no instruction that fetches what was there before and, or, xor
+    bitwise = type_ == PTR_TO_ARENA and op in _FETCHING_BITWISE
+    if bitwise or type_ in (PTR_TO_CTX, PTR_TO_PACKET, PTR_TO_PACKET_META, PTR_TO_FLOW_KEYS, *_SK_POINTERS):
         raise env.fail(Errno.EACCES, f"BPF_ATOMIC {verb} R{regno} {reg_type_str(type_)} is not allowed\n")
 
 
@@ -467,7 +467,7 @@ def _check_atomic_rmw(env: Env, insn: Insn) -> None:
     check_src(env, regs, insn.dst)
     if insn.imm == BPF_CMPXCHG:
         check_src(env, regs, 0)
-    _check_atomic_target(env, insn.dst, "stores into")
+    _check_atomic_target(env, insn.dst, "stores into", insn.imm)
     load_reg = -1
     if insn.imm & BPF_FETCH:
         load_reg = 0 if insn.imm == BPF_CMPXCHG else insn.src
@@ -479,3 +479,5 @@ def _check_atomic_rmw(env: Env, insn: Insn) -> None:
     if load_reg >= 0:
         check_mem_access(env, idx, insn.dst, insn.off, size, READ, load_reg, True, False)
     check_mem_access(env, idx, insn.dst, insn.off, size, WRITE, -1, True, False)
+    if regs[insn.dst].type == PTR_TO_ARENA:
+        save_aux_ptr_type(env, PTR_TO_ARENA, False)

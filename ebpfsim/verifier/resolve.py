@@ -1,8 +1,9 @@
 """The first look at each instruction: known opcodes, and LD_IMM64 that name maps (resolve_pseudo_ldimm64(), v6.18)."""
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError, NotModelled
+from ebpfsim.errors import KernelError
 from ebpfsim.isa.alu import s32
+from ebpfsim.maps.arena import ArenaMap
 from ebpfsim.maps.map import Map
 from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.uapi.flags import (
@@ -144,8 +145,13 @@ def check_map_prog_compatibility(env: Env, map_: Map) -> None:
         raise env.fail(Errno.EINVAL, "tracing progs cannot use bpf_timer yet\n")
     if map_.attr.map_type == MapType.STRUCT_OPS:
         raise env.fail(Errno.EINVAL, "bpf_struct_ops map cannot be used in prog\n")
-    if map_.attr.map_type == MapType.ARENA:
-        raise NotModelled("arena map", "kernel/bpf/arena.c")
     if env.sleepable and map_.attr.map_type not in _SLEEPABLE_MAPS:
         text = "Sleepable programs can only use array, hash, ringbuf and local storage maps\n"
         raise env.fail(Errno.EINVAL, text)
+    if isinstance(map_, ArenaMap):
+        if env.arena is not None:
+            raise env.fail(Errno.EBUSY, "Only one arena per program\n")
+        env.arena = map_
+        if not map_.user_vm_start:
+            text = "arena's user address must be set via map_extra or mmap()\n"
+            raise env.fail(Errno.EINVAL, text)

@@ -430,6 +430,9 @@ def check_ld_imm(env: Env, insn: Insn) -> None:
         return
     map_ = env.used_maps[env.map_index[idx]]
     if insn.src in (BPF_PSEUDO_MAP_VALUE, BPF_PSEUDO_MAP_IDX_VALUE):
+        if map_ is env.arena:
+            regs[insn.dst] = UNKNOWN
+            return
         reg = pointer(PTR_TO_MAP_VALUE, map_)
         reg.off = env.map_off[idx]
     else:
