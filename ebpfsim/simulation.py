@@ -28,6 +28,7 @@ from ebpfsim.memory import Memory
 from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import Recorder
 from ebpfsim.rng import Rng
+from ebpfsim.runner import Runner
 from ebpfsim.suggest import did_you_mean
 from ebpfsim.uapi.flags import XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE
 from hooks.xdp import bpf_xdp_link_attach
@@ -152,6 +153,10 @@ class Host:
         if not isinstance(found, Prog):
             raise KernelError("link_create", Errno.EBADF, f"fd {fd} of host '{self.name}' is no program")
         return found
+
+    def runner(self, program: Program | Prog | int) -> Runner:
+        """Return an XDP program as a function of a packet, for many calls from Python (``ebpfsim.runner``)."""
+        return Runner(self.kernel, self.prog(program))
 
 
 class Simulation:

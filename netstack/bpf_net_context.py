@@ -25,6 +25,7 @@ __all__ = [
     "bpf_net_ctx_clear",
     "bpf_net_ctx_get",
     "bpf_net_ctx_set",
+    "bpf_net_ctx_swap",
 ]
 
 BY_IFINDEX = (1 << 31) - 1  # INT_MAX as map_id: the target is an interface index, not an entry of a map
@@ -77,6 +78,16 @@ def bpf_net_ctx_get(cpu: Cpu) -> BpfNetContext:
     if not isinstance(context, BpfNetContext):
         raise InternalError(f"no bpf_net_context on cpu {cpu.number}")
     return context
+
+
+def bpf_net_ctx_swap(cpu: Cpu, context: BpfNetContext | None) -> BpfNetContext | None:
+    """Give a CPU another context, or none, and return the one that it had."""
+    before = cpu.scratch.get(_KEY)
+    if context is None:
+        cpu.scratch.pop(_KEY, None)
+    else:
+        cpu.scratch[_KEY] = context
+    return before if isinstance(before, BpfNetContext) else None
 
 
 @contextmanager

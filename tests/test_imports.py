@@ -58,7 +58,8 @@ HOMES: dict[str, list[str]] = {
     "random": ["ebpfsim.rng"],
     "secrets": [],
     "uuid": [],
-    "time": [],
+    # a command may say how fast this machine was
+    "time": ["ebpfsim.cli.prog"],
     "datetime": [],
 }
 # Loading these takes longer than most commands run, so they are imported where they are used.
@@ -66,7 +67,8 @@ SLOW_TO_LOAD = ["scapy", "networkx", "matplotlib", "jinja2", "hypothesis", "pyte
 
 
 # The command line honours NO_COLOR; the live kernel is a machine's by definition.
-MAY_ASK_THE_MACHINE = ["ebpfsim.cli", "ebpfsim.live"]
+# jit.batch: machine code is told where the bytes of frames lie
+MAY_ASK_THE_MACHINE = ["ebpfsim.cli", "ebpfsim.jit.batch", "ebpfsim.live"]
 
 
 @dataclass(frozen=True)
