@@ -12,7 +12,9 @@ A helper call is a Python function, made for its place by the interpreter's own 
 record; or a native routine, or inline code (``ebpfsim.jit.inline``).
 """
 
+from array import array
 from collections.abc import Callable
+from dataclasses import dataclass
 from struct import Struct
 from typing import Any, cast
 from weakref import ref
@@ -24,9 +26,9 @@ from ebpfsim.isa.table import TABLE, Form, insn_len
 from ebpfsim.jit import layout
 from ebpfsim.jit import tail_call as tail
 from ebpfsim.jit.account import CARRY_ON, BlockSites, EdgeAccount, ExactAccount
-from ebpfsim.jit.emit import AUX, COMPARISON_ROWS, COMPARISONS, emit, emit_comparison
-from ebpfsim.jit.encoder import NEGATED, RAX, RET, Code, insn, mov_imm, short_jcc
-from ebpfsim.jit.frame import find_frames
+from ebpfsim.jit.emit import AUX, COMPARISON_ROWS, COMPARISONS, IN_PYTHON, emit, emit_comparison
+from ebpfsim.jit.encoder import NEGATED, RAX, RET, Code, Label, insn, mov_imm, short_jcc
+from ebpfsim.jit.frame import find_frames, writes
 from ebpfsim.jit.image import code_arena
 from ebpfsim.jit.inline import InlineCall, RoutineCall, charge, inline_call, routine_call
 from ebpfsim.jit.layout import AX, CREDIT_SLOT, REGS, TMP, routine, word
@@ -41,12 +43,12 @@ from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import BPF_MAX_LOOPS
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.vm.call_ops import placed
-from ebpfsim.vm.compile import ENDS, NO_FALLTHROUGH, Site, Unit
+from ebpfsim.vm.compile import ENDS, NO_FALLTHROUGH, OPERATIONS, Site, Unit
 from ebpfsim.vm.cost import tail_call_key
 from ebpfsim.vm.objects import frame_depth, is_checked
 from ebpfsim.vm.state import RUN, Block
 
-__all__ = ["EMIT_ENDS", "Image", "compile_image"]
+__all__ = ["EMIT_ENDS", "Image", "Listed", "compile_image", "compile_listed"]
 
 _TAIL_CALL = HELPER_IDS["bpf_tail_call"]
 # a loop of one block is repeated up to this length, because a processor takes one jump a cycle
@@ -55,6 +57,10 @@ _JUMPS = frozenset((Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.JA32, Form.MAY_GOT
 # by name, because members of an Enum hash slowly
 _END_ROWS = frozenset(row.name for row in TABLE if row.form in ENDS)
 _JUMP_ROWS = frozenset(row.name for row in TABLE if row.form in _JUMPS)
+# what machine code leaves to the interpreter's closures: slow, and rare
+_PYTHON_ROWS = frozenset(row.name for row in TABLE if row.form in IN_PYTHON)
+# registers that a function in C leaves alone, so that nobody reads them again behind it
+_PRESERVED = range(6, 10)
 _LAST_ROWS = frozenset(row.name for row in TABLE if row.form in NO_FALLTHROUGH)
 
 # from the record: the Python function of a place where native code calls out
@@ -66,6 +72,28 @@ def compile_image(prog: Prog, kernel: Runtime, *, checked: bool) -> Image:
     unit = Unit(prog, kernel)
     unit.outline()
     return _Compiler(unit, checked=checked or unit.debug).compile()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An image with what its bytes do not tell: labels, and where the code of slots begins.
+
+    ``places`` are pairs of an offset in the code and a slot, in order; -1 stands for what lies behind all functions.
+    """
+
+    image: Image
+    labels: dict[Label, int]
+    places: list[tuple[int, int]]
+
+
+def compile_listed(prog: Prog, kernel: Runtime, *, checked: bool) -> Listed:
+    """Compile a program once more, to be looked at."""
+    unit = Unit(prog, kernel)
+    unit.outline()
+    compiler = _Compiler(unit, checked=checked or unit.debug)
+    compiler.places = []
+    image = compiler.compile()
+    return Listed(image, compiler.code.labels, compiler.places)
 
 
 def _careful(kernel: Runtime, image: "ref[Image]") -> Callable[[Prog], Image]:
@@ -99,6 +127,8 @@ class _Compiler:
         self.tail_calls = any(_is_tail_call(block.sites[-1]) for block in self.blocks)
         # what stands behind all blocks
         self.rare: list[Callable[[], None]] = []
+        # for listings: where the code of slots begins, and with -1 what stands behind all blocks
+        self.places: list[tuple[int, int]] | None = None
         self.direct: list[tuple[tail.DirectCall, int]] = []
 
     def gather(self, first: int) -> BlockSites:
@@ -124,6 +154,8 @@ class _Compiler:
             self.fill(block)
             if block.following >= 0:
                 self.go_on(block.following, after)
+        if self.places is not None:
+            self.places.append((len(code), -1))
         self.endings()
         base = image.address = code_arena().place(code)
         image.size = len(code)
@@ -177,12 +209,16 @@ class _Compiler:
                 continue
             if checked and site.row.size:
                 self.mark(site.idx)
+            if self.places is not None:
+                self.places.append((len(code), site.idx))
             if objects is not None:
                 self.debug_checks(objects, site)
             if name in _END_ROWS:
                 EMIT_ENDS[site.row.form](self, site)
             elif site.row.form is Form.LD_IMM64:
                 self.constant(site)
+            elif name in _PYTHON_ROWS:
+                self.in_python(site)
             else:
                 together = emit_pair(site, sites[number + 1]) if name in MOVES and number + 1 < len(sites) else b""
                 merged = bool(together)
@@ -261,6 +297,14 @@ class _Compiler:
             self.code.add(mov_imm(TMP, site.constant), insn("mov", AX, TMP))
         else:
             self.code.add(mov_imm(REGS[site.insn.dst], site.constant))
+
+    def in_python(self, site: Site) -> None:
+        # what the interpreter's closure does to the registers
+        function, reg = _closure(site), writes(site.row, site.insn)
+        self.image.calls.append(function)
+        self.code.add(mov_imm(TMP, object_address(function)) + insn("call", routine("helper")))
+        if reg in _PRESERVED:
+            self.code.add(insn("mov_load", word(reg), REGS[reg]))
 
     def calling(self, function: CallOut, name: str) -> bytes:
         self.image.calls.append(function)
@@ -480,6 +524,20 @@ def _helper(site: Site) -> CallOut:
         return result
 
     return call
+
+
+def _closure(site: Site) -> CallOut:
+    op = OPERATIONS[site.row.form](site)
+
+    def do(record: Record) -> int:
+        words = record.words
+        state = [*words[: layout.W_AX + 1], *_NO_MORE]
+        op(state)
+        words[: layout.W_AX + 1] = array("Q", state[: layout.W_AX + 1])
+        result: int = state[0]
+        return result
+
+    return do
 
 
 def _tail_call(site: Site, *, checked: bool) -> CallOut:
