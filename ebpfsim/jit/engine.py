@@ -122,9 +122,12 @@ class NativeRun(Run):
         saved = words[: layout.W_AX + 1].tobytes()
         words[1:6] = _words(_ARGS.pack(r1 & M64, r2 & M64, r3 & M64, r4 & M64, r5 & M64))
         words[layout.W_ENTRY] = function
+        number, prog = words[layout.W_PROG], self.prog
         self.resume()
         result = self.enter()
         words[: layout.W_AX + 1] = _words(saved)
+        # a tail call inside went to another program; here this one goes on
+        words[layout.W_PROG], self.prog = number, prog
         # what the callback executed counts before its caller goes on, which may read the time
         self.flush()
         return result

@@ -125,8 +125,11 @@ class Activation(Run):
         state = self.state
         saved = state[:LEFT]
         state[1:6] = (r1, r2, r3, r4, r5)
+        prog = self.prog
         result = call_function(function, state)
         state[:LEFT] = saved
+        # a tail call inside went to another program; here this one goes on
+        self.prog = prog
         # what the callback executed counts before its caller goes on, which may read the time
         self.flush()
         return result
