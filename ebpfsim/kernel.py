@@ -12,7 +12,7 @@ from ebpfsim.config import KernelConfig
 from ebpfsim.costs import load_profile
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import InternalError, KernelError, KernelOops
+from ebpfsim.errors import InternalError, KernelError, KernelOops, NotModelled
 from ebpfsim.helpers import csum, dynptr, loop, misc, probe, time, trace
 from ebpfsim.helpers import map as map_helpers
 from ebpfsim.helpers import ringbuf as ringbuf_helpers
@@ -24,11 +24,12 @@ from ebpfsim.maps.map import Map
 from ebpfsim.memory import Memory
 from ebpfsim.objects import FdTable, IdTable, KernelObject
 from ebpfsim.progs.prog import Prog
-from ebpfsim.progs.runtime import Helper
+from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.recorder import Recorder
 from ebpfsim.rng import Rng
 from ebpfsim.syscall import Bpf
 from ebpfsim.uapi.bpf import AttachType
+from ebpfsim.uapi.helper_ids import HELPER_NAMES
 from ebpfsim.verifier.verify import LoadAttr, Verified, verify
 from hooks.attach import LinkCreate, link_creators
 from hooks.dispatcher import Dispatcher
@@ -141,4 +142,13 @@ def _all_helpers() -> Mapping[int, Helper]:
             if number in merged:
                 raise InternalError(f"helper {number} is implemented twice")
             merged[number] = helper
-    return merged
+    missing = {number: _not_modelled(name) for number, name in HELPER_NAMES.items() if number not in merged}
+    return {**merged, **missing}
+
+
+def _not_modelled(name: str) -> Helper:
+    # a program that has a call of it may load, and run as long as it does not get there
+    def helper(run: Run, _r1: int, _r2: int, _r3: int, _r4: int, _r5: int) -> int:
+        raise NotModelled(f"helper {name}, which program '{run.prog.name}' calls", "include/uapi/linux/bpf.h")
+
+    return helper

@@ -1,7 +1,7 @@
 """bpf_redirect and bpf_redirect_map: where a program wants its frame sent (net/core/filter.c, v6.18).
 
 They only note the wish in ``bpf_redirect_info``; ``netstack.redirect`` acts on it after the program returned
-XDP_REDIRECT. Left out: the helpers' other half for tc programs, cpumap and AF_XDP sockets.
+XDP_REDIRECT. tc programs run in test runs only, where nothing is sent. Left out: cpumap and AF_XDP sockets.
 """
 
 from ebpfsim.errors import NotModelled
@@ -17,12 +17,15 @@ __all__ = ["HELPERS"]
 
 # what flags may carry as the result for a missing entry: XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX
 ACTION_MASK = 3
+BPF_F_INGRESS = 1 << 0  # include/uapi/linux/bpf.h
+TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7  # include/uapi/linux/pkt_cls.h
 
 
 def bpf_redirect(run: Run, ifindex: int, flags: int, _r3: int, _r4: int, _r5: int) -> int:
-    """Ask for a device by its interface index; flags must be 0, else XDP_ABORTED."""
+    """Ask for a device by its interface index; flags that there are not give XDP_ABORTED, TC_ACT_SHOT for tc."""
     if run.prog.type != ProgType.XDP:
-        raise NotModelled(f"bpf_redirect in a {run.prog.type.lower} program", "net/core/filter.c")
+        # bpf_redirect() of net/core/filter.c, where XDP has bpf_xdp_redirect()
+        return TC_ACT_SHOT if flags & ~BPF_F_INGRESS else TC_ACT_REDIRECT
     if flags:
         return XdpAction.XDP_ABORTED
     ri = bpf_net_ctx_get(run.cpu).ri

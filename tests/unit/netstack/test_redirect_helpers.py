@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from ebpfsim.errors import NotModelled
 from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.uapi.net import XdpAction
@@ -82,10 +81,8 @@ def test_a_broadcast_needs_no_entry(caller: Caller, key: int) -> None:
     assert (caller.ri.map, caller.ri.flags, caller.ri.map_id) == (caller.map, flags, caller.map.id)
 
 
-def test_other_maps_and_programs_are_not_modelled(caller: Caller) -> None:
-    caller.run.kernel = SimpleNamespace(map_at=lambda _: SimpleNamespace(type=MapType.CPUMAP))
-    with pytest.raises(NotModelled, match="bpf_redirect_map on a cpumap"):
-        caller.call("bpf_redirect_map", 1, 3, 0)
+# TC_ACT_REDIRECT and TC_ACT_SHOT, by test runs of Linux 6.18
+@pytest.mark.parametrize(("flags", "action"), [(0, 7), (1, 7), (2, 2), (1 << 32, 2)])
+def test_redirect_of_tc(caller: Caller, flags: int, action: int) -> None:
     caller.run.prog.type = ProgType.SCHED_CLS
-    with pytest.raises(NotModelled, match="bpf_redirect in a sched_cls program"):
-        caller.call("bpf_redirect", 1, 0)
+    assert caller.call("bpf_redirect", 2, flags) == action
