@@ -38,7 +38,8 @@ BUCKETS, MASK, COUNT, MAX, FREE, FRESH, FRESH_END, PER_CPU = range(
 NEXT, HASH, HEADER = 0, 4, 8
 
 MAX_CHUNK = 1 << 20
-_SCAN_BYTES = 1 << 14
+# how much of the buckets is looked at, first and then, for one that is not empty
+_FIRST_SCAN_BYTES, _SCAN_BYTES = 64, 1 << 14
 
 
 class HashTable:
@@ -145,12 +146,14 @@ class HashTable:
     def used_bucket(self, bucket: int) -> int:
         """Return the first bucket from ``bucket`` on that is not empty, or ``nr_buckets``."""
         start, end, buf = self.buckets + 4 * bucket, self.buckets + 4 * self.nr_buckets, self.mem.buf
+        size = _FIRST_SCAN_BYTES
         while start < end:
-            part = bytes(buf[start : min(start + _SCAN_BYTES, end)])
+            part = bytes(buf[start : min(start + size, end)])
             rest = len(part.lstrip(b"\0"))
             if rest:
                 return start + len(part) - rest - self.buckets >> 2
             start += len(part)
+            size = _SCAN_BYTES
         return self.nr_buckets
 
     def following(self, elem: int) -> int:

@@ -10,6 +10,7 @@ __all__ = ["FINAL", "INITVAL", "MIX", "hash_key", "jhash"]
 
 INITVAL = 0xDEADBEEF  # JHASH_INITVAL
 _M32 = 0xFFFF_FFFF
+MAX_REMEMBERED_BYTES = 64
 
 # __jhash_mix() and __jhash_final() as rows (x, y, z, bits), of a, b, c by number; a row of the one does
 # ``x -= y; x ^= rol(y, bits); y += z``, of the other ``x ^= y; x -= rol(y, bits)``
@@ -34,9 +35,14 @@ def jhash(key: bytes, seed: int) -> int:
     return _final((a + x) & _M32, (b + y) & _M32, (c + z) & _M32)
 
 
-@lru_cache(maxsize=1 << 14)
 def hash_key(key: bytes) -> int:
-    """Return the hash of a key without a seed; remembers the latest, because hashing costs more than all the rest."""
+    """Return the hash of a key without a seed."""
+    return _remembered(key) if len(key) <= MAX_REMEMBERED_BYTES else jhash(key, 0)
+
+
+@lru_cache(maxsize=1 << 14)
+def _remembered(key: bytes) -> int:
+    # hashing costs more than all the rest of a look-up
     return jhash(key, 0)
 
 

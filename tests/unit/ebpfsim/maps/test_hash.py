@@ -279,3 +279,22 @@ def test_hash_behaves_as_a_dictionary(operations, no_prealloc, look_at_order) ->
         elif look_at_order:
             assert {key for key, _, _ in map_.elements(0)} == set(model)
     assert sorted(map_.sys_lookup_batch(100, None).keys) == sorted(model)
+
+
+@pytest.mark.parametrize("flags", [0, f.BPF_F_NO_PREALLOC], ids=["preallocated", "no_prealloc"])
+@pytest.mark.parametrize("kind", [MapType.HASH, MapType.PERCPU_HASH, MapType.LRU_HASH, MapType.LRU_PERCPU_HASH])
+def test_a_million_entries_take_less_than_100_bytes_each_besides_key_and_value(kind, flags) -> None:
+    if flags and kind in (MapType.LRU_HASH, MapType.LRU_PERCPU_HASH):
+        pytest.skip("LRU maps are preallocated")
+    mem, entries, nr_cpus = Memory(), 1_000_000, 2
+    map_ = create_map(MapAttr(kind, 4, 8, entries, flags), mem, nr_cpus)
+    if flags:
+        while map_._chunks.nr_elements < entries + 1:
+            assert map_._chunks.grow()
+    values = 8 * nr_cpus if map_.percpu else 8
+    assert mem.allocated_bytes / entries < 4 + values + 40
+    # nothing else is kept of elements: all of a map is in RAM
+    before = {name: repr(value) for name, value in vars(map_.table).items()}
+    for number in range(300):
+        map_.update_elem(u32(number), u64(0), 0, 0)
+    assert {name: repr(value) for name, value in vars(map_.table).items()} == before
