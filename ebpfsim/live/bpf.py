@@ -3,13 +3,14 @@
 from ebpfsim.live.links import LiveLinks
 from ebpfsim.live.maps import LiveMaps
 from ebpfsim.live.progs import LivePrograms
+from ebpfsim.live.raw import LiveRaw
 from ebpfsim.live.sys import require_linux
 from ebpfsim.syscall.unserved import UnservedCalls
 
 __all__ = ["Bpf"]
 
 
-class Bpf(LiveMaps, LivePrograms, LiveLinks, UnservedCalls):
+class Bpf(LiveMaps, LivePrograms, LiveLinks, LiveRaw, UnservedCalls):
     """bpf(2) of this machine, with the names and signatures of ``host.bpf``.
 
     Built-in safety: maps of more than 64 MiB are refused before the kernel hears of them, and so are attachments

@@ -18,6 +18,7 @@ __all__ = [
     "bpf",
     "buffer",
     "close",
+    "libc",
     "mmap_at",
     "munmap",
     "possible_cpus",
@@ -61,7 +62,7 @@ def bpf(
         else:
             values[name] = 0 if value is None else value
     data = layout.pack(values)
-    result = int(_libc().syscall(NR_BPF, int(cmd), (ctypes.c_char * len(data)).from_buffer(data), len(data)))
+    result = int(libc().syscall(NR_BPF, int(cmd), (ctypes.c_char * len(data)).from_buffer(data), len(data)))
     after = layout.unpack(data)
     if result < 0:
         raise CallError(op or cmd.name.lower(), ctypes.get_errno(), detail, after)
@@ -69,7 +70,8 @@ def bpf(
 
 
 @cache
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """Return the C library."""
     return ctypes.CDLL(None, use_errno=True)
 
 
@@ -97,7 +99,7 @@ def close(fd: int) -> None:
 
 def mmap_at(address: int, length: int, prot: int, fd: int, offset: int) -> int:
     """mmap(2), shared, at that address unless it is 0; return where it is."""
-    call = _libc().mmap
+    call = libc().mmap
     call.restype = ctypes.c_void_p
     call.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
     flags = mmap.MAP_SHARED | (MAP_FIXED_NOREPLACE if address else 0)
@@ -110,6 +112,6 @@ def mmap_at(address: int, length: int, prot: int, fd: int, offset: int) -> int:
 
 def munmap(address: int, length: int) -> None:
     """munmap(2)."""
-    call = _libc().munmap
+    call = libc().munmap
     call.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     call(address, length)

@@ -137,7 +137,7 @@ class Map(KernelObject):
         self.address = self._alloc_area(self.struct_bytes)
         sizes = (attr.map_type, attr.key_size, attr.value_size, attr.max_entries, attr.map_extra, self.map_flags)
         mem.write(self.address + _FIELDS_OFF, _STRUCT_BPF_MAP.pack(*sizes))
-        mem.write(self.address + _NAME_OFF, attr.map_name.encode()[:15])
+        mem.write(self.address + _NAME_OFF, attr.map_name.encode("utf-8", "surrogateescape")[:15])
 
     def got_id(self) -> None:
         """Write the id that the kernel gave to where programs may read it."""

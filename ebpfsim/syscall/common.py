@@ -14,7 +14,9 @@ from ebpfsim.uapi.flags import BPF_OBJ_NAME_LEN
 
 __all__ = ["Calls", "check_name", "enum_value"]
 
-_NAME_CHARS = frozenset(string.ascii_letters + string.digits + "_.")
+# isalnum() of the kernel knows the letters of Latin-1 (lib/ctype.c)
+_LATIN1 = bytes(code for code in range(0xC0, 0x100) if code not in (0xD7, 0xF7))
+_NAME_CHARS = frozenset((string.ascii_letters + string.digits + "_.").encode() + _LATIN1)
 
 ObjectT = TypeVar("ObjectT", bound=KernelObject)
 EnumT = TypeVar("EnumT", bound=KernelEnum)
@@ -59,11 +61,13 @@ class Calls:
 
 def check_name(op: str, name: str) -> None:
     """Refuse names that bpf_obj_name_cpy() refuses: EINVAL."""
-    if len(name) >= BPF_OBJ_NAME_LEN:
-        raise KernelError(op, Errno.EINVAL, f"name '{name}' of {len(name)} characters, at most {BPF_OBJ_NAME_LEN - 1}")
-    for char in name:
-        if char not in _NAME_CHARS:
-            raise KernelError(op, Errno.EINVAL, f"name '{name}': character {char!r} is not a letter, digit, '_' or '.'")
+    data = name.encode("utf-8", "surrogateescape")
+    if len(data) >= BPF_OBJ_NAME_LEN:
+        raise KernelError(op, Errno.EINVAL, f"name '{name}' of {len(data)} characters, at most {BPF_OBJ_NAME_LEN - 1}")
+    for code in data:
+        if code not in _NAME_CHARS:
+            detail = f"name '{name}': character {chr(code)!r} is not a letter, digit, '_' or '.'"
+            raise KernelError(op, Errno.EINVAL, detail)
 
 
 def enum_value(op: str, cls: type[EnumT], value: int) -> EnumT:

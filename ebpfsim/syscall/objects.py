@@ -105,10 +105,13 @@ class ObjectCalls(Calls):
 
     def obj_pin(self, fd: int, path: str) -> None:
         """Keep a map, program or link alive under a path below /sys/fs/bpf."""
+        self.bpffs.pin(path, self._pinnable(fd))
+
+    def _pinnable(self, fd: int) -> KernelObject:
         obj = self.kernel.fds.lookup(fd)
         if obj is None or not (isinstance(obj, Map | Prog) or hasattr(obj, "detach")):
             raise KernelError("obj_pin", Errno.EINVAL, f"fd {fd} is no map, program or link")
-        self.bpffs.pin(path, obj)
+        return obj
 
     def obj_get(self, path: str, *, file_flags: int = 0) -> int:
         """Return a new descriptor of what is pinned at a path."""

@@ -6,7 +6,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.isa.insn import decode
 from ebpfsim.objects import KernelObject
-from ebpfsim.prog_load import ProgParts, load_prog
+from ebpfsim.prog_load import BTF_TARGETS, ProgParts, load_prog
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.btf import BtfObject, BtfUsers
 from ebpfsim.syscall.common import check_name, enum_value
@@ -67,6 +67,8 @@ class ProgCalls(BtfUsers):
         """BPF_PROG_LOAD: ``insns`` are the bytes that the real call takes, descriptors in their LD_IMM64."""
         op = "prog_load"
         if attach_prog_fd:
+            if prog_type not in BTF_TARGETS:
+                raise KernelError(op, Errno.EINVAL, "attach_prog_fd for a program that traces nothing")
             raise NotModelled("bpf(BPF_PROG_LOAD) with attach_prog_fd", "kernel/bpf/syscall.c: bpf_prog_load")
         if ifindex:
             raise NotModelled("bpf(BPF_PROG_LOAD) with prog_ifindex", "kernel/bpf/offload.c")

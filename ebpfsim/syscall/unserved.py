@@ -1,4 +1,4 @@
-"""Commands of bpf(2) that nobody serves yet: part of the promised interface of both kernels, simulated and live."""
+"""Commands of bpf(2) that are too far-reaching for the live kernel: part of the promised interface of both kernels."""
 
 from ebpfsim.errors import NotModelled
 

@@ -1,6 +1,6 @@
 """``union bpf_attr`` by command, and the information records, as fields with offsets (include/uapi/linux/bpf.h, v6.18).
 
-Formats are those of the struct module; a field that the kernel fills in is marked in ``OUTPUTS``.
+Formats are those of the struct module.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,19 @@ from struct import Struct
 
 from ebpfsim.uapi.bpf import BpfCmd, LinkType
 
-__all__ = ["ATTRS", "BPF_BTF_INFO", "BPF_LINK_INFO", "BPF_MAP_INFO", "BPF_PROG_INFO", "LINK_UNIONS", "Layout"]
+__all__ = [
+    "ATTRS",
+    "ATTR_ENDS",
+    "BPF_BTF_INFO",
+    "BPF_LINK_INFO",
+    "BPF_MAP_INFO",
+    "BPF_PROG_INFO",
+    "LINK_CREATE_OPTS",
+    "LINK_CREATE_OPTS_OFF",
+    "LINK_UNIONS",
+    "SIZEOF_BPF_ATTR",
+    "Layout",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +100,10 @@ _BTF_LOAD = _layout(
     btf_token_fd="i",
 )
 
+_TASK_FD_QUERY = _layout(
+    pid="I", fd="I", flags="I", buf_len="I", buf="Q", prog_id="I", fd_type="I", probe_offset="Q", probe_addr="Q",
+)
+
 ATTRS: Mapping[BpfCmd, Layout] = {
     BpfCmd.MAP_CREATE:                  _MAP_CREATE,
     BpfCmd.MAP_LOOKUP_ELEM:             _ELEM,
@@ -124,7 +140,23 @@ ATTRS: Mapping[BpfCmd, Layout] = {
     BpfCmd.ITER_CREATE:                 _layout(link_fd="I", flags="I"),
     BpfCmd.LINK_DETACH:                 _layout(link_fd="I"),
     BpfCmd.PROG_BIND_MAP:               _layout(prog_fd="I", map_fd="I", flags="I"),
+    BpfCmd.TOKEN_CREATE:                _layout(flags="I", bpffs_fd="I"),
+    BpfCmd.TASK_FD_QUERY:               _TASK_FD_QUERY,
+    BpfCmd.PROG_STREAM_READ_BY_FD:      _layout(stream_buf="Q", stream_buf_len="I", stream_id="I", prog_fd="I"),
 }
+SIZEOF_BPF_ATTR = 168
+# where the last field of a command ends, if that is not the end of its layout (BPF_*_LAST_FIELD, kernel/bpf/syscall.c)
+ATTR_ENDS: Mapping[BpfCmd, int] = {
+    **dict.fromkeys((BpfCmd.PROG_GET_NEXT_ID, BpfCmd.MAP_GET_NEXT_ID, BpfCmd.BTF_GET_NEXT_ID), 8),
+    BpfCmd.LINK_GET_NEXT_ID: 8,
+    BpfCmd.PROG_GET_FD_BY_ID: 4,
+    BpfCmd.LINK_GET_FD_BY_ID: 4,
+    BpfCmd.MAP_GET_FD_BY_ID: 12,
+    BpfCmd.LINK_CREATE: 60,
+}
+# what follows in LINK_CREATE depends on the attach type; these are the fields of tcx, netkit and cgroups
+LINK_CREATE_OPTS_OFF = 16
+LINK_CREATE_OPTS = _layout(relative_fd="I", expected_revision="Q")
 
 BPF_MAP_INFO = _layout(
     type="I", id="I", key_size="I", value_size="I", max_entries="I", map_flags="I", name="16s", ifindex="I",

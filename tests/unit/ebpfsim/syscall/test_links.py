@@ -84,19 +84,3 @@ def test_pin(kernel, link) -> None:
     bpf.obj_pin(link, "/sys/fs/bpf/link")
     bpf.close(link)
     assert bpf.obj_get_info_by_fd(bpf.obj_get("/sys/fs/bpf/link")).ifindex == LO
-
-
-@pytest.mark.parametrize(
-    ("command", "args"),
-    [
-        ("prog_attach", (3, 4, 0)),
-        ("prog_detach", (3, 4, 0)),
-        ("prog_query", (3, 0)),
-        ("raw_tracepoint_open", ("sched_switch", 3)),
-        ("iter_create", (3,)),
-        ("token_create", (3,)),
-    ],
-)
-def test_commands_that_are_not_modelled(kernel, command, args) -> None:
-    with pytest.raises(NotModelled, match=rf"bpf\(BPF_{command.upper()}\)"):
-        getattr(kernel.bpf, command)(*args)

@@ -33,6 +33,9 @@ NAMED = {
     BpfCmd.ENABLE_STATS: "enable_stats",
     BpfCmd.ITER_CREATE: "iter_create",
     BpfCmd.PROG_BIND_MAP: "prog_bind_map",
+    BpfCmd.TOKEN_CREATE: "token_create",
+    BpfCmd.TASK_FD_QUERY: "task_fd_query",
+    BpfCmd.PROG_STREAM_READ_BY_FD: "prog_stream_read",
 }
 # fields that have another name in the header: one for several ids
 RENAMED = {"id": "start_id"}

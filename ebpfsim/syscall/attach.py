@@ -1,0 +1,159 @@
+"""The older ways to attach, and what else makes descriptors from programs: BPF_PROG_ATTACH, _DETACH, _QUERY,
+BPF_RAW_TRACEPOINT_OPEN, BPF_ITER_CREATE, BPF_TOKEN_CREATE (kernel/bpf/syscall.c, v6.18).
+
+Arguments are checked in the kernel's order, with its errnos; where a hook would take over, NotModelled says which.
+"""
+
+from collections.abc import Mapping
+
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import KernelError, NotModelled
+from ebpfsim.maps.sockmap import SockhashMap, SockmapMap
+from ebpfsim.objects import FdKind
+from ebpfsim.progs.prog import Prog
+from ebpfsim.syscall.common import Calls
+from ebpfsim.uapi.bpf import AttachType as A
+from ebpfsim.uapi.bpf import ProgType as P
+
+__all__ = ["AttachCalls"]
+
+# attach_type_to_prog_type(): types of programs by what BPF_PROG_ATTACH is told
+PROG_TYPES: Mapping[A, P] = {
+    **dict.fromkeys((A.CGROUP_INET_INGRESS, A.CGROUP_INET_EGRESS), P.CGROUP_SKB),
+    **dict.fromkeys(
+        (A.CGROUP_INET_SOCK_CREATE, A.CGROUP_INET_SOCK_RELEASE, A.CGROUP_INET4_POST_BIND, A.CGROUP_INET6_POST_BIND),
+        P.CGROUP_SOCK,
+    ),
+    **dict.fromkeys(
+        [
+            kind
+            for kind in A
+            if kind.name.startswith(("CGROUP_INET4_", "CGROUP_INET6_", "CGROUP_UDP", "CGROUP_UNIX_"))
+            and not kind.name.endswith("POST_BIND")
+        ],
+        P.CGROUP_SOCK_ADDR,
+    ),
+    A.CGROUP_SOCK_OPS: P.SOCK_OPS,
+    A.CGROUP_DEVICE: P.CGROUP_DEVICE,
+    A.CGROUP_SYSCTL: P.CGROUP_SYSCTL,
+    **dict.fromkeys((A.CGROUP_GETSOCKOPT, A.CGROUP_SETSOCKOPT), P.CGROUP_SOCKOPT),
+    **dict.fromkeys((A.SK_SKB_STREAM_PARSER, A.SK_SKB_STREAM_VERDICT, A.SK_SKB_VERDICT), P.SK_SKB),
+    A.SK_MSG_VERDICT: P.SK_MSG,
+    A.LIRC_MODE2: P.LIRC_MODE2,
+    A.FLOW_DISSECTOR: P.FLOW_DISSECTOR,
+    A.SK_LOOKUP: P.SK_LOOKUP,
+    A.XDP: P.XDP,
+    **dict.fromkeys((A.TRACE_ITER, A.TRACE_RAW_TP, A.TRACE_FENTRY, A.TRACE_FEXIT, A.MODIFY_RETURN), P.TRACING),
+    **dict.fromkeys((A.LSM_MAC, A.LSM_CGROUP), P.LSM),
+    **dict.fromkeys((A.TCX_INGRESS, A.TCX_EGRESS, A.NETKIT_PRIMARY, A.NETKIT_PEER), P.SCHED_CLS),
+}
+CGROUP_TYPES = frozenset(kind for kind in PROG_TYPES if kind.name.startswith("CGROUP_")) | {A.LSM_CGROUP}
+MPROG_TYPES = frozenset({A.TCX_INGRESS, A.TCX_EGRESS, A.NETKIT_PRIMARY, A.NETKIT_PEER})
+SOCKMAP_TYPES = frozenset({A.SK_SKB_STREAM_PARSER, A.SK_SKB_STREAM_VERDICT, A.SK_SKB_VERDICT, A.SK_MSG_VERDICT})
+
+# BPF_F_ATTACH_MASK_MPROG and _BASE: REPLACE BEFORE AFTER ID LINK; ALLOW_OVERRIDE ALLOW_MULTI REPLACE PREORDER
+MASK_MPROG, MASK_BASE = 0x3C, 0x47
+BPF_F_QUERY_EFFECTIVE = 1
+# types whose raw tracepoint is chosen at load time (bpf_raw_tp_link_attach)
+BY_BTF = frozenset({P.TRACING, P.EXT, P.LSM})
+RAW_TRACEPOINTS = frozenset({P.RAW_TRACEPOINT, P.RAW_TRACEPOINT_WRITABLE})
+
+
+class AttachCalls(Calls):
+    """BPF_PROG_ATTACH and its like."""
+
+    def prog_attach(self, prog_fd: int, target_fd: int, attach_type: int, *, flags: int = 0, **opts: int) -> None:
+        """BPF_PROG_ATTACH: attach a program to a cgroup, sockmap, network namespace or device; ``opts`` by C name."""
+        op = "prog_attach"
+        kind, prog = self._checked(op, prog_fd, attach_type, flags, opts)
+        if prog.type != PROG_TYPES[kind]:
+            raise KernelError(op, Errno.EINVAL, f"a {prog.type.lower} program for {kind.kernel_name}")
+        self._target(op, kind, target_fd)
+        raise NotModelled(f"bpf(BPF_PROG_ATTACH) with {kind.kernel_name}", "kernel/bpf/syscall.c: bpf_prog_attach")
+
+    def prog_detach(self, prog_fd: int, target_fd: int, attach_type: int, **opts: int) -> None:
+        """BPF_PROG_DETACH: take a program off what BPF_PROG_ATTACH put it on."""
+        op = "prog_detach"
+        kind = _known(op, attach_type)
+        if prog_fd and PROG_TYPES[kind] != P.FLOW_DISSECTOR:
+            self._prog(op, prog_fd)
+        self._target(op, kind, target_fd)
+        raise NotModelled(f"bpf(BPF_PROG_DETACH) with {kind.kernel_name}", "kernel/bpf/syscall.c: bpf_prog_detach")
+
+    def prog_query(self, target_fd: int, attach_type: int, *, query_flags: int = 0) -> None:
+        """BPF_PROG_QUERY: tell which programs are attached there."""
+        op = "prog_query"
+        if query_flags & ~BPF_F_QUERY_EFFECTIVE or attach_type not in list(A):
+            raise KernelError(op, Errno.EINVAL, f"attach_type {attach_type}, query_flags {query_flags:#x}")
+        kind = A(attach_type)
+        if kind not in CGROUP_TYPES | SOCKMAP_TYPES | {A.FLOW_DISSECTOR, A.SK_LOOKUP, A.TCX_INGRESS, A.TCX_EGRESS}:
+            raise KernelError(op, Errno.EINVAL, f"nobody keeps a list of {kind.kernel_name}")
+        if query_flags and kind not in CGROUP_TYPES | MPROG_TYPES:
+            raise KernelError(op, Errno.EINVAL, f"query_flags {query_flags:#x} for {kind.kernel_name}")
+        if kind in MPROG_TYPES and self.kernel.device_by_ifindex(target_fd) is None:
+            raise KernelError(op, Errno.ENODEV, f"no network device {target_fd}")
+        self._target(op, kind, target_fd)
+        raise NotModelled(f"bpf(BPF_PROG_QUERY) with {kind.kernel_name}", "kernel/bpf/syscall.c: bpf_prog_query")
+
+    def raw_tracepoint_open(self, name: str, prog_fd: int, *, cookie: int = 0) -> int:
+        """BPF_RAW_TRACEPOINT_OPEN: attach a program to a tracepoint, or to what it was loaded for (no name)."""
+        op = "raw_tracepoint_open"
+        prog = self._prog(op, prog_fd)
+        if prog.type not in BY_BTF | RAW_TRACEPOINTS or (prog.type in BY_BTF and name):
+            raise KernelError(op, Errno.EINVAL, f"a {prog.type.lower} program, tracepoint '{name}'")
+        raise NotModelled(f"bpf(BPF_RAW_TRACEPOINT_OPEN) of '{name}'", "kernel/bpf/syscall.c: bpf_raw_tp_link_attach")
+
+    def iter_create(self, link_fd: int, *, flags: int = 0) -> int:
+        """BPF_ITER_CREATE: return a descriptor that reads what the iterator of a link writes."""
+        op = "iter_create"
+        if flags:
+            raise KernelError(op, Errno.EINVAL, f"flags {flags:#x}")
+        file = self.kernel.fds.file(link_fd)
+        if file is None:
+            raise KernelError(op, Errno.EBADF, f"fd {link_fd} is not open")
+        open_iterator = getattr(file.obj, "iter_create", None)
+        if open_iterator is None:
+            raise KernelError(op, Errno.EINVAL, f"fd {link_fd} is a {type(file.obj).__name__}, no link of an iterator")
+        return self.kernel.fds.install(open_iterator())
+
+    def token_create(self, bpffs_fd: int, *, flags: int = 0) -> int:
+        """BPF_TOKEN_CREATE: refused. There are no user namespaces that would need a token."""
+        op = "token_create"
+        if flags:
+            raise KernelError(op, Errno.EINVAL, f"flags {flags:#x}")
+        if self.kernel.fds.file(bpffs_fd) is None:
+            raise KernelError(op, Errno.EBADF, f"fd {bpffs_fd} is not open")
+        raise KernelError(op, Errno.EINVAL, f"fd {bpffs_fd} is no directory of a bpffs that delegates anything")
+
+    def _checked(self, op: str, prog_fd: int, attach_type: int, flags: int, opts: Mapping[str, int]) -> tuple[A, Prog]:
+        kind = _known(op, attach_type)
+        mask = MASK_BASE
+        if kind in MPROG_TYPES:
+            mask = MASK_MPROG
+        elif kind in CGROUP_TYPES | {A.LSM_MAC}:
+            # by the type of program: LSM programs may be a cgroup's
+            mask = MASK_BASE | MASK_MPROG
+        elif opts.get("relative_fd") or opts.get("expected_revision"):
+            raise KernelError(op, Errno.EINVAL, f"{kind.kernel_name} has no order of programs")
+        if flags & ~mask:
+            raise KernelError(op, Errno.EINVAL, f"flags {flags:#x}")
+        return kind, self._prog(op, prog_fd)
+
+    def _target(self, op: str, kind: A, target_fd: int) -> None:
+        # what is behind the target's descriptor is of the right kind
+        if kind in CGROUP_TYPES:
+            self._object(op, target_fd, FdKind.CGROUP)
+        elif kind in SOCKMAP_TYPES:
+            map_ = self._map(op, target_fd)
+            if not isinstance(map_, SockmapMap | SockhashMap):
+                raise KernelError(op, Errno.EOPNOTSUPP, f"map '{map_.name}' is a {map_.type.lower}")
+        elif op == "prog_query" and kind not in MPROG_TYPES:
+            # a network namespace, which no descriptor stands for here
+            self._object(op, target_fd, None)
+            raise KernelError(op, Errno.EINVAL, f"fd {target_fd} is no network namespace")
+
+
+def _known(op: str, attach_type: int) -> A:
+    if attach_type not in list(A) or A(attach_type) not in PROG_TYPES:
+        raise KernelError(op, Errno.EINVAL, f"attach_type {attach_type}")
+    return A(attach_type)
