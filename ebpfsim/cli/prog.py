@@ -2,14 +2,15 @@
 
 import json
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ebpfsim.cli.errors import exit_code
-from ebpfsim.cli.options import json_option
+from ebpfsim.cli.objects import chosen_programs, open_object, read_spec
+from ebpfsim.cli.options import debug_option, engine_option, json_option
+from ebpfsim.cli.prog_dump import dump
 from ebpfsim.errors import EbpfSimError, InputError, KernelOops, NotModelled, VerifierError
 from ebpfsim.suggest import did_you_mean
 
@@ -35,10 +36,10 @@ def prog() -> None:
 @json_option
 def verify(obj: str, progs: tuple[str, ...], log_level: int, as_json: bool) -> int:
     """Verify programs (all when none is named), one line each; exits with 3 when one is refused."""
-    spec = _read(obj)
+    spec = read_spec(obj)
     worst = 0
     rows: list[dict[str, Any]] = []
-    for name in _chosen(spec, progs):
+    for name in chosen_programs(spec, progs):
         row, error = _verify(spec, name, log_level)
         rows.append(row)
         worst = max(worst, exit_code(error) if error is not None else 0)
@@ -56,28 +57,7 @@ def verify(obj: str, progs: tuple[str, ...], log_level: int, as_json: bool) -> i
     return worst
 
 
-@prog.command()
-@click.argument("obj", metavar="OBJ.o")
-@click.argument("progs", nargs=-1, metavar="[PROG]...")
-@click.option("--xlated", is_flag=True, help="Show what the verifier made of them, as the kernel runs them.")
-def dump(obj: str, progs: tuple[str, ...], xlated: bool) -> None:
-    """Print the instructions of programs as they are handed to the kernel."""
-    from ebpfsim.isa.disasm import disasm_all
-    from ebpfsim.isa.insn import decode
-
-    spec = _read(obj)
-    for name in _chosen(spec, progs):
-        opened, host = _open(spec)
-        if xlated:
-            opened.load(only=[name])
-            loaded = host.kernel.progs.find(opened.programs[name].id)
-            assert loaded is not None
-            insns = loaded.insns
-        else:
-            insns = tuple(decode(opened.relocate(name)))
-        click.echo(f"{name}: {spec.programs[name].section}, {len(insns)} slots")
-        for idx, line in disasm_all(insns):
-            click.echo(f"{idx:4d}: {line}")
+prog.add_command(dump)
 
 
 @prog.command()
@@ -88,17 +68,28 @@ def dump(obj: str, progs: tuple[str, ...], xlated: bool) -> None:
 @click.option("--repeat", type=click.IntRange(1, 1_000_000), default=1, help="Run it so often on each packet.")
 @click.option("--map", "entries", multiple=True, metavar="NAME:KEY=VALUE", help="Set an entry of a map first.")
 @click.option("--step", is_flag=True, help="Print every instruction that is executed and the registers it changed.")
+@debug_option
+@engine_option
 @json_option
 def run(
-    obj: str, name: str, capture: str, out: str | None, repeat: int, entries: tuple[str, ...], step: bool, as_json: bool
+    obj: str,
+    name: str,
+    capture: str,
+    out: str | None,
+    repeat: int,
+    entries: tuple[str, ...],
+    step: bool,
+    debug: bool,
+    engine: str | None,
+    as_json: bool,
 ) -> None:
     """Run a program on the packets of a capture and count what it returns.
 
     How fast this machine was is told on standard error: it is no result of the simulation.
     """
-    spec = _read(obj)
-    (chosen,) = _chosen(spec, [name])
-    opened, host = _open(spec)
+    spec = read_spec(obj)
+    (chosen,) = chosen_programs(spec, [name])
+    opened, host = open_object(spec, debug=debug, engine=engine or "auto")
     opened.load()
     for entry in entries:
         _set_entry(opened, entry)
@@ -127,17 +118,17 @@ def _run_all(host: "Host", prog: "Prog", capture: str, repeat: int) -> "FrameRun
     seconds = 0.0
     try:
         for rows in capture_rows(capture):
-            started = time.perf_counter()
+            started = time.process_time()
             try:
                 runs.run(rows)
             finally:
-                seconds += time.perf_counter() - started
+                seconds += time.process_time() - started
     except KernelOops:
         click.echo(f"packet {runs.frames + 1} of {capture}:", err=True)
         raise
     if seconds:
         done = runs.frames * repeat
-        click.echo(f"this machine: {done} runs in {seconds:.3f} s, {done / seconds / 1e6:.2f} M/s", err=True)
+        click.echo(f"this machine: {done} runs in {seconds:.3f} s of CPU time, {done / seconds / 1e6:.2f} M/s", err=True)
     return runs
 
 
@@ -161,35 +152,10 @@ def _run_and_write(
     return runs
 
 
-def _read(path: str) -> "ObjectSpec":
-    from ebpfsim.elf.reader import read_object
-
-    if Path(path).is_dir():
-        raise InputError(path, "is a folder, expected an object file")
-    return read_object(path, path)
-
-
-def _open(spec: "ObjectSpec") -> "tuple[Object, Host]":
-    from ebpfsim.loader import Object
-    from ebpfsim.simulation import Simulation
-
-    host = Simulation().host("prog")
-    return Object(spec, bpf=host.bpf), host
-
-
-def _chosen(spec: "ObjectSpec", names: Iterable[str]) -> list[str]:
-    chosen = list(names) or list(spec.programs)
-    for name in chosen:
-        if name not in spec.programs:
-            hint = f"there is {', '.join(spec.programs)}"
-            raise InputError(spec.where, f"no program '{name}'{did_you_mean(name, spec.programs)}", hint)
-    return chosen
-
-
 def _verify(spec: "ObjectSpec", name: str, log_level: int) -> tuple[dict[str, Any], EbpfSimError | None]:
     row: dict[str, Any] = {"program": name, "section": spec.programs[name].section, "verdict": "accept", "reason": ""}
     row |= {"insns": 0, "verified_insns": 0, "log": []}
-    opened, _ = _open(spec)
+    opened, _ = open_object(spec)
     program = opened.programs[name]
     program.log_level = log_level
     try:
