@@ -265,6 +265,12 @@ def _check_binary(env: Env, insn: Insn, op: int) -> None:
     adjust_reg_min_max_vals(env, insn, op)
 
 
+def _note_arena_alu(env: Env, is32: bool) -> None:
+    # 64-bit operations become 32-bit ones, which clear the upper half
+    if not is32:
+        env.arena_alu.add(env.insn_idx)
+
+
 def adjust_reg_min_max_vals(env: Env, insn: Insn, op: int) -> None:
     """Compute the result of an operation with two operands (``adjust_reg_min_max_vals``)."""
     regs = env.cur_state.frames[-1].regs
@@ -272,10 +278,12 @@ def adjust_reg_min_max_vals(env: Env, insn: Insn, op: int) -> None:
     is32 = insn.code & 7 != BPF_ALU64
     if dst.type == PTR_TO_ARENA:
         # any arithmetic is good: only the low 32 bits are looked at
+        _note_arena_alu(env, is32)
         return
     if insn.code & BPF_X:
         src = regs[insn.src]
         if src.type == PTR_TO_ARENA:
+            _note_arena_alu(env, is32)
             regs[insn.dst] = src
             return
         if src.type != SCALAR_VALUE:

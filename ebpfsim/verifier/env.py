@@ -201,6 +201,7 @@ class Env:
         self.map_key_state: dict[int, int | None] = {}
         self.loop_inline: dict[int, list[int]] = {}
         self.arena: Map | None = None
+        self.arena_alu: set[int] = set()  # 64-bit arithmetic on pointers into it (needs_zext)
         self.ksyms: dict[int, Reg] = {}
         self.kfuncs: dict[int, Kfunc] = {}
 

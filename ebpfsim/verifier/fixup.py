@@ -14,7 +14,6 @@ from ebpfsim.isa.ld_abs import gen_ld_abs
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
     MEM_RDONLY,
-    PTR_TO_ARENA,
     PTR_TO_BTF_ID,
     PTR_TO_FLOW_KEYS,
     PTR_TO_MEM,
@@ -23,6 +22,7 @@ from ebpfsim.progs.regtypes import (
 from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC
 from ebpfsim.verifier.ctx_convert import convert, prologue
 from ebpfsim.verifier.env import Env, SubprogInfo
+from ebpfsim.verifier.fixup_arena import convert_arena_insn
 from ebpfsim.verifier.opcodes import (
     BPF_CALL,
     BPF_EXIT,
@@ -211,7 +211,7 @@ def convert_ctx_accesses(env: Env, fixed: Fixed) -> None:
 def _may_fault(type_: int) -> bool:
     # loads from the kernel's memory that give 0 where nothing is
     base = type_ & BASE_TYPE_MASK
-    return base in _CONVERTED or base == PTR_TO_ARENA or type_ == PTR_TO_MEM | MEM_RDONLY | PTR_UNTRUSTED
+    return base in _CONVERTED or type_ == PTR_TO_MEM | MEM_RDONLY | PTR_UNTRUSTED
 
 
 def _prepend(fixed: Fixed, insns: list[Insn]) -> None:
@@ -220,6 +220,12 @@ def _prepend(fixed: Fixed, insns: list[Insn]) -> None:
     fixed.insns[:0] = insns
     fixed.origin[:0] = [0] * count
     fixed.extents = [(start + count if start else 0, end + count) for start, end in fixed.extents]
+
+
+def convert_arena_accesses(env: Env, fixed: Fixed) -> None:
+    """Turn what is done with pointers into the arena into 32-bit arithmetic and accesses that may fault."""
+    if env.arena is not None:
+        fixed.insns = [convert_arena_insn(env, insn, fixed.origin[i]) for i, insn in enumerate(fixed.insns)]
 
 
 def expand_packet_loads(env: Env, fixed: Fixed) -> None:
@@ -253,6 +259,7 @@ PASSES: tuple[Callable[[Env, Fixed], None], ...] = (
     remove_nops,
     reserve_may_goto_stack,
     convert_ctx_accesses,
+    convert_arena_accesses,
     expand_packet_loads,
     check_kfunc_calls,
     convert_pseudo_ld_imm64,
