@@ -45,6 +45,7 @@ from ebpfsim.jit.encoder import RAX, RET, Code, insn, mov_imm, pop, push
 from ebpfsim.jit.image import code_arena
 from ebpfsim.jit.layout import REGS, word
 from ebpfsim.jit.native import native, record_pool
+from ebpfsim.jit.rotate import INSNS, rotations
 from ebpfsim.memory import Memory
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.vm.compile import ENDS
@@ -117,8 +118,15 @@ def _compile(insns: tuple[Insn, ...]) -> Code:
         saved = sorted({written for _, row, slot in body for written in _written(row, slot)} - {0})
         code.label(("function", start))
         code.add(*(push(REGS[number]) for number in saved))
-        for idx, row, slot in body:
+        turns = rotations(body, {_target(idx, row, slot) for idx, row, slot in body if row.form in _JUMPS})
+        done = 0  # of what is in the code already
+        for number, (idx, row, slot) in enumerate(body):
             code.label(idx)
+            if idx in turns:
+                code.add(turns[idx])
+                done = number + INSNS
+            if number < done:
+                continue
             if row.form in _JUMPS and not start <= _target(idx, row, slot) < end:
                 raise _bad(idx, "jump out of the function")
             _emit(code, idx, row, slot, insns, saved)
