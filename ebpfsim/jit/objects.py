@@ -75,24 +75,24 @@ class ObjectRoutines:
         arena = code_arena()
         base = arena.place(code.finish())
         weakref.finalize(self, arena.retire, base, len(code), keep)
-        self._at = {name: base + place for name, place in code.labels.items() if isinstance(name, str)}
+        self.addresses = {name: base + place for name, place in code.labels.items() if isinstance(name, str)}
 
     def check(self, code: Code, row: Row, slot: Insn, *, strict: bool) -> None:
         """Append what stands before an access: it ends the run unless the access stays in one live object."""
         base = base_register(row, slot)
         code.add(insn("mov_load", AX, TMP) if base == AUX else insn("mov", TMP, REGS[base]))
         code.add(push_imm(slot.off), push_imm(row.size))
-        code.call_address(self._at["check strict" if strict else "check"])
+        code.call_address(self.addresses["check strict" if strict else "check"])
         code.add(insn("lea", Mem(RSP, 16), RSP))
 
     def enter_frame(self, code: Code, depth: int) -> None:
         """Append what stands behind a prologue: the frame of ``depth`` bytes becomes an object."""
         code.add(mov_imm(TMP, depth))
-        code.call_address(self._at["enter frame"])
+        code.call_address(self.addresses["enter frame"])
 
     def leave_frame(self, code: Code) -> None:
         """Append what stands before an epilogue: the frame is an object no more."""
-        code.call_address(self._at["leave frame"])
+        code.call_address(self.addresses["leave frame"])
 
     # rdi: an address; r8: the row of the object whose granule it is in, or 0; rcx, rdx: where that object begins, ends
     def _find(self, code: Code) -> None:

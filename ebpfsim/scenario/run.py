@@ -213,7 +213,7 @@ def build(checked: Checked, *, debug: bool = False, engine: str = "") -> Running
     if debug or model.kernel.debug or any(host.debug for host in model.hosts.values()):
         # before anything is allocated, so that every object is known to the byte
         running.sim.mem.track()
-    forced = {"debug": True} if debug else {}
+    forced: dict[str, Any] = {"debug": True} if debug else {}
     forced |= {"engine": engine} if engine else {}
     for name, host in model.hosts.items():
         _build_host(running, name, host.model_copy(update=forced), model.kernel)

@@ -128,6 +128,10 @@ def run(names: list[str], count: int, seed: int, jobs: int, live: bool) -> bool:
                 differences.append(text)
                 progress.console.print(text[:2000], markup=False)
             progress.advance(bars[name], done)
+            task = progress.tasks[bars[name]]
+            if not progress.console.is_terminal and task.completed * 20 // count > (task.completed - done) * 20 // count:
+                # where there is no terminal a line now and then has to do
+                progress.console.print(f"{name}: {task.completed:,.0f} of {count:,}")
     for name, counts in totals.items():
         rows = {key: number for key, number in counts.items() if key.startswith("row ")}
         words = [f"{number:,} {key}" for key, number in counts.items() if key not in rows and number]

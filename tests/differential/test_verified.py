@@ -66,7 +66,7 @@ def test_the_generator_knows_every_row_and_part() -> None:
     generator = Generator(random.Random(1), live=False)
     rows: Counter[str] = Counter()
     parts: Counter[str] = Counter()
-    for _ in range(600):
+    for _ in range(1200):
         program = generator.program()
         parts.update(program.parts)
         at = 0

@@ -26,7 +26,7 @@ def test_all_files_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
         "wrong.yaml:1:13: error: unknown key 'cpuss'; did you mean 'cpus'?\n"
         "    hosts: {a: {cpuss: 1}}\n"
         "                ^^^^^\n"
-        "try: keys here: 'cpus', 'mitigations', 'costs', 'stats', 'sysctl', 'interfaces', 'routes'\n"
+        "try: keys here: 'cpus', 'mitigations', 'costs', 'stats', 'debug', 'engine', 'sysctl', 'interfaces', 'routes'\n"
         "wrong.yaml:2:35: error: duration 5 has no unit\n"
         "    links: [{ends: [a/x, b/y], delay: 5}]\n"
         "                                      ^\n"

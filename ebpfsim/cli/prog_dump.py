@@ -1,0 +1,230 @@
+"""``ebpfsim prog dump``: instructions and machine code of programs, in bpftool's shape."""
+
+import json
+from dataclasses import dataclass
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ebpfsim.cli.objects import chosen_programs, open_object, read_spec
+from ebpfsim.cli.options import json_option
+
+if TYPE_CHECKING:
+    from ebpfsim.isa.insn import Insn
+    from ebpfsim.progs.prog import Prog
+
+__all__ = ["dump"]
+
+_FUNC_INFO, _LINE_INFO = Struct("<II"), Struct("<IIII")
+LINE_SHIFT, COLUMN_MASK = 10, 0x3FF  # BPF_LINE_INFO_LINE_NUM and _LINE_COL, include/uapi/linux/bpf.h
+
+
+@click.command()
+@click.argument("obj", metavar="OBJ.o")
+@click.argument("progs", nargs=-1, metavar="[PROG]...")
+@click.option("--xlated", is_flag=True, help="Show what the verifier made of them, as the kernel runs them.")
+@click.option("--jited", is_flag=True, help="Show their machine code; needs capstone (pip install 'ebpfsim[disasm]').")
+@click.option("--opcodes", is_flag=True, help="Show the bytes too.")
+@click.option("--linum", is_flag=True, help="Show file, line and column of the source.")
+@json_option
+def dump(
+    obj: str, progs: tuple[str, ...], xlated: bool, jited: bool, opcodes: bool, linum: bool, as_json: bool
+) -> None:
+    """Print the instructions of programs as they are handed to the kernel."""
+    spec = read_spec(obj)
+    if xlated and jited:
+        raise click.UsageError("--xlated and --jited exclude each other")
+    rows: list[Any] = []
+    for name in chosen_programs(spec, progs):
+        opened, host = open_object(spec)
+        if not xlated and not jited:
+            _dump_plain(name, spec.programs[name].section, opened.relocate(name), rows if as_json else None)
+            continue
+        opened.load(only=[name])
+        loaded = host.kernel.progs.find(opened.programs[name].id)
+        assert loaded is not None
+        show = _jited if jited else _xlated
+        found = show(loaded, opcodes, linum)
+        if as_json:
+            rows += found.rows
+        else:
+            click.echo("\n".join(found.lines))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+
+
+@dataclass(frozen=True, slots=True)
+class _Dump:
+    lines: list[str]
+    rows: list[Any]
+
+
+def _dump_plain(name: str, section: str, code: bytes, rows: "list[Any] | None") -> None:
+    from ebpfsim.isa.disasm import disasm_all
+    from ebpfsim.isa.insn import decode
+
+    insns = tuple(decode(code))
+    if rows is not None:
+        rows += [{"disasm": line} for _, line in disasm_all(insns)]
+        return
+    click.echo(f"{name}: {section}, {len(insns)} slots")
+    for idx, line in disasm_all(insns):
+        click.echo(f"{idx:4d}: {line}")
+
+
+# ---- what the verifier made ----------------------------------------------------------------------------------------
+
+
+def _xlated(prog: "Prog", opcodes: bool, linum: bool) -> _Dump:
+    from ebpfsim.isa.insn import decode, encode
+    from ebpfsim.isa.table import insn_len
+    from ebpfsim.prog_load import xlated_dump
+
+    insns = tuple(decode(xlated_dump(prog)))
+    sources, functions = source_lines(prog), prototypes(prog)
+    lines, rows = [], []
+    idx = 0
+    while idx < len(insns):
+        row: dict[str, Any] = {}
+        if idx in functions:
+            row["proto"] = functions[idx]
+            lines.append(f"{functions[idx]}:")
+        if idx in sources:
+            lines.append(f"; {sources[idx].text(linum)}")
+            row |= sources[idx].row(linum)
+        slots = insns[idx : idx + insn_len(insns[idx])]
+        row["disasm"] = _text(insns, idx)
+        lines.append(f"{idx:4d}: {row['disasm']}")
+        if opcodes:
+            code = encode(slots)
+            lines.append(f"       {code.hex(' ')}")
+            row["opcodes"] = _opcodes(slots, code)
+        rows.append(row)
+        idx += len(slots)
+    return _Dump(lines, rows)
+
+
+def _text(insns: "tuple[Insn, ...]", idx: int) -> str:
+    # print_imm() of tools/bpf/bpftool/xlated_dumper.c: what the verifier's log has no names for
+    from ebpfsim.isa.disasm import disasm
+    from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
+
+    insn = insns[idx]
+    if insn.code != 0x18 or idx + 1 >= len(insns):
+        return disasm(insns, idx)
+    names = {
+        BPF_PSEUDO_MAP_FD: f"map[id:{insn.imm}]",
+        BPF_PSEUDO_MAP_VALUE: f"map[id:{insn.imm}][0]+{insns[idx + 1].imm}",
+        BPF_PSEUDO_FUNC: f"subprog[{insn.imm:+d}]",
+    }
+    return f"(18) r{insn.dst} = {names[insn.src]}" if insn.src in names else disasm(insns, idx)
+
+
+def _opcodes(slots: "tuple[Insn, ...]", code: bytes) -> dict[str, Any]:
+    insn = slots[0]
+    imm = code[4:8] + code[12:16] if len(slots) == 2 else code[4:8]
+    return {
+        "code": f"{insn.code:#04x}",
+        "src_reg": f"{insn.src:#x}",
+        "dst_reg": f"{insn.dst:#x}",
+        "off": [f"{byte:#04x}" for byte in code[2:4]],
+        "imm": [f"{byte:#04x}" for byte in imm],
+    }
+
+
+# ---- source lines --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLine:
+    """A line of the C source."""
+
+    src: str
+    file: str
+    line_num: int
+    line_col: int
+
+    def text(self, linum: bool) -> str:
+        """Return it as bpftool prints it."""
+        return f"{self.src} [file:{self.file} line_num:{self.line_num} line_col:{self.line_col}]" if linum else self.src
+
+    def row(self, linum: bool) -> dict[str, Any]:
+        """Return it as bpftool's JSON has it."""
+        place = {"file": self.file, "line_num": self.line_num, "line_col": self.line_col} if linum else {}
+        return {"src": self.src, **place}
+
+
+def prototypes(prog: "Prog") -> dict[int, str]:
+    """Return the C declarations of a program's functions by their first slots; without BTF their names."""
+    from ebpfsim.btf.declare import Declarations
+    from ebpfsim.btf.types import Func
+    from ebpfsim.vm.oops import HasBtf
+
+    found = {subprog.start: f"{subprog.name}()" for subprog in prog.subprogs}
+    if not isinstance(prog.btf_fd_obj, HasBtf):
+        return found
+    btf = prog.btf_fd_obj.btf
+    for start, type_id in _FUNC_INFO.iter_unpack(prog.func_info):
+        function = btf.type(type_id)
+        if isinstance(function, Func):
+            text = Declarations(btf)
+            text.declare(function.type_id, function.name, 0)
+            found[start] = text.text()
+    return found
+
+
+def symbol(prog: "Prog", slot: int) -> str:
+    """Return the name of a function in /proc/kallsyms, by its first slot (``bpf_get_prog_name``).
+
+    Differs: the tag of a function that is not the main one is that of our rewritten instructions.
+    """
+    from ebpfsim.prog_load import prog_tag
+
+    found = next((subprog for subprog in prog.subprogs if subprog.start == slot), None)
+    name = found.name if found is not None else prog.name
+    tag = prog_tag(prog.insns[found.start : found.end]) if found is not None and slot else prog.tag
+    return f"bpf_prog_{tag.hex()}_{name}"
+
+
+def source_lines(prog: "Prog") -> dict[int, SourceLine]:
+    """Return the lines of a program's source by the slots that they begin at."""
+    from ebpfsim.vm.oops import HasBtf
+
+    if not isinstance(prog.btf_fd_obj, HasBtf):
+        return {}
+    btf = prog.btf_fd_obj.btf
+    return {
+        idx: SourceLine(btf.string(line).strip(), btf.string(file), line_col >> LINE_SHIFT, line_col & COLUMN_MASK)
+        for idx, file, line, line_col in _LINE_INFO.iter_unpack(prog.line_info)
+    }
+
+
+# ---- machine code --------------------------------------------------------------------------------------------------
+
+
+def _jited(prog: "Prog", opcodes: bool, linum: bool) -> _Dump:
+    from ebpfsim.jit.listing import listing
+
+    sources = source_lines(prog)
+    lines: list[str] = []
+    rows: list[Any] = []
+    for function in listing(prog, lambda slot: symbol(prog, slot)):
+        lines += ["", f"{function.name}:"] if lines else [f"{function.name}:"]
+        insns: list[dict[str, Any]] = []
+        for line in function.lines:
+            row: dict[str, Any] = {}
+            if line.slot in sources:
+                lines.append(f"; {sources[line.slot].text(linum)}")
+                row |= sources[line.slot].row(linum)
+            note = f"  # {line.note}" if line.note else ""
+            lines.append(f"{line.pc:4x}:\t{line.operation} {', '.join(line.operands)}".rstrip() + note)
+            row |= {"pc": f"{line.pc:#x}", "operation": line.operation, "operands": list(line.operands)}
+            if line.note:
+                row["note"] = line.note
+            if opcodes:
+                lines.append(f"\t{line.code.hex(' ')}")
+                row["opcodes"] = [f"{byte:#04x}" for byte in line.code]
+            insns.append(row)
+        rows.append({"name": function.name, "insns": insns})
+    return _Dump(lines, rows)
