@@ -51,6 +51,7 @@ HOMES: dict[str, list[str]] = {
     ],
     "networkx": ["ebpfsim.cli", "ebpfsim.report"],
     "pcapng": ["ebpfsim.report", "netstack.pcap"],
+    "capstone": ["ebpfsim.jit.listing"],
     "pydantic": ["ebpfsim.scenario", "ebpfsim.cli"],
     "click": ["ebpfsim.cli"],
     "rich": ["ebpfsim.cli", "ebpfsim.report"],
