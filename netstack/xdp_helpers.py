@@ -7,6 +7,7 @@ bpf_xdp_output, the socket lookups, and the bpf_tcp_raw_* helpers.
 from typing import Protocol, cast
 
 from ebpfsim.errnos import Errno
+from ebpfsim.helpers.native_text import native_text
 from ebpfsim.isa.alu import s32, u32
 from ebpfsim.memory import Memory
 from ebpfsim.progs.runtime import Helper, Run
@@ -20,10 +21,18 @@ from netstack.xdp_buff import (
     rxq_frag_size,
 )
 from netstack.xdp_frags import Frag, frags, set_frags
+from netstack.xdp_texts import (
+    ADJUST_HEAD,
+    ADJUST_META,
+    ADJUST_TAIL,
+    GET_BUFF_LEN,
+    LOAD_BYTES,
+    METALEN_MAX,
+    STORE_BYTES,
+)
 
 __all__ = ["HELPERS"]
 
-METALEN_MAX = 255  # struct skb_shared_info.meta_len is 8 bits wide (xdp_metalen_invalid)
 # enum bpf_check_mtu_ret, include/uapi/linux/bpf.h
 BPF_MTU_CHK_RET_SUCCESS, BPF_MTU_CHK_RET_FRAG_NEEDED = 0, 1
 
@@ -37,11 +46,13 @@ class _NetRuntime(Protocol):
     def device_by_ifindex(self, ifindex: int) -> _Device | None: ...
 
 
+@native_text(GET_BUFF_LEN)
 def bpf_xdp_get_buff_len(run: Run, xdp: int, _r2: int, _r3: int, _r4: int, _r5: int) -> int:
     """Return the length of the frame in bytes, fragments included."""
     return XdpPointers.read(run.mem, xdp).buff_len(run.mem)
 
 
+@native_text(ADJUST_HEAD)
 def bpf_xdp_adjust_head(run: Run, xdp: int, offset: int, _r3: int, _r4: int, _r5: int) -> int:
     """Move ``data`` and the metadata by ``offset`` bytes; EINVAL past the headroom or with less than a header left."""
     now, delta, mem = XdpPointers.read(run.mem, xdp), s32(offset), run.mem
@@ -54,6 +65,7 @@ def bpf_xdp_adjust_head(run: Run, xdp: int, offset: int, _r3: int, _r4: int, _r5
     return 0
 
 
+@native_text(ADJUST_META)
 def bpf_xdp_adjust_meta(run: Run, xdp: int, offset: int, _r3: int, _r4: int, _r5: int) -> int:
     """Move ``data_meta`` by ``offset`` bytes; EINVAL outside the headroom, EACCES for lengths that skbs cannot have."""
     now = XdpPointers.read(run.mem, xdp)
@@ -68,6 +80,7 @@ def bpf_xdp_adjust_meta(run: Run, xdp: int, offset: int, _r3: int, _r4: int, _r5
     return 0
 
 
+@native_text(ADJUST_TAIL)
 def bpf_xdp_adjust_tail(run: Run, xdp: int, offset: int, _r3: int, _r4: int, _r5: int) -> int:
     """Grow (with zeroes) or shrink the frame at its end; EINVAL past the tailroom or with less than a header left."""
     now, delta = XdpPointers.read(run.mem, xdp), s32(offset)
@@ -115,6 +128,7 @@ def _frags_shrink_tail(mem: Memory, xdp: int, now: XdpPointers, delta: int) -> i
     return 0
 
 
+@native_text(LOAD_BYTES)
 def bpf_xdp_load_bytes(run: Run, xdp: int, offset: int, buf: int, size: int, _r5: int) -> int:
     """Copy bytes of the frame to memory; EFAULT for numbers over 65535, EINVAL past the end."""
     pieces = _pieces(run.mem, xdp, u32(offset), u32(size))
@@ -124,6 +138,7 @@ def bpf_xdp_load_bytes(run: Run, xdp: int, offset: int, buf: int, size: int, _r5
     return 0
 
 
+@native_text(STORE_BYTES)
 def bpf_xdp_store_bytes(run: Run, xdp: int, offset: int, buf: int, size: int, _r5: int) -> int:
     """Copy bytes from memory into the frame; errors as ``bpf_xdp_load_bytes``."""
     pieces = _pieces(run.mem, xdp, u32(offset), u32(size))

@@ -494,7 +494,7 @@ def _call_helper(compiler: _Compiler, site: Site) -> None:
     address = None if compiler.checked else tail.known_registers(compiler.block.sites[:-1]).get(1)
     kernel = site.unit.kernel
     inline = inline_call(site.insn.imm, kernel, address, compiler.account.end)
-    call = None if inline else routine_call(site.insn.imm, kernel, address)
+    call = None if inline else routine_call(site.insn.imm, kernel, address, compiler.checked)
     if inline:
         compiler.inline(site, inline)
     elif call:

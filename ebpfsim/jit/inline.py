@@ -1,7 +1,7 @@
 """Helpers as machine code: in the place of their call (array look-ups, the clock, the number of the CPU), or called.
 
 ``MAP_ROUTINES`` says which native routine (``ebpfsim.jit.routine``) serves a helper on a map of some type; whoever
-writes a routine adds a row.
+writes a routine adds a row. Helpers that look at no map have theirs by ``ebpfsim.helpers.native_text``.
 
 What ``array_map_gen_lookup`` (kernel/bpf/arraymap.c, v6.18) and the verifier's inlining do in Linux. Results, costs and
 the times that programs read are those of the helper; a kernel with another implementation of a helper keeps its call.
@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ebpfsim.errors import KernelOops
 from ebpfsim.helpers import map as map_helpers
 from ebpfsim.helpers import misc, time
+from ebpfsim.helpers.native_text import text_of
 from ebpfsim.jit import layout
 from ebpfsim.jit.encoder import RAX, RDX, RSI, Mem, insn, mov_imm, pop, push
 from ebpfsim.jit.layout import LEFT, TMP, ram, word
@@ -115,9 +116,12 @@ MAP_ROUTINES: dict[tuple[Helper, type[Map]], MapRoutine] = {
 }
 
 
-def routine_call(helper_id: int, kernel: Runtime, map_address: int | None) -> RoutineCall | None:
+def routine_call(helper_id: int, kernel: Runtime, map_address: int | None, checked: bool = False) -> RoutineCall | None:
     """Return the routine that serves a helper call, or None. ``map_address`` as in ``inline_call``."""
     helper = kernel.helpers.get(helper_id)
+    text = text_of(helper) if helper is not None and not checked else None
+    if text is not None:
+        return RoutineCall(routine(text), helper_ps(kernel.costs, helper_id))
     map_ = _map_at(kernel, map_address)
     if helper is None or map_ is None:
         return None
