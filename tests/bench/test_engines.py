@@ -7,14 +7,12 @@ that take turns, through BPF_PROG_TEST_RUN of each; the ratio is that to Linux, 
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
 from engine_programs import EMPTY, FRAME, PROGRAMS
 
 import ebpfsim
-from ebpfsim.config import KernelConfig
 from ebpfsim.errors import KernelError
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
@@ -55,11 +53,10 @@ class Side:
         return float(result.duration_ns) if self.name == "linux" else seconds / repeat * 1e9
 
 
-def _sides(monkeypatch: pytest.MonkeyPatch) -> list[Side]:
+def _sides() -> list[Side]:
     sides = []
     for engine in ("interp", "jit"):
-        monkeypatch.setattr("ebpfsim.simulation.KernelConfig", partial(KernelConfig, engine=engine))
-        sides.append(Side(engine, ebpfsim.Simulation(seed=1).host("h").bpf))
+        sides.append(Side(engine, ebpfsim.Simulation(seed=1).host("h", engine=engine).bpf))
     try:
         from ebpfsim.live import Bpf
 
@@ -69,8 +66,8 @@ def _sides(monkeypatch: pytest.MonkeyPatch) -> list[Side]:
     return sides
 
 
-def test_engines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    sides = _sides(monkeypatch)
+def test_engines(capsys: pytest.CaptureFixture[str]) -> None:
+    sides = _sides()
     times: dict[tuple[str, str], list[float]] = {}
     for _ in range(ROUNDS):
         for side in sides:

@@ -2,13 +2,11 @@
 
 import os
 import random
-from functools import partial
 from typing import Any
 
 import pytest
 
 import ebpfsim
-from ebpfsim.config import KernelConfig
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import Insn, encode
 from ebpfsim.isa.table import BY_NAME
@@ -45,11 +43,10 @@ def program(rng: random.Random) -> tuple[Insn, ...]:
 @pytest.mark.live
 @pytest.mark.parametrize("engine", ["interp", "jit"])
 @pytest.mark.parametrize("prog_type", [ProgType.SOCKET_FILTER, ProgType.SCHED_CLS, ProgType.SCHED_ACT])
-def test_same_as_linux(monkeypatch: pytest.MonkeyPatch, engine: str, prog_type: ProgType) -> None:
+def test_same_as_linux(engine: str, prog_type: ProgType) -> None:
     from ebpfsim.live import Bpf
 
-    monkeypatch.setattr("ebpfsim.simulation.KernelConfig", partial(KernelConfig, engine=engine))
-    ours: Any = ebpfsim.Simulation(seed=1).host("h").bpf
+    ours: Any = ebpfsim.Simulation(seed=1).host("h", engine=engine).bpf
     linux: Any = Bpf()
     rng = random.Random(int(prog_type))
     seen = set()

@@ -6,15 +6,13 @@ import pytest
 from skb_runs import read_runs, repeat
 
 import ebpfsim
-from ebpfsim.config import KernelConfig
 
 RUNS = read_runs("skb_helpers.jsonl.xz")
 
 
 @pytest.mark.parametrize("engine", ["auto", "interp"])
-def test_runs_end_as_on_linux(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ebpfsim.simulation.KernelConfig", lambda **kw: KernelConfig(**{**kw, "engine": engine}))
-    bpf = ebpfsim.Simulation(seed=1).host("h").bpf
+def test_runs_end_as_on_linux(engine: str) -> None:
+    bpf = ebpfsim.Simulation(seed=1).host("h", engine=engine).bpf
     different = [(run, got) for run in RUNS if (got := repeat(bpf, run)) != run]
     assert not different
 

@@ -58,10 +58,12 @@ def mixed(count: int, verdicts: tuple[int, ...], rest: float) -> list[bytes]:
     ]
 
 
-def outcome(text: str, frames: list[bytes], every: str = "50ns", *, stats: bool = False, cpus: int = 1) -> Any:
+def outcome(
+    text: str, frames: list[bytes], every: str = "50ns", *, stats: bool = False, cpus: int = 1, engine: str = "auto"
+) -> Any:
     """Everything that a run leaves behind."""
     sim = ebpfsim.Simulation(seed=1)
-    a, b, c = sim.host("a"), sim.host("b", cpus=cpus), sim.host("c")
+    a, b, c = sim.host("a"), sim.host("b", cpus=cpus, engine=engine), sim.host("c")
     sim.link(a.nic("eth0", "10.0.0.1/24"), b.nic("eth0", "10.0.0.2/24"), rate="100Gbit", delay="20us")
     sim.link(b.nic("eth1", "10.0.1.1/24"), c.nic("eth0", "10.0.1.2/24"))
     fds = {
@@ -186,13 +188,6 @@ def test_long_frames_and_slow_arrivals_go_one_by_one(both: Any) -> None:
     assert sizes == []
 
 
-def test_batches_need_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    from functools import partial
-
-    from ebpfsim.config import KernelConfig
-
-    monkeypatch.setattr("ebpfsim.simulation.KernelConfig", partial(KernelConfig, engine="interp"))
+def test_batches_need_machine_code() -> None:
     frames = [frame(number, 1, number % 3) for number in range(200)]
-    interpreted = outcome(VERDICT, frames)
-    monkeypatch.undo()
-    assert outcome(VERDICT, frames) == interpreted
+    assert outcome(VERDICT, frames) == outcome(VERDICT, frames, engine="interp")
