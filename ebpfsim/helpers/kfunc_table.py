@@ -1,6 +1,6 @@
 """Kernel functions that programs can run, by name: all families together."""
 
-from ebpfsim.helpers import dynptr, iter_num
+from ebpfsim.helpers import arena, dynptr, iter_num
 from ebpfsim.progs.runtime import Helper, Run
 
 __all__ = ["KFUNC_HELPERS"]
@@ -20,6 +20,7 @@ def _irq_save(run: Run, flags: int, _r2: int, _r3: int, _r4: int, _r5: int) -> i
 KFUNC_HELPERS: dict[str, Helper] = {
     **iter_num.KFUNCS,
     **dynptr.KFUNCS,
+    **arena.KFUNCS,
     "bpf_rcu_read_lock": _nothing,
     "bpf_rcu_read_unlock": _nothing,
     "bpf_preempt_disable": _nothing,
