@@ -147,7 +147,7 @@ class HashMap(ValueMap):
         bucket = table.used_bucket(0)
         while bucket < table.nr_buckets:
             for key in [table.key(elem) for elem in table.chain(bucket)]:
-                elem = table.find(key)
+                elem = table.find_in(bucket, key)
                 if elem:
                     yield key, KERNEL_BASE + elem + table.key_at, elem + value_at
             bucket = table.used_bucket(bucket + 1)

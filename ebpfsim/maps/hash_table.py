@@ -90,6 +90,14 @@ class HashTable:
             elem = words[elem >> 2]
         return 0
 
+    def find_in(self, bucket: int, key: bytes) -> int:
+        """Return the element of a key that belongs into a bucket, or 0."""
+        words, buf, at, size = self.words, self.mem.buf, self.key_at, self.key_size
+        elem: int = words[self.buckets + 4 * bucket >> 2]
+        while elem and buf[elem + at : elem + at + size] != key:
+            elem = words[elem >> 2]
+        return elem
+
     def write_key(self, elem: int, key: bytes) -> None:
         """Write the key of an element that is not in the table, and its hash."""
         start = elem + self.key_at

@@ -37,7 +37,8 @@ def test_keys_are_found_until_they_are_taken_out(table) -> None:
     elems = {number: put(table, number) for number in range(30)}
     assert len(table) == 30
     assert {number: table.find(key(number)) for number in range(30)} == elems
-    assert table.find(key(30)) == 0
+    assert {number: table.find_in(jhash(key(number), 0) & 15, key(number)) for number in range(30)} == elems
+    assert table.find(key(30)) == table.find_in(jhash(key(30), 0) & 15, key(30)) == 0
     for number in range(0, 30, 2):
         assert table.remove(elems[number])
         assert not table.remove(elems[number])
