@@ -7,6 +7,7 @@ Only this module knows all of them. Rooms see each other through the Protocols t
 from collections.abc import Callable, Mapping
 from functools import cache
 
+from ebpfsim.audit import AuditLog
 from ebpfsim.clock import Clock
 from ebpfsim.config import KernelConfig
 from ebpfsim.costs import load_profile
@@ -85,6 +86,7 @@ class Kernel:
         self.btfs: IdTable[KernelObject] = IdTable()
         self.fds = FdTable()
         self.trace_pipe = TracePipe()
+        self.audit = AuditLog(clock)
         self.xdp_dispatcher = Dispatcher(self)
         self.net = Net(self, index)
         self.device_by_ifindex = self.net.dev_get_by_index

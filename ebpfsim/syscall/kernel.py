@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from ebpfsim.audit import AuditLog
 from ebpfsim.cpu import Cpu
 from ebpfsim.maps.map import Map
 from ebpfsim.objects import FdTable, IdTable, KernelObject
@@ -64,6 +65,7 @@ class BpfKernel(Runtime, Protocol):
     links: IdTable[KernelObject]
     btfs: IdTable[KernelObject]
     fds: FdTable
+    audit: AuditLog
     link_create: Mapping[AttachType, LinkCreate]
 
     def verify(self, attr: "LoadAttr") -> "Verified":

@@ -98,9 +98,12 @@ class ProgCalls(BtfUsers):
                 btf.put()
             raise
         self.kernel.progs.add(prog)
+        self.kernel.audit.prog_loaded(prog.id)
         return Loaded(self.kernel.fds.install(prog), verified.log if log_level else "", prog.verified_insns)
 
     def _released(self, prog: Prog) -> None:
+        if prog.id:
+            self.kernel.audit.prog_unloaded(prog.id)
         self.kernel.progs.remove(prog)
         self.kernel.mem.free(prog.image_addr)
         if isinstance(prog.btf_fd_obj, BtfObject):
