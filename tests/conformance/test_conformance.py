@@ -39,7 +39,8 @@ def test_interpreter_conforms(machine: Any, code: str, expected: int, where: str
 @pytest.mark.parametrize(("code", "expected", "where"), CASES)
 def test_jit_conforms(machine: Any, code: str, expected: int, where: str, checked: bool) -> None:
     from ebpfsim.cpu import Cpu
-    from ebpfsim.jit.engine import NativeRun, compile_prog, execute
+    from ebpfsim.jit.compile import Image
+    from ebpfsim.jit.engine import compile_prog, execute
     from ebpfsim.memory import Memory
 
     machine.mem = Memory()
@@ -48,7 +49,7 @@ def test_jit_conforms(machine: Any, code: str, expected: int, where: str, checke
     interpreted = execute(prog, 0, machine.cpus[0])
     compile_prog(prog, machine, checked=checked)
     run = execute(prog, 0, machine.cpus[0])
-    assert isinstance(run, NativeRun)
+    assert isinstance(prog.image, Image)
     assert run.r0 == expected
     assert (run.retval, run.insns, run.tail_calls) == (interpreted.retval, interpreted.insns, interpreted.tail_calls)
 
