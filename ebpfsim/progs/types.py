@@ -90,6 +90,7 @@ _ROWS = (
     _row(ProgType.TRACING, _KERNEL),
     _row(ProgType.SYSCALL, _KERNEL - ids("46 174") | ids("166-168 179")),
     _row(ProgType.STRUCT_OPS, frozenset()),
+    _row(ProgType.LSM, _KERNEL | ids("145-146 159 161 183-185 193")),
 )
 PROG_TYPES: dict[ProgType, ProgTypeInfo] = {row.type: row for row in _ROWS}
 
@@ -123,6 +124,11 @@ _BY_TARGET: dict[str, frozenset[int]] = {
     "bpf_iter_tcp": _SOCKOPT,
     "bpf_iter_unix": _SOCKOPT,
 }  # fmt: skip
+# security hooks that may set options of the socket
+_SOCKET_HOOKS = tuple(
+    f"bpf_lsm_{hook}"
+    for hook in ("socket_post_create", "socket_socketpair", "sock_graft", "inet_csk_clone", "inet_conn_established")
+)
 
 
 def helpers_for(prog_type: ProgType, attach_type: int, target: str = "") -> frozenset[int]:
@@ -131,6 +137,9 @@ def helpers_for(prog_type: ProgType, attach_type: int, target: str = "") -> froz
     if prog_type == ProgType.STRUCT_OPS:
         return _BY_TARGET.get(target, row.helpers)
     extra = _BY_ATTACH.get((prog_type, AttachType(attach_type))) if attach_type in set(AttachType) else None
+    if attach_type == AttachType.LSM_CGROUP:
+        sockets = _SOCKOPT if target in _SOCKET_HOOKS else frozenset()
+        return (row.helpers | ids("81 186-187") | sockets) - ids("174 183-185")
     if attach_type == AttachType.TRACE_ITER:
         return (row.helpers | ids("126-127 150") | _BY_TARGET.get(target, frozenset())) - ids("174")
     return row.helpers | extra if extra else row.helpers

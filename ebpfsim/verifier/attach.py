@@ -14,6 +14,7 @@ from ebpfsim.progs.regtypes import MEM_RDONLY, PTR_MAYBE_NULL, PTR_TO_BTF_ID, PT
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.verifier.btf_walk import type_of_kind_name
 from ebpfsim.verifier.env import Env
+from ebpfsim.verifier.lsm import check_sleepable_hook, lsm_verify_prog
 
 __all__ = ["AttachTarget", "check_attach_btf_id"]
 
@@ -58,6 +59,15 @@ NO_RETURN = frozenset(
         "do_group_exit", "kthread_complete_and_exit", "kthread_exit", "make_task_dead",
     )
 )  # fmt: skip
+# functions whose result may be replaced, and whether programs may sleep there (btf_kfunc_is_modify_return); the kernel
+# is built without CONFIG_FUNCTION_ERROR_INJECTION, which would add system calls and others
+MODIFIABLE = {
+    "bpf_modify_return_test": False,
+    "bpf_modify_return_test2": False,
+    "bpf_modify_return_test_tp": False,
+    "bpf_fentry_test1": True,
+    "update_socket_protocol": False,
+}
 # structures of functions that programs may implement, and members that are not for programs
 STRUCT_OPS: dict[str, tuple[str, ...]] = {"tcp_congestion_ops": ("get_info",), "bpf_dummy_ops": ()}
 _SLEEPABLE = (AttachType.TRACE_FENTRY, AttachType.TRACE_FEXIT, AttachType.MODIFY_RETURN, AttachType.TRACE_ITER)
@@ -94,7 +104,9 @@ def check_attach_btf_id(env: Env) -> None:
         env.target = _struct_ops(env)
     elif prog_type == ProgType.TRACING:
         env.target = _tracing(env)
-    elif prog_type in (ProgType.LSM, ProgType.EXT):
+    elif prog_type == ProgType.LSM:
+        env.target = _security_hook(env)
+    elif prog_type == ProgType.EXT:
         raise NotModelled(f"attach target of {prog_type.kernel_name} programs", "kernel/bpf/verifier.c")
 
 
@@ -105,30 +117,50 @@ def _can_be_sleepable(env: Env) -> bool:
     return env.prog_type in (ProgType.LSM, ProgType.KPROBE, ProgType.STRUCT_OPS)
 
 
-def _tracing(env: Env) -> AttachTarget:
-    # bpf_check_attach_target
-    id_ = env.attr.attach_btf_id
+def _security_hook(env: Env) -> AttachTarget:
+    # bpf_check_attach_target and bpf_lsm_verify_prog
+    btf, id_, type_ = _kernel_type(env)
+    if not env.expected_attach(AttachType.LSM_MAC, AttachType.LSM_CGROUP):
+        raise env.fail(Errno.EINVAL, "")
+    name, proto = _function(env, btf, id_, type_)
+    if env.sleepable:
+        check_sleepable_hook(env, name)
+    lsm_verify_prog(env, name, id_)
+    return AttachTarget(btf, id_, name, proto)
+
+
+def _kernel_type(env: Env) -> tuple[Btf, int, Type]:
+    id_, btf = env.attr.attach_btf_id, vmlinux()
     if not id_:
         raise env.fail(Errno.EINVAL, "Tracing programs must provide btf_id\n")
-    btf = vmlinux()
     if not 0 < id_ < btf.nr_types:
         raise env.fail(Errno.EINVAL, f"attach_btf_id {id_} is invalid\n")
-    type_ = btf.type(id_)
-    if env.expected_attach(AttachType.TRACE_RAW_TP):
-        return _raw_tracepoint(env, btf, id_, type_)
-    attach = AttachType(env.attr.expected_attach_type)
-    if attach not in _SLEEPABLE:
-        raise env.fail(Errno.EINVAL, "")
+    return btf, id_, btf.type(id_)
+
+
+def _function(env: Env, btf: Btf, id_: int, type_: Type) -> tuple[str, FuncProto]:
     if not isinstance(type_, Func):
         raise env.fail(Errno.EINVAL, f"attach_btf_id {id_} is not a function\n")
     proto = btf.type(type_.type_id)
     if not isinstance(proto, FuncProto):
         raise env.fail(Errno.EINVAL, "")
     _distill(env, btf, proto, type_.name)
+    return type_.name, proto
+
+
+def _tracing(env: Env) -> AttachTarget:
+    # bpf_check_attach_target
+    btf, id_, type_ = _kernel_type(env)
+    if env.expected_attach(AttachType.TRACE_RAW_TP):
+        return _raw_tracepoint(env, btf, id_, type_)
+    attach = AttachType(env.attr.expected_attach_type)
+    if attach not in _SLEEPABLE:
+        raise env.fail(Errno.EINVAL, "")
+    name, proto = _function(env, btf, id_, type_)
     if attach == AttachType.TRACE_ITER:
-        return _iterator(env, btf, id_, type_.name, proto)
-    _check_function(env, attach, type_.name)
-    return AttachTarget(btf, id_, type_.name, proto)
+        return _iterator(env, btf, id_, name, proto)
+    _check_function(env, attach, name)
+    return AttachTarget(btf, id_, name, proto)
 
 
 def _raw_tracepoint(env: Env, btf: Btf, id_: int, type_: Type) -> AttachTarget:
@@ -152,18 +184,13 @@ def _iterator(env: Env, btf: Btf, id_: int, name: str, proto: FuncProto) -> Atta
     return AttachTarget(btf, id_, name, proto, arg_info=info)
 
 
-def _is_injectable(name: str) -> bool:
-    # system calls are marked ALLOW_ERROR_INJECTION; which other functions are is not known
-    return name.startswith(("__x64_sys_", "__ia32_sys_"))
-
-
 def _check_function(env: Env, attach: AttachType, name: str) -> None:
     # the function may be called from where programs cannot run, or its result may not be replaced
     modifies = attach == AttachType.MODIFY_RETURN
-    if env.sleepable and not _is_injectable(name):
-        raise NotModelled(f"sleepable program for {name}()", "kernel/bpf/verifier.c")
-    if modifies and not env.sleepable and not _is_injectable(name) and not name.startswith("security_"):
-        raise NotModelled(f"fmod_ret program for {name}()", "kernel/bpf/verifier.c")
+    if env.sleepable and not MODIFIABLE.get(name):
+        raise env.fail(Errno.EINVAL, f"{name} is not sleepable\n")
+    if modifies and not env.sleepable and name not in MODIFIABLE and not name.startswith("security_"):
+        raise env.fail(Errno.EINVAL, f"{name}() is not modifiable\n")
     if name in DENIED:
         raise env.fail(Errno.EINVAL, f"Attaching tracing programs to function '{name}' is rejected.\n")
     if name in NO_RETURN and attach != AttachType.TRACE_FENTRY:

@@ -21,6 +21,7 @@ from ebpfsim.verifier.attach import AttachTarget
 from ebpfsim.verifier.btf_walk import tag_flag, type_of_kind_name
 from ebpfsim.verifier.btfid import BtfId
 from ebpfsim.verifier.env import Env
+from ebpfsim.verifier.lsm import passes_trusted
 
 __all__ = ["NULLABLE_TRACEPOINTS", "CtxLoad", "btf_ctx_access", "nf_ctx_access"]
 
@@ -137,7 +138,9 @@ class _Access:
             return self.refused(f"doesn't have {number + 1}-th argument")
         if number < len(params):
             return self.typed(off, size, number, params[number].type_id)
-        if self.env.expected_attach(AttachType.TRACE_FEXIT):
+        if self.env.expected_attach(AttachType.LSM_MAC):
+            return self.hook_result(off, size, number, proto)
+        if self.env.expected_attach(AttachType.TRACE_FEXIT, AttachType.LSM_CGROUP):
             return self.typed(off, size, number, proto.type_id)
         if self.env.expected_attach(AttachType.MODIFY_RETURN):
             type_ = self.btf.resolved(proto.type_id)
@@ -146,6 +149,11 @@ class _Access:
                 return None
             return CtxLoad()
         return self.refused(f"doesn't have {number + 1}-th argument")
+
+    def hook_result(self, off: int, size: int, number: int, proto: FuncProto) -> CtxLoad | None:
+        """Return what the hook will return, as programs before this one left it."""
+        loaded = self.typed(off, size, number, proto.type_id)
+        return loaded._replace(is_retval=True) if loaded is not None else None
 
     def typed(self, off: int, size: int, number: int, type_id: int) -> CtxLoad | None:
         """Return what an argument of a type is to the program."""
@@ -166,11 +174,20 @@ class _Access:
             return CtxLoad(info[0], BtfId(self.btf, self.btf.by_name(info[1], Kind.STRUCT)))
         return self.pointer(number, type_)
 
+    def is_trusted(self) -> bool:
+        """Say whether pointers that the function gets can be trusted (``prog_args_trusted``)."""
+        env = self.env
+        if env.prog_type == ProgType.LSM:
+            return passes_trusted(self.target.name)
+        return env.prog_type == ProgType.STRUCT_OPS or env.expected_attach(
+            AttachType.TRACE_RAW_TP, AttachType.TRACE_ITER
+        )
+
     def pointer(self, number: int, ptr: Ptr) -> CtxLoad | None:
         """Return what a pointer to a structure is."""
         env, btf = self.env, self.btf
         type_ = PTR_TO_BTF_ID
-        if self.target.trace or self.target.struct_ops or env.expected_attach(AttachType.TRACE_ITER):
+        if self.is_trusted():
             type_ |= PTR_TRUSTED
         if self.target.trace and number in NULLABLE_TRACEPOINTS.get(self.target.name, ()):
             type_ |= PTR_MAYBE_NULL

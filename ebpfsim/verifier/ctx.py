@@ -7,10 +7,12 @@ from ebpfsim.errors import NotModelled
 from ebpfsim.progs.ctx import CtxField, ctx_fields, sock_fields
 from ebpfsim.progs.regtypes import PTR_MAYBE_NULL, SCALAR_VALUE
 from ebpfsim.uapi.bpf import ProgType
+from ebpfsim.verifier.bounds import UNBOUNDED, reg_bounds_sync
 from ebpfsim.verifier.btf_ctx import CtxLoad, btf_ctx_access, nf_ctx_access
 from ebpfsim.verifier.env import Env, Reject
 from ebpfsim.verifier.log import verbose_linfo
-from ebpfsim.verifier.state import UNKNOWN, Reg, pointer, reg_type_str
+from ebpfsim.verifier.lsm import lsm_return_range
+from ebpfsim.verifier.state import UNKNOWN, Reg, pointer, reg_type_str, scalar
 
 __all__ = ["check_ctx_access", "check_sock_access"]
 
@@ -28,6 +30,7 @@ def _find(fields: tuple[CtxField, ...], off: int, size: int, write: bool, is_lds
 # types whose context is described by the kernel's BTF
 _BY_BTF: dict[ProgType, Callable[[Env, int, int, bool], CtxLoad | None]] = {
     ProgType.TRACING: btf_ctx_access,
+    ProgType.LSM: btf_ctx_access,
     ProgType.STRUCT_OPS: btf_ctx_access,
     ProgType.NETFILTER: nf_ctx_access,
 }
@@ -39,12 +42,23 @@ def _invalid(env: Env, idx: int, off: int, size: int) -> Reject:
     return Reject(Errno.EACCES)
 
 
+def _hook_result(env: Env) -> Reg:
+    target = env.target
+    assert target is not None
+    assert target.proto is not None
+    allowed = lsm_return_range(target.name, target.proto)
+    if allowed is None:
+        return UNKNOWN
+    low, high = allowed
+    return scalar(reg_bounds_sync(UNBOUNDED._replace(smin=low, smax=high, s32_min=low, s32_max=high)))
+
+
 def _load_argument(env: Env, idx: int, found: CtxLoad | None, off: int, size: int) -> Reg:
     if found is None:
         raise _invalid(env, idx, off, size)
     env.ctx_field_size[idx] = 0
     if found.type == SCALAR_VALUE:
-        return UNKNOWN
+        return _hook_result(env) if found.is_retval else UNKNOWN
     reg = pointer(found.type, found.target or 0)
     if found.type & PTR_MAYBE_NULL:
         reg.id = env.next_id()

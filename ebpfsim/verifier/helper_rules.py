@@ -8,12 +8,14 @@ from ebpfsim.maps.map import Map
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.verifier.args import CallMeta
 from ebpfsim.verifier.env import Env
+from ebpfsim.verifier.lsm import is_sleepable_hook
 
 __all__ = ["check_allowed", "check_bpf_snprintf_call", "check_get_func_ip"]
 
 BPF_FUNC_d_path = 147
 BPF_FUNC_get_func_ip = 173
 _STORAGE = (107, 108)  # sk_storage_get, sk_storage_delete
+_IMA = (161, 193)  # ima_inode_hash, ima_file_hash
 _TRAMPOLINES = (AttachType.TRACE_FENTRY, AttachType.TRACE_FEXIT, AttachType.MODIFY_RETURN)
 # btf_allowlist_d_path: functions in which no lock is held that the helper takes
 _D_PATH = frozenset(
@@ -26,6 +28,8 @@ _D_PATH = frozenset(
 
 def _is_allowed(env: Env, func_id: int) -> bool:
     name = env.target.name if env.target is not None else ""
+    if env.prog_type == ProgType.LSM:
+        return is_sleepable_hook(name)
     if func_id == BPF_FUNC_d_path:
         return env.expected_attach(AttachType.TRACE_ITER) or name in _D_PATH
     # bpf_sk_storage_tracing_allowed
@@ -39,6 +43,7 @@ def check_allowed(env: Env, func_id: int) -> None:
     is_restricted = func_id == BPF_FUNC_d_path or (
         func_id in _STORAGE and env.prog_type in (ProgType.TRACING, ProgType.SYSCALL)
     )
+    is_restricted = is_restricted or (func_id in _IMA and env.prog_type == ProgType.LSM)
     if is_restricted and not _is_allowed(env, func_id):
         raise env.fail(Errno.EINVAL, "helper call is not allowed in probe\n")
 

@@ -7,6 +7,7 @@ from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.verifier.alu import check_src
 from ebpfsim.verifier.env import Env
 from ebpfsim.verifier.log import spell_range
+from ebpfsim.verifier.lsm import lsm_return_range
 from ebpfsim.verifier.precision import mark_chain_precision
 from ebpfsim.verifier.state import reg_type_str
 
@@ -57,10 +58,40 @@ def _returns_pointer(env: Env) -> bool:
     return isinstance(target.btf.resolved(target.proto.type_id), Ptr)
 
 
+def _allowed(env: Env) -> tuple[int, int] | None:
+    # what the hook takes, or None for anything
+    prog_type, attach = env.prog_type, env.attr.expected_attach_type
+    if prog_type == ProgType.TRACING:
+        return _TRACING_RANGES.get(AttachType(attach))
+    if prog_type == ProgType.KPROBE and env.expected_attach(*_SESSIONS):
+        return 0, 1
+    if prog_type == ProgType.STRUCT_OPS:
+        return (0, 0) if _returns_pointer(env) else None
+    if prog_type == ProgType.LSM:
+        if attach == AttachType.LSM_CGROUP:
+            return (1, 1) if _returns_nothing(env) else (0, 1)
+        assert env.target is not None
+        assert env.target.proto is not None
+        return lsm_return_range(env.target.name, env.target.proto)
+    allowed = _RETURN_RANGES.get(prog_type)
+    if prog_type == ProgType.CGROUP_SOCK_ADDR:
+        return _RETURN_BY_ATTACH.get(AttachType(attach), allowed)
+    if prog_type == ProgType.CGROUP_SKB and attach == AttachType.CGROUP_INET_EGRESS:
+        return 0, 3
+    return allowed
+
+
+def _needs_nothing(env: Env) -> bool:
+    # functions of the kernel that return nothing look at no result
+    if env.prog_type == ProgType.LSM and env.expected_attach(AttachType.LSM_CGROUP):
+        return False
+    return env.prog_type in (ProgType.STRUCT_OPS, ProgType.LSM) and _returns_nothing(env)
+
+
 def check_return_code(env: Env, regno: int = 0) -> None:
     """Refuse results that the hook does not know, in R0 or, where a program throws, in R1 (``check_return_code``)."""
     frame = env.cur_state.frames[0]
-    if not frame.subprogno and env.prog_type == ProgType.STRUCT_OPS and _returns_nothing(env):
+    if not frame.subprogno and _needs_nothing(env):
         return
     reg = check_src(env, env.cur_state.frames[-1].regs, regno)
     where = "At program exit"
@@ -74,24 +105,21 @@ def check_return_code(env: Env, regno: int = 0) -> None:
             raise env.fail(Errno.EINVAL, text)
         return
     else:
-        allowed = _RETURN_RANGES.get(env.prog_type)
-        if env.prog_type == ProgType.TRACING:
-            allowed = _TRACING_RANGES.get(AttachType(env.attr.expected_attach_type))
-        elif env.prog_type == ProgType.KPROBE and env.expected_attach(*_SESSIONS):
-            allowed = (0, 1)
-        elif env.prog_type == ProgType.STRUCT_OPS and _returns_pointer(env):
-            allowed = (0, 0)
+        allowed = _allowed(env)
         if allowed is None:
             return
         low, high = allowed
-        attach = AttachType(env.attr.expected_attach_type)
-        if env.prog_type == ProgType.CGROUP_SOCK_ADDR:
-            low, high = _RETURN_BY_ATTACH.get(attach, allowed)
-        elif env.prog_type == ProgType.CGROUP_SKB and attach == AttachType.CGROUP_INET_EGRESS:
-            low, high = 0, 3
     if reg.type != SCALAR_VALUE:
         text = f"{where} the register R{regno} is not a known value ({reg_type_str(reg.type)})\n"
         raise env.fail(Errno.EINVAL, text)
     mark_chain_precision(env, regno)
-    if not (low <= reg.b.smin and reg.b.smax <= high):
-        raise env.fail(Errno.EINVAL, spell_range(reg, low, high, where, f"R{regno}"))
+    b = reg.b
+    # security hooks return an int
+    is_int = env.expected_attach(AttachType.LSM_MAC) and not frame.in_async_callback_fn
+    least, most = (b.s32_min, b.s32_max) if is_int else (b.smin, b.smax)
+    if low <= least and most <= high:
+        return
+    env.verbose(spell_range(reg, low, high, where, f"R{regno}"))
+    if env.prog_type == ProgType.LSM and (low, high) == (1, 1):
+        env.verbose("Note, BPF_LSM_CGROUP that attach to void LSM hooks can't modify return value!\n")
+    raise env.fail(Errno.EINVAL, "")

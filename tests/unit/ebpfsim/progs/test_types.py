@@ -8,7 +8,7 @@ from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 
 # attached to functions, structures or other programs of the kernel, which are not modelled yet
-WITHOUT_ROW = {"UNSPEC", "LIRC_MODE2", "EXT", "LSM"}
+WITHOUT_ROW = {"UNSPEC", "LIRC_MODE2", "EXT"}
 
 
 def test_types_without_a_row() -> None:
