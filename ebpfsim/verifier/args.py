@@ -1,7 +1,6 @@
 """Arguments of helpers: is the register what the prototype asks for (check_func_arg(), v6.18)."""
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import NotModelled
 from ebpfsim.helpers.protos import (
     ARG_ANYTHING,
     ARG_CONST_ALLOC_SIZE_OR_ZERO,
@@ -197,6 +196,7 @@ class CallMeta(RawMode):
         "map_uid",
         "mem_size",
         "msize_max_value",
+        "percpu_object",
         "pkt_access",
         "ref_obj_id",
         "release_regno",
@@ -219,6 +219,7 @@ class CallMeta(RawMode):
         self.const_map_key = 0
         self.dynptr_id = 0
         self.kptr: SpecialField | None = None
+        self.percpu_object = False
 
 
 def register_is_null(reg: Reg) -> bool:
@@ -515,8 +516,7 @@ def _arg_dynptr(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, 
 
 
 def _arg_percpu(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, proto: Proto) -> None:
-    if reg.type & MEM_RCU:
-        raise NotModelled("per-CPU object of the program", "kernel/bpf/verifier.c")
+    meta.percpu_object = bool(reg.type & MEM_RCU)
     assert isinstance(reg.raw, BtfId)
     if not reg.raw.id:
         raise env.fail(Errno.EACCES, f"Helper has invalid btf_id in R{number + 1}\n")

@@ -307,7 +307,7 @@ def _return_reg(env: Env, proto: Proto, meta: CallMeta, func_id: int, idx: int) 
         reg = pointer(_SOCK_RETURNS[base] | flags)
     elif base == RET_PTR_TO_MEM_OR_BTF_ID:
         assert meta.ret_btf is not None
-        reg = _percpu_variable(env, meta.ret_btf, flags)
+        reg = _percpu_variable(env, meta.ret_btf, flags, meta.percpu_object)
     elif base == RET_PTR_TO_BTF_ID and proto.ret_btf:
         btf = vmlinux()
         reg = pointer(PTR_TO_BTF_ID | flags, BtfId(btf, btf.by_name(proto.ret_btf, Kind.STRUCT)))
@@ -358,10 +358,12 @@ def _release_exchanged(env: Env, ref_obj_id: int) -> bool:
     return True
 
 
-def _percpu_variable(env: Env, target: BtfId, flags: int) -> Reg:
-    # what a pointer to a per-CPU variable becomes on one CPU
+def _percpu_variable(env: Env, target: BtfId, flags: int, allocated: bool) -> Reg:
+    # what a pointer to a per-CPU variable, or to one that the program allocated, becomes on one CPU
     type_ = target.btf.resolved(target.id)
     if isinstance(type_, Composite):
+        if allocated:
+            return pointer(PTR_TO_BTF_ID | MEM_ALLOC | MEM_RCU, target)
         return pointer(PTR_TO_BTF_ID | flags & ~MEM_RDONLY, target)
     try:
         return pointer(PTR_TO_MEM | flags, sizeof(target.btf, target.id))

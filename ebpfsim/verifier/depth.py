@@ -3,7 +3,7 @@
 from ebpfsim.errnos import Errno
 from ebpfsim.uapi.bpf import ProgType
 from ebpfsim.verifier.env import Env
-from ebpfsim.verifier.opcodes import pseudo_call, pseudo_func
+from ebpfsim.verifier.opcodes import pseudo_call, pseudo_func, pseudo_kfunc_call
 from ebpfsim.verifier.state import MAX_BPF_STACK, MAX_CALL_FRAMES
 from ebpfsim.verifier.subprog import find_subprog, subprog_end
 
@@ -49,10 +49,21 @@ class _Depth:
         if not adaptive:
             self.depth -= size
 
+    def check_throw(self, i: int, number: int, frames: list[int]) -> None:
+        env = self.env
+        if env.kfuncs[env.insns[i].imm].name != "bpf_throw":
+            return
+        if any(env.subprogs[caller].is_cb for caller in (number, *frames)):
+            text = f"bpf_throw kfunc (insn {i}) cannot be called from callback subprog {number}\n"
+            raise env.fail(Errno.EINVAL, text)
+
     def walk(self, number: int, frames: list[int]) -> None:
         env = self.env
         for i in range(env.subprogs[number].start, subprog_end(env, number)):
             insn = env.insns[i]
+            if pseudo_kfunc_call(insn):
+                self.check_throw(i, number, frames)
+                continue
             if not pseudo_call(insn) and not pseudo_func(insn):
                 continue
             callee = find_subprog(env, i + insn.imm + 1)

@@ -241,6 +241,7 @@ class Env:
         self.prev_log_pos = 0
         self.prev_insn_print_pos = 0
         self.seen_direct_write = False
+        self.seen_exception = False
         # the program reads __sk_buff.tstamp_type (prog->tstamp_type_access)
         self.tstamp_type_access = False
         self.changes_pkt_data = False

@@ -239,6 +239,9 @@ def _take_map(env: Env, meta: KfuncMeta, reg: Reg, regno: int) -> None:
     if not isinstance(reg.raw, Map):
         raise env.fail(Errno.EINVAL, f"pointer in R{regno} isn't map pointer\n")
     map_ = reg.raw
+    if meta.map is not None and not map_.record:
+        # Linux 6.18 follows a null pointer here
+        raise NotModelled(f"{meta.name}() with a map without special fields", "kernel/bpf/verifier.c")
     work = map_.has_field("bpf_task_work")
     same = meta.map is None or (meta.map is map_ and meta.map_uid == reg.map_uid)
     if not same and (work or map_.has_field("bpf_wq")):

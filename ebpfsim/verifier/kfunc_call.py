@@ -171,6 +171,7 @@ def check_exception_cookie(env: Env) -> None:
     tags = btf.ids_of_kind(Kind.DECL_TAG) if btf is not None else []
     if btf is not None and any(btf.name_of(tag).startswith("exception_callback:") for tag in tags):
         raise NotModelled("exception callback", "kernel/bpf/verifier.c")
+    env.seen_exception = True
     check_return_code(env, 1)
 
 

@@ -154,6 +154,8 @@ def _attributes(t: int, base: int, reg: Reg) -> list[str]:
         attrs.append(f"r={unum(int(str(reg.raw)))}")
     if base == PTR_TO_MEM:
         attrs.append(f"sz={unum(int(str(reg.raw)))}")
+    if isinstance(reg.raw, Dynptr):
+        attrs.append(f"type={DYNPTR_NAMES[reg.raw.type]}")
     return attrs
 
 

@@ -27,6 +27,7 @@ from ebpfsim.verifier.env import (
     Env,
     LoadAttr,
     Reject,
+    SubprogInfo,
     VerifierKernel,
 )
 from ebpfsim.verifier.fixup import Fixed, fixup, remove_fastcall_spills_fills
@@ -170,7 +171,10 @@ def _check(env: Env) -> None:
 
 
 def _finish(env: Env, fixed: Fixed) -> Verified:
-    env.subprogs = fixed.subprogs
+    env.subprogs = list(fixed.subprogs)
+    if env.seen_exception:
+        # a function of its own, hidden, ends a program that throws (add_hidden_subprog)
+        env.subprogs.append(SubprogInfo(len(env.insns)))
     depths = tuple(subprog.stack_depth for subprog in env.subprogs)
     _print_stats(env)
     subprogs = tuple(
