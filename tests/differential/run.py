@@ -129,7 +129,8 @@ def run(names: list[str], count: int, seed: int, jobs: int, live: bool) -> bool:
                 progress.console.print(text[:2000], markup=False)
             progress.advance(bars[name], done)
             task = progress.tasks[bars[name]]
-            if not progress.console.is_terminal and task.completed * 20 // count > (task.completed - done) * 20 // count:
+            steps = [int(completed * 20 // count) for completed in (task.completed - done, task.completed)]
+            if not progress.console.is_terminal and steps[0] != steps[1]:
                 # where there is no terminal a line now and then has to do
                 progress.console.print(f"{name}: {task.completed:,.0f} of {count:,}")
     for name, counts in totals.items():

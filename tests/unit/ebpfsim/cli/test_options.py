@@ -20,7 +20,7 @@ def command(until: int | None, debug: bool, engine: str | None) -> None:
     [
         ([], "None False None"),
         (["--until", "5us", "--debug"], "5000 True None"),
-        (["--until", "7", "--engine", "interp"], "7 False interp"),
+        (["--until", "7ns", "--engine", "interp"], "7 False interp"),
     ],
 )
 def test_values(arguments: list[str], output: str) -> None:
