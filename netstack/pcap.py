@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 
 from ebpfsim.errors import InputError
 
-__all__ = ["PCAP_HEADER_BYTES", "PCAP_MAGICS", "PCAP_RECORD_BYTES", "CapturedFrame", "check_packet", "read_capture"]
+__all__ = [
+    "PCAPNG_MAGIC",
+    "PCAP_HEADER_BYTES",
+    "PCAP_MAGICS",
+    "PCAP_RECORD_BYTES",
+    "CapturedFrame",
+    "check_packet",
+    "read_capture",
+]
 
 LINKTYPE_ETHERNET = 1  # https://www.tcpdump.org/linktypes.html
 PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"

@@ -51,6 +51,39 @@ def test_pcapng(tmp_path: Path) -> None:
     assert packets(path) == [FRAMES]
 
 
+def block(order: str, kind: int, body: bytes) -> bytes:
+    body += bytes(-len(body) % 4)
+    return struct.pack(f"{order}II", kind, len(body) + 12) + body + struct.pack(f"{order}I", len(body) + 12)
+
+
+def section(order: str, frames: list[bytes], link_type: int = 1) -> bytes:
+    """A section of pcapng with an interface, name resolution (which says nothing here) and packets."""
+    data = block(order, 0x0A0D0D0A, struct.pack(f"{order}IHHq", 0x1A2B3C4D, 1, 0, -1))
+    data += block(order, 1, struct.pack(f"{order}HHI", link_type, 0, 0)) + block(order, 4, bytes(4))
+    for frame in frames:
+        head = struct.pack(f"{order}IIIII", 0, 0, 7, len(frame), len(frame))
+        data += block(order, 6, head + frame)
+    return data
+
+
+@pytest.mark.parametrize("orders", ["<", ">", "<>"])
+def test_pcapng_is_walked(tmp_path: Path, orders: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "in.pcapng"
+    path.write_bytes(b"".join(section(order, FRAMES) for order in orders))
+    expected = [frame.data for frame in read_capture(path)]
+    assert expected == FRAMES * len(orders)
+    monkeypatch.setattr(capture_rows, "read_capture", None)
+    assert packets(path) == [expected]
+    monkeypatch.setattr(capture_rows, "PART", 4)
+    assert [len(part) for part in packets(path)] == [4] * (len(expected) // 4) + [len(expected) % 4][
+        : len(expected) % 4
+    ]
+
+
+def simple_packet() -> bytes:
+    return section("<", FRAMES) + block("<", 3, struct.pack("<I", 60) + bytes(60))
+
+
 def test_parts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture_rows, "PART", 4)
     path = tmp_path / "in.pcap"
@@ -79,6 +112,11 @@ WRONG = {
     "nothing": b"",
     "text": b"this is no capture at all",
     "missing": None,
+    "pcapng: simple packet": simple_packet(),
+    "pcapng: link type": section("<", FRAMES, 113),
+    "pcapng: cut in a packet": section(">", FRAMES)[:-20],
+    "pcapng: section only in part": section("<", [])[:20],
+    "pcapng: snapped": section("<", []) + block("<", 6, struct.pack("<IIIII", 0, 0, 7, 20, 60) + bytes(20)),
 }
 
 
