@@ -1,6 +1,7 @@
 """Helpers about the machine and about strings (kernel/bpf/helpers.c and kernel/bpf/core.c, v6.18)."""
 
 from ebpfsim.errnos import Errno
+from ebpfsim.helpers.native_text import native_text
 from ebpfsim.isa.alu import s64, u32
 from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.uapi.helper_ids import HELPER_IDS
@@ -23,6 +24,7 @@ def get_smp_processor_id(run: Run, _r1: int, _r2: int, _r3: int, _r4: int, _r5: 
     return run.cpu.number
 
 
+@native_text("r0 = 0; exit")
 def get_numa_node_id(_run: Run, _r1: int, _r2: int, _r3: int, _r4: int, _r5: int) -> int:
     """Return the NUMA node of the CPU; there is one."""
     return 0

@@ -7,7 +7,7 @@ on a CPU includes the cost of the work in progress there.
 from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 
-__all__ = ["HELPERS", "HZ", "TAI_AT_BOOT_NS"]
+__all__ = ["HELPERS", "HZ", "INITIAL_JIFFIES", "TAI_AT_BOOT_NS", "TICK_NS"]
 
 # CONFIG_HZ of the kernel that the project's facts were measured on
 HZ = 250

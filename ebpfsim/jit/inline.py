@@ -38,7 +38,6 @@ __all__ = ["MAP_ROUTINES", "InlineCall", "RoutineCall", "charge", "inline_call",
 
 _LOOKUP = HELPER_IDS["bpf_map_lookup_elem"]
 _CPU = HELPER_IDS["bpf_get_smp_processor_id"]
-_CLOCKS = (HELPER_IDS["bpf_ktime_get_ns"], HELPER_IDS["bpf_ktime_get_boot_ns"])
 IMM_MAX = (1 << 31) - 1
 LEA_SHIFT_MAX = 3
 
@@ -58,8 +57,10 @@ def inline_call(helper_id: int, kernel: Runtime, map_address: int | None, lead: 
     ``map_address`` is what R1 is known to be, where it may be used; ``lead`` is that of r9 (``ebpfsim.jit.account``).
     """
     helper = kernel.helpers.get(helper_id)
-    if helper_id in _CLOCKS and helper is time.ktime_get_ns:
-        return InlineCall(charge(helper_ps(kernel.costs, helper_id)) + _now_ns(kernel.costs.ps("insn"), lead))
+    clock = _CLOCKS.get(helper) if helper is not None else None
+    if clock is not None:
+        now = _now_ns(kernel.costs.ps("insn"), lead)
+        return InlineCall(charge(helper_ps(kernel.costs, helper_id)) + now + clock)
     if helper_id == _CPU and helper is misc.get_smp_processor_id:
         return InlineCall(charge(helper_ps(kernel.costs, helper_id)) + insn("mov_load", word(layout.W_CPU), RAX))
     if helper_id == _LOOKUP and helper is map_helpers.map_lookup_elem and map_address is not None:
@@ -153,15 +154,29 @@ def _now_ns(insn_ps: int, lead: int) -> bytes:
             insn("imul3", TMP, TMP, insn_ps),
             insn("add_load", word(layout.W_COST), TMP),
             insn("add_load", word(layout.W_ELAPSED), TMP),
-            push(RDX),
             insn("mov", RAX, TMP),
-            insn("xor", RDX, RDX, wide=False),
-            mov_imm(TMP, 1000),
-            insn("div", TMP),
-            pop(RDX),
+            _divided(1000),
             insn("add_load", word(layout.W_CLOCK), RAX),
         )
     )
+
+
+def _divided(divisor: int) -> bytes:
+    # RAX: a number in, its quotient out
+    return push(RDX) + insn("xor", RDX, RDX, wide=False) + mov_imm(TMP, divisor) + insn("div", TMP) + pop(RDX)
+
+
+def _plus(number: int) -> bytes:
+    return mov_imm(TMP, number) + insn("add", RAX, TMP)
+
+
+# what the clocks make of the nanoseconds since boot
+_CLOCKS: dict[Helper, bytes] = {
+    time.ktime_get_ns: b"",
+    time.ktime_get_tai_ns: _plus(time.TAI_AT_BOOT_NS),
+    time.ktime_get_coarse_ns: _divided(time.TICK_NS) + insn("imul3", RAX, RAX, time.TICK_NS),
+    time.jiffies64: _divided(time.TICK_NS) + _plus(time.INITIAL_JIFFIES),
+}
 
 
 def _lookup(kernel: Runtime, map_address: int) -> InlineCall | None:

@@ -2,15 +2,18 @@
 
 import struct
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpfsim.helpers.csum import bpf_csum_diff, csum_partial
+from ebpfsim.helpers.native_text import text_of
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
+from ebpfsim.jit.engine import unavailable
+from ebpfsim.jit.routine import routine
 from ebpfsim.memory import Memory
 
 FROM, TO, ZERO = bytes(range(1, 33)), bytes(range(100, 132)), bytes(32)
@@ -93,3 +96,40 @@ def test_partial_sums_carry_around(data: bytes, seed: int) -> None:
         total += int.from_bytes(data[at : at + 4], "little")
         total = (total & 0xFFFFFFFF) + (total >> 32)
     assert csum_partial(data, seed) == total
+
+
+@pytest.fixture(scope="module")
+def native() -> Any:
+    """The machine code of the helper on a RAM of its own, with the function in Python beside it."""
+    if unavailable():
+        pytest.skip(unavailable())
+    mem = Memory()
+    text = text_of(bpf_csum_diff)
+    assert text is not None
+    code, run = routine(text).bind(mem), SimpleNamespace(mem=mem)
+    places = mem.alloc(128), mem.alloc(128)
+
+    def both(src: bytes, dst: bytes, seed: int) -> tuple[int, int]:
+        for place, data in zip(places, (src, dst), strict=True):
+            mem.write(place, data)
+        # sizes have 32 bits
+        arguments = (places[0], len(src) | 1 << 32, places[1], len(dst) | 7 << 32, seed)
+        return code(*arguments), bpf_csum_diff(cast(Any, run), *arguments)
+
+    return both
+
+
+@pytest.mark.parametrize(("src_size", "dst_size", "seed", "src", "dst", "result"), MEASURED)
+def test_machine_code_as_on_linux(
+    native: Any, src_size: int, dst_size: int, seed: int, src: bytes, dst: bytes, result: int
+) -> None:
+    assert native(src[:src_size], dst[:dst_size], seed) == (result, result)
+
+
+@given(st.binary(max_size=70), st.binary(max_size=70), st.sampled_from([0, 1, 0xFFFF_FFFF, 1 << 32, (1 << 64) - 1]))
+def test_machine_code_computes_the_same(native: Any, src: bytes, dst: bytes, seed: int) -> None:
+    # nothing but zeroes and nothing but ones are the corners
+    zeroes, ones = bytes(len(src)), b"\xff" * len(dst)
+    for old, new in ((src, dst), (zeroes, ones), (ones, zeroes), (zeroes, bytes(len(dst)))):
+        machine_code, function = native(old, new, seed)
+        assert machine_code == function

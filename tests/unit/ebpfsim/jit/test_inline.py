@@ -109,3 +109,15 @@ def test_the_number_of_the_cpu(two_cpus: Any, cpu: int) -> None:
     called, inlined = _both(two_cpus, f"r0 = -1; call {HELPER_IDS['bpf_get_smp_processor_id']}; exit", cpu)
     assert inlined == called
     assert inlined[0] == cpu
+
+
+@pytest.mark.parametrize("name", ["ktime_get_tai_ns", "ktime_get_coarse_ns", "jiffies64", "ktime_get_boot_ns"])
+@pytest.mark.parametrize("clock_ns", [0, 3_999_999, 4_000_000, 10**15 + 1])
+def test_clocks_that_are_made_of_it(two_cpus: Any, name: str, clock_ns: int) -> None:
+    two_cpus.clock.run(clock_ns)
+    helper = HELPER_IDS[f"bpf_{name}"]
+    assert inline_call(helper, two_cpus, None)
+    # the other registers stay
+    code = f"r3 = 9; r6 = 0; call {helper}; r6 += r0; r6 += r3; call {helper}; r0 += r6; exit"
+    called, inlined = _both(two_cpus, code, 0)
+    assert inlined == called
