@@ -28,6 +28,9 @@ COMMANDS = {
     "scenarios": ("ebpfsim.cli.scenarios:scenarios", "List and show the scenarios that ship."),
     "schema": ("ebpfsim.cli.schema:schema", "Print the JSON Schema of scenarios, for editors."),
     "prog": ("ebpfsim.cli.prog:prog", "Verify, dump and run the programs of object files."),
+    "map": ("ebpfsim.cli.show:map_", "Show and dump the maps of a scenario's hosts, as bpftool does."),
+    "link": ("ebpfsim.cli.show:link", "Show the links of a scenario's hosts, as bpftool does."),
+    "btf": ("ebpfsim.cli.btf:btf", "Print the types of object and BTF files."),
     "asm": ("ebpfsim.cli.asm:asm", "Assemble BPF instructions."),
 }
 

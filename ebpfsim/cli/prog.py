@@ -11,6 +11,7 @@ from ebpfsim.cli.errors import exit_code
 from ebpfsim.cli.objects import chosen_programs, open_object, read_spec
 from ebpfsim.cli.options import debug_option, engine_option, json_option
 from ebpfsim.cli.prog_dump import dump
+from ebpfsim.cli.show import prog_show
 from ebpfsim.errors import EbpfSimError, InputError, KernelOops, NotModelled, VerifierError
 from ebpfsim.suggest import did_you_mean
 
@@ -27,6 +28,9 @@ __all__ = ["prog"]
 @click.group()
 def prog() -> None:
     """Verify, dump and run the programs of object files."""
+
+
+prog.add_command(prog_show)
 
 
 @prog.command()

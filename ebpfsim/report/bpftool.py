@@ -3,6 +3,7 @@
 The values are those of the simulated kernel. ``bytes_jited`` is missing: machine code is no part of the model.
 """
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,24 @@ from ebpfsim.memory import PAGE_SIZE
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.btf import BtfObject
 from ebpfsim.syscall.results import ProgInfo
+from ebpfsim.uapi.bpf import AttachType, LinkType
 
 if TYPE_CHECKING:
     from ebpfsim.kernel import Kernel
 
-__all__ = ["btf_list", "btf_text", "btf_types", "map_dump", "map_list", "prog_list"]
+__all__ = [
+    "btf_list",
+    "btf_text",
+    "btf_types",
+    "dump_text",
+    "link_list",
+    "link_text",
+    "map_dump",
+    "map_list",
+    "map_text",
+    "prog_list",
+    "prog_text",
+]
 
 STRUCT_BPF_PROG_BYTES = 72  # before the instructions, of 8 bytes each; memory is counted in pages
 VAR_LINKAGE = ("static", "global", "extern")  # enum btf_var_linkage
@@ -307,3 +321,84 @@ def _type(type_: Type) -> dict[str, Any]:
 def _row(member: Any) -> dict[str, Any]:
     row = {"name": member.name or "(anon)", "type_id": member.type_id, "bits_offset": member.bit_off}
     return row | ({"bitfield_size": member.bitfield_bits} if member.bitfield_bits else {})
+
+
+# ---- links ----------------------------------------------------------------------------------------------------------
+
+
+def link_list(kernel: "Kernel") -> list[dict[str, Any]]:
+    """Return what ``bpftool -j link show`` prints."""
+    rows = []
+    for link in kernel.links:
+        info = dict(link.info())  # type: ignore[attr-defined]
+        kind = LinkType(info["type"])
+        row: dict[str, Any] = {"id": info["id"], "type": kind.lower, "prog_id": info["prog_id"]}
+        if kind in (LinkType.TCX, LinkType.NETKIT, LinkType.XDP):
+            device = kernel.device_by_ifindex(info["ifindex"])
+            row |= {"devname": device.name if device is not None else "(detached)", "ifindex": info["ifindex"]}
+        if "attach_type" in info:
+            row["attach_type"] = AttachType(info["attach_type"]).lower
+        rows.append(row | _pins(kernel, link))
+    return rows
+
+
+# ---- words ----------------------------------------------------------------------------------------------------------
+
+
+def prog_text(row: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines that ``bpftool prog show`` prints; times are those of the simulation."""
+    name = f"  name {row['name']}" if "name" in row else ""
+    yield f"{row['id']}: {row['type']}{name}  tag {row['tag']}" + ("  gpl" if row["gpl_compatible"] else "")
+    runs = f"  run_time_ns {row['run_time_ns']} run_cnt {row['run_cnt']}" if "run_time_ns" in row else ""
+    yield f"\tloaded_at {row['loaded_at']}s  uid {row['uid']}{runs}"
+    jited = f"jited {row['bytes_jited']}B" if "bytes_jited" in row else "not jited"
+    maps = f"  map_ids {','.join(map(str, row['map_ids']))}" if "map_ids" in row else ""
+    yield f"\txlated {row['bytes_xlated']}B  {jited}  memlock {row['bytes_memlock']}B{maps}"
+    yield from _more(row)
+
+
+def map_text(row: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines that ``bpftool map show`` prints."""
+    name = f"  name {row['name']}" if "name" in row else ""
+    yield f"{row['id']}: {row['type']}{name}  flags {row['flags']:#x}"
+    sizes = f"key {row['bytes_key']}B  value {row['bytes_value']}B  max_entries {row['max_entries']}"
+    yield f"\t{sizes}  memlock {row['bytes_memlock']}B"
+    if "owner_prog_type" in row:
+        yield f"\towner_prog_type {row['owner_prog_type']}  owner jited"
+    yield from _more(row)
+
+
+def link_text(row: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines that ``bpftool link show`` prints."""
+    yield f"{row['id']}: {row['type']}  prog {row['prog_id']}"
+    more = "  ".join(f"{key} {row[key]}" for key in ("devname", "ifindex", "attach_type") if key in row)
+    if more:
+        yield f"\t{more}"
+    yield from _more(row)
+
+
+def dump_text(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the lines that ``bpftool map dump`` prints."""
+    if any("formatted" in row for row in rows):
+        yield json.dumps([row.get("formatted", row) for row in rows], indent=4)
+        return
+    for row in rows:
+        key = " ".join(byte[2:] for byte in row["key"])
+        if "values" in row:
+            yield f"key:  {key}"
+            for value in row["values"]:
+                yield f"value (CPU {value['cpu']:02d}): " + " ".join(byte[2:] for byte in value["value"])
+        elif isinstance(row["value"], dict):
+            yield f"key: {key}  value: <{row['value']['error']}>"
+        else:
+            yield f"key: {key}  value: " + " ".join(byte[2:] for byte in row["value"])
+    yield f"Found {len(rows)} element" + ("" if len(rows) == 1 else "s")
+
+
+def _more(row: dict[str, Any]) -> Iterator[str]:
+    words = [f"btf_id {row['btf_id']}"] if "btf_id" in row else []
+    words += ["frozen"] if row.get("frozen") else []
+    if words:
+        yield "\t" + "  ".join(words)
+    for path in row.get("pinned", ()):
+        yield f"\tpinned {path}"
