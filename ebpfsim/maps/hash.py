@@ -106,15 +106,14 @@ class HashMap(ValueMap):
 
     def update_elem(self, key: bytes, value: bytes, flags: int, cpu: int) -> int:
         """Set a value: E2BIG when the map is full, EEXIST and ENOENT as the flags ask."""
-        if flags & ~BPF_F_LOCK > BPF_EXIST:
-            return -Errno.EINVAL
-        if flags & BPF_F_LOCK and not self.has_field("bpf_spin_lock"):
-            return -Errno.EINVAL
         table = self.table
+        if flags:
+            if flags & ~BPF_F_LOCK > BPF_EXIST or (flags & BPF_F_LOCK and not self.has_field("bpf_spin_lock")):
+                return -Errno.EINVAL
+            refused = self._check_flags(table.find(key), flags)
+            if refused:
+                return refused
         old = table.find(key)
-        refused = self._check_flags(old, flags)
-        if refused:
-            return refused
         if old and flags & BPF_F_LOCK:
             self._write_value(old + self.value_at, value)
             return 0

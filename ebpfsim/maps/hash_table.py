@@ -133,8 +133,13 @@ class HashTable:
 
     def replace(self, old: int, new: int) -> None:
         """Put an element in the place of another one that has the same key; the new one is the newest of its chain."""
-        self.remove(old)
-        self.add(new)
+        words = self.words
+        link = bucket = self._bucket(old)
+        while words[link] != old:
+            link = words[link] >> 2
+        words[link] = words[old >> 2]
+        words[new >> 2] = words[bucket]
+        words[bucket] = new
 
     def _bucket(self, elem: int) -> int:
         # the number of the word

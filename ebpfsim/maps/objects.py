@@ -68,6 +68,11 @@ class TrackedHashTable(HashTable):
             self._objects.kill(number)
         return super().remove(elem)
 
+    def replace(self, old: int, new: int) -> None:
+        """Put an element in the place of another one that has the same key."""
+        self.remove(old)
+        self.add(new)
+
     def _enter(self, element: int, key_name: Name, value_name: Name) -> tuple[int, int]:
         objects, values_size = self._objects, self.elem_size - self.value_at
         objects.hide(objects.block_of(element), f"the memory of {self._who}")
