@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ebpfsim.cpu import Cpu
+from ebpfsim.errors import InternalError
 from ebpfsim.jit import layout
 from ebpfsim.jit.engine import Entry, entry_of
 from ebpfsim.jit.entry import (
@@ -159,10 +160,14 @@ class Loop:
     ) -> int:
         """Run the program on ``count`` rows from the row ``first`` on, and return how many it was.
 
+        Their frames have to fit into the linear part of a page.
+
         The CPU is charged ``before_ps`` in front of a row and ``after_ps`` behind it; with ``rewind`` its time begins
         anew with each row. Unless ``stops`` is 0, the loop ends behind a return value whose bit is set there, and
         behind one above 63.
         """
+        if not 0 <= first <= first + count <= len(rows) or count > self.capacity:
+            raise InternalError(f"rows {first} to {first + count} of {len(rows)} in a loop of {self.capacity}")
         words = self.entry.words
         address, _ = rows.words.buffer_info()
         pairs, _ = buffers.pairs.buffer_info()

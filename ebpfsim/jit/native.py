@@ -225,13 +225,14 @@ class _MethodDef(ctypes.Structure):
     _fields_ = [("name", ctypes.c_char_p), ("meth", ctypes.c_size_t), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]
 
 
-_METHODS: list[_MethodDef] = []  # CPython keeps pointers to them
+_METHODS: dict[tuple[str, int], _MethodDef] = {}  # CPython keeps pointers to them
 
 
 def builtin(name: str, address: int, flags: int, owner: object, module: object = None) -> Callable[..., Any]:
     """Return a function of CPython whose body is machine code; it gets ``owner`` as its first argument."""
-    method = _MethodDef(name.encode(), address, flags, None)
-    _METHODS.append(method)
+    method = _METHODS.get((name, address))
+    if method is None:
+        method = _METHODS[name, address] = _MethodDef(name.encode(), address, flags, None)
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype = ctypes.py_object
     make.argtypes = [ctypes.POINTER(_MethodDef), ctypes.py_object, ctypes.py_object]

@@ -1,7 +1,9 @@
 """``ebpfsim prog``: verify and run."""
 
 import json
+import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +63,66 @@ def test_run_counts_what_it_returns(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (tmp_path / "out.pcapng").stat().st_size > 8 * 42
     assert run(command) == 0
     assert capsys.readouterr().out.startswith("XDP_PASS       8\n8 packets, ")
+
+
+def write_pcap(path: Path, frames: list[bytes], cut: int = 0) -> None:
+    records = (struct.pack("<IIII", 0, 0, len(frame), len(frame) + cut) + frame for frame in frames)
+    path.write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1) + b"".join(records))
+
+
+HEADER = bytes.fromhex("02000000000202000000000108004500002e00010000401166cc0a0000")
+
+
+def packet(host: int, size: int = 60) -> bytes:
+    return (HEADER + bytes([host]) + bytes.fromhex("0a000002")).ljust(size, b"\0")
+
+
+@pytest.mark.parametrize("repeat", [1, 3])
+def test_run_on_many_packets_is_as_on_each(tmp_path: Path, repeat: int, capsys: pytest.CaptureFixture[str]) -> None:
+    # with --out they go one by one; among them one of more than a page
+    frames = [packet(number % 8, 9000 if number == 77 else 60) for number in range(300)]
+    write_pcap(tmp_path / "in.pcap", frames)
+    command = ["prog", "run", FIREWALL, "firewall", "--in", str(tmp_path / "in.pcap"), "--map", "blocked:10.0.0.3=1"]
+    outputs = []
+    for more in ([], ["--out", str(tmp_path / "out.pcapng")]):
+        assert run([*command, "--repeat", str(repeat), "--json", *more]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert json.loads(outputs[0])["retvals"] == {"XDP_DROP": 38, "XDP_PASS": 262}
+
+
+def test_run_says_on_standard_error_how_fast_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pcap(tmp_path / "in.pcap", [packet(1)] * 50)
+    assert run(["prog", "run", FIREWALL, "firewall", "--in", str(tmp_path / "in.pcap"), "--repeat", "4"]) == 0
+    out, err = capsys.readouterr()
+    assert "this machine" not in out
+    assert err.startswith("this machine: 200 runs in ")
+
+
+def test_run_refuses_packets_that_were_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pcap(tmp_path / "in.pcap", [packet(1)], cut=40)
+    assert run(["prog", "run", FIREWALL, "firewall", "--in", str(tmp_path / "in.pcap")]) == 2
+    assert "packet 1 was captured with 60 of its 100 bytes" in capsys.readouterr().err
+
+
+def test_run_names_the_packet_of_an_oops(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ebpfsim.errors import KernelOops
+    from ebpfsim.kernel import _all_helpers
+
+    def lookup(run: Any, *_args: int) -> int:
+        run.cpu.scratch["calls"] = calls = int(run.cpu.scratch.get("calls", 0)) + 1
+        if calls == 5:  # it looks up two keys a packet
+            raise KernelOops("out of order")
+        return 0
+
+    monkeypatch.setattr("ebpfsim.kernel._all_helpers", lambda: {**_all_helpers(), 1: lookup})
+    write_pcap(tmp_path / "in.pcap", [packet(1)] * 5)
+    assert run(["prog", "run", FIREWALL, "firewall", "--in", str(tmp_path / "in.pcap")]) != 0
+    err = capsys.readouterr().err
+    assert f"packet 3 of {tmp_path / 'in.pcap'}:" in err
+    assert "out of order" in err
 
 
 def test_run_in_single_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

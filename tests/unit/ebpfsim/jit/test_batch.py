@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ebpfsim.errors import KernelOops
+from ebpfsim.errors import InternalError, KernelOops
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
 from ebpfsim.jit import engine
@@ -313,6 +313,16 @@ def test_rows_tell_frames_of_other_sizes(labs: tuple[Lab, Lab]) -> None:
     assert rows.outside(14, 3520) == [0, 4, 5]
     assert rows.outside(0, 9000) == []
     assert Rows().outside(14, 60) == []
+
+
+def test_a_loop_stays_within_its_rows(labs: tuple[Lab, Lab]) -> None:
+    lab, _ = labs
+    loop, rows = Loop(engine.entry(lab.load("r0 = 2; exit"), lab.cpu), 2), Rows.of([bytes(60)] * 3)
+    pairs, _ = buffers(lab)
+    for first, count in ((0, 3), (2, 2), (-1, 1), (0, -1)):
+        with pytest.raises(InternalError, match="rows"):
+            loop.frames(rows, first, count, pairs)
+    assert loop.frames(rows, 1, 2, pairs) == 2
 
 
 def test_contents_of_bytes_lie_where_they_are_said_to() -> None:
