@@ -56,7 +56,7 @@ DENIED = frozenset(
 NO_RETURN = frozenset(
     (
         "__x64_sys_exit", "__x64_sys_exit_group", "__ia32_sys_exit", "__ia32_sys_exit_group", "do_exit",
-        "do_group_exit", "kthread_complete_and_exit", "kthread_exit", "make_task_dead",
+        "do_group_exit", "kthread_complete_and_exit", "make_task_dead",
     )
 )  # fmt: skip
 # functions whose result may be replaced, and whether programs may sleep there (btf_kfunc_is_modify_return); the kernel
@@ -114,7 +114,9 @@ def _can_be_sleepable(env: Env) -> bool:
     # can_be_sleepable
     if env.prog_type == ProgType.TRACING:
         return env.expected_attach(*_SLEEPABLE)
-    return env.prog_type in (ProgType.LSM, ProgType.KPROBE, ProgType.STRUCT_OPS)
+    if env.prog_type == ProgType.LSM:
+        return not env.expected_attach(AttachType.LSM_CGROUP)
+    return env.prog_type in (ProgType.KPROBE, ProgType.STRUCT_OPS)
 
 
 def _security_hook(env: Env) -> AttachTarget:
