@@ -161,17 +161,24 @@ class HashMap(ValueMap):
             self._native = self.make_native(self)
         return self._native
 
+    def _find(self, key: bytes) -> int:
+        native = self._native or self._user_native()
+        return self.table.find(key) if native is None else native.find(key)
+
+    def _delete(self, key: bytes) -> int:
+        native = self._native or self._user_native()
+        return self.delete_elem(key) if native is None else native.delete(key)
+
     def sys_delete(self, key: bytes) -> None:
         """BPF_MAP_DELETE_ELEM."""
-        native = self._native or self._user_native()
-        result = self.delete_elem(key) if native is None else native.delete(key)
+        result = self._delete(key)
         if result < 0:
             self._raise("map_delete_elem", result, key)
 
     def get_next_key(self, key: bytes | None) -> bytes | None:
         """Return the key after ``key`` in the order of the buckets."""
         table = self.table
-        elem = table.following(table.find(key) if key is not None else 0)
+        elem = table.following(self._find(key) if key is not None else 0)
         return table.key(elem) if elem else None
 
     def sys_lookup_and_delete(self, key: bytes | None, flags: int = 0) -> bytes:
@@ -180,7 +187,7 @@ class HashMap(ValueMap):
         value = self._read(key)
         if value is None:
             raise KernelError("map_lookup_and_delete_elem", Errno.ENOENT, f"{self._who()}, key {key.hex()}")
-        self.delete_elem(key)
+        self._delete(key)
         return value
 
     def sys_lookup_batch(self, count: int, in_batch: bytes | None, delete: bool = False) -> Batch:
@@ -210,13 +217,13 @@ class HashMap(ValueMap):
                 keys.append(key)
                 values.append(self._user_value(elem))
                 if delete:
-                    self.delete_elem(key)
+                    self._delete(key)
             number = following + 1
 
     def sys_delete_batch(self, keys: Sequence[bytes]) -> None:
         """BPF_MAP_DELETE_BATCH; stops at the first key that is missing."""
         for count, key in enumerate(keys):
-            result = self.delete_elem(key)
+            result = self._delete(key)
             if result < 0:
                 raise BatchError("map_delete_batch", -result, count)
 
@@ -233,8 +240,7 @@ class HashMap(ValueMap):
         return b"".join(self._read_value(address + start, size) for start in range(0, self._user_bytes, size))
 
     def _read(self, key: bytes) -> bytes | None:
-        native = self._native or self._user_native()
-        elem = self.table.find(key) if native is None else native.find(key)
+        elem = self._find(key)
         return self._user_value(elem) if elem else None
 
     def _update_sys(self, key: bytes, value: bytes, flags: int) -> int:

@@ -26,8 +26,8 @@ def draws(seed: int) -> Iterator[int]:
 class Side:
     """A map in a RAM of its own; ``native`` says who works on it."""
 
-    def __init__(self, attr: MapAttr, nr_cpus: int, *, native: bool) -> None:
-        self.mem = Memory()
+    def __init__(self, attr: MapAttr, nr_cpus: int, *, native: bool, mem: Memory | None = None) -> None:
+        self.mem = mem or Memory()
         self.map = create_map(attr, self.mem, nr_cpus)
         assert isinstance(self.map, HashMap)
         self.key, self.value = self.mem.alloc(max(attr.key_size, 8)), self.mem.alloc(max(attr.value_size, 8))

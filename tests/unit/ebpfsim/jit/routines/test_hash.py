@@ -81,6 +81,22 @@ def test_finding_an_element_is_no_use_of_it(make_side, kind, key) -> None:
     assert side.ram() == before
 
 
+@pytest.mark.parametrize("kind", [MapType.HASH, MapType.LRU_HASH])
+def test_maps_may_lie_anywhere_in_the_ram(make_side, kind) -> None:
+    """Offsets above 2 GiB are no negative numbers."""
+    mem = Memory()
+    mem.alloc(3 << 30)
+    side = make_side(MapAttr(kind, 8, 8, 4), 1, native=True, mem=mem)
+    assert side.map.table.buckets > 3 << 30
+    for number in range(9):
+        key, value = struct.pack("<Q", number), struct.pack("<Q", number * 3)
+        result = side.do("update", key, value, 0, 0)
+        if not result:
+            assert mem.read(side.do("lookup", key, value, 0, 0), 8) == value
+    assert side.do("delete", side.map.get_next_key(None), bytes(8), 0, 0) == 0
+    assert side.map.sys_lookup_batch(9, None).keys
+
+
 def test_maps_with_special_fields_and_huge_keys_are_pythons() -> None:
     locked = create_map(MapAttr(MapType.HASH, 4, 8, 4), Memory(), 1)
     locked.btf = MapBtf(locked, 0, 0, (SpecialField("bpf_spin_lock", 0, 4),))

@@ -34,8 +34,20 @@ def outcome(work: Any, *args: Any) -> Any:
         return str(error)
 
 
+def do(map_: Any, operation: str, key: bytes, value: bytes, flag: int) -> Any:
+    works = {
+        "u": lambda: map_.sys_update(key, value, flag),
+        "l": lambda: map_.sys_lookup(key),
+        "d": lambda: map_.sys_delete(key),
+        "t": lambda: map_.sys_lookup_and_delete(key),
+        "n": lambda: map_.get_next_key(key),
+        "b": lambda: map_.sys_delete_batch([key, b"key.1"]),
+    }
+    return outcome(works[operation])
+
+
 FLAGS = st.sampled_from((0, 0, 0, 1, 2, 3))
-STEPS = st.lists(st.tuples(st.sampled_from("uuuldt"), st.integers(0, 9), FLAGS), max_size=50)
+STEPS = st.lists(st.tuples(st.sampled_from("uuuldtnb"), st.integers(0, 9), FLAGS), max_size=50)
 
 
 @pytest.mark.parametrize(
@@ -48,12 +60,7 @@ def test_same_results_and_same_ram(kind, flags, steps) -> None:
     scratch = slice(sides[0].scratch - sides[0].address, sides[0].struct_bytes)
     for number, (operation, key_number, flag) in enumerate(steps):
         key, value = b"key.%d" % key_number, bytes([number + 1]) * sides[0].user_value_size
-        python, native = (
-            outcome(map_.sys_update, key, value, flag)
-            if operation == "u"
-            else outcome({"l": map_.sys_lookup, "d": map_.sys_delete, "t": map_.sys_lookup_and_delete}[operation], key)
-            for map_ in sides
-        )
+        python, native = (do(map_, operation, key, value, flag) for map_ in sides)
         assert python == native
     for map_ in sides:
         map_.mem.fill(map_.address + scratch.start, scratch.stop - scratch.start)
