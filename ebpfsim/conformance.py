@@ -43,17 +43,19 @@ ENGINES: dict[str, Compiler] = {"interp": interp.compile_prog, "jit": jit.compil
 
 
 class Conformance:
-    """A simulated kernel that runs programs which nobody has verified."""
+    """A simulated kernel that runs programs which nobody has verified; with ``debug`` each access is checked."""
 
-    def __init__(self, engine: str = "interp") -> None:
+    def __init__(self, engine: str = "interp", *, debug: bool = False) -> None:
         if engine not in ENGINES:
             raise InputError("", f"unknown engine '{engine}'", f"one of {', '.join(ENGINES)}")
         if engine == "jit" and jit.unavailable():
             raise InputError("", jit.unavailable(), "the engine 'interp'")
         self.engine = engine
-        self.host: Host = Simulation().host("conformance")
+        sim = Simulation()
+        if debug:
+            sim.mem.track()
+        self.host: Host = sim.host("conformance", engine=engine, debug=debug)
         self.kernel = self.host.kernel
-        self.kernel.config = replace(self.kernel.config, engine=engine)
         self.helpers = {number: _guarded(number, helper) for number, helper in self.kernel.helpers.items()}
 
     def run(self, insns: tuple[Insn, ...], memory: bytes = b"") -> int:

@@ -211,8 +211,10 @@ class SideBySide:
         if first != second:
             at = next(at for at, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
             raise Difference(self._text(program, data, f"RAM differs at offset {FIRST_BYTE + at:#x}"))
-        self.counts["faults" if isinstance(interp[0], str) else "runs"] += 1
-        self.counts["tail calls"] += interp[4] if not isinstance(interp[0], str) else 0
+        if isinstance(interp[0], str):
+            raise Difference(self._text(program, data, f"the verifier takes a program that faults: {interp[0]}"))
+        self.counts["runs"] += 1
+        self.counts["tail calls"] += interp[4]
         if self.linux is None:
             return
         linux = self.linux.bpf.prog_test_run(fds[2], data)

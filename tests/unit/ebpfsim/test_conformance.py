@@ -157,3 +157,19 @@ def test_as_an_xdp_program_through_the_verifier(conformance: Conformance) -> Non
 def test_an_engine_that_does_not_exist() -> None:
     with pytest.raises(InputError, match="unknown engine 'gcc'"):
         Conformance("gcc")
+
+
+@pytest.mark.parametrize("engine", ["interp", "jit"])
+def test_debug_mode_checks_unverified_programs(engine: str) -> None:
+    if engine == "jit" and unavailable():
+        pytest.skip(unavailable())
+    debugged = Conformance(engine, debug=True)
+    assert debugged.run(assemble("r0 = *(u64 *)(r1 + 2); exit"), bytes(range(10))) == 0x0908070605040302
+    with pytest.raises(KernelOops) as caught:
+        debugged.run(assemble("r0 = *(u64 *)(r1 + 3); exit"), bytes(range(10)))
+    assert caught.value.reason == "slab-out-of-bounds: read of 8 bytes"
+    assert caught.value.about.startswith("1 bytes over the end of the memory (10 bytes at ")
+    assert caught.value.insn_idx == 0
+    # the memory of a run that is over is gone
+    with pytest.raises(KernelOops, match="slab-use-after-free"):
+        debugged.run(assemble(f"r1 = {caught.value.registers[1]:#x} ll; r0 = *(u8 *)(r1 + 0); exit"))
