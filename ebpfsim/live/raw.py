@@ -73,7 +73,7 @@ class LiveRaw:
 
 def _check(cmd: int, attr: bytearray) -> None:
     data = bytes(attr).ljust(168, b"\0")
-    numbers = memoryview(data).cast("I")
+    numbers = memoryview(data[:168]).cast("I")
     if cmd == BpfCmd.MAP_CREATE:
         by_entry = max(numbers[1] + numbers[2], 1 if numbers[0] in (MapType.RINGBUF, MapType.USER_RINGBUF) else 8)
         if by_entry * max(numbers[3], 1) > MAX_MAP_BYTES:
