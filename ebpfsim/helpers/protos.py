@@ -404,7 +404,7 @@ def proto_for(helper_id: int, prog_type: ProgType) -> Proto:
 
 def func_id_name(helper_id: int) -> str:
     """Return the name that the verifier prints for a helper number (``func_id_name``)."""
-    return HELPER_NAMES.get(helper_id, "unknown") if helper_id >= 1 else "unknown"
+    return HELPER_NAMES.get(helper_id, "unknown") if helper_id else "bpf_unspec"
 
 
 # is_sync_callback_calling_function(): for_each_map_elem, find_vma, loop, user_ringbuf_drain

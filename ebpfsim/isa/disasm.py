@@ -95,7 +95,7 @@ def _callee(insn: Insn, call_name: CallName | None) -> str:
         return "bpf_unspec"
     if insn.src == 0 and insn.imm in HELPER_NAMES:
         return HELPER_NAMES[insn.imm]
+    if insn.src != 2:
+        return "unknown"
     name = call_name(insn) if call_name is not None else None
-    if name is not None:
-        return name
-    return "kernel-function" if insn.src == 2 else "unknown"
+    return "kernel-function" if name is None else name

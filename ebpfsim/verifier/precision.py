@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from ebpfsim.errnos import Errno
 from ebpfsim.helpers.protos import SYNC_CALLBACK_HELPERS
 from ebpfsim.isa.insn import Insn
 from ebpfsim.progs.regtypes import SCALAR_VALUE
@@ -70,6 +71,8 @@ def push_jmp_history(env: Env, state: State, flags: int, linked: LinkedRegs = ()
 def mark_chain_precision(env: Env, regno: int) -> None:
     """Mark what a scalar register was computed from as precise (``mark_chain_precision``)."""
     if regno >= 0:
+        if env.cur_state.frames[-1].regs[regno].type != SCALAR_VALUE:
+            raise env.fail(Errno.EFAULT, "verifier bug: backtracking misuse\n")
         env.bt.frame = len(env.cur_state.frames) - 1
         env.bt.reg_masks[env.bt.frame] |= 1 << regno
     backtrack(env, env.cur_state)

@@ -41,6 +41,18 @@ def find_subprog(env: Env, idx: int) -> int:
 def add_subprogs(env: Env) -> None:
     """Find the functions: everything that is called or whose address is taken (``add_subprog_and_kfunc``)."""
     starts = {0}
+    try:
+        _find_starts(env, starts)
+    finally:
+        env.subprogs += [SubprogInfo(start) for start in sorted(starts)]
+    env.subprog_at.update((subprog.start, number) for number, subprog in enumerate(env.subprogs))
+    _fill_subprog_of(env)
+    if env.log_level & BPF_LOG_LEVEL2:
+        for number, subprog in enumerate(env.subprogs):
+            env.verbose(f"func#{number} @{subprog.start}\n")
+
+
+def _find_starts(env: Env, starts: set[int]) -> None:
     count = len(env.insns)
     for i, insn in enumerate(env.insns):
         if pseudo_kfunc_call(insn):
@@ -54,13 +66,6 @@ def add_subprogs(env: Env) -> None:
         if start not in starts and len(starts) >= BPF_MAX_SUBPROGS:
             raise env.fail(Errno.E2BIG, "too many subprograms\n")
         starts.add(start)
-    for number, start in enumerate(sorted(starts)):
-        env.subprogs.append(SubprogInfo(start))
-        env.subprog_at[start] = number
-    _fill_subprog_of(env)
-    if env.log_level & BPF_LOG_LEVEL2:
-        for number, subprog in enumerate(env.subprogs):
-            env.verbose(f"func#{number} @{subprog.start}\n")
 
 
 def _fill_subprog_of(env: Env) -> None:
