@@ -80,10 +80,10 @@ class Shape:
 
 
 def shape_of(map_: Map) -> Shape | None:
-    """Return the shape of a map, or None for one whose elements are too large or have special fields."""
+    """Return the shape of a map, or None for one whose keys are too large."""
     assert isinstance(map_, HashMap)
     table = map_.table
-    if map_.record or table.value_at > MAX_VALUE_AT:
+    if table.value_at > MAX_VALUE_AT:
         return None
     kind = ""
     if isinstance(map_, LruHashMap):
@@ -109,14 +109,14 @@ def lookup_percpu(map_: Map, _replaced: int = 0) -> str | None:
 
 
 def update(map_: Map, replaced: int = 0) -> str | None:
-    """Return the text of bpf_map_update_elem() on a map, or None when that is Python's."""
-    shape = shape_of(map_)
+    """Return the text of bpf_map_update_elem() on a map, or None when that is Python's: special fields are."""
+    shape = shape_of(map_) if not map_.record else None
     return update_text(shape, replaced) if shape is not None else None
 
 
 def delete(map_: Map, _replaced: int = 0) -> str | None:
-    """Return the text of bpf_map_delete_elem() on a map, or None when that is Python's."""
-    shape = shape_of(map_)
+    """Return the text of bpf_map_delete_elem() on a map, or None when that is Python's: special fields are."""
+    shape = shape_of(map_) if not map_.record else None
     return delete_text(shape) if shape is not None else None
 
 

@@ -65,7 +65,7 @@ class HashCalls:
 def hash_calls(map_: HashMap) -> HashCalls | None:
     """Return the operations on a map by machine code, or None where Python has to do them."""
     shape = shape_of(map_)
-    if shape is None or not map_.scratch or isinstance(map_, HashOfMapsMap):
+    if shape is None or map_.record or not map_.scratch or isinstance(map_, HashOfMapsMap):
         return None
     texts = find_text(shape), update_text(shape, 0, by_user=True), delete_text(shape)
     return HashCalls(map_, *(routine(text) for text in texts))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ebpfsim.jit.routine import OTHER_COST, routine
 from ebpfsim.jit.routines import hash as hash_routines
+from ebpfsim.jit.routines.user import hash_calls
 from ebpfsim.maps.map import MapAttr, MapBtf, SpecialField
 from ebpfsim.maps.types import create_map
 from ebpfsim.memory import KERNEL_BASE, Memory
@@ -97,15 +98,15 @@ def test_maps_may_lie_anywhere_in_the_ram(make_side, kind) -> None:
     assert side.map.sys_lookup_batch(9, None).keys
 
 
-def test_maps_with_special_fields_and_huge_keys_are_pythons() -> None:
+def test_changes_of_special_fields_and_huge_keys_are_pythons() -> None:
     locked = create_map(MapAttr(MapType.HASH, 4, 8, 4), Memory(), 1)
     locked.btf = MapBtf(locked, 0, 0, (SpecialField("bpf_spin_lock", 0, 4),))
     huge = create_map(MapAttr(MapType.HASH, 20_000, 8, 4), Memory(), 1)
     for map_ in (locked, huge):
-        assert hash_routines.lookup(map_) is None
-        assert hash_routines.update(map_) is None
-        assert hash_routines.delete(map_) is None
-        assert hash_routines.lookup_percpu(map_) is None
+        assert hash_routines.update(map_) is hash_routines.delete(map_) is hash_calls(map_) is None
+    assert hash_routines.lookup(huge) is hash_routines.lookup_percpu(huge) is None
+    # a look-up leaves values alone
+    assert hash_routines.lookup(locked) is not None
 
 
 def test_large_values_are_copied_in_a_loop(make_side) -> None:
