@@ -3,10 +3,11 @@
 from ebpfsim.errnos import Errno
 from ebpfsim.helpers.native_text import native_text
 from ebpfsim.isa.alu import s64, u32
-from ebpfsim.progs.runtime import Helper, Run
+from ebpfsim.progs.runtime import Helper, Run, Runtime
+from ebpfsim.rng import Numbers
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 
-__all__ = ["HELPERS"]
+__all__ = ["HELPERS", "prandom_numbers"]
 
 _BASES = (0, 8, 10, 16)
 _BASE_MASK = 0x1F  # BPF_STRTOX_BASE_MASK
@@ -14,9 +15,14 @@ _MAX_DIGITS = 63  # struct of 64 characters in __bpf_strtoull()
 _SPACES = b" \t\n\v\f\r\xa0"  # isspace() of lib/ctype.c
 
 
+def prandom_numbers(kernel: Runtime) -> Numbers:
+    """Return the random numbers that the programs of a kernel get."""
+    return kernel.rng.numbers(f"{kernel.name} bpf_get_prandom_u32")
+
+
 def get_prandom_u32(run: Run, _r1: int, _r2: int, _r3: int, _r4: int, _r5: int) -> int:
     """Return a random u32 from the stream of this kernel."""
-    return run.kernel.rng.stream(f"{run.kernel.name} bpf_get_prandom_u32").getrandbits(32)
+    return prandom_numbers(run.kernel).take()
 
 
 def get_smp_processor_id(run: Run, _r1: int, _r2: int, _r3: int, _r4: int, _r5: int) -> int:

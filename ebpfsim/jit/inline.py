@@ -23,6 +23,7 @@ from ebpfsim.jit.routine import OTHER_COST, Routine, routine
 from ebpfsim.jit.routines import array as array_routines
 from ebpfsim.jit.routines import hash as hash_routines
 from ebpfsim.jit.routines import queue as queue_routines
+from ebpfsim.jit.routines.numbers import NumbersRoutine, numbers_routine
 from ebpfsim.maps.array import ArrayMap, PercpuArrayMap
 from ebpfsim.maps.hash import HashMap
 from ebpfsim.maps.hash_of_maps import HashOfMapsMap
@@ -75,7 +76,7 @@ class RoutineCall:
     ``other_ps`` is what a call costs whose routine returns ``OTHER_COST``; None where no routine does so.
     """
 
-    routine: Routine
+    routine: Routine | NumbersRoutine
     cost_ps: int
     other_ps: int | None = None
 
@@ -120,6 +121,8 @@ MAP_ROUTINES: dict[tuple[Helper, type[Map]], MapRoutine] = {
 def routine_call(helper_id: int, kernel: Runtime, map_address: int | None, checked: bool = False) -> RoutineCall | None:
     """Return the routine that serves a helper call, or None. ``map_address`` as in ``inline_call``."""
     helper = kernel.helpers.get(helper_id)
+    if helper is misc.get_prandom_u32 and not checked:
+        return RoutineCall(numbers_routine(misc.prandom_numbers(kernel)), helper_ps(kernel.costs, helper_id))
     text = text_of(helper) if helper is not None and not checked else None
     if text is not None:
         return RoutineCall(routine(text), helper_ps(kernel.costs, helper_id))
