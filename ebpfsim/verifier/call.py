@@ -242,7 +242,7 @@ def _record_func_map(env: Env, meta: CallMeta, func_id: int, idx: int) -> None:
     map_ = meta.map
     if map_ is None:
         raise env.bug("expected map for helper call")
-    if map_.attr.map_flags & BPF_F_RDONLY_PROG and func_id in _CHANGING:
+    if map_.map_flags & BPF_F_RDONLY_PROG and func_id in _CHANGING:
         raise env.fail(Errno.EACCES, "write into map forbidden\n")
     maps = env.map_ptr_state.setdefault(idx, [])
     if not any(known is map_ for known in maps):

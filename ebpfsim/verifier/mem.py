@@ -135,9 +135,9 @@ def check_map_access_type(env: Env, regno: int, off: int, size: int, access: int
     map_ = env.cur_state.frames[-1].regs[regno].raw
     assert isinstance(map_, Map)
     values = f"value_size={map_.attr.value_size} off={off} size={size}\n"
-    if access == WRITE and map_.attr.map_flags & BPF_F_RDONLY_PROG:
+    if access == WRITE and map_.map_flags & BPF_F_RDONLY_PROG:
         raise env.fail(Errno.EACCES, f"write into map forbidden, {values}")
-    if access == READ and map_.attr.map_flags & BPF_F_WRONLY_PROG:
+    if access == READ and map_.map_flags & BPF_F_WRONLY_PROG:
         raise env.fail(Errno.EACCES, f"read from map forbidden, {values}")
 
 
@@ -162,7 +162,7 @@ def check_map_access(
 
 def map_is_rdonly(map_: Map) -> bool:
     """Say whether the values of a map cannot change any more (``bpf_map_is_rdonly``)."""
-    return bool(map_.attr.map_flags & BPF_F_RDONLY_PROG) and map_.frozen
+    return bool(map_.map_flags & BPF_F_RDONLY_PROG) and map_.frozen
 
 
 def may_access_direct_pkt_data(env: Env, access: int, helper_pkt_access: bool | None) -> bool:
