@@ -1,7 +1,8 @@
 """Programs without a verifier: bytes in, R0 out, as a suite that measures conformance to the ISA wants it.
 
 R1 is the address of the memory that the program gets, R2 its size; both are 0 when there is none. Helpers and maps are
-those of a simulated kernel. LD_ABS and LD_IND take the memory for the packet. What is no program raises DecodeError,
+those of a simulated kernel. LD_ABS and LD_IND take the memory for the packet. A call of a kernel function that there
+is not gives 0, as the public suite has it (tests/call_runtime.data). What is no program raises DecodeError,
 a fault KernelOops; nothing that a program does reaches outside the simulated RAM.
 """
 
@@ -29,6 +30,7 @@ from ebpfsim.simulation import Host, Simulation
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
 from ebpfsim.uapi.helper_ids import HELPER_NAMES
+from ebpfsim.verifier.kfunc import load_kfunc
 from ebpfsim.vm import interp
 
 __all__ = ["ENGINES", "Conformance"]
@@ -112,6 +114,8 @@ class Conformance:
                 address = self._map_address(insns[idx], insns[idx + 1].imm)
                 out[idx] = insns[idx]._replace(src=0, imm=s32(address))
                 out[idx + 1] = insns[idx + 1]._replace(imm=s32(address >> 32))
+            elif row is not None and row.form is Form.CALL_KFUNC and load_kfunc(insns[idx].imm) is None:
+                out[idx] = BY_NAME["mov64.imm"].insn()
             idx += insn_len(insns[idx])
         return tuple(out)
 

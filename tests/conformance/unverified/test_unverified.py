@@ -56,3 +56,10 @@ def test_what_is_no_program(conformance: Conformance, slots: str, problem: str) 
 def test_packet_loads_all_have_a_case() -> None:
     rows = {row.name for case in PROGRAMS for insn in assemble(case.values[1]) if (row := find(insn)) is not None}
     assert {row.name for row in TABLE if row.form in (Form.LD_ABS, Form.LD_IND)} <= rows
+
+
+def test_a_kernel_function_that_there_is_not_gives_zero(conformance: Conformance) -> None:
+    # tests/call_runtime.data of the public suite: BTF id 42 is no function
+    assert (
+        conformance.run(decode(_bytes("b7 00 00 00 05 00 00 00 85 20 00 00 2a 00 00 00 95 00 00 00 00 00 00 00"))) == 0
+    )

@@ -5,6 +5,8 @@ from struct import pack
 
 import pytest
 
+from ebpfsim.btf.types import Kind
+from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.conformance import ENGINES, Conformance
 from ebpfsim.errors import DecodeError, ElfError, InputError, KernelOops, NotModelled, VerifierError
 from ebpfsim.isa.asm import assemble
@@ -101,8 +103,8 @@ def test_what_is_no_program_is_refused(conformance: Conformance) -> None:
         conformance.run((Insn(0x95, off=1),))
     with pytest.raises(NotModelled, match="helper"):
         conformance.run((Insn(0x85, imm=9999), Insn(0x95)))
-    with pytest.raises(NotModelled, match="kernel functions"):
-        conformance.run((Insn(0x85, src=2, imm=42), Insn(0x95)))
+    with pytest.raises(NotModelled, match="kernel function schedule"):
+        conformance.run((Insn(0x85, src=2, imm=vmlinux().by_name("schedule", Kind.FUNC)), Insn(0x95)))
 
 
 def test_maps_by_descriptor(conformance: Conformance) -> None:
