@@ -141,6 +141,8 @@ class NativeRun(Run):
 
     def oops(self) -> KernelOops:
         """Return what the record's status says."""
+        # a callback may have gone to another program
+        self.arrive()
         words = self._record.words
         status, address = words[layout.W_STATUS], words[layout.W_FAULT_ADDRESS]
         prog = self.prog

@@ -7,6 +7,7 @@ import pytest
 
 from ebpfsim.errors import KernelOops
 from ebpfsim.jit import engine
+from ebpfsim.vm import interp
 
 MACHINE_BYTES = 4096
 
@@ -83,3 +84,29 @@ def test_every_memory_has_its_own_routines(make_machine: Any) -> None:
         interp, jit = ends(machine, f"r1 = {thing:#x} ll; r0 = *(u64 *)(r1 + 8); exit")
         assert interp == jit
         assert "slab-out-of-bounds: read of 8 bytes" in jit[0]
+
+
+def test_a_fault_behind_a_tail_call_of_a_callback(make_machine: Any) -> None:
+    from ebpfsim.maps.map import MapAttr
+    from ebpfsim.maps.prog_array import ProgArrayMap
+    from ebpfsim.uapi.bpf import MapType
+
+    found = []
+    for compiler in (interp.compile_prog, engine.compile_prog):
+        machine = make_machine()
+        array = ProgArrayMap(MapAttr(MapType.PROG_ARRAY, 4, 4, 1), machine.mem, 1)
+        machine.maps[array.address] = array
+        target = machine.prog("r0 = 7; r1 = 0; r2 = 0; *(u16 *)(r1 + 64) = r2; exit", "target")
+        target.run = compiler(target, machine)
+        array._slots[0] = target
+        code = f"""
+            r1 = 1; r2 = subprog[cb] ll; r3 = 0; r4 = 0; call bpf_loop; r0 = 0; exit
+        cb: r2 = {array.address:#x} ll; r3 = 0; call bpf_tail_call; r0 = 0; exit
+        """
+        prog = machine.prog(code, "caller")
+        prog.run = compiler(prog, machine)
+        with pytest.raises(KernelOops) as caught:
+            engine.execute(prog, 0, machine.cpus[0])
+        found.append((str(caught.value), caught.value.registers))
+    assert found[0] == found[1]
+    assert "write of 2 bytes near NULL in program 'target' at insn 3" in found[0][0]
