@@ -15,29 +15,14 @@ Leads are negative numbers from ``-reserve`` on, so a check is the sign of r9.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from ebpfsim.jit.encoder import Code, insn
 from ebpfsim.jit.layout import LEFT, W_SLOT, word
-from ebpfsim.vm.compile import Site
+from ebpfsim.jit.outline import CodeBlock
 
-__all__ = ["CARRY_ON", "BlockSites", "EdgeAccount", "ExactAccount"]
+__all__ = ["CARRY_ON", "EdgeAccount", "ExactAccount"]
 
 CARRY_ON = "carry on carefully"
-
-
-@dataclass(slots=True)
-class BlockSites:
-    """A block: its first slot, its instructions, where it goes on (-1: nowhere) and where it jumps to (-1: nowhere).
-
-    A loop of its own may be put down several ``times``, one round after the other.
-    """
-
-    first: int
-    sites: list[Site]
-    following: int
-    target: int
-    times: int = 1
 
 
 def _add(number: int) -> bytes:
@@ -58,12 +43,12 @@ class ExactAccount:
     def enter(self, start: int) -> None:
         """Append what follows a function's prologue."""
 
-    def begin(self, block: BlockSites) -> None:
+    def begin(self, block: CodeBlock) -> None:
         """Append what a block begins with."""
-        self.code.add(insn("sub_imm", LEFT, imm=len(block.sites)))
+        self.code.add(insn("sub_imm", LEFT, imm=len(block.ops)))
         self.code.jump_if("b", ("runaway", block.first))
 
-    def again(self, block: BlockSites) -> None:
+    def again(self, block: CodeBlock) -> None:
         """Begin another round of a loop that is one block."""
 
     def to(self, slot: int) -> int:
@@ -86,24 +71,24 @@ class EdgeAccount:
 
     exact = False
 
-    def __init__(self, code: Code, blocks: Iterable[BlockSites], starts: Iterable[int]) -> None:
+    def __init__(self, code: Code, blocks: Iterable[CodeBlock], starts: Iterable[int]) -> None:
         self.code = code
         self.end = 0
         blocks = list(blocks)
-        self._reserve = 2 * sum(len(block.sites) * block.times for block in blocks)
-        self._heads = {block.target for block in blocks if 0 <= block.target <= block.sites[-1].idx}
+        self._reserve = 2 * sum(len(block.ops) * block.times for block in blocks)
+        self._heads = {block.target for block in blocks if 0 <= block.target <= block.slots[-1]}
         # leads in front of blocks, for loop heads in front of what they take off
         self._before: dict[int, int] = {}
         self._leaving: list[tuple[str, int, int]] = []
         self._solve(blocks, set(starts))
 
-    def _solve(self, blocks: list[BlockSites], starts: set[int]) -> None:
+    def _solve(self, blocks: list[CodeBlock], starts: set[int]) -> None:
         before, heads, fresh = self._before, self._heads, -self._reserve
         for block in blocks:
             first = block.first
             if first in starts and first not in heads:
                 before.setdefault(first, fresh)
-            end = (fresh if first in heads else before[first]) + len(block.sites) * block.times
+            end = (fresh if first in heads else before[first]) + len(block.ops) * block.times
             if block.target >= 0 and (block.target not in heads or block.target <= first):
                 before.setdefault(block.target, end)
             if block.following >= 0 and block.following not in heads:
@@ -116,7 +101,7 @@ class EdgeAccount:
         if start not in self._heads:
             self._check("entry", start, lead)
 
-    def begin(self, block: BlockSites) -> None:
+    def begin(self, block: CodeBlock) -> None:
         """Append what a block begins with."""
         first = block.first
         lead = self._before[first]
@@ -124,11 +109,11 @@ class EdgeAccount:
             self.code.add(_add(-self._reserve - lead) or insn("test", LEFT, LEFT))
             lead = -self._reserve
             self._check("head", first, lead)
-        self.end = lead + len(block.sites)
+        self.end = lead + len(block.ops)
 
-    def again(self, block: BlockSites) -> None:
+    def again(self, block: CodeBlock) -> None:
         """Begin another round of a loop that is one block."""
-        self.end += len(block.sites)
+        self.end += len(block.ops)
 
     def to(self, slot: int) -> int:
         """Return what has to be added to r9 on the way to another block."""

@@ -12,66 +12,46 @@ A helper call is a Python function, made for its place by the interpreter's own 
 record; or a native routine, or inline code (``ebpfsim.jit.inline``).
 """
 
-from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
-from struct import Struct
-from typing import Any, cast
 from weakref import ref
 
-from ebpfsim.errors import InternalError, KernelOops
-from ebpfsim.helpers.tail_call import tail_call_target
+from ebpfsim.errors import KernelOops
 from ebpfsim.isa.alu import u32
-from ebpfsim.isa.table import TABLE, Form, insn_len
+from ebpfsim.isa.table import TABLE, Form
 from ebpfsim.jit import layout
 from ebpfsim.jit import tail_call as tail
-from ebpfsim.jit.account import CARRY_ON, BlockSites, EdgeAccount, ExactAccount
-from ebpfsim.jit.emit import AUX, COMPARISON_ROWS, COMPARISONS, IN_PYTHON, emit, emit_comparison
+from ebpfsim.jit.account import CARRY_ON, EdgeAccount, ExactAccount
+from ebpfsim.jit.call_out import CallOut, carry_on, closure_call, helper_call, tail_call
+from ebpfsim.jit.emit import AUX, emit
 from ebpfsim.jit.encoder import NEGATED, RAX, RET, Code, Label, insn, mov_imm, short_jcc
 from ebpfsim.jit.frame import find_frames, writes
 from ebpfsim.jit.image import code_arena
 from ebpfsim.jit.inline import InlineCall, RoutineCall, charge, inline_call, routine_call
 from ebpfsim.jit.layout import AX, CREDIT_SLOT, REGS, TMP, routine, word
-from ebpfsim.jit.native import Record, object_address
+from ebpfsim.jit.native import object_address
 from ebpfsim.jit.objects import ObjectRoutines, object_routines
-from ebpfsim.jit.pairs import MOVES, emit_pair, sets_flags
+from ebpfsim.jit.outline import FUNCTION_ADDRESS, CodeBlock, Op, Outline
+from ebpfsim.jit.pairs import sets_flags
 from ebpfsim.jit.program import Image
 from ebpfsim.jit.routine import ASK_PYTHON, OTHER_COST
 from ebpfsim.maps.prog_array import ProgArrayMap
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import BPF_MAX_LOOPS
-from ebpfsim.uapi.helper_ids import HELPER_IDS
-from ebpfsim.vm.call_ops import placed
-from ebpfsim.vm.compile import ENDS, NO_FALLTHROUGH, OPERATIONS, Site, Unit
+from ebpfsim.vm.compile import Site
 from ebpfsim.vm.cost import tail_call_key
 from ebpfsim.vm.objects import frame_depth, is_checked
-from ebpfsim.vm.state import RUN, Block
 
 __all__ = ["EMIT_ENDS", "Image", "Listed", "compile_image", "compile_listed"]
 
-_TAIL_CALL = HELPER_IDS["bpf_tail_call"]
-# a loop of one block is repeated up to this length, because a processor takes one jump a cycle
-LOOP_SITES = 24
-_JUMPS = frozenset((Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.JA32, Form.MAY_GOTO))
-# by name, because members of an Enum hash slowly
-_END_ROWS = frozenset(row.name for row in TABLE if row.form in ENDS)
-_JUMP_ROWS = frozenset(row.name for row in TABLE if row.form in _JUMPS)
-# what machine code leaves to the interpreter's closures: slow, and rare
-_PYTHON_ROWS = frozenset(row.name for row in TABLE if row.form in IN_PYTHON)
 # registers that a function in C leaves alone, so that nobody reads them again behind it
 _PRESERVED = range(6, 10)
-_LAST_ROWS = frozenset(row.name for row in TABLE if row.form in NO_FALLTHROUGH)
-
-# from the record: the Python function of a place where native code calls out
-CallOut = Callable[[Record], int]
 
 
 def compile_image(prog: Prog, kernel: Runtime, *, checked: bool) -> Image:
     """Compile a program; ``checked`` code asks the page table before every access."""
-    unit = Unit(prog, kernel)
-    unit.outline()
-    return _Compiler(unit, checked=checked or unit.debug).compile()
+    return _Compiler(Outline(prog, kernel), checked=checked or kernel.config.debug).compile()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,65 +68,42 @@ class Listed:
 
 def compile_listed(prog: Prog, kernel: Runtime, *, checked: bool) -> Listed:
     """Compile a program once more, to be looked at."""
-    unit = Unit(prog, kernel)
-    unit.outline()
-    compiler = _Compiler(unit, checked=checked or unit.debug)
+    compiler = _Compiler(Outline(prog, kernel), checked=checked or kernel.config.debug)
     compiler.places = []
     image = compiler.compile()
     return Listed(image, compiler.code.labels, compiler.places)
 
 
 def _careful(kernel: Runtime, image: "ref[Image]") -> Callable[[Prog], Image]:
-    def make(prog: Prog) -> Image:
-        unit = Unit(prog, kernel)
-        unit.outline()
-        return _Compiler(unit, checked=False, careful_of=image()).compile()
-
-    return make
+    return lambda prog: _Compiler(Outline(prog, kernel), checked=False, careful_of=image()).compile()
 
 
 class _Compiler:
-    def __init__(self, unit: Unit, *, checked: bool, careful_of: Image | None = None) -> None:
-        self.unit, self.checked, self.careful = unit, checked, careful_of is not None
-        self.objects = object_routines(unit.kernel.mem) if unit.debug else None
-        self.image = image = Image(unit.prog, unit.kernel, careful_of)
-        image.make_careful = _careful(unit.kernel, ref(image))
-        image.frames = {slot: function.frame_bytes for slot, function in unit.functions.items()}
+    def __init__(self, outline: Outline, *, checked: bool, careful_of: Image | None = None) -> None:
+        self.outline, self.checked, self.careful = outline, checked, careful_of is not None
+        self.unit, self.blocks = outline.unit, outline.blocks
+        self.kernel = kernel = self.unit.kernel
+        self.objects = object_routines(kernel.mem) if self.unit.debug else None
+        self.image = image = Image(self.unit.prog, kernel, careful_of)
+        image.make_careful = _careful(kernel, ref(image))
+        image.frames = outline.functions
         self.code = Code()
-        self.frames = find_frames(unit.sites, image.frames, checked=checked)
+        self.frames = find_frames(self.blocks, image.frames, checked=checked)
         image.without_pointer = frozenset(slot for slot, frame in self.frames.items() if not frame.pointer)
         self.frame = self.frames[0]
-        self.blocks = [self.gather(slot) for slot in unit.blocks]
         self.account: ExactAccount | EdgeAccount
         if checked or self.careful:
             self.account = ExactAccount(self.code)
         else:
-            self.account = EdgeAccount(self.code, self.blocks, unit.functions)
+            self.account = EdgeAccount(self.code, self.blocks, image.frames)
         self.block = self.blocks[0]
-        self.uses_aux = any(AUX in (site.insn.dst, site.insn.src) for site in unit.sites.values())
-        self.tail_calls = any(_is_tail_call(block.sites[-1]) for block in self.blocks)
+        self.uses_aux = outline.uses_aux
+        self.tail_calls = any(block.ops[-1].tail for block in self.blocks)
         # what stands behind all blocks
         self.rare: list[Callable[[], None]] = []
         # for listings: where the code of slots begins, and with -1 what stands behind all blocks
         self.places: list[tuple[int, int]] | None = None
         self.direct: list[tuple[tail.DirectCall, int]] = []
-
-    def gather(self, first: int) -> BlockSites:
-        sites, leaders, slot = self.unit.sites, self.unit.blocks, first
-        found = []
-        while True:
-            site = sites[slot]
-            found.append(site)
-            slot += insn_len(site.insn)
-            name = site.row.name
-            if name in _END_ROWS:
-                target = site.target if name in _JUMP_ROWS else -1
-                block = BlockSites(first, found, -1 if name in _LAST_ROWS else slot, target)
-                if target == first and name in COMPARISON_ROWS and not (self.checked or self.careful):
-                    block.times = max(1, LOOP_SITES // len(found))
-                return block
-            if slot in leaders:
-                return BlockSites(first, found, slot, -1)
 
     def compile(self) -> Image:
         image, code = self.image, self.code
@@ -182,7 +139,7 @@ class _Compiler:
         frame.prologue(code, slot)
         self.account.enter(slot)
 
-    def fill(self, block: BlockSites) -> None:
+    def fill(self, block: CodeBlock) -> None:
         code = self.code
         self.block, first = block, block.first
         if first in self.frames:
@@ -192,37 +149,43 @@ class _Compiler:
         if self.checked:
             self.mark(first)
         self.account.begin(block)
-        for _ in range(block.times - 1):
+        last = len(block.ops) - 1 if block.ops[-1].flow > FUNCTION_ADDRESS else len(block.ops)
+        for _ in range(block.times - 1 if not self.account.exact else 0):
             # a round of a loop that ends here, when it is not the last one
-            self.straight(block.sites[:-1])
-            _leave_loop(self, block)
+            self.straight(block, last)
+            self.branch(NEGATED[_compare(self)], block.following)
             self.account.again(block)
-        self.straight(block.sites)
+        self.straight(block, last)
+        if last < len(block.ops):
+            op, idx = block.ops[last], block.slots[last]
+            self.before(op, idx)
+            _END_EMITTERS[op.name](self, op, idx)
 
-    def straight(self, sites: list[Site]) -> None:
-        code, checked, objects = self.code, self.checked, self.objects
-        merged = False
-        for number, site in enumerate(sites):
-            name = site.row.name
-            if merged:
-                merged = False
-                continue
-            if checked and site.row.size:
-                self.mark(site.idx)
-            if self.places is not None:
-                self.places.append((len(code), site.idx))
-            if objects is not None:
-                self.debug_checks(objects, site)
-            if name in _END_ROWS:
-                EMIT_ENDS[site.row.form](self, site)
-            elif site.row.form is Form.LD_IMM64:
-                self.constant(site)
-            elif name in _PYTHON_ROWS:
-                self.in_python(site)
+    def straight(self, block: CodeBlock, end: int) -> None:
+        # the operations of a block up to one
+        code, checked, codes = self.code, self.checked, block.codes
+        asked = checked or self.objects is not None or self.places is not None
+        if not asked and None not in codes[:end]:
+            code.add(*codes[:end])  # type: ignore[arg-type]
+            return
+        for op, idx, known in zip(block.ops[:end], block.slots, codes, strict=False):
+            if asked:
+                self.before(op, idx)
+            if op.flow:
+                self.constant(op, idx)
+            elif known is None:
+                self.in_python(idx)
             else:
-                together = emit_pair(site, sites[number + 1]) if name in MOVES and number + 1 < len(sites) else b""
-                merged = bool(together)
-                code.add(together or emit(name, site.insn, checked))
+                code.add(emit(op.name, op.insn, True) if checked else known)
+
+    def before(self, op: Op, idx: int) -> None:
+        # what listings and checks want in front of an instruction
+        if self.checked and op.row.size:
+            self.mark(idx)
+        if self.places is not None:
+            self.places.append((len(self.code), idx))
+        if self.objects is not None:
+            self.debug_checks(self.objects, self.outline.site(idx))
 
     def debug_checks(self, objects: ObjectRoutines, site: Site) -> None:
         # what the interpreter's Unit.debug_checks() does
@@ -281,9 +244,9 @@ class _Compiler:
         if not self.account.exact:
             code.label(CARRY_ON)
             # nothing that runs there takes of the simulated stack
-            carry_on = _carry_on(ref(self.image))
-            self.image.calls.append(carry_on)
-            code.add(mov_imm(TMP, object_address(carry_on)), insn("call", routine("tail_call")), insn("jmp", TMP))
+            function = carry_on(ref(self.image))
+            self.image.calls.append(function)
+            code.add(mov_imm(TMP, object_address(function)), insn("call", routine("tail_call")), insn("jmp", TMP))
         if self.checked:
             # a tail call that keeps the frame
             code.label("within")
@@ -292,17 +255,20 @@ class _Compiler:
             self.frames[0].take_place(code, 0)
             code.jump(0)
 
-    def constant(self, site: Site) -> None:
-        if site.insn.dst == AUX:
-            self.code.add(mov_imm(TMP, site.constant), insn("mov", AX, TMP))
+    def constant(self, op: Op, idx: int) -> None:
+        value = self.outline.site(idx).constant
+        if op.insn.dst == AUX:
+            self.code.add(mov_imm(TMP, value), insn("mov", AX, TMP))
         else:
-            self.code.add(mov_imm(REGS[site.insn.dst], site.constant))
+            self.code.add(mov_imm(REGS[op.insn.dst], value))
 
-    def in_python(self, site: Site) -> None:
-        # what the interpreter's closure does to the registers
-        function, reg = _closure(site), writes(site.row, site.insn)
+    def in_python(self, idx: int) -> None:
+        # what the interpreter's closure does to the registers; it may fault, so the count has to be right
+        site = self.outline.site(idx)
+        function, reg = closure_call(site), writes(site.row, site.insn)
         self.image.calls.append(function)
-        self.code.add(mov_imm(TMP, object_address(function)) + insn("call", routine("helper")))
+        self.code.add(self.account.settled(), mov_imm(TMP, object_address(function)), insn("call", routine("helper")))
+        self.add_left(self.account.end)
         if reg in _PRESERVED:
             self.code.add(insn("mov_load", word(reg), REGS[reg]))
 
@@ -315,8 +281,8 @@ class _Compiler:
         self.code.add(self.account.settled(), self.calling(function, "helper"))
         self.account.unsettle(self.block.following)
 
-    def call_routine(self, site: Site, call: RoutineCall) -> None:
-        code, idx = self.code, site.idx
+    def call_routine(self, idx: int, call: RoutineCall) -> None:
+        code = self.code
         self.image.calls.append(call.routine)
         code.call_address(call.routine.address)
         code.add(insn("cmp_imm", RAX, imm=ASK_PYTHON))
@@ -326,10 +292,10 @@ class _Compiler:
             code.add(insn("cmp_imm", RAX, imm=OTHER_COST), short_jcc("ne", len(other)), other)
         code.add(charge(call.cost_ps))
         code.label(("asked", idx))
-        self.later(lambda: self.ask(site))
+        self.later(lambda: self.ask(idx))
 
-    def inline(self, site: Site, call: InlineCall) -> None:
-        code, other, through = self.code, ("other", site.idx), ("through", site.idx)
+    def inline(self, idx: int, call: InlineCall) -> None:
+        code, other, through = self.code, ("other", idx), ("through", idx)
         code.add(call.code)
         if not call.unless:
             return
@@ -344,10 +310,10 @@ class _Compiler:
         code.label(through)
         self.rare.append(otherwise)
 
-    def ask(self, site: Site) -> None:
-        self.code.label(("ask", site.idx))
-        self.call_out(_helper(site))
-        self.code.jump(("asked", site.idx))
+    def ask(self, idx: int) -> None:
+        self.code.label(("ask", idx))
+        self.call_out(helper_call(self.outline.site(idx)))
+        self.code.jump(("asked", idx))
 
     def later(self, place: Callable[[], None]) -> None:
         # behind all blocks, as if it were at the end of this one
@@ -364,17 +330,18 @@ class _Compiler:
 
     # ---- tail calls ------------------------------------------------------------------------------------------------
 
-    def tail_call(self, site: Site) -> None:
-        code, idx, kernel = self.code, site.idx, self.unit.kernel
-        known = tail.known_registers(self.block.sites[:-1])
-        direct = self.unit.constant_slot(idx)
+    def tail_call(self, idx: int) -> None:
+        code, kernel = self.code, self.kernel
+        known = tail.known_registers([self.outline.site(slot) for slot in self.block.slots[:-1]])
+        # as Unit.constant_slot() has it
+        direct = 2 in known and 3 in known
         miss, ask = ("miss", idx), ("ask", idx)
         maps = [] if self.checked else self.program_arrays(known.get(2))
         ps = kernel.costs.ps(tail_call_key(direct, kernel.config.mitigations))
-        self.later(lambda: self.ask_for_tail_call(site))
+        self.later(lambda: self.ask_for_tail_call(idx, direct))
         if not maps:
             code.jump(ask)
-        elif direct and not self.careful and 2 in known and 3 in known:
+        elif direct and not self.careful:
             self.direct_call(idx, tail.table_of(maps[0]), u32(known[3]), ps)
         else:
             for number, map_ in enumerate(maps, 1):
@@ -392,7 +359,7 @@ class _Compiler:
             found = list(self.unit.prog.maps)
         else:
             try:
-                found = [self.unit.kernel.map_at(address)]
+                found = [self.kernel.map_at(address)]
             except KernelOops:
                 return []
         arrays = [map_ for map_ in found if isinstance(map_, ProgArrayMap) and map_.max_entries <= tail.IMM_MAX]
@@ -419,10 +386,11 @@ class _Compiler:
         call.end(code)
         self.direct.append((call, idx))
 
-    def ask_for_tail_call(self, site: Site) -> None:
-        code, idx = self.code, site.idx
+    def ask_for_tail_call(self, idx: int, direct: bool) -> None:
+        code = self.code
+        function = tail_call(self.outline.site(idx), direct=direct, checked=self.checked)
         code.label(("ask", idx))
-        code.add(self.account.settled(), self.calling(_tail_call(site, checked=self.checked), "tail_call"))
+        code.add(self.account.settled(), self.calling(function, "tail_call"))
         code.add(insn("test", TMP, TMP))
         code.jump_if("ne", ("go", idx))
         self.account.unsettle(self.block.following)
@@ -435,49 +403,42 @@ class _Compiler:
         code.add(insn("jmp", TMP))
 
 
-def _is_tail_call(site: Site) -> bool:
-    return site.row.form is Form.CALL_HELPER and site.insn.imm == _TAIL_CALL
+def _compare(compiler: _Compiler) -> str:
+    # the condition of the jump that ends the block, once the flags are set; those of the instruction in front may serve
+    op = compiler.block.ops[-1]
+    if not sets_flags(compiler.block.ops):
+        assert op.code is not None
+        compiler.code.add(op.code)
+    return op.condition
 
 
-def _jump(compiler: _Compiler, site: Site) -> None:
-    compiler.add_left(compiler.account.to(site.target))
-    compiler.code.jump(site.target)
+def _jump_if(compiler: _Compiler, _op: Op, _idx: int) -> None:
+    compiler.branch(_compare(compiler), compiler.block.target)
 
 
-def _compare(compiler: _Compiler, site: Site) -> str:
-    # the condition of a jump, once the flags are set; those of the instruction in front may serve
-    row, sites = site.row, compiler.block.sites
-    if len(sites) < 2 or not sets_flags(sites, site):
-        compiler.code.add(emit_comparison(row.name, site.insn))
-    return COMPARISONS[row.op.removesuffix(str(row.bits))]
+def _jump(compiler: _Compiler, _op: Op, _idx: int) -> None:
+    compiler.add_left(compiler.account.to(compiler.block.target))
+    compiler.code.jump(compiler.block.target)
 
 
-def _jump_if(compiler: _Compiler, site: Site) -> None:
-    compiler.branch(_compare(compiler, site), site.target)
-
-
-def _leave_loop(compiler: _Compiler, block: BlockSites) -> None:
-    compiler.branch(NEGATED[_compare(compiler, block.sites[-1])], block.following)
-
-
-def _may_goto(compiler: _Compiler, site: Site) -> None:
+def _may_goto(compiler: _Compiler, _op: Op, _idx: int) -> None:
     compiler.code.add(insn("cmp_imm", CREDIT_SLOT, imm=0))
-    compiler.branch("e", site.target)
+    compiler.branch("e", compiler.block.target)
     compiler.code.add(insn("dec", CREDIT_SLOT))
 
 
-def _leave(compiler: _Compiler, _site: Site) -> None:
+def _leave(compiler: _Compiler, _op: Op, _idx: int) -> None:
     compiler.code.add(compiler.account.settled())
     compiler.frame.epilogue(compiler.code)
     compiler.code.add(RET)
 
 
-def _call_local(compiler: _Compiler, site: Site) -> None:
+def _call_local(compiler: _Compiler, op: Op, idx: int) -> None:
     code, aux = compiler.code, compiler.uses_aux
-    code.add(charge(site.unit.kernel.costs.ps("call.bpf2bpf")), compiler.account.settled())
+    code.add(charge(compiler.kernel.costs.ps("call.bpf2bpf")), compiler.account.settled())
     if aux:
         code.add(insn("push", AX))
-    code.call(("function", site.target))
+    code.call(("function", idx + 1 + op.insn.imm))
     if aux:
         code.add(insn("pop", AX))
     if compiler.tail_calls:
@@ -486,109 +447,37 @@ def _call_local(compiler: _Compiler, site: Site) -> None:
     compiler.account.unsettle(compiler.block.following)
 
 
-def _call_helper(compiler: _Compiler, site: Site) -> None:
-    if site.insn.imm == _TAIL_CALL:
-        compiler.tail_call(site)
+def _call_helper(compiler: _Compiler, op: Op, idx: int) -> None:
+    if op.tail:
+        compiler.tail_call(idx)
         return
     # what R1 is known to be, where that may be relied on
-    address = None if compiler.checked else tail.known_registers(compiler.block.sites[:-1]).get(1)
-    kernel = site.unit.kernel
-    inline = inline_call(site.insn.imm, kernel, address, compiler.account.end)
-    call = None if inline else routine_call(site.insn.imm, kernel, address, compiler.checked)
+    address = None if compiler.checked else compiler.outline.constant_behind(compiler.block, 1)
+    kernel, helper_id = compiler.kernel, op.insn.imm
+    inline = inline_call(helper_id, kernel, address, compiler.account.end)
+    call = None if inline else routine_call(helper_id, kernel, address, compiler.checked)
     if inline:
-        compiler.inline(site, inline)
+        compiler.inline(idx, inline)
     elif call:
-        compiler.call_routine(site, call)
+        compiler.call_routine(idx, call)
     else:
-        compiler.call_out(_helper(site))
+        compiler.call_out(helper_call(compiler.outline.site(idx)))
 
 
-# R0 to R5, and the rest of what the interpreter's helper calls get: they look at the activation only
-_ARGUMENTS = Struct("<6Q").unpack_from
-_NO_MORE = (0,) * (RUN - 6)
-# what the interpreter's helper calls return, and nobody follows
-_NO_BLOCK = Block(-1)
+def _call_kernel(compiler: _Compiler, _op: Op, idx: int) -> None:
+    compiler.call_out(helper_call(compiler.outline.site(idx)))
 
 
-def _helper(site: Site) -> CallOut:
-    end = cast(Callable[[list[Any]], object], ENDS[site.row.form](site))
-
-    def call(record: Record) -> int:
-        run, words = record.run, record.words
-        run.arrive()
-        run.cpu.stack_top = words[layout.W_STACK_TOP]
-        state = [*_ARGUMENTS(record.memory), *_NO_MORE, run]
-        end(state)
-        run.resume()
-        result: int = state[0]
-        return result
-
-    return call
-
-
-def _closure(site: Site) -> CallOut:
-    op = OPERATIONS[site.row.form](site)
-
-    def do(record: Record) -> int:
-        words = record.words
-        state = [*words[: layout.W_AX + 1], *_NO_MORE]
-        op(state)
-        words[: layout.W_AX + 1] = array("Q", state[: layout.W_AX + 1])
-        result: int = state[0]
-        return result
-
-    return do
-
-
-def _tail_call(site: Site, *, checked: bool) -> CallOut:
-    kernel, place = site.unit.kernel, site.place
-    direct = site.unit.constant_slot(site.idx)
-    taken_ps = kernel.costs.ps(tail_call_key(direct, kernel.config.mitigations))
-    missed_ps = kernel.costs.ps("tail.miss")
-
-    def call(record: Record) -> int:
-        run, words = record.run, record.words
-        run.arrive()
-        try:
-            prog = tail_call_target(run, words[2], u32(words[3]))
-        except KernelOops as oops:
-            raise placed(oops, place) from None
-        if prog is None:
-            run.charge(missed_ps)
-            run.resume()
-            return 0
-        image = prog.image
-        if not isinstance(image, Image):
-            raise InternalError(f"tail call of program '{prog.name}', which is not compiled")
-        run.charge(taken_ps)
-        run.resume()
-        run.progs[image.number] = prog
-        words[layout.W_TAIL_CALLS] = run.tail_calls
-        words[layout.W_HOPS + run.tail_calls - 1] = words[layout.W_PROG] = image.number
-        within = image.tail_within if checked else 0
-        words[layout.W_UNWIND] = not within
-        return within or image.functions[0]
-
-    return call
-
-
-def _carry_on(image: "ref[Image]") -> CallOut:
-    def carry_on(record: Record) -> int:
-        found = image()
-        assert found is not None
-        return found.careful.blocks[record.words[layout.W_SLOT]]
-
-    return carry_on
-
-
-EMIT_ENDS: dict[Form, Callable[[_Compiler, Site], None]] = {
+EMIT_ENDS: dict[Form, Callable[[_Compiler, Op, int], None]] = {
     Form.JMP_IMM: _jump_if,
     Form.JMP_REG: _jump_if,
     Form.JA: _jump,
     Form.JA32: _jump,
     Form.MAY_GOTO: _may_goto,
     Form.CALL_HELPER: _call_helper,
-    Form.CALL_KFUNC: lambda compiler, site: compiler.call_out(_helper(site)),
+    Form.CALL_KFUNC: _call_kernel,
     Form.CALL_LOCAL: _call_local,
     Form.EXIT: _leave,
 }
+# by name, because members of an Enum hash slowly
+_END_EMITTERS = {row.name: EMIT_ENDS[row.form] for row in TABLE if row.form in EMIT_ENDS}

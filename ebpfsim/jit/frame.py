@@ -9,8 +9,11 @@ program must not read are those of the interpreter, to the last.
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from typing import Protocol
 
 from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.table import BY_NAME, Form, Row
@@ -18,12 +21,13 @@ from ebpfsim.jit import layout
 from ebpfsim.jit.encoder import RBP, RSP, Code, Mem, insn, pop, push, push_imm
 from ebpfsim.jit.layout import REGS, TMP, word
 from ebpfsim.uapi.flags import BPF_MAX_LOOPS
-from ebpfsim.vm.compile import Site
 
-__all__ = ["Frame", "find_frames", "writes"]
+__all__ = ["CALLS", "CREDIT", "POINTER", "SAVED_MASKS", "Frame", "find_frames", "writes"]
 
 _CALLEE_SAVED = (6, 7, 8, 9)
-_FRAME_POINTER = 10
+# what instructions need of a frame, as bits: registers kept for the caller, R10, the credit of may_goto, calls
+SAVED_MASKS = {number: 1 << number for number in _CALLEE_SAVED}
+POINTER, CREDIT, CALLS = 1 << 10, 1 << 11, 1 << 12
 _STORES = (Form.ST, Form.STX, Form.STORE_RELEASE, Form.ATOMIC, Form.NOSPEC)
 _JUMPS = (Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.JA32, Form.MAY_GOTO)
 _QUIET = frozenset((*_STORES, *_JUMPS, Form.EXIT))
@@ -39,6 +43,15 @@ def writes(row: Row, slot: Insn) -> int:
     if form in _FETCHES:
         return slot.src
     return 0 if form in _CALLS else slot.dst
+
+
+class CodeBlock(Protocol):
+    """What frames ask of a block (``ebpfsim.jit.outline``)."""
+
+    first: int
+    following: int
+    target: int
+    mask: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,42 +126,27 @@ class Frame:
         return lower + call + insn("mov", word(layout.W_STACK_TOP), RBP)
 
 
-def find_frames(sites: Mapping[int, Site], functions: Mapping[int, int], *, checked: bool) -> dict[int, Frame]:
+def find_frames(blocks: Sequence[CodeBlock], functions: Mapping[int, int], *, checked: bool) -> dict[int, Frame]:
     """Return the frames of functions by their first slots; ``functions`` has the bytes of their simulated stacks."""
     if checked:
         return {start: Frame(size) for start, size in functions.items()}
     starts = sorted(functions)
-    # unverified functions may run into each other: then they all need the same
-    shared = len(starts) > 1 and any(_leaves(site, starts) for site in sites.values())
-    by_start: dict[int, list[Site]] = {start: [] for start in starts}
-    for idx, site in sites.items():
-        by_start[starts[bisect_right(starts, idx) - 1]].append(site)
+    masks = dict.fromkeys(starts, 0)
+    shared = False
+    for block in blocks:
+        home = bisect_right(starts, block.first)
+        masks[starts[home - 1]] |= block.mask
+        # unverified functions may run into each other: then they all need the same
+        for onward in (block.following, block.target):
+            shared = shared or (onward >= 0 and bisect_right(starts, onward) != home)
     if shared:
-        everything = list(sites.values())
+        everything = reduce(or_, masks.values()) | POINTER
         return {start: _frame(size, everything, shared=True) for start, size in functions.items()}
-    return {start: _frame(functions[start], body, shared=False) for start, body in by_start.items()}
+    return {start: _frame(functions[start], mask, shared=False) for start, mask in masks.items()}
 
 
-def _leaves(site: Site, starts: list[int]) -> bool:
-    home = bisect_right(starts, site.idx)
-    return (site.row.form in _JUMPS and bisect_right(starts, site.target) != home) or (
-        site.row.form not in (Form.EXIT, Form.JA, Form.JA32)
-        and bisect_right(starts, site.idx + (2 if site.row.form is Form.LD_IMM64 else 1)) != home
-    )
-
-
-def _frame(size: int, body: list[Site], *, shared: bool) -> Frame:
-    written, pointer, credit, calls = set(), size > 0 or shared, False, False
-    for site in body:
-        row, slot = site.row, site.insn
-        number = writes(row, slot)
-        if number >= _CALLEE_SAVED[0]:
-            written.add(number)
-        if slot.dst == _FRAME_POINTER or slot.src == _FRAME_POINTER:
-            pointer = True
-        if row.form is Form.MAY_GOTO:
-            credit = True
-        elif row.form is Form.CALL_LOCAL:
-            calls = True
-    saved = tuple(number for number in _CALLEE_SAVED if number in written)
-    return Frame(size, pointer, saved, credit, calls, moves_top=shared or (calls and size > 0), keeps_top=False)
+def _frame(size: int, mask: int, *, shared: bool) -> Frame:
+    saved = tuple(number for number, bit in SAVED_MASKS.items() if mask & bit)
+    calls = bool(mask & CALLS)
+    pointer, moves_top = size > 0 or bool(mask & POINTER), shared or (calls and size > 0)
+    return Frame(size, pointer, saved, bool(mask & CREDIT), calls, moves_top, keeps_top=False)

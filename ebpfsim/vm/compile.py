@@ -211,16 +211,22 @@ class Unit:
 
     def outline(self) -> None:
         """Decode what can be reached; find where blocks begin (``blocks``) and which functions there are."""
-        # a function whose code was all dead has no slots left
-        subprogs = [subprog for subprog in self.prog.subprogs if subprog.start < subprog.end]
-        depths = {subprog.start: subprog.stack_depth for subprog in subprogs}
+        depths = self.stack_depths()
         self.leaders = self.explore({0, *depths})
         self.blocks = {idx: self.new_block(idx) for idx in self.block_starts()}
         used = {site.target for site in self.sites.values() if site.names_function}
         for start in sorted({0, *depths, *used}):
-            depth = self.depths[start] = depths.get(start, MAX_BPF_STACK)
-            frame_bytes = -(-depth // FRAME_ALIGN) * FRAME_ALIGN + (debug.REDZONE if self.debug else 0)
-            self.functions[start] = Function(self.block(start), frame_bytes)
+            self.depths[start] = depths.get(start, MAX_BPF_STACK)
+            self.functions[start] = Function(self.block(start), self.frame_bytes(self.depths[start]))
+
+    def stack_depths(self) -> dict[int, int]:
+        """Return the stack depths that the verifier found, by the first slots of functions."""
+        # a function whose code was all dead has no slots left
+        return {subprog.start: subprog.stack_depth for subprog in self.prog.subprogs if subprog.start < subprog.end}
+
+    def frame_bytes(self, depth: int = MAX_BPF_STACK) -> int:
+        """Return the bytes of the frame of a function with that stack depth."""
+        return -(-depth // FRAME_ALIGN) * FRAME_ALIGN + (debug.REDZONE if self.debug else 0)
 
     def block_starts(self) -> list[int]:
         """Return the slots at which blocks begin, in order."""

@@ -9,7 +9,7 @@ import pytest
 from ebpfsim.isa.alu import BINARY, COMPARE, UNARY, u64
 from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.table import BY_NAME, TABLE, Form
-from ebpfsim.jit import layout
+from ebpfsim.jit import layout, outline
 from ebpfsim.jit.compile import EMIT_ENDS
 from ebpfsim.jit.emit import COMPARISONS, EMITTERS, IN_PYTHON, emit
 from ebpfsim.vm.compile import NOT_MODELLED
@@ -103,10 +103,13 @@ MEMORY_ROWS = [row for row in TABLE if row.size and row.name in EMITTERS]
 
 @pytest.fixture
 def without_segment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    emit.cache_clear()
+    caches = (emit.cache_clear, outline._OPS.clear)
+    for clear in caches:
+        clear()
     monkeypatch.setattr(layout, "segment_serves", lambda: False)
     yield
-    emit.cache_clear()
+    for clear in caches:
+        clear()
 
 
 @pytest.mark.parametrize("row", MEMORY_ROWS, ids=lambda row: row.name)

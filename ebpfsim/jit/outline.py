@@ -1,0 +1,236 @@
+"""Programs on their way into machine code: blocks of operations.
+
+The blocks are those of the interpreter (``ebpfsim.vm.compile.Unit``), found with fewer objects: what a slot alone tells
+of an instruction, its machine code in plain code included, is known once and for all programs (``Op``).
+"""
+
+from dataclasses import dataclass, field
+
+from ebpfsim.errors import DecodeError, NotModelled
+from ebpfsim.isa.insn import Insn
+from ebpfsim.isa.table import Form, Row
+from ebpfsim.jit.emit import AUX, COMPARISONS, EMITTERS, IN_PYTHON, emit, emit_comparison
+from ebpfsim.jit.frame import CALLS, CREDIT, POINTER, SAVED_MASKS, writes
+from ebpfsim.jit.pairs import ADDITIONS, MOVES, emit_pair
+from ebpfsim.progs.prog import Prog
+from ebpfsim.progs.runtime import Runtime
+from ebpfsim.uapi.flags import MAX_BPF_STACK
+from ebpfsim.uapi.helper_ids import HELPER_IDS
+from ebpfsim.vm.compile import ENDS, NO_FALLTHROUGH, Site, Unit
+from ebpfsim.vm.state import Block
+
+__all__ = ["FUNCTION_ADDRESS", "CodeBlock", "Op", "Outline"]
+
+# a loop of one block is repeated up to this length, because a processor takes one jump a cycle
+LOOP_OPS = 24
+_CACHED = 1 << 15
+_TAIL_CALL = HELPER_IDS["bpf_tail_call"]
+_FRAME_POINTER = 10
+_JUMPS_BY_OFF = (Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.MAY_GOTO)
+_JUMPS = (*_JUMPS_BY_OFF, Form.JA32)
+# what an instruction does to the walk through a program
+STRAIGHT, LOAD, FUNCTION_ADDRESS, CALL, JUMP, BRANCH, LEAVE, LOCAL = range(8)
+
+
+class Op:
+    """An instruction as its slot alone tells it.
+
+    ``code`` is its machine code where addresses are proved, None where that depends on the place; of a conditional jump
+    ``code`` sets the flags and ``condition`` is the jump's.
+    """
+
+    __slots__ = ("adds", "aux", "code", "condition", "flow", "insn", "mask", "moves", "name", "row", "tail", "written")
+
+    def __init__(self, row: Row, insn: Insn) -> None:
+        self.row, self.insn, self.name = row, insn, row.name
+        form = row.form
+        self.flow = _flow(row)
+        self.code: bytes | None = None
+        self.condition = ""
+        if row.name in EMITTERS and form not in IN_PYTHON:
+            self.code = emit(row.name, insn, False)
+        elif form in (Form.JMP_IMM, Form.JMP_REG):
+            self.code = emit_comparison(row.name, insn)
+            self.condition = COMPARISONS[row.op.removesuffix(str(row.bits))]
+        self.written = writes(row, insn)
+        self.mask = SAVED_MASKS.get(self.written, 0)
+        self.mask |= POINTER if _FRAME_POINTER in (insn.dst, insn.src) else 0
+        self.mask |= {Form.MAY_GOTO: CREDIT, Form.CALL_LOCAL: CALLS}.get(form, 0)
+        self.moves, self.adds = row.name in MOVES, row.name in ADDITIONS
+        self.aux = AUX in (insn.dst, insn.src)
+        self.tail = form is Form.CALL_HELPER and insn.imm == _TAIL_CALL
+
+
+def _flow(row: Row) -> int:
+    form = row.form
+    if form is Form.LD_IMM64:
+        return FUNCTION_ADDRESS if row.name == "ld_imm64.func" else LOAD
+    if form is Form.CALL_LOCAL:
+        return LOCAL
+    if form in _JUMPS:
+        return JUMP if form in NO_FALLTHROUGH else BRANCH
+    if form in ENDS:
+        return LEAVE if form in NO_FALLTHROUGH else CALL
+    return STRAIGHT
+
+
+_OPS: dict[Insn, Op] = {}
+
+
+@dataclass(slots=True)
+class CodeBlock:
+    """A block: its first slot, its instructions with their slots, where it goes on and where it jumps to (-1: nowhere).
+
+    ``codes`` are the operations' machine code where pairs are one; ``mask`` is what they need of a frame. A loop of its
+    own may be put down several ``times``, one round after the other.
+    """
+
+    first: int
+    ops: list[Op] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    codes: list[bytes | None] = field(default_factory=list)
+    following: int = -1
+    target: int = -1
+    mask: int = 0
+    times: int = 1
+
+
+class _Unit(Unit):
+    """A unit whose blocks nobody runs."""
+
+    def block(self, idx: int) -> Block:
+        return _NO_BLOCK
+
+
+_NO_BLOCK = Block(-1)
+
+
+class Outline:
+    """A program's blocks in order, and its functions: bytes of their stack frames by first slots."""
+
+    def __init__(self, prog: Prog, kernel: Runtime) -> None:
+        self.unit = _Unit(prog, kernel)
+        self.insns = prog.insns
+        self._ops: list[Op | None] = [None] * len(prog.insns)
+        self._leaders: set[int] = set()
+        self._used: set[int] = set()
+        depths = self.unit.stack_depths()
+        self._leaders.update((0, *depths))
+        try:
+            self._explore(sorted(self._leaders))
+        except (DecodeError, NotModelled, IndexError):
+            # the reference says what is wrong
+            self.unit.outline()
+            raise
+        starts = sorted({0, *depths, *self._used})
+        self.functions = {start: self.unit.frame_bytes(depths.get(start, MAX_BPF_STACK)) for start in starts}
+        if self.unit.debug:
+            self.unit.outline()
+        self.blocks = [self._gather(first) for first in sorted(self._leaders)]
+
+    def site(self, idx: int) -> Site:
+        """Return an instruction as the interpreter's compiler has it."""
+        op = self._ops[idx]
+        assert op is not None
+        return Site(self.unit, idx, op.row, op.insn)
+
+    @property
+    def uses_aux(self) -> bool:
+        """Whether the auxiliary register occurs."""
+        return any(op.aux for op in self._ops if op is not None)
+
+    def constant_behind(self, block: CodeBlock, reg: int) -> int | None:
+        """Return what a register holds at the end of a block, where that was loaded or moved in the block."""
+        for op, idx in zip(reversed(block.ops), reversed(block.slots), strict=True):
+            # the call itself reads
+            if op.flow > FUNCTION_ADDRESS or op.written != reg:
+                continue
+            if op.flow:
+                return self.site(idx).constant
+            if op.name != "mov64.reg":
+                return None
+            reg = op.insn.src
+        return None
+
+    def _explore(self, todo: list[int]) -> None:
+        ops, insns, leaders, cached = self._ops, self.insns, self._leaders, _OPS
+        while todo:
+            idx = todo.pop()
+            if idx < 0:
+                raise IndexError(idx)
+            while ops[idx] is None:
+                insn = insns[idx]
+                op = cached.get(insn) or self._new(idx)
+                ops[idx] = op
+                flow = op.flow
+                idx += 1
+                if not flow:
+                    continue
+                if flow <= FUNCTION_ADDRESS:
+                    if flow == FUNCTION_ADDRESS:
+                        self._function(idx + insn.imm, todo)
+                    # the second slot has to be there
+                    insns[idx]
+                    idx += 1
+                    continue
+                if flow == LEAVE:
+                    break
+                if flow == LOCAL:
+                    self._function(idx + insn.imm, todo)
+                elif flow != CALL:
+                    target = idx + (insn.imm if op.row.form is Form.JA32 else insn.off)
+                    leaders.add(target)
+                    todo.append(target)
+                    if flow == JUMP:
+                        break
+                leaders.add(idx)
+
+    def _function(self, start: int, todo: list[int]) -> None:
+        self._leaders.add(start)
+        self._used.add(start)
+        todo.append(start)
+
+    def _new(self, idx: int) -> Op:
+        site = self.unit.decode(idx)
+        if len(_OPS) >= _CACHED:
+            _OPS.clear()
+        op = _OPS[site.insn] = Op(site.row, site.insn)
+        return op
+
+    def _gather(self, first: int) -> CodeBlock:
+        known, leaders = self._ops, self._leaders
+        block = CodeBlock(first)
+        ops, slots, codes = block.ops, block.slots, block.codes
+        idx, mask, moved = first, 0, False
+        while True:
+            op = known[idx]
+            assert op is not None
+            slots.append(idx)
+            mask |= op.mask
+            codes.append(op.code)
+            if moved and op.adds:
+                pair = emit_pair(ops[-1], op)
+                if pair:
+                    codes[-2:] = (pair, b"")
+            ops.append(op)
+            moved = op.moves
+            flow = op.flow
+            idx += 1
+            if flow:
+                if flow > FUNCTION_ADDRESS:
+                    self._end(block, op, idx)
+                    break
+                idx += 1
+            if idx in leaders:
+                block.following = idx
+                break
+        block.mask = mask
+        return block
+
+    def _end(self, block: CodeBlock, op: Op, idx: int) -> None:
+        if op.flow not in (JUMP, LEAVE):
+            block.following = idx
+        if op.flow in (JUMP, BRANCH):
+            block.target = idx + (op.insn.imm if op.row.form is Form.JA32 else op.insn.off)
+            if block.target == block.first and op.condition:
+                block.times = max(1, LOOP_OPS // len(block.ops))
