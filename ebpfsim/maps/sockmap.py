@@ -7,7 +7,7 @@ socket in such a map, and its removal when it closes.
 from struct import Struct
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError
+from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.maps.fd_array import IndexedMap
 from ebpfsim.maps.jhash import jhash
 from ebpfsim.maps.map import Map, MapAttr, MapEnv
@@ -30,6 +30,10 @@ class _Socks(Map):
     def sock_at(self, key: bytes) -> MapSock | None:
         """Return the socket under a key, or None."""
         return self._socks.get(key)
+
+    def lookup_elem(self, key: bytes, cpu: int) -> int:
+        """Refuse: what programs get is a ``struct sock``."""
+        raise NotModelled("bpf_map_lookup_elem() of a map of sockets", "net/core/sock_map.c")
 
     def sys_lookup(self, key: bytes | None, flags: int = 0) -> bytes:
         """Return the cookie of a socket."""
@@ -84,10 +88,6 @@ class SockmapMap(_Socks, IndexedMap):
 
 class SockhashMap(_Socks):
     """Sockets by any key; the order is that of the buckets, newest first in each."""
-
-    def lookup_elem(self, key: bytes, cpu: int) -> int:
-        """Refuse: programs that may look sockets up are not there yet."""
-        return -Errno.ENOTSUPP
 
     def get_next_key(self, key: bytes | None) -> bytes | None:
         """Return the key after ``key`` in the order of the buckets."""

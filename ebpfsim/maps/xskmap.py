@@ -3,7 +3,7 @@
 from struct import Struct
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError
+from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.maps.fd_array import IndexedMap
 from ebpfsim.maps.map import MapAttr, MapEnv
 from ebpfsim.maps.sock import MapSock, exist_errno, sock_by_fd
@@ -27,6 +27,10 @@ class XskmapMap(IndexedMap):
     def sock_at(self, index: int) -> MapSock | None:
         """Return the socket under an index, or None."""
         return self._socks.get(index)
+
+    def lookup_elem(self, key: bytes, cpu: int) -> int:
+        """Refuse: what programs get is a ``struct bpf_xdp_sock``."""
+        raise NotModelled("bpf_map_lookup_elem() of an xskmap", "net/xdp/xskmap.c")
 
     def delete_elem(self, key: bytes) -> int:
         """Forget a socket; it need not be there."""
