@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 from ebpfsim.errors import DecodeError, NotModelled
 from ebpfsim.isa.insn import Insn
-from ebpfsim.isa.table import Form, Row
-from ebpfsim.jit.emit import AUX, COMPARISONS, EMITTERS, IN_PYTHON, emit, emit_comparison
+from ebpfsim.isa.table import TABLE, Form, Row, find
+from ebpfsim.jit.emit import AUX, COMPARISONS, EMITTERS, emit, emit_comparison
 from ebpfsim.jit.frame import CALLS, CREDIT, POINTER, SAVED_MASKS, writes
 from ebpfsim.jit.pairs import ADDITIONS, MOVES, emit_pair
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import MAX_BPF_STACK
 from ebpfsim.uapi.helper_ids import HELPER_IDS
-from ebpfsim.vm.compile import ENDS, NO_FALLTHROUGH, Site, Unit
+from ebpfsim.vm.compile import ENDS, NO_FALLTHROUGH, NOT_MODELLED, Site, Unit
 from ebpfsim.vm.state import Block
 
 __all__ = ["FUNCTION_ADDRESS", "CodeBlock", "Op", "Outline"]
@@ -26,6 +26,7 @@ LOOP_OPS = 24
 _CACHED = 1 << 15
 _TAIL_CALL = HELPER_IDS["bpf_tail_call"]
 _FRAME_POINTER = 10
+_CALLEE_SAVED = 6
 _JUMPS_BY_OFF = (Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.MAY_GOTO)
 _JUMPS = (*_JUMPS_BY_OFF, Form.JA32)
 # what an instruction does to the walk through a program
@@ -43,22 +44,20 @@ class Op:
 
     def __init__(self, row: Row, insn: Insn) -> None:
         self.row, self.insn, self.name = row, insn, row.name
-        form = row.form
-        self.flow = _flow(row)
+        facts = _FACTS[row.name]
+        _, dst, src, _, imm = insn
+        self.flow, self.condition, self.moves, self.adds = facts.flow, facts.condition, facts.moves, facts.adds
+        self.aux = dst == AUX or src == AUX
         self.code: bytes | None = None
-        self.condition = ""
-        if row.name in EMITTERS and form not in IN_PYTHON:
-            self.code = emit(row.name, insn, False)
-        elif form in (Form.JMP_IMM, Form.JMP_REG):
+        if facts.emitter is not None:
+            self.code = emit(row.name, insn, False) if self.aux else facts.emitter(row, insn, False)
+        elif facts.condition:
             self.code = emit_comparison(row.name, insn)
-            self.condition = COMPARISONS[row.op.removesuffix(str(row.bits))]
         self.written = writes(row, insn)
-        self.mask = SAVED_MASKS.get(self.written, 0)
-        self.mask |= POINTER if _FRAME_POINTER in (insn.dst, insn.src) else 0
-        self.mask |= {Form.MAY_GOTO: CREDIT, Form.CALL_LOCAL: CALLS}.get(form, 0)
-        self.moves, self.adds = row.name in MOVES, row.name in ADDITIONS
-        self.aux = AUX in (insn.dst, insn.src)
-        self.tail = form is Form.CALL_HELPER and insn.imm == _TAIL_CALL
+        self.mask = facts.mask | (POINTER if _FRAME_POINTER in (dst, src) else 0)
+        if self.written >= _CALLEE_SAVED:
+            self.mask |= SAVED_MASKS.get(self.written, 0)
+        self.tail = facts.helper and imm == _TAIL_CALL
 
 
 def _flow(row: Row) -> int:
@@ -74,6 +73,22 @@ def _flow(row: Row) -> int:
     return STRAIGHT
 
 
+class _Facts:
+    """What a row tells of all its instructions."""
+
+    def __init__(self, row: Row) -> None:
+        form = row.form
+        self.flow = _flow(row)
+        self.emitter = EMITTERS.get(row.name)
+        jumps_if = form in (Form.JMP_IMM, Form.JMP_REG)
+        self.condition = COMPARISONS[row.op.removesuffix(str(row.bits))] if jumps_if else ""
+        self.moves, self.adds = row.name in MOVES, row.name in ADDITIONS
+        self.helper = form is Form.CALL_HELPER
+        self.mask = {Form.MAY_GOTO: CREDIT, Form.CALL_LOCAL: CALLS}.get(form, 0)
+
+
+_FACTS = {row.name: _Facts(row) for row in TABLE}
+_REFUSED = frozenset(row.name for row in TABLE if row.form in NOT_MODELLED)
 _OPS: dict[Insn, Op] = {}
 
 
@@ -191,10 +206,13 @@ class Outline:
         todo.append(start)
 
     def _new(self, idx: int) -> Op:
-        site = self.unit.decode(idx)
+        insn = self.insns[idx]
+        row = find(insn)
+        if row is None or insn.dst > AUX or insn.src > AUX or row.name in _REFUSED:
+            row = self.unit.decode(idx).row
         if len(_OPS) >= _CACHED:
             _OPS.clear()
-        op = _OPS[site.insn] = Op(site.row, site.insn)
+        op = _OPS[insn] = Op(row, insn)
         return op
 
     def _gather(self, first: int) -> CodeBlock:
