@@ -87,5 +87,6 @@ def iter_is_active(state: State) -> bool:
     """Say whether the iterator that R1 points to may have elements left (a part of ``is_state_visited``)."""
     reg = state.frames[-1].regs[1]
     off = (reg.off + reg.b.value + (1 << 31) & 0xFFFF_FFFF) - (1 << 31)
-    progress = state.frames[reg.frameno].stack[(-off - 1) // 8][1].raw
+    # the top of the stack counts as its first slot
+    progress = state.frames[reg.frameno].stack[max(-off - 1, 0) // 8][1].raw
     return isinstance(progress, Iter) and progress.active
