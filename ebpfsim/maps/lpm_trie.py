@@ -16,7 +16,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelOops
 from ebpfsim.maps.map import BatchError, MapAttr, MapEnv
 from ebpfsim.maps.value import ValueMap
-from ebpfsim.memory import Memory
+from ebpfsim.memory import KERNEL_BASE, Memory
 from ebpfsim.uapi.flags import BPF_EXIST, BPF_NOEXIST
 
 __all__ = ["LpmTrieMap"]
@@ -24,7 +24,6 @@ __all__ = ["LpmTrieMap"]
 PREFIXLEN_BYTES = 4  # of struct bpf_lpm_trie_key, before its data
 CHILD_OFF, PREFIXLEN_OFF, FLAGS_OFF, DATA_OFF = 0, 16, 20, 24  # struct lpm_trie_node
 LPM_TREE_NODE_FLAG_IM = 1
-_HEAD = Struct("<QQII")  # children, prefixlen, flags
 
 
 class LpmTrieMap(ValueMap):
@@ -35,6 +34,7 @@ class LpmTrieMap(ValueMap):
         self.data_size = attr.key_size - PREFIXLEN_BYTES
         self.max_prefixlen = self.data_size * 8
         self.root_slot = self._alloc_area(8)
+        self._node = Struct(f"<QQII{self.data_size}s")  # children, prefixlen, flags, data
         self._count = 0
 
     def __len__(self) -> int:
@@ -47,18 +47,20 @@ class LpmTrieMap(ValueMap):
         prefixlen, data = _split(key)
         if prefixlen > self.max_prefixlen:
             return 0
-        found = 0
+        found, width = 0, self.max_prefixlen
+        unpack, buf = self._node.unpack_from, self.mem.buf
         node = self.mem.load(self.root_slot, 8)
         while node:
-            length, flags, match = self._match(node, prefixlen, data)
-            if match == self.max_prefixlen:
-                found = node
-                break
-            if match < length:
+            # nodes are the map's own and need no check
+            left, right, length, flags, bits = unpack(buf, node ^ KERNEL_BASE)
+            shared = width - (int.from_bytes(bits, "big") ^ data).bit_length()
+            if shared < length or prefixlen < length:
                 break
             if not flags & LPM_TREE_NODE_FLAG_IM:
                 found = node
-            node = self.mem.load(self._child_slot(node, _bit(data, length, self.max_prefixlen)), 8)
+            if length == width:
+                break
+            node = right if data >> (width - 1 - length) & 1 else left
         return found + DATA_OFF + self.data_size if found else 0
 
     def update_elem(self, key: bytes, value: bytes, flags: int, cpu: int) -> int:
@@ -163,12 +165,16 @@ class LpmTrieMap(ValueMap):
 
     def _walk(self, prefixlen: int, data: int) -> tuple[int, int, int]:
         # the slot for a prefix, the node that is there (or 0), and how many bits they share
-        slot, match = self.root_slot, 0
-        while node := self.mem.load(slot, 8):
-            length, _, match = self._match(node, prefixlen, data)
+        slot, match, width = self.root_slot, 0, self.max_prefixlen
+        unpack, buf = self._node.unpack_from, self.mem.buf
+        node = self.mem.load(slot, 8)
+        while node:
+            left, right, length, _, bits = unpack(buf, node ^ KERNEL_BASE)
+            match = min(length, prefixlen, width - (int.from_bytes(bits, "big") ^ data).bit_length())
             if length != match or length == prefixlen:
                 break
-            slot = self._child_slot(node, _bit(data, length, self.max_prefixlen))
+            side = data >> (width - 1 - length) & 1
+            slot, node = node + CHILD_OFF + 8 * side, right if side else left
         return slot, node, match
 
     def _path(self, prefixlen: int, data: int) -> list[tuple[int, int]] | None:
@@ -197,9 +203,8 @@ class LpmTrieMap(ValueMap):
 
     def _match(self, node: int, prefixlen: int, data: int) -> tuple[int, int, int]:
         # length and flags of a node, and how many bits it shares with a prefix
-        head = self.mem.read(node + CHILD_OFF, DATA_OFF - CHILD_OFF + self.data_size)
-        _, _, length, flags = _HEAD.unpack_from(head)
-        diff = int.from_bytes(head[_HEAD.size :], "big") ^ data
+        _, _, length, flags, bits = self._node.unpack_from(self.mem.buf, node ^ KERNEL_BASE)
+        diff = int.from_bytes(bits, "big") ^ data
         return length, flags, min(length, prefixlen, self.max_prefixlen - diff.bit_length())
 
     def _new_node(self, prefixlen: int, flags: int, data: bytes, value: bytes | None) -> int:
