@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
 from ebpfsim.isa.insn import Insn, encode
+from ebpfsim.isa.table import PROBE_MEM, PROBE_MEM32
 from ebpfsim.maps.prog_array import ProgHolder
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.bpf import AttachType, ProgType
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ProgParts", "load_prog", "prog_tag", "xlated_dump"]
 
 OP = "prog_load"
+BPF_LDX, BPF_ST, BPF_STX, BPF_MEM = 1, 2, 3, 0x60
 LD_IMM64 = 0x18  # BPF_LD | BPF_IMM | BPF_DW
 BPF_COMPLEXITY_LIMIT_INSNS = 1_000_000
 KNOWN_FLAGS = 0xFF  # BPF_F_STRICT_ALIGNMENT to BPF_F_TEST_REG_INVARIANTS
@@ -131,7 +133,7 @@ def xlated_dump(prog: Prog) -> bytes:
 
     Differs: the rewriting is ours: helper calls keep the helper's number, and nothing is inlined.
     """
-    insns = list(prog.insns)
+    insns = [_plain_access(insn) for insn in prog.insns]
     values = [(map_, map_.direct_value_addr(0)) for map_ in prog.maps]
     idx = 0
     while idx < len(insns) - 1:
@@ -149,6 +151,15 @@ def xlated_dump(prog: Prog) -> bytes:
                 insns[idx + 1] = upper._replace(imm=address - value)
         idx += 2
     return encode(insns)
+
+
+def _plain_access(insn: Insn) -> Insn:
+    # accesses that may fault show as the plain ones that the program was loaded with
+    mode, kind = insn.code & 0xE0, insn.code & 7
+    faults = (kind == BPF_LDX and mode == PROBE_MEM) or (
+        kind in (BPF_LDX, BPF_ST, BPF_STX) and mode == PROBE_MEM32
+    )
+    return insn._replace(code=insn.code & ~0xE0 | BPF_MEM) if faults else insn
 
 
 def license_is_gpl_compatible(license_: str) -> bool:

@@ -12,10 +12,9 @@ from ebpfsim.errnos import Errno
 from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.ld_abs import gen_ld_abs
 from ebpfsim.progs.regtypes import (
-    BASE_TYPE_MASK,
+    MEM_ALLOC,
     MEM_RDONLY,
     PTR_TO_BTF_ID,
-    PTR_TO_FLOW_KEYS,
     PTR_TO_MEM,
     PTR_UNTRUSTED,
 )
@@ -30,6 +29,7 @@ from ebpfsim.verifier.opcodes import (
     BPF_JMP,
     BPF_JMP32,
     BPF_LDX,
+    BPF_MEMSX,
     BPF_ST,
     BPF_STX,
     JA,
@@ -39,28 +39,29 @@ from ebpfsim.verifier.opcodes import (
     pseudo_call,
     pseudo_kfunc_call,
 )
-from ebpfsim.verifier.state import reg_type_str
 
 __all__ = ["Fixed", "fixup", "remove_fastcall_spills_fills"]
 
 NOP = Insn(JA)
 _FUNC_INFO, _LINE_INFO = Struct("<II"), Struct("<IIII")
-# pointers whose accesses the kernel rewrites, and we do not
-_CONVERTED = (PTR_TO_BTF_ID, PTR_TO_FLOW_KEYS)
+# pointers that may lead nowhere: loads through them give 0 then
+_PROBED = (
+    PTR_TO_BTF_ID,
+    PTR_TO_BTF_ID | PTR_UNTRUSTED,
+    PTR_TO_BTF_ID | MEM_ALLOC | PTR_UNTRUSTED,
+    PTR_TO_MEM | MEM_RDONLY | PTR_UNTRUSTED,
+)
+BPF_PROBE_MEM, BPF_PROBE_MEMSX = 0x20, 0x40
 
 
 @dataclass(slots=True)
 class Fixed:
-    """The program while it is rewritten: its slots, what each was, its functions and where they lie.
-
-    ``not_runnable`` names a construct that was verified but cannot be rewritten yet.
-    """
+    """The program while it is rewritten: its slots, what each was, its functions and where they lie."""
 
     insns: list[Insn]
     origin: list[int]
     subprogs: list[SubprogInfo]
     extents: list[tuple[int, int]]
-    not_runnable: str = ""
 
     def moved_funcs(self, records: bytes) -> bytes:
         """Return func_info for the rewritten program, without functions that are gone (``adjust_btf_func``)."""
@@ -201,17 +202,11 @@ def convert_ctx_accesses(env: Env, fixed: Fixed) -> None:
         patch = convert(env, insn, fixed.origin[i])
         if patch is not None:
             patches[i] = patch
-        elif _may_fault(env.ptr_type[fixed.origin[i]]):
-            # BPF_PROBE_MEM, which a dump shows as a plain load
-            fixed.not_runnable = f"access through {reg_type_str(env.ptr_type[fixed.origin[i]])}"
+        elif kind == BPF_LDX and env.ptr_type[fixed.origin[i]] in _PROBED:
+            mode = BPF_PROBE_MEMSX if insn.code & 0xE0 == BPF_MEMSX else BPF_PROBE_MEM
+            fixed.insns[i] = insn._replace(code=insn.code & ~0xE0 | mode)
     _patch(fixed, patches)
     _prepend(fixed, prologue(env))
-
-
-def _may_fault(type_: int) -> bool:
-    # loads from the kernel's memory that give 0 where nothing is
-    base = type_ & BASE_TYPE_MASK
-    return base in _CONVERTED or type_ == PTR_TO_MEM | MEM_RDONLY | PTR_UNTRUSTED
 
 
 def _prepend(fixed: Fixed, insns: list[Insn]) -> None:

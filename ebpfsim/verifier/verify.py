@@ -90,28 +90,17 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A program that passed; ``maps`` in the order of their first use, ``func_info`` and ``line_info`` as rewritten.
+    """A program that passed; ``insns``, ``func_info`` and ``line_info`` as rewritten, ``maps`` by their first use."""
 
-    ``not_runnable`` names what stands in the way of running it, if anything does.
-    """
-
-    rewritten: tuple[Insn, ...]
+    insns: tuple[Insn, ...]
     subprogs: tuple[Subprog, ...]
     maps: tuple[Map, ...]
     log: str
     stats: Stats
     changes_pkt_data: bool = False
     tail_call_keys: dict[int, int] = field(default_factory=dict)
-    not_runnable: str = ""
     func_info: bytes = b""
     line_info: bytes = b""
-
-    @property
-    def insns(self) -> tuple[Insn, ...]:
-        """The rewritten instructions, to be run; NotModelled when they cannot be."""
-        if self.not_runnable:
-            raise NotModelled(self.not_runnable, "kernel/bpf/verifier.c")
-        return self.rewritten
 
 
 def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
@@ -189,7 +178,6 @@ def _finish(env: Env, fixed: Fixed) -> Verified:
         Stats(env.insn_processed, env.max_states_per_insn, env.total_states, env.peak_states, depths),
         env.changes_pkt_data,
         {idx: key for idx, key in env.map_key_state.items() if key is not None},
-        fixed.not_runnable,
         fixed.moved_funcs(env.attr.func_info),
         fixed.moved_lines(env.attr.line_info),
     )
