@@ -34,5 +34,9 @@ HASH = """
     r0 = 2; exit
 """
 CHAIN = "r2 = map_fd[{progs}] ll; r3 = 0; call bpf_tail_call; r0 = 2; exit"
+# 34 programs each, of which every one goes on to the next: the index is a constant, or one that only the run knows
+CHAIN_LENGTH = 33
+DIRECT = "r2 = map_fd[{direct}] ll; r3 = {next}; call bpf_tail_call; r0 = 2; exit"
+COMPUTED = "r3 = *(u32 *)(r1 + 16); r3 &= 1; r3 += {next}; r2 = map_fd[{computed}] ll; call bpf_tail_call; r0 = 2; exit"
 PROGRAMS = {"LCG loop": LCG, "checksum": CHECKSUM, "parser x50": PARSER, "hash": HASH, "tail calls": CHAIN}
 EMPTY = "r0 = 2; exit"
