@@ -12,6 +12,7 @@ from ebpfsim.objects import KernelObject
 __all__ = ["MOUNT_POINT", "BpfFs"]
 
 MOUNT_POINT = "/sys/fs/bpf"
+PATH_MAX, NAME_MAX = 4096, 255  # include/uapi/linux/limits.h
 
 
 class BpfFs:
@@ -35,7 +36,7 @@ class BpfFs:
 
     def get(self, path: str) -> KernelObject:
         """Return a pinned object: ENOENT, or EACCES for a directory."""
-        path = normpath(path)
+        path = self._walk("obj_get", path)
         if path in self._dirs:
             raise KernelError("obj_get", Errno.EACCES, f"'{path}' is a directory")
         obj = self._pins.get(path)
@@ -55,9 +56,10 @@ class BpfFs:
 
     def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
-        path = normpath(path)
+        path = self._walk("rmdir", path)
         if path not in self._dirs:
-            raise KernelError("rmdir", Errno.ENOENT, f"no directory '{path}'")
+            errno = Errno.ENOTDIR if path in self._pins else Errno.ENOENT
+            raise KernelError("rmdir", errno, f"no directory '{path}'")
         if path == MOUNT_POINT or any(dirname(entry) == path for entry in (*self._dirs, *self._pins)):
             raise KernelError("rmdir", Errno.ENOTEMPTY, f"directory '{path}'")
         self._dirs.remove(path)
@@ -66,8 +68,27 @@ class BpfFs:
         """Return the pinned objects by path, in the order of the paths."""
         return dict(sorted(self._pins.items()))
 
+    def _walk(self, op: str, path: str) -> str:
+        # the path without detours; ENOTDIR behind what is no directory, ENAMETOOLONG, ENOENT for none at all
+        plain = normpath(path)
+        if not path:
+            raise KernelError(op, Errno.ENOENT, "no path")
+        if len(path) >= PATH_MAX or any(len(part) > NAME_MAX for part in path.split("/")):
+            raise KernelError(op, Errno.ENAMETOOLONG, f"a path of {len(path)} characters")
+        above = dirname(plain)
+        while above not in ("", "/"):
+            if above in self._pins:
+                raise KernelError(op, Errno.ENOTDIR, f"'{above}' is no directory")
+            above = dirname(above)
+        if path.endswith("/") and plain in self._pins:
+            raise KernelError(op, Errno.ENOTDIR, f"'{plain}' is no directory")
+        return plain
+
     def _new(self, op: str, path: str) -> str:
-        path = normpath(path)
+        directory = op != "mkdir" and path.endswith("/")
+        path = self._walk(op, path)
+        if directory:
+            raise KernelError(op, Errno.ENOENT, f"no directory '{path}'")
         if path in self._dirs or path in self._pins:
             raise KernelError(op, Errno.EEXIST, f"'{path}'")
         if not path.startswith(MOUNT_POINT + "/"):

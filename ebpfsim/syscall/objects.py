@@ -118,8 +118,6 @@ class ObjectCalls(Calls):
         if file_flags & ~(BPF_F_RDONLY | BPF_F_WRONLY):
             raise KernelError("obj_get", Errno.EINVAL, f"file_flags {file_flags:#x}")
         obj = self.bpffs.get(path)
-        if file_flags and not isinstance(obj, Map):
-            raise KernelError("obj_get", Errno.EINVAL, f"file_flags {file_flags:#x} for something other than a map")
         return self._install("obj_get", obj, file_flags)
 
     # ---- descriptors --------------------------------------------------------------------------------------------
