@@ -64,30 +64,35 @@ class NativeRun(Run):
     ``progs`` are the programs that took part, by the number of their image.
     """
 
-    __slots__ = ("_flushed_at", "_insn_ps", "_record", "progs")
+    __slots__ = ("_budget", "_first", "_flushed_at", "_insn_ps", "_number", "_record", "progs")
 
     def __init__(self, image: Image, prog: Prog, cpu: Cpu, record: Record) -> None:
         super().__init__(image.kernel, prog, 0, cpu)
-        self.progs: dict[int, Prog] = {}
+        self._first: dict[int, Prog] = {}
+        self._budget = image.kernel.config.insn_budget
         self._insn_ps = image.insn_ps
         self._record = record
-        self._flushed_at = 0
+        self.begin(prog, image.number, 0)
 
-    def begin(self, image: Image, prog: Prog, ctx: int) -> None:
+    def begin(self, prog: Prog, number: int, ctx: int) -> None:
         """Be the activation that has just begun: entries have one of these for all their runs."""
-        self.ctx, self.prog = ctx, prog
+        self.ctx, self.prog, self._number = ctx, prog, number
         self.insns = self.cost_ps = self.tail_calls = 0
-        self._flushed_at = image.kernel.config.insn_budget
-        self.progs = {image.number: prog}
+        self._flushed_at = self._budget
+        if len(self._first) != 1:
+            self._first = {number: prog}
+        self.progs = self._first
 
     def arrive(self) -> None:
         """Learn what program calls out, and which programs tail calls led through."""
         words = self._record.words
-        count = words[layout.W_TAIL_CALLS]
-        for number in words[layout.W_HOPS + self.tail_calls : layout.W_HOPS + count]:
-            self.progs[number] = prog_of(number)
-        self.tail_calls = count
-        self.prog = self.progs[words[layout.W_PROG]]
+        count, number = words[layout.W_TAIL_CALLS], words[layout.W_PROG]
+        if count == self.tail_calls and number == self._number:
+            return
+        hops = words[layout.W_HOPS + self.tail_calls : layout.W_HOPS + count]
+        self.progs = self.progs | {hop: prog_of(hop) for hop in hops}
+        self.tail_calls, self._number = count, number
+        self.prog = self.progs[number]
 
     def resume(self) -> None:
         """Tell machine code what has been charged so far; to be called before it goes on."""
@@ -257,30 +262,36 @@ class Entry:
         self.cpu.elapsed_ps = words[layout.W_ELAPSED]
         self._arena.running += 1
         run = self._activation
-        run.begin(self.image, self.prog, words[layout.W_CTX])
+        run.begin(self.prog, self.image.number, words[layout.W_CTX])
         return run
 
     def _finish(self, record: Record, error: BaseException | None = None) -> None:
-        run, words, block = record.run, record.words, self.words
+        words = record.words
+        if error is not None or words[layout.W_STATUS]:
+            self._give_up(record.run, error)
+        # native code counts what has been executed since the last helper
+        self._arena.running -= 1
+        self.cpu.stack_top = words[layout.W_START_TOP]
+        words[layout.W_BEGUN] = 0
+        del record.run
+
+    def _give_up(self, run: NativeRun, error: BaseException | None) -> None:
+        words, block = self.record.words, self.words
         try:
             run.arrive()
-            if error is None and words[layout.W_STATUS]:
-                error = run.oops()
-            if error is not None:
-                self._fail(run, error)
+            self._fail(run, error or run.oops())
         finally:
             self._arena.running -= 1
             self.cpu.stack_top = words[layout.W_START_TOP]
             run.flush()
             run.resume()
-            if error is not None:
-                block[entry_code.B_TAIL_CALLS] = run.tail_calls
-                block[entry_code.B_ALL_TAIL_CALLS] += run.tail_calls
-                block[entry_code.B_ALL_RUNS] += 1
-                block[entry_code.B_ALL_INSNS] += run.insns
-                block[entry_code.B_ALL_COST] += run.cost_ps
+            block[entry_code.B_TAIL_CALLS] = run.tail_calls
+            block[entry_code.B_ALL_TAIL_CALLS] += run.tail_calls
+            block[entry_code.B_ALL_RUNS] += 1
+            block[entry_code.B_ALL_INSNS] += run.insns
+            block[entry_code.B_ALL_COST] += run.cost_ps
             words[layout.W_BEGUN] = 0
-            del record.run
+            del self.record.run
 
     def _fail(self, run: NativeRun, error: BaseException) -> None:
         words = self.record.words
