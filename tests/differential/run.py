@@ -15,7 +15,8 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,22 +59,41 @@ def _linux(allowed: bool) -> tuple[Any, int]:
     return Bpf(), cpu
 
 
+@contextmanager
+def _hot(at_once: bool) -> Iterator[None]:
+    # the interpreter's blocks become functions at their first execution, with all ways on from there
+    from ebpfsim.vm import hot
+
+    before = hot.HEAT, hot.RARE
+    if at_once:
+        hot.HEAT, hot.RARE = 1, 0
+    try:
+        yield
+    finally:
+        hot.HEAT, hot.RARE = before
+
+
 def verified(seed: int, count: int, live: bool) -> Result:
-    """Run verified programs; every tenth batch is in debug mode, which has nothing to say of them."""
+    """Run verified programs; every tenth batch is in debug mode, which has nothing to say of them.
+
+    Every tenth one has hot blocks only.
+    """
     from side_by_side import Difference, SideBySide
 
     linux, cpu = _linux(live)
-    debug = seed % 10 == 9
+    debug, hot = seed % 10 == 9, seed % 10 == 4
     sides = SideBySide(seed, linux, cpu=cpu, debug=debug)
     differences: list[str] = []
     try:
-        while sides.counts["programs"] < count:
-            sides.step()
+        with _hot(hot):
+            while sides.counts["programs"] < count:
+                sides.step()
     except Difference as difference:
         differences.append(f"verified, seed {seed}: {difference}")
     finally:
         sides.close()
     sides.counts["in debug mode"] = sides.counts["programs"] if debug else 0
+    sides.counts["in hot blocks"] = sides.counts["programs"] if hot else 0
     sides.counts["on Linux"] = sides.counts["programs"] if linux is not None else 0
     sides.counts["other verdicts than Linux"] = len(sides.verdicts)
     sides.counts.update({f"row {name}": number for name, number in sides.rows.items()})
@@ -81,11 +101,17 @@ def verified(seed: int, count: int, live: bool) -> Result:
 
 
 def unverified(seed: int, count: int, _live: bool) -> Result:
-    """Run unverified programs: every fourth batch stays in bounds, every fourth one is in debug mode."""
-    wild, debug = seed % 4 != 0, seed % 4 == 1
+    """Run unverified programs: every fourth batch stays in bounds, every fourth one is in debug mode.
+
+    Half of those that are not in debug mode have hot blocks only.
+    """
+    wild, debug, hot = seed % 4 != 0, seed % 4 == 1, seed % 8 >= 4 and seed % 4 != 1
     seen: set[str] = set()
-    found = _module(HERE / "test_engines.py").differences(_machine(), seed, count, wild=wild, debug=debug, seen=seen)
+    differences = _module(HERE / "test_engines.py").differences
+    with _hot(hot):
+        found = differences(_machine(), seed, count, wild=wild, debug=debug, seen=seen)
     counts = Counter({"programs": count, "in debug mode": count * debug, "in bounds": count * (not wild)})
+    counts["in hot blocks"] = count * hot
     return counts, [f"unverified, seed {seed}: {' '.join(found)}"] if found else []
 
 
