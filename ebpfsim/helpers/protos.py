@@ -285,7 +285,7 @@ _ROWS = (
     _row(144, INT, (CTX, ANY, ANY)),
     _row(145, MAP_VALUE_OR_NULL, (MAP, BTF | NULL, VAL | NULL, ANY), btf=("", "inode")),
     _row(146, INT, (MAP, BTF | NULL), btf=("", "inode")),
-    _row(147, INT, (BTF, MEM_W, SIZE0), btf=("path",)),
+    _row(147, INT, (BTF, MEM_RW, SIZE0), btf=("path",)),
     _row(148, INT, (MEM_W, SIZE0, ANY), SLEEP),
     _row(149, INT, (MEM_RW, SIZE, MEM_R, SIZE, ANY)),
     _row(150, INT, (BTF, MEM_R, SIZE0, ANY), GPL, btf=("seq_file",)),
