@@ -5,7 +5,7 @@ from typing import TypeVar, cast
 
 from ebpfsim.bpffs import BpfFs
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError, NotModelled
+from ebpfsim.errors import KernelError
 from ebpfsim.maps.map import Map
 from ebpfsim.objects import IdTable, KernelObject
 from ebpfsim.prog_load import prog_tag, xlated_dump
@@ -127,8 +127,16 @@ class ObjectCalls(Calls):
         self.kernel.fds.close(fd)
 
     def read(self, fd: int, size: int) -> bytes:
-        """read(2) of an iterator."""
-        raise NotModelled("read(2) of BPF descriptors", "kernel/bpf/bpf_iter.c")
+        """read(2): what the object behind a descriptor gives, as iterators do; EINVAL for maps and programs."""
+        op = "read"
+        file = self.kernel.fds.file(fd)
+        if file is None:
+            raise KernelError(op, Errno.EBADF, f"fd {fd} is not open")
+        reader = getattr(file.obj, "read", None)
+        if reader is None:
+            raise KernelError(op, Errno.EINVAL, f"fd {fd} is a {type(file.obj).__name__}, which cannot be read")
+        data: bytes = reader(size)
+        return data
 
 
 def _next_id(op: str, table: IdTable[ObjectT], start_id: int) -> int:

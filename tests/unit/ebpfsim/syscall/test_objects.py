@@ -4,9 +4,9 @@ import struct
 
 import pytest
 
-from ebpfsim.errors import NotModelled
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
+from ebpfsim.objects import KernelObject
 from ebpfsim.uapi import flags as f
 from ebpfsim.uapi.bpf import MapType, ProgType
 
@@ -178,6 +178,15 @@ def test_access_flags_of_obj_get(kernel, refused) -> None:
     assert bpf.obj_get("/sys/fs/bpf/p", file_flags=f.BPF_F_RDONLY) > 0
 
 
-def test_reading_is_not_modelled(kernel) -> None:
-    with pytest.raises(NotModelled):
-        kernel.bpf.read(3, 10)
+def test_maps_and_programs_cannot_be_read(bpf, load, refused) -> None:
+    for fd in (bpf.map_create(MapType.ARRAY, 4, 4, 1), load()):
+        assert refused(bpf.read, fd, 10) == "EINVAL"
+    assert refused(bpf.read, 987, 10) == "EBADF"
+
+
+def test_objects_that_can_be_read(kernel) -> None:
+    class Iterator(KernelObject):
+        def read(self, size: int) -> bytes:
+            return b"lines"[:size]
+
+    assert kernel.bpf.read(kernel.fds.install(Iterator()), 3) == b"lin"
