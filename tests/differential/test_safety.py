@@ -25,7 +25,8 @@ from ebpfsim.memory.arena import MAPPED, PAGE_SHIFT, READ_ONLY, UNMAPPED
 from ebpfsim.vm.compile import OPERATIONS
 
 M64 = (1 << 64) - 1
-ROWS = [row for row in TABLE if row.size and row.form in OPERATIONS]
+# arenas are not of the simulated kernel's own memory
+ROWS = [row for row in TABLE if row.size and row.form in OPERATIONS and row.form is not Form.ARENA]
 LOADS = (Form.LDX, Form.LDSX, Form.PROBE_LDX, Form.PROBE_LDSX, Form.LOAD_ACQUIRE)
 PROBES = (Form.PROBE_LDX, Form.PROBE_LDSX)
 OFFSETS = (0, 1, -1, 7, -8, 4095, -4096, 32767, -32768)

@@ -61,7 +61,7 @@ def test_memory_with_its_size(debugged: Any, size: str, problem: str) -> None:
 
 
 def test_probe_reads_come_from_anywhere(debugged: Any) -> None:
-    assert debugged.run("r1 = r10; r1 += -8; r2 = 8; r3 = 64; call bpf_probe_read_kernel; exit").r0 == (1 << 64) - 14
+    assert debugged.run("r1 = r10; r1 += -8; r2 = 8; r3 = 64; call bpf_probe_read_kernel; exit").r0 == (1 << 64) - 34
     with pytest.raises(KernelOops, match="write of 16 bytes by bpf_probe_read_kernel"):
         debugged.run("r1 = r10; r1 += -8; r2 = 16; r3 = 64; call bpf_probe_read_kernel; exit")
 
