@@ -6,6 +6,7 @@ functions of net/core/filter.c, kernel/trace/bpf_trace.c and kernel/bpf/cgroup.c
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 from ebpfsim.uapi.bpf import AttachType, ProgType
 
@@ -131,6 +132,7 @@ _SOCKET_HOOKS = tuple(
 )
 
 
+@cache
 def helpers_for(prog_type: ProgType, attach_type: int, target: str = "") -> frozenset[int]:
     """Return the helpers that a program may call; ``target`` names the function of the kernel that it is for."""
     row = PROG_TYPES[prog_type]
