@@ -98,7 +98,7 @@ def regsafe(old: Reg, cur: Reg, ids: IdMap, exact: int) -> bool:
         return regs_exact(old, cur, ids)
     type_ = old.type
     if type_ == NOT_INIT:
-        return True
+        return exact == NOT_EXACT or cur.type == NOT_INIT
     if type_ != cur.type:
         return False
     if type_ == SCALAR_VALUE:
