@@ -20,6 +20,7 @@ Differs: free elements are not shared out to lists of CPUs (``pcpu_freelist``): 
 from collections.abc import Iterator
 
 from ebpfsim.errors import KernelOops
+from ebpfsim.isa.alu import u32
 from ebpfsim.maps.jhash import hash_key
 from ebpfsim.maps.map import round_up8
 from ebpfsim.memory import KERNEL_BASE, PAGE_SIZE, Memory
@@ -56,6 +57,7 @@ class HashTable:
         self.elem_size = self.value_at + values_size
         self.nr_buckets = 1 << (max_entries - 1).bit_length()
         self.mask = self.nr_buckets - 1
+        self._steps = range(max_entries + 1)  # along a chain and behind its end
         self._count = self.base + COUNT >> 2
         self._set(MAX, max_entries)
         self._set(MASK, self.mask)
@@ -84,19 +86,21 @@ class HashTable:
         words, buf, at, size = self.words, self.mem.buf, self.key_at, self.key_size
         number = hash_key(key)
         elem: int = words[self.buckets + 4 * (number & self.mask) >> 2]
-        while elem:
-            if words[elem + HASH >> 2] == number and buf[elem + at : elem + at + size] == key:
+        for _ in self._steps:
+            if not elem or (words[elem + HASH >> 2] == number and buf[elem + at : elem + at + size] == key):
                 return elem
             elem = words[elem >> 2]
-        return 0
+        raise self._corrupted()
 
     def find_in(self, bucket: int, key: bytes) -> int:
         """Return the element of a key that belongs into a bucket, or 0."""
         words, buf, at, size = self.words, self.mem.buf, self.key_at, self.key_size
         elem: int = words[self.buckets + 4 * bucket >> 2]
-        while elem and buf[elem + at : elem + at + size] != key:
+        for _ in self._steps:
+            if not elem or buf[elem + at : elem + at + size] == key:
+                return elem
             elem = words[elem >> 2]
-        return elem
+        raise self._corrupted()
 
     def write_key(self, elem: int, key: bytes) -> None:
         """Write the key of an element that is not in the table, and its hash."""
@@ -117,29 +121,44 @@ class HashTable:
         bucket = self._bucket(elem)
         words[elem >> 2] = words[bucket]
         words[bucket] = elem
-        words[self._count] += 1
+        words[self._count] = u32(words[self._count] + 1)
 
     def remove(self, elem: int) -> bool:
         """Take an element out; tell whether it was in the table."""
         words = self.words
-        link = self._bucket(elem)
-        while words[link] != elem:
-            if not words[link]:
-                return False
-            link = words[link] >> 2
+        link = self._link(elem)
+        if not link:
+            return False
         words[link] = words[elem >> 2]
-        words[self._count] -= 1
+        words[self._count] = u32(words[self._count] - 1)
         return True
 
     def replace(self, old: int, new: int) -> None:
         """Put an element in the place of another one that has the same key; the new one is the newest of its chain."""
         words = self.words
-        link = bucket = self._bucket(old)
-        while words[link] != old:
-            link = words[link] >> 2
+        bucket, link = self._bucket(old), self._link(old)
+        if not link:
+            raise self._corrupted()
         words[link] = words[old >> 2]
         words[new >> 2] = words[bucket]
         words[bucket] = new
+
+    def _link(self, elem: int) -> int:
+        # the number of the word that leads to an element, or 0
+        words = self.words
+        link = self._bucket(elem)
+        for _ in self._steps:
+            following = words[link]
+            if following == elem:
+                return link
+            if not following:
+                return 0
+            link = following >> 2
+        raise self._corrupted()
+
+    def _corrupted(self) -> KernelOops:
+        # only programs that nobody has verified can do this; Linux would go on for ever
+        return KernelOops("a chain of a hash map has no end", address=KERNEL_BASE + self.base)
 
     def _bucket(self, elem: int) -> int:
         # the number of the word
@@ -149,12 +168,14 @@ class HashTable:
 
     def chain(self, bucket: int) -> list[int]:
         """Return the elements of a bucket, head first."""
-        found = []
+        found: list[int] = []
         elem = self.words[self.buckets + 4 * bucket >> 2]
-        while elem:
+        for _ in self._steps:
+            if not elem:
+                return found
             found.append(elem)
             elem = self.words[elem >> 2]
-        return found
+        raise self._corrupted()
 
     def used_bucket(self, bucket: int) -> int:
         """Return the first bucket from ``bucket`` on that is not empty, or ``nr_buckets``."""

@@ -22,6 +22,8 @@ A head is named by where its element would begin, so that its links lie where th
 
 from collections.abc import Callable, Iterator
 
+from ebpfsim.errors import KernelOops
+from ebpfsim.isa.alu import u32
 from ebpfsim.maps.hash_table import HEADER, PER_CPU
 from ebpfsim.memory import Memory
 
@@ -50,12 +52,18 @@ TARGET_FREE, LISTS = PER_CPU, PER_CPU + 8
 Remove = Callable[[int], bool]
 
 
+def corrupted() -> KernelOops:
+    """Return the oops of a list that leads nowhere: only programs that nobody has verified can do this."""
+    return KernelOops("a list of an LRU map has no end")
+
+
 class _Nodes:
     """Doubly linked lists of nodes."""
 
-    def __init__(self, mem: Memory) -> None:
+    def __init__(self, mem: Memory, nr_nodes: int) -> None:
         self.words = mem.buf.cast("I")
         self.buf = mem.buf
+        self._steps = range(nr_nodes + 1)  # along a list and back to its head
 
     def head(self, address: int) -> int:
         """Return the name of a head whose links lie at that offset, after making its list empty."""
@@ -98,10 +106,13 @@ class _Nodes:
     def backward(self, head: int) -> Iterator[int]:
         """Yield the nodes from the back; the one just given may be moved away."""
         node = self.previous(head)
-        while node != head:
+        for _ in self._steps:
+            if node == head:
+                return
             preceding = self.previous(node)
             yield node
             node = preceding
+        raise corrupted()
 
     def kind(self, node: int) -> int:
         """Return what list a node is on."""
@@ -142,7 +153,8 @@ class _Lists:
 
     def count(self, kind: int, more: int) -> None:
         """Change the number of nodes on the active or the inactive list."""
-        self.nodes.words[self.at + COUNTS + 4 * kind >> 2] += more
+        words, count = self.nodes.words, self.at + COUNTS + 4 * kind >> 2
+        words[count] = u32(words[count] + more)
 
     def first_free(self) -> int:
         """Return the node at the front of the free list, or 0."""
@@ -236,10 +248,13 @@ class _Lists:
         last = nodes.first(current)
         if last == head:
             last = nodes.first(last)
-        scanned = 0
+        scanned = passed = 0
         while scanned < self.nr_scans:
             if current == head:
                 current = nodes.previous(current)
+                passed += 1
+                if passed > 1:
+                    raise corrupted()
                 continue
             following = nodes.previous(current)
             if nodes.ref(current):
@@ -259,7 +274,7 @@ class CommonLru:
     ) -> None:
         self.nr_cpus = nr_cpus
         self._remove = remove
-        self._nodes = nodes = _Nodes(mem)
+        self._nodes = nodes = _Nodes(mem, nr_nodes)
         fresh = first, first + nr_nodes * node_bytes, node_bytes
         self._lists = _Lists(nodes, map_at + LISTS, LOCAL_FREE_TARGET, remove, fresh)
         self._local = [map_at + LOCALS + cpu * LOCAL_BYTES for cpu in range(nr_cpus)]
@@ -341,7 +356,7 @@ class PercpuLru:
     def __init__(
         self, mem: Memory, map_at: int, nr_cpus: int, remove: Remove, first: int, nr_nodes: int, node_bytes: int
     ) -> None:
-        self._nodes = _Nodes(mem)
+        self._nodes = _Nodes(mem, nr_nodes)
         self._lists = []
         share = nr_nodes // nr_cpus * node_bytes
         for cpu in range(nr_cpus):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ebpfsim.errors import KernelOops
 from ebpfsim.maps.hash_table import PER_CPU, Chunks, HashTable
 from ebpfsim.maps.jhash import jhash
 from ebpfsim.memory import KERNEL_BASE, Memory
@@ -113,3 +114,21 @@ def test_without_ram_there_is_no_chunk() -> None:
     mem = Memory(1 << 25)
     table = HashTable(mem, mem.alloc(PER_CPU), (4, 1 << 24, 1000))
     assert not Chunks(table, 1001).grow()
+
+
+def test_chains_that_a_stray_store_made_endless_are_an_oops(table) -> None:
+    """Where Linux would go on for ever."""
+    alike = [number for number in range(1000) if jhash(key(number), 0) & 15 == 3]
+    last, *_, first = [put(table, number) for number in alike[:3]]
+    table.words[last >> 2] = first
+    absent = table.take()
+    table.write_key(absent, key(alike[3]))
+    for work in (
+        lambda: table.find(key(alike[3])),
+        lambda: table.find_in(3, key(alike[3])),
+        lambda: table.chain(3),
+        lambda: table.remove(absent),
+        lambda: table.replace(absent, last),
+    ):
+        with pytest.raises(KernelOops, match="has no end"):
+            work()

@@ -12,9 +12,10 @@ from typing import Protocol
 
 import pytest
 
+from ebpfsim.errors import KernelOops
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
-from ebpfsim.maps.lru import CommonLru, PercpuLru
+from ebpfsim.maps.lru import L_PREV, L_REF, CommonLru, PercpuLru
 from ebpfsim.maps.map import MapAttr
 from ebpfsim.maps.types import create_map
 from ebpfsim.memory import KERNEL_BASE, Memory
@@ -197,6 +198,23 @@ def test_nodes_are_handed_out_once(variant) -> None:
     assert lru.pop_free(0) == 0
     lru.push_free(handed_out[3])
     assert lru.pop_free(1) == handed_out[3]
+
+
+def test_lists_that_a_stray_store_made_endless_are_an_oops() -> None:
+    """Where Linux would go on for ever."""
+    map_ = create_map(MapAttr(MapType.LRU_HASH, 4, 4, 8), Memory(1 << 26), NR_CPUS)
+    for number in range(8):
+        map_.update_elem(u32(number), u32(0), 0, 0)
+    for elem in map_.table.elements():
+        map_.table.words[elem + L_PREV >> 2] = elem
+        map_.mem.buf[elem + L_REF] = 1
+
+    def fill() -> None:
+        for number in range(100):
+            map_.update_elem(u32(number), u32(0), 0, 0)
+
+    with pytest.raises(KernelOops, match="has no end"):
+        fill()
 
 
 def test_flag_of_per_cpu_lists_is_for_lru_maps(bpf, refused) -> None:
