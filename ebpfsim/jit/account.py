@@ -23,6 +23,8 @@ from ebpfsim.jit.outline import CodeBlock
 __all__ = ["CARRY_ON", "EdgeAccount", "ExactAccount"]
 
 CARRY_ON = "carry on carefully"
+# forward jumps over more slots are rarely taken: what follows in the code goes first
+NEAR = 16
 
 
 def _add(number: int) -> bytes:
@@ -84,12 +86,16 @@ class EdgeAccount:
 
     def _solve(self, blocks: list[CodeBlock], starts: set[int]) -> None:
         before, heads, fresh = self._before, self._heads, -self._reserve
+        reached = {block.following for block in blocks}
         for block in blocks:
             first = block.first
             if first in starts and first not in heads:
                 before.setdefault(first, fresh)
             end = (fresh if first in heads else before[first]) + len(block.ops) * block.times
-            if block.target >= 0 and (block.target not in heads or block.target <= first):
+            if block.target in heads:
+                if block.target <= first:
+                    before.setdefault(block.target, end)
+            elif 0 <= block.target <= first + NEAR or block.target not in reached:
                 before.setdefault(block.target, end)
             if block.following >= 0 and block.following not in heads:
                 before.setdefault(block.following, end)
@@ -118,6 +124,10 @@ class EdgeAccount:
     def to(self, slot: int) -> int:
         """Return what has to be added to r9 on the way to another block."""
         return self._before[slot] - self.end
+
+    def leads_on(self, slot: int) -> bool:
+        """Tell whether the way to another block costs nothing, and there is nothing to do at its beginning."""
+        return slot not in self._heads and self._before[slot] == self.end
 
     def settled(self) -> bytes:
         """Return what makes r9 the true number at the end of the block."""

@@ -14,6 +14,7 @@ record; or a native routine, or inline code (``ebpfsim.jit.inline``).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from weakref import ref
 
 from ebpfsim.errors import KernelOops
@@ -104,13 +105,23 @@ class _Compiler:
         # for listings: where the code of slots begins, and with -1 what stands behind all blocks
         self.places: list[tuple[int, int]] | None = None
         self.direct: list[tuple[tail.DirectCall, int]] = []
+        # a block that asks whether a look-up found something, which the code in front of it knows
+        self.known_null_check: CodeBlock | None = None
 
     def compile(self) -> Image:
         image, code = self.image, self.code
-        for block, after in zip(self.blocks, [*(block.first for block in self.blocks[1:]), -1], strict=True):
+        nexts = [block.first for block in self.blocks] + [-1, -1]
+        for number, block in enumerate(self.blocks):
+            if block is self.known_null_check:
+                self.rare.append(partial(self.null_check, block))
+                continue
             self.fill(block)
-            if block.following >= 0:
-                self.go_on(block.following, after)
+            check = self.known_null_check
+            if check is not None and check.first == block.following:
+                self.account.again(check)
+                self.go_on(check.following, nexts[number + 2])
+            elif block.following >= 0:
+                self.go_on(block.following, nexts[number + 1])
         if self.places is not None:
             self.places.append((len(code), -1))
         self.endings()
@@ -295,20 +306,43 @@ class _Compiler:
         self.later(lambda: self.ask(idx))
 
     def inline(self, idx: int, call: InlineCall) -> None:
-        code, other, through = self.code, ("other", idx), ("through", idx)
+        code, other = self.code, ("other", idx)
         code.add(call.code)
         if not call.unless:
             return
 
+        check = self.known_null_check = self.null_check_behind()
+        through: Label = ("through", idx)
+        difference = 0
+        if check is not None:
+            through, difference = check.target, self.account.to(check.target) - 1
+
         def otherwise() -> None:
             code.label(other)
             code.add(call.other)
+            self.add_left(difference)
             code.jump(through)
 
         code.jump_if(call.unless, other)
         code.add(call.rest)
-        code.label(through)
+        code.label(("through", idx))
         self.rare.append(otherwise)
+
+    def null_check_behind(self) -> CodeBlock | None:
+        # the next block, where that asks only whether R0 is 0, and plain code counts it without doing anything for it
+        account = self.account
+        if not isinstance(account, EdgeAccount):
+            return None
+        check = self.outline.by_first[self.block.following]
+        op = check.ops[0]
+        if op.name != "jeq64.imm" or op.insn.dst or op.insn.imm or check.first in self.frames:
+            return None
+        return check if account.leads_on(check.first) and check.target > check.first else None
+
+    def null_check(self, check: CodeBlock) -> None:
+        # for those who come another way
+        self.fill(check)
+        self.go_on(check.following, -1)
 
     def ask(self, idx: int) -> None:
         self.code.label(("ask", idx))

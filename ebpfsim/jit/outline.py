@@ -142,6 +142,7 @@ class Outline:
         if self.unit.debug:
             self.unit.outline()
         self.blocks = [self._gather(first) for first in sorted(self._leaders)]
+        self.by_first = {block.first: block for block in self.blocks}
 
     def site(self, idx: int) -> Site:
         """Return an instruction as the interpreter's compiler has it."""

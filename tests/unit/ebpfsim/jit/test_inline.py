@@ -121,3 +121,25 @@ def test_clocks_that_are_made_of_it(two_cpus: Any, name: str, clock_ns: int) -> 
     code = f"r3 = 9; r6 = 0; call {helper}; r6 += r0; r6 += r3; call {helper}; r0 += r6; exit"
     called, inlined = _both(two_cpus, code, 0)
     assert inlined == called
+
+
+@pytest.mark.parametrize("index", [1, 9])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        # the usual question, what it leads to near and far, and asked by others as well
+        "if r0 == 0 goto none; r0 = *(u64 *)(r0 + 0); exit; none: r0 = 77; exit",
+        "if r0 == 0 goto none; r6 = r0; r0 = 5; exit; none: r0 = 77; r0 += r6; exit",
+        "check: if r0 == 0 goto none; r0 = 0; r6 += 1; goto check; none: r0 = r6; r0 += 77; exit",
+        "if r6 == 3 goto check; r0 = 8; check: if r0 == 0 goto none; r0 = 1; none: r0 += 77; exit",
+        "if r0 != 0 goto some; r0 = 77; exit; some: r0 = 3; exit",
+        f"if r0 == 0 goto none; {'r6 += 1; ' * 40} r0 = r6; none: r0 += 2; exit",
+        # a loop
+        "if r0 == 0 goto none; r6 += 5; none: r6 += 1; if r6 < 90 goto again; r0 = r6; exit",
+    ],
+)
+def test_the_question_behind_a_look_up(two_cpus: Any, index: int, rest: str) -> None:
+    array = _map(two_cpus, ArrayMap, MapType.ARRAY, 8, 4)
+    call = f"*(u32 *)(r10 - 4) = {index}; r2 = r10; r2 += -4; r1 = {array.address:#x} ll; call {LOOKUP}"
+    called, inlined = _both(two_cpus, f"r6 = 3; again: {call}; {rest}", 0)
+    assert inlined == called
