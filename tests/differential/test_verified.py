@@ -13,7 +13,7 @@ from verified_programs import ROWS
 
 from ebpfsim.jit.engine import unavailable
 
-PROGRAMS = 60
+PROGRAMS = 40
 
 
 def _run(seed: int, programs: int, **options: Any) -> SideBySide:
@@ -28,18 +28,21 @@ def _run(seed: int, programs: int, **options: Any) -> SideBySide:
     return sides
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_engines(seed: int) -> None:
     sides = _run(seed, PROGRAMS)
     assert sides.counts["refused"] < PROGRAMS / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6, 9))
 def test_debug_mode_has_nothing_to_say(seed: int) -> None:
     assert _run(seed, PROGRAMS, debug=True).counts["runs"] >= 2 * PROGRAMS
 
 
 @pytest.mark.live
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_linux(seed: int) -> None:
     from ebpfsim.live import Bpf
