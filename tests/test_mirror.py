@@ -19,7 +19,13 @@ TESTED_ELSEWHERE: dict[str, str] = {
         for name in (
             *("args", "call", "cfg", "compat", "ctx", "depth", "env", "fixup", "globals", "liveness"),
             *("log", "mem", "opcodes", "precision", "refs", "resolve", "stack", "state", "subprog", "verify"),
+            *("callback", "dynptr", "graph", "irq", "iter", "kfunc_args", "kfunc_call", "kfunc_meta"),
+            *("kfunc_objects", "kptr", "record", "slots", "spin_lock", "timer"),
         )
+    },
+    **{
+        f"ebpfsim/jit/{name}.py": "machine code of whole programs against the interpreter: tests/differential"
+        for name in ("account", "call_out", "frame", "outline", "pairs", "program")
     },
     **{
         f"ebpfsim/verifier/ctx_{name}.py": "what test_ctx_convert.py converts"
