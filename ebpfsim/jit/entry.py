@@ -197,7 +197,7 @@ def _variadic(name: str) -> bytes:
     return mov_imm(R9, address) + insn("xor", RAX, RAX, wide=False) + insn("call", R9)
 
 
-def _single(code: Code) -> None:
+def _enter(code: Code) -> None:
     # PyObject *enter(PyObject *self, PyObject *ctx)
     code.label("enter")
     code.add(_OPEN, insn("mov_load", Mem(RDI, _PAYLOAD), RBX), insn("mov", RDI, RSI))
@@ -205,6 +205,9 @@ def _single(code: Code) -> None:
     code.add(insn("mov", Mem(RSP), RSI), insn("mov", R14, RSP), insn("mov_imm", R15, imm=1))
     code.add(insn("mov_load", _at(B_SLOW), R13))
     code.jump("go")
+
+
+def _run(code: Code) -> None:
     # PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t nargs): a context and a CPU
     code.label("run")
     code.add(_OPEN, insn("mov_load", Mem(RDI, _PAYLOAD), RAX), insn("mov", R14, RSI), insn("mov", R15, RDX))
@@ -222,6 +225,11 @@ def _single(code: Code) -> None:
     code.label("slow")
     code.add(insn("mov", RDI, R13), insn("mov", RSI, R14), insn("mov", RDX, R15), insn("xor", RCX, RCX, wide=False))
     code.add(_function("PyObject_Vectorcall"), _CLOSE, RET)
+
+
+def _start(code: Code) -> None:
+    # rbx: a block; rdi: the context as a number of Python; r13 to r15 what "slow" calls, and its arguments.
+    # r13 becomes the CPU, r14 its clock, r15 the CPU's time
     code.label("go")
     code.add(insn("mov_load", _at(B_RECORD), RAX), insn("cmp_imm", Mem(RAX, 8 * layout.W_RSP - BIAS), imm=0))
     code.jump_if("ne", "slow")
@@ -242,6 +250,10 @@ def _single(code: Code) -> None:
             code.add(insn("mov", R15, RAX))
     code.add(insn("mov", RDI, R12))
     code.call("activate")
+
+
+def _return(code: Code) -> None:
+    # rbx: a block; r10: its record; r13: the CPU; r15: its time before; rax: R0. The new time, and R0 for Python
     code.add(insn("mov", RBP, RAX))
     code.add(insn("mov_load", word(layout.W_STATUS), RCX), insn("add_load", word(layout.W_BEGUN), RCX))
     code.jump_if("ne", "python")
@@ -306,6 +318,19 @@ def _loop(code: Code) -> None:
     # PyObject *loop(PyObject *self, PyObject *): None, or NULL with the number of rows that are done in B_INDEX
     code.label("loop")
     code.add(_OPEN, insn("mov_load", Mem(RDI, _PAYLOAD), RBX), insn("mov", Mem(RSP), RSI))
+    _begin_row(code)
+    _runs_of_row(code)
+    _results_of_row(code)
+    code.label("done")
+    code.add(insn("mov_load", Mem(RSP), RDI), _function("Py_IncRef"), insn("mov_load", Mem(RSP), RAX))
+    code.label("end")
+    code.add(_CLOSE, RET)
+    _rare_ways_of_loop(code)
+
+
+def _begin_row(code: Code) -> None:
+    # sets the time, and up what the runs of a row need: r12 the context, r13 instructions, r14 the time before the
+    # first run, r15 runs to go
     code.label("row")
     code.add(insn("mov_load", _at(B_INDEX), RAX), insn("cmp_load", _at(B_COUNT), RAX))
     code.jump_if("ae", "done")
@@ -314,7 +339,6 @@ def _loop(code: Code) -> None:
     code.add(insn("mov_load", _at(B_START_PS), RAX), insn("mov", word(layout.W_ELAPSED), RAX))
     code.label("on")
     code.add(insn("mov_load", _at(B_BEFORE_PS), RAX), insn("add", word(layout.W_ELAPSED), RAX))
-    # r12 the context, r13 instructions, r14 the time before the first run, r15 runs to go
     code.add(insn("mov_load", word(layout.W_ELAPSED), R14), insn("xor", R13, R13, wide=False))
     code.add(
         insn("mov_load", _at(B_CTX), R12), insn("mov_load", _at(B_REPEAT), R15), insn("cmp_imm", _at(B_ROWS), imm=0)
@@ -322,6 +346,10 @@ def _loop(code: Code) -> None:
     code.jump_if("e", "again")
     code.call("prepare")
     code.add(insn("mov", R12, RAX))
+
+
+def _runs_of_row(code: Code) -> None:
+    # rbp is R0 of the last run
     code.label("again")
     code.add(insn("dec", _at(B_CHECK)))
     code.jump_if("e", "signals")
@@ -337,7 +365,11 @@ def _loop(code: Code) -> None:
     code.call("settle")
     code.add(insn("add_load", _at(B_INSNS), R13), insn("dec", R15))
     code.jump_if("ne", "again")
-    # results: rdx counts from the first row
+
+
+def _results_of_row(code: Code) -> None:
+    # writes down what came of the runs of a row, and goes to the next one, or on when this is the last
+    # rdx counts from the first row
     code.add(insn("mov_load", _at(B_INDEX), RDX), insn("mov_load", _at(B_RETVALS), RAX))
     code.add(insn("lea", Mem(RAX, 0, RDX), RAX), insn("add", RAX, RDX), insn("add", RAX, RDX), insn("add", RAX, RDX))
     code.add(insn("mov", Mem(RAX), RBP, wide=False), insn("add_imm", _at(B_INDEX), imm=1))
@@ -355,10 +387,9 @@ def _loop(code: Code) -> None:
     code.jump_if("a", "done")
     code.add(insn("shr", RAX), insn("test_imm", RAX, imm=1))
     code.jump_if("e", "row")
-    code.label("done")
-    code.add(insn("mov_load", Mem(RSP), RDI), _function("Py_IncRef"), insn("mov_load", Mem(RSP), RAX))
-    code.label("end")
-    code.add(_CLOSE, RET)
+
+
+def _rare_ways_of_loop(code: Code) -> None:
     code.label("ended in python")
     code.call("finish")
     code.add(insn("mov_load", _at(B_RECORD), RECORD), insn("test", RAX, RAX))
@@ -377,7 +408,7 @@ class _EntryPoints:
 
     def __init__(self) -> None:
         code = Code()
-        for part in (_activate, _settle, _finish, _single, _prepare, _loop):
+        for part in (_activate, _settle, _finish, _enter, _run, _start, _return, _prepare, _loop):
             part(code)
         self._base = code_arena().place(code.finish())
         self._labels = code.labels
