@@ -300,3 +300,11 @@ def range_within(old: Range, cur: Range) -> bool:
         and old.s32_min <= cur.s32_min
         and old.s32_max >= cur.s32_max
     )
+
+
+def contains(old: Range, cur: Range) -> bool:
+    """Say whether every value of ``cur`` is one of ``old``: ``range_within`` and ``tnum_in``."""
+    if old is cur:
+        return True
+    known_bits = ~old.mask
+    return old.value == cur.value & known_bits and not cur.mask & known_bits and range_within(old, cur)

@@ -14,12 +14,11 @@ from ebpfsim.progs.regtypes import (
     PTR_TO_TP_BUFFER,
     SCALAR_VALUE,
 )
-from ebpfsim.verifier.bounds import range_within
-from ebpfsim.verifier.env import (
-    Env,
-)
+from ebpfsim.verifier.bounds import contains
+from ebpfsim.verifier.env import Env
 from ebpfsim.verifier.state import (
     BPF_ADD_CONST,
+    INERT_KINDS,
     MAX_BPF_REG,
     SPILL_BYTES,
     STACK_DYNPTR,
@@ -29,13 +28,13 @@ from ebpfsim.verifier.state import (
     STACK_MISC,
     STACK_SPILL,
     UNKNOWN,
+    Checks,
     Frame,
     Iter,
     Reg,
     Slot,
     State,
 )
-from ebpfsim.verifier.tnum import tnum_in
 
 __all__ = [
     "EXACT",
@@ -57,11 +56,10 @@ _RANGED = (PTR_TO_MAP_KEY, PTR_TO_MAP_VALUE, PTR_TO_MEM, PTR_TO_BUF, PTR_TO_TP_B
 class IdMap:
     """Which id of the current state stands for which of the old one (``struct bpf_idmap``)."""
 
-    __slots__ = ("cur_of", "curs", "tmp_id")
+    __slots__ = ("cur_of", "tmp_id")
 
     def __init__(self, tmp_id: int) -> None:
         self.cur_of: dict[int, int] = {}
-        self.curs: set[int] = set()
         self.tmp_id = tmp_id
 
     def check_ids(self, old: int, cur: int) -> bool:
@@ -71,10 +69,9 @@ class IdMap:
         found = self.cur_of.get(old)
         if found is not None:
             return found == cur
-        if cur in self.curs:
+        if cur in self.cur_of.values():
             return False
         self.cur_of[old] = cur
-        self.curs.add(cur)
         return True
 
     def check_scalar_ids(self, old: int, cur: int) -> bool:
@@ -109,8 +106,7 @@ def regsafe(old: Reg, cur: Reg, ids: IdMap, exact: int) -> bool:
             old.off == cur.off
             and old.raw == cur.raw
             and old.map_uid == cur.map_uid
-            and range_within(old.b, cur.b)
-            and tnum_in((old.b.value, old.b.mask), (cur.b.value, cur.b.mask))
+            and contains(old.b, cur.b)
             and ids.check_ids(old.id, cur.id)
             and ids.check_ids(old.ref_obj_id, cur.ref_obj_id)
         )
@@ -119,13 +115,7 @@ def regsafe(old: Reg, cur: Reg, ids: IdMap, exact: int) -> bool:
         assert isinstance(cur.raw, int)
         # AT_PKT_END and BEYOND_PKT_END are no ranges to compare
         enough = old.raw <= cur.raw if old.raw >= 0 and cur.raw >= 0 else old.raw == cur.raw
-        return (
-            enough
-            and old.off == cur.off
-            and ids.check_ids(old.id, cur.id)
-            and range_within(old.b, cur.b)
-            and tnum_in((old.b.value, old.b.mask), (cur.b.value, cur.b.mask))
-        )
+        return enough and old.off == cur.off and ids.check_ids(old.id, cur.id) and contains(old.b, cur.b)
     if base == PTR_TO_STACK:
         return regs_exact(old, cur, ids) and old.frameno == cur.frameno
     return base == PTR_TO_ARENA or regs_exact(old, cur, ids)
@@ -139,11 +129,7 @@ def _scalar_safe(old: Reg, cur: Reg, ids: IdMap, exact: int) -> bool:
         return False
     if old.id & BPF_ADD_CONST and old.off != cur.off:
         return False
-    return (
-        range_within(old.b, cur.b)
-        and tnum_in((old.b.value, old.b.mask), (cur.b.value, cur.b.mask))
-        and ids.check_scalar_ids(old.id, cur.id)
-    )
+    return contains(old.b, cur.b) and ids.check_scalar_ids(old.id, cur.id)
 
 
 def _as_scalar(slot: Slot) -> Reg | None:
@@ -151,9 +137,7 @@ def _as_scalar(slot: Slot) -> Reg | None:
     types, reg = slot
     if types == SPILL_BYTES:
         return reg if reg.type == SCALAR_VALUE else None
-    if all(kind in (STACK_MISC, STACK_INVALID) for kind in types):
-        return UNKNOWN
-    return None
+    return None if types.strip(INERT_KINDS) else UNKNOWN
 
 
 def _slot_safe(old: Slot, cur: Slot, ids: IdMap, exact: int) -> bool:
@@ -161,13 +145,17 @@ def _slot_safe(old: Slot, cur: Slot, ids: IdMap, exact: int) -> bool:
     old_types, cur_types = old[0], cur[0]
     if exact != NOT_EXACT and old_types != cur_types:
         return False
+    if not old_types.strip(INERT_KINDS):
+        return True
+    old_reg = _as_scalar(old)
+    if old_reg is not None:
+        cur_reg = _as_scalar(cur)
+        if cur_reg is not None:
+            return regsafe(old_reg, cur_reg, ids, exact)
     for i in range(8):
         kind = old_types[i]
         if kind in (STACK_INVALID, STACK_MISC):
             continue
-        old_reg, cur_reg = _as_scalar(old), _as_scalar(cur)
-        if old_reg is not None and cur_reg is not None:
-            return regsafe(old_reg, cur_reg, ids, exact)
         if kind != cur_types[i]:
             return False
         if i == 7 and kind == STACK_SPILL and not regsafe(old[1], cur[1], ids, exact):
@@ -185,22 +173,54 @@ def _objects_safe(old: Reg, cur: Reg, ids: IdMap) -> bool:
     return a == b and ids.check_ids(old.ref_obj_id, cur.ref_obj_id)
 
 
-def _frames_equal(env: Env, old: Frame, cur: Frame, idx: int, ids: IdMap, exact: int) -> bool:
+def _same_without_ids(reg: Reg) -> bool:
+    # a register is safe for itself; only the ids of what it is linked with must fit those of others
+    return not reg.id and not reg.ref_obj_id
+
+
+def _checks(frame: Frame, live: int) -> Checks:
+    # what of an old frame matters for safety; kept until a mark of precision changes it
+    regs = [(regno, reg) for regno, reg in enumerate(frame.regs) if live >> regno & 1 and reg.type != NOT_INIT]
+    slots = [(spi, slot) for spi, slot in enumerate(frame.stack) if slot[0].strip(INERT_KINDS)]
+    frame.checks = regs, slots
+    return frame.checks
+
+
+def _frames_safe(old: Frame, cur: Frame, live: int, ids: IdMap) -> bool:
+    # func_states_equal with NOT_EXACT: what the old frame knows nothing of is not looked at
+    regs, slots = old.checks or _checks(old, live)
+    cur_regs = cur.regs
+    for regno, reg in regs:
+        now = cur_regs[regno]
+        if now is reg and _same_without_ids(reg):
+            continue
+        if not regsafe(reg, now, ids, NOT_EXACT):
+            return False
+    cur_stack = cur.stack
+    count = len(cur_stack)
+    for spi, slot in slots:
+        if spi >= count:
+            return False
+        now_slot = cur_stack[spi]
+        if now_slot is slot and _same_without_ids(slot[1]):
+            continue
+        if not _slot_safe(slot, now_slot, ids, NOT_EXACT):
+            return False
+    return True
+
+
+def _frames_equal(old: Frame, cur: Frame, live: int, ids: IdMap, exact: int) -> bool:
     # func_states_equal
     if old.callback_depth > cur.callback_depth:
         return False
-    live = env.live_regs[idx]
+    if exact == NOT_EXACT:
+        return _frames_safe(old, cur, live, ids)
     for regno in range(MAX_BPF_REG):
         if live >> regno & 1 and not regsafe(old.regs[regno], cur.regs[regno], ids, exact):
             return False
-    old_stack, cur_stack = old.stack, cur.stack
-    for spi, slot in enumerate(old_stack):
-        if spi >= len(cur_stack):
-            if exact != NOT_EXACT or any(kind not in (STACK_INVALID, STACK_MISC) for kind in slot[0]):
-                return False
-        elif not _slot_safe(slot, cur_stack[spi], ids, exact):
-            return False
-    return True
+    if len(old.stack) > len(cur.stack):
+        return False
+    return all(_slot_safe(slot, now, ids, exact) for slot, now in zip(old.stack, cur.stack, strict=False))
 
 
 def _refsafe(old: State, cur: State, ids: IdMap) -> bool:
@@ -215,7 +235,7 @@ def _refsafe(old: State, cur: State, ids: IdMap) -> bool:
         or old.active_lock_ptr is not cur.active_lock_ptr
     ):
         return False
-    return all(
+    return not old.refs or all(
         ids.check_ids(a.id, b.id) and a.kind == b.kind and a.ptr is b.ptr
         for a, b in zip(old.refs, cur.refs, strict=True)
     )
@@ -229,9 +249,10 @@ def states_equal(env: Env, old: State, cur: State, exact: int) -> bool:
     if old.in_sleepable != cur.in_sleepable or not _refsafe(old, cur, ids):
         return False
     for number, frame in enumerate(old.frames):
-        if frame.callsite != cur.frames[number].callsite:
+        now = cur.frames[number]
+        if frame.callsite != now.callsite:
             return False
-        if not _frames_equal(env, frame, cur.frames[number], old.frame_insn_idx(number), ids, exact):
+        if not _frames_equal(frame, now, env.live_regs[old.frame_insn_idx(number)], ids, exact):
             return False
     return True
 
@@ -251,7 +272,7 @@ def states_maybe_looping(old: State, cur: State) -> bool:
     """Say whether the registers are those of before, as in a loop without end (``states_maybe_looping``)."""
     if len(old.frames) != len(cur.frames):
         return False
-    return all(
-        a.same(b) and a.id == b.id and a.ref_obj_id == b.ref_obj_id
-        for a, b in zip(old.frames[-1].regs, cur.frames[-1].regs, strict=True)
-    )
+    for a, b in zip(old.frames[-1].regs, cur.frames[-1].regs, strict=True):
+        if a is not b and not (a.same(b) and a.id == b.id and a.ref_obj_id == b.ref_obj_id):
+            return False
+    return True

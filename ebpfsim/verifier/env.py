@@ -163,6 +163,8 @@ class Backtrack:
 
     def empty(self) -> bool:
         """Say whether all was found."""
+        if not self.frame:
+            return not (self.reg_masks[0] or self.stack_masks[0])
         return not any(self.reg_masks[: self.frame + 1]) and not any(self.stack_masks[: self.frame + 1])
 
 
@@ -223,6 +225,7 @@ class Env:
         self.scc_visits: dict[tuple[int, ...], SccVisit] = {}
         self.liveness: StackLiveness
         self.bt = Backtrack()
+        self.touched: list[int] = []
         self.insn_idx = 0
         self.prev_insn_idx = 0
         self.cur_hist_ent = False

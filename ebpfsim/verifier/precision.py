@@ -1,7 +1,5 @@
 """Which scalars must be known exactly: going back over what was executed (__mark_chain_precision(), v6.18)."""
 
-from collections.abc import Iterable
-
 from ebpfsim.errnos import Errno
 from ebpfsim.helpers.protos import SYNC_CALLBACK_HELPERS
 from ebpfsim.isa.insn import Insn
@@ -43,7 +41,7 @@ INSN_F_SRC_REG_STACK = 1 << 11
 
 BPF_REGMASK_ARGS = 0b111110
 BPF_FUNC_tail_call = 12
-NO_PREV = -2  # get_prev_insn_idx(): nothing is left in this state
+ANY = 1 << 16  # what an instruction changes does not depend on one register
 
 LinkedRegs = tuple[tuple[int, int, bool], ...]
 
@@ -123,29 +121,55 @@ def _walk(env: Env, bt: Backtrack, starting: State) -> tuple[bool, bool]:
         last_idx, first_idx = state.last_insn_idx, state.first_insn_idx
 
 
+def _touched(env: Env) -> list[int]:
+    # for each instruction the registers that have to be looked for if going back over it is to change anything, as long
+    # as no stack access and no linked registers were recorded with it; ANY when that is not all there is to it
+    if len(env.touched) != len(env.insns):
+        env.touched = [_touches(insn) for insn in env.insns]
+    return env.touched
+
+
+def _touches(insn: Insn) -> int:
+    cls, op = insn.code & 7, insn.code & 0xF0
+    if cls == BPF_LD:
+        return ANY if insn.code & 0xE0 in (BPF_ABS, BPF_IND) else 1 << insn.dst
+    if cls not in (BPF_JMP, BPF_JMP32):
+        return 1 << insn.dst
+    if op in (BPF_CALL, BPF_EXIT):
+        return ANY
+    return 1 << insn.dst | 1 << insn.src if insn.code & BPF_X else 0
+
+
 def _walk_state(env: Env, bt: Backtrack, state: State, last_idx: int, subseq: int, skip_first: bool) -> bool:
     # go back over the instructions of one state; True when nothing is left to look for
-    history = state.jmp_history
+    history, first_idx, count = state.jmp_history, state.first_insn_idx, len(env.insns)
+    reg_masks, touched = bt.reg_masks, _touched(env)
+    verbose = env.log_level & BPF_LOG_LEVEL2
     left = len(history)
     i = last_idx
     while True:
+        entry = history[left - 1] if left and history[left - 1][0] == i else None
         if skip_first:
             skip_first = False
-        else:
-            entry = history[left - 1] if left and history[left - 1][0] == i else None
+        elif (
+            touched[i] & reg_masks[bt.frame]
+            or touched[i] == ANY
+            or (entry is not None and (entry[3] or entry[2] & INSN_F_STACK_ACCESS))
+            or verbose
+        ):
             backtrack_insn(env, i, subseq, entry, bt)
-        if bt.empty():
-            return True
+            if bt.empty():
+                return True
         subseq = i
         # get_prev_insn_idx
-        if i == state.first_insn_idx and (left == 0 or (left == 1 and history[0][0] == i)):
+        if i == first_idx and (left == 0 or (left == 1 and entry is not None)):
             return False
-        if left and history[left - 1][0] == i:
+        if entry is not None:
             left -= 1
-            i = history[left][1]
+            i = entry[1]
         else:
             i -= 1
-        if i >= len(env.insns) or i < 0:
+        if i >= count or i < 0:
             raise env.bug(f"backtracking idx {i}")
 
 
@@ -161,6 +185,7 @@ def _at_entry(env: Env, bt: Backtrack, state: State) -> bool:
         and not mask & ~BPF_REGMASK_ARGS
     ):
         changed = False
+        frame.checks = None
         for regno in _bits(mask):
             if frame.regs[regno].type == SCALAR_VALUE:
                 frame.regs[regno] = frame.regs[regno].with_precise(True)
@@ -172,8 +197,8 @@ def _at_entry(env: Env, bt: Backtrack, state: State) -> bool:
     )
 
 
-def _bits(mask: int) -> Iterable[int]:
-    return (i for i in range(mask.bit_length()) if mask >> i & 1)
+def _bits(mask: int) -> list[int]:
+    return [i for i in range(mask.bit_length()) if mask >> i & 1] if mask else []
 
 
 def _mark_parent(env: Env, bt: Backtrack, state: State) -> bool:
@@ -181,6 +206,7 @@ def _mark_parent(env: Env, bt: Backtrack, state: State) -> bool:
     changed = False
     for number in range(bt.frame, -1, -1):
         frame = state.frames[number]
+        frame.checks = None
         for regno in _bits(bt.reg_masks[number]):
             reg = frame.regs[regno]
             if reg.type != SCALAR_VALUE or reg.precise:
@@ -206,17 +232,15 @@ def _mark_parent(env: Env, bt: Backtrack, state: State) -> bool:
     return changed
 
 
-def _sync_linked(bt: Backtrack, entry: History | None) -> None:
+def _sync_linked(bt: Backtrack, linked: LinkedRegs) -> None:
     # bt_sync_linked_regs: registers that gained their range together are precise together
-    if entry is None or not entry[3]:
-        return
-    for frameno, number, is_reg in entry[3]:
+    for frameno, number, is_reg in linked:
         masks = bt.reg_masks if is_reg else bt.stack_masks
         if masks[frameno] >> number & 1:
             break
     else:
         return
-    for frameno, number, is_reg in entry[3]:
+    for frameno, number, is_reg in linked:
         (bt.reg_masks if is_reg else bt.stack_masks)[frameno] |= 1 << number
 
 
@@ -244,7 +268,9 @@ def backtrack_insn(env: Env, idx: int, subseq: int, entry: History | None, bt: B
             f"mark_precise: frame{frame}: regs={fmt_reg_mask(bt.reg_masks[frame])} "
             f"stack={fmt_stack_mask(bt.stack_masks[frame])} before {idx}: {verbose_insn(env, idx)}"
         )
-    _sync_linked(bt, entry)
+    linked = entry[3] if entry is not None else ()
+    if linked:
+        _sync_linked(bt, linked)
     cls = code & 7
     if cls in (BPF_JMP, BPF_JMP32):
         if _backtrack_jmp(env, idx, subseq, entry, bt):
@@ -268,7 +294,8 @@ def backtrack_insn(env: Env, idx: int, subseq: int, entry: History | None, bt: B
             bt.stack_masks[flags & INSN_F_FRAMENO_MASK] |= 1 << (flags >> INSN_F_SPI_SHIFT & INSN_F_SPI_MASK)
         elif _backtrack_alu(idx, env, bt):
             return
-    _sync_linked(bt, entry)
+    if linked:
+        _sync_linked(bt, linked)
 
 
 def _backtrack_alu(idx: int, env: Env, bt: Backtrack) -> bool:
@@ -383,6 +410,7 @@ def mark_all_scalars_precise(env: Env, state: State) -> None:
     parent = state.parent
     while parent is not None:
         for number, frame in enumerate(parent.frames):
+            frame.checks = None
             for regno in range(BPF_REG_FP):
                 reg = frame.regs[regno]
                 if reg.type == SCALAR_VALUE and not reg.precise:
@@ -400,8 +428,7 @@ def mark_all_scalars_precise(env: Env, state: State) -> None:
 def mark_all_scalars_imprecise(state: State) -> None:
     """Forget the marks of a state that is about to be kept (``mark_all_scalars_imprecise``)."""
     for frame in state.frames:
-        for regno in range(BPF_REG_FP):
-            reg = frame.regs[regno]
+        for regno, reg in enumerate(frame.regs):
             if reg.precise and reg.type == SCALAR_VALUE:
                 frame.regs[regno] = reg.with_precise(False)
         for spi, (types, reg) in enumerate(frame.stack):

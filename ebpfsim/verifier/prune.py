@@ -184,6 +184,8 @@ def _add_scc_backedge(env: Env, state: State, backedge: State) -> None:
 
 def _incomplete_read_marks(env: Env, state: State) -> bool:
     # incomplete_read_marks: the state lies in a loop not all of whose paths were walked
+    if not env.scc_visits:
+        return False
     chain = _scc_callchain(env, state)
     visit = env.scc_visits.get(chain) if chain is not None else None
     return visit is not None and bool(visit.backedges)
@@ -215,6 +217,7 @@ def _clean_state(env: Env, state: State) -> None:
     alive = env.liveness.alive_slots(state)
     state.cleaned = True
     for number, frame in enumerate(state.frames):
+        frame.checks = None
         live = env.live_regs[state.frame_insn_idx(number)]
         for regno in range(BPF_REG_FP):
             if not live >> regno & 1:
@@ -226,7 +229,7 @@ def _clean_state(env: Env, state: State) -> None:
 
 def _clean_live_states(env: Env, bucket: list[State], idx: int, cur: State) -> None:
     for state in bucket:
-        if state.branches or state.insn_idx != idx or state.cleaned:
+        if state.cleaned or state.branches or state.insn_idx != idx:
             continue
         if state.same_callsites(cur) and not _incomplete_read_marks(env, state):
             _clean_state(env, state)
@@ -239,8 +242,7 @@ def _propagate_precision(env: Env, old: State, cur: State) -> bool:
     for number in range(len(old.frames) - 1, -1, -1):
         frame = old.frames[number]
         names = []
-        for regno in range(BPF_REG_FP):
-            reg = frame.regs[regno]
+        for regno, reg in enumerate(frame.regs):
             if reg.precise and reg.type == SCALAR_VALUE:
                 bt.reg_masks[number] |= 1 << regno
                 names.append(f"r{regno}")

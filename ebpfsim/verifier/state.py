@@ -222,6 +222,8 @@ DYNPTR_BYTES = bytes([STACK_DYNPTR]) * 8
 ITER_BYTES = bytes([STACK_ITER]) * 8
 IRQ_FLAG_BYTES = bytes([STACK_IRQ_FLAG]) * 8
 SPILL_BYTES = bytes([STACK_SPILL]) * 8
+# bytes of which nothing is known: a privileged program may read even those that nobody wrote
+INERT_KINDS = bytes([STACK_INVALID, STACK_MISC])
 EMPTY_SLOT: Slot = (INVALID_BYTES, UNINIT)
 
 
@@ -240,14 +242,22 @@ def is_spilled_scalar(slot: Slot) -> bool:
     return slot[0][7] == STACK_SPILL and slot[1].type == SCALAR_VALUE
 
 
+# The registers and slots of a kept frame that later frames are compared with, by number
+Checks = tuple[list[tuple[int, Reg]], list[tuple[int, Slot]]]
+
+
 class Frame:
-    """A called function (``struct bpf_func_state``): registers, stack, and where it was called from."""
+    """A called function (``struct bpf_func_state``): registers, stack, and where it was called from.
+
+    ``checks`` is what a comparison with this frame looks at, once it was found; who changes a kept frame forgets it.
+    """
 
     __slots__ = (
         "async_entry_cnt",
         "callback_depth",
         "callback_ret_range",
         "callsite",
+        "checks",
         "frameno",
         "in_async_callback_fn",
         "in_callback_fn",
@@ -270,6 +280,7 @@ class Frame:
         self.in_callback_fn = False
         self.in_async_callback_fn = False
         self.async_entry_cnt = 0
+        self.checks: Checks | None = None
 
     def copy(self) -> "Frame":
         """Return a copy that shares registers and slots."""
@@ -284,6 +295,7 @@ class Frame:
         new.in_callback_fn = self.in_callback_fn
         new.in_async_callback_fn = self.in_async_callback_fn
         new.async_entry_cnt = self.async_entry_cnt
+        new.checks = None
         return new
 
 
@@ -397,9 +409,7 @@ class State:
 
     def same_callsites(self, other: "State") -> bool:
         """Say whether the frames were called from the same places."""
-        if len(self.frames) != len(other.frames):
-            return False
-        return all(a.callsite == b.callsite for a, b in zip(self.frames, other.frames, strict=True))
+        return [frame.callsite for frame in self.frames] == [frame.callsite for frame in other.frames]
 
 
 _new_state = State.__new__
