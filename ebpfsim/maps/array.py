@@ -48,7 +48,10 @@ class ArrayMap(ValueMap):
             return -Errno.EEXIST
         if flags & BPF_F_LOCK and not self.has_field("bpf_spin_lock"):
             return -Errno.EINVAL
-        self._write_value(self.values + index * self.elem_size, value)
+        address = self.values + index * self.elem_size
+        self._write_value(address, value)
+        if not flags & BPF_F_LOCK:
+            self.free_fields(address)
         return 0
 
     def delete_elem(self, key: bytes) -> int:
@@ -74,6 +77,13 @@ class ArrayMap(ValueMap):
         if not self.map_flags & BPF_F_MMAPABLE or offset + length > size:
             raise KernelError("map_mmap", Errno.EINVAL, f"{self._who()}: {length} bytes at {offset:#x} of {size}")
         return self.values + offset
+
+    def on_release(self) -> None:
+        """Let go of what values hold, too."""
+        if self.record:
+            for at in range(self.max_entries * (self.nr_cpus if self.percpu else 1)):
+                self.free_fields(self.values + at * self.elem_size)
+        super().on_release()
 
     def direct_value_addr(self, off: int) -> int:
         """Return the address of the only value plus ``off``."""
@@ -117,6 +127,7 @@ class PercpuArrayMap(ArrayMap):
         if flags & BPF_F_LOCK:
             return -Errno.EINVAL
         self._write_value(address, value)
+        self.free_fields(address)
         return 0
 
     def update_elem_all(self, key: bytes, value: bytes, flags: int) -> int:
@@ -130,6 +141,7 @@ class PercpuArrayMap(ArrayMap):
             return -Errno.EEXIST
         for cpu in range(self.nr_cpus):
             self._write_value(address + cpu * self.cpu_stride, value[cpu * self.elem_size : (cpu + 1) * self.elem_size])
+            self.free_fields(address + cpu * self.cpu_stride)
         return 0
 
     def direct_value_addr(self, off: int) -> int:

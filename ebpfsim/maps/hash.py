@@ -128,6 +128,8 @@ class HashMap(ValueMap):
         table.replace(old, new)
         if not self.preallocated:
             self._free_element(old)
+        else:
+            self._free_element_fields(old)
         return 0
 
     def delete_elem(self, key: bytes) -> int:
@@ -272,10 +274,23 @@ class HashMap(ValueMap):
         return elem or -Errno.ENOMEM
 
     def _free_element(self, elem: int) -> None:
+        self._free_element_fields(elem)
         self.table.give_back(elem)
 
+    def _free_element_fields(self, elem: int) -> None:
+        # check_and_free_fields()
+        if self.btf is None or not self.btf.record:
+            return
+        first = elem + self.value_at
+        for cpu in range(self.nr_cpus if self.percpu else 1):
+            self.free_fields(first + cpu * self.cpu_stride)
+
     def on_release(self) -> None:
-        """Give back the elements that were allocated one by one."""
+        """Give back what values hold, and the elements that were allocated one by one."""
+        if self.record:
+            for bucket in range(self.table.nr_buckets):
+                for elem in self.table.chain(bucket):
+                    self._free_element_fields(elem)
         if self._chunks is not None:
             self._chunks.release()
         super().on_release()

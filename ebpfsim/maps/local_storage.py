@@ -71,7 +71,7 @@ class LocalStorageMap(ValueMap):
         self._write_value(address, value)
         self._values[owner] = address
         if old and old != address:
-            self.mem.free(old)
+            self._free(old)
         return address
 
     def storage_delete(self, owner: KernelObject) -> int:
@@ -79,7 +79,7 @@ class LocalStorageMap(ValueMap):
         address = self._values.pop(owner, 0)
         if not address:
             return -Errno.ENOENT
-        self.mem.free(address)
+        self._free(address)
         return 0
 
     # ---- user space ---------------------------------------------------------------------------------------------
@@ -103,9 +103,13 @@ class LocalStorageMap(ValueMap):
     def on_release(self) -> None:
         """Give back the values."""
         for address in self._values.values():
-            self.mem.free(address)
+            self._free(address)
         self._values.clear()
         super().on_release()
+
+    def _free(self, address: int) -> None:
+        self.free_fields(address)
+        self.mem.free_rcu(address)
 
     def _owner(self, key: bytes) -> KernelObject:
         assert self._env is not None

@@ -39,8 +39,15 @@ class LruHashMap(HashMap):
         variant = CommonLru if self.common_lru else PercpuLru
         table = self.table
         self._lru = variant(
-            self.mem, table.base, self.nr_cpus, table.remove, elements, self.max_entries, table.elem_size
+            self.mem, table.base, self.nr_cpus, self._evict, elements, self.max_entries, table.elem_size
         )
+
+    def _evict(self, elem: int) -> bool:
+        # htab_lru_map_delete_node()
+        removed = self.table.remove(elem)
+        if removed:
+            self._free_element_fields(elem)
+        return removed
 
     def lookup_elem(self, key: bytes, cpu: int) -> int:
         """Return the address of a value, which counts as used, or 0."""
@@ -78,6 +85,7 @@ class LruHashMap(HashMap):
         return 0
 
     def _free_element(self, elem: int) -> None:
+        self._free_element_fields(elem)
         self._lru.push_free(elem)
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, KernelOops
+from ebpfsim.maps.fields import Deferred, free_fields
 from ebpfsim.maps.record import SpecialField
 from ebpfsim.memory import Memory
 from ebpfsim.objects import FdKind, KernelObject
@@ -131,6 +132,8 @@ class Map(KernelObject):
         self.frozen = False
         self.writers = 0  # writable mappings of user space
         self.btf: MapBtf | None = None
+        # timers and work queues of values, by the address of the field
+        self.deferred: dict[int, Deferred] = {}
         self.released: Callable[[Map], None] | None = None
         self._env = env
         self._areas: list[int] = []
@@ -240,6 +243,16 @@ class Map(KernelObject):
         raise KernelError("map_mmap", Errno.ENOTSUPP, f"a {self.type.lower} map cannot be mapped")
 
     # ---- life ---------------------------------------------------------------------------------------------------
+
+    def free_fields(self, value_address: int) -> None:
+        """Let go of what the special fields of a value hold (``bpf_obj_free_fields``)."""
+        if self.btf is not None and self.btf.record:
+            free_fields(self.mem, value_address, self.btf.record, self.deferred)
+
+    def on_user_release(self) -> None:
+        """Cancel timers and work: nothing of the map happens by itself any more (``map_release_uref``)."""
+        for address in list(self.deferred):
+            self.deferred.pop(address).cancel_and_free()
 
     def on_release(self) -> None:
         """Give back the RAM and tell the kernel."""

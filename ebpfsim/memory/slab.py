@@ -22,6 +22,7 @@ LARGE = 1 << 18  # blocks of this size and above are given back to the host, whi
 REDZONE = 16  # bytes behind a block
 POISON_FREE = 0x6B  # include/linux/poison.h
 QUARANTINE_BYTES = 1 << 20
+GRACE_BLOCKS = 256  # how many blocks wait for their grace period at most
 FIRST_OFFSET = 1 << 24  # low offsets stay unmapped, so that a near-NULL offset from KERNEL_BASE faults
 
 
@@ -36,6 +37,7 @@ class Memory(Arena):
         self._stacks: list[tuple[int, int]] = []
         self._quarantine: deque[tuple[int, int]] = deque()
         self._quarantined = 0
+        self._grace: deque[int] = deque()
         self.objects: Objects | None = None
 
     def track(self) -> Objects:
@@ -88,6 +90,15 @@ class Memory(Arena):
             self._reuse(address, unit)
         else:
             self._keep_apart(self.objects, address, unit)
+
+    def free_rcu(self, address: int) -> None:
+        """Take back what programs that run may still read (``call_rcu``).
+
+        Differs: a grace period does not end with the last reader, but when 256 other blocks came after.
+        """
+        self._grace.append(address)
+        if len(self._grace) > GRACE_BLOCKS:
+            self.free(self._grace.popleft())
 
     def _keep_apart(self, objects: Objects, address: int, unit: int) -> None:
         objects.release(address)
