@@ -29,10 +29,9 @@ from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.recorder import Recorder
 from ebpfsim.rng import Rng
 from ebpfsim.syscall import Bpf
-from ebpfsim.uapi.bpf import AttachType
 from ebpfsim.uapi.helper_ids import HELPER_NAMES
 from ebpfsim.verifier.verify import LoadAttr, Verified, verify
-from hooks.attach import LinkCreate, link_creators
+from hooks.attach import attach_table
 from hooks.dispatcher import Dispatcher
 from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
@@ -90,7 +89,7 @@ class Kernel:
         self.xdp_dispatcher = Dispatcher(self)
         self.net = Net(self, index)
         self.device_by_ifindex = self.net.dev_get_by_index
-        self.link_create: Mapping[AttachType, LinkCreate] = link_creators(self, self.net.dev_get_by_index)
+        self.attach_table = attach_table(self)
         self.bpf = Bpf(self)
 
     @property

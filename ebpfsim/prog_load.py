@@ -94,6 +94,7 @@ def load_prog(kernel: "BpfKernel", attr: "LoadAttr", parts: ProgParts) -> tuple[
         func_info=verified.func_info,
         line_info=verified.line_info,
         changes_pkt_data=verified.changes_pkt_data,
+        enforce_expected_attach_type=verified.enforce_expected_attach_type,
     )
     for map_ in prog.maps:
         map_.get()

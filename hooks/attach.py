@@ -1,45 +1,59 @@
-"""BPF_LINK_CREATE by attach type: which hook makes the link (``link_create`` in kernel/bpf/syscall.c, v6.18).
+"""THE table of attach types: which hook makes a link, or attaches, detaches and lists programs the older way.
 
-The composition root builds the table once per simulated kernel; bpf(2) looks up ``attr.link_create.attach_type`` in it.
-An attach type that is not in the table is not modelled.
+``link_create``, ``bpf_prog_attach``, ``bpf_prog_detach`` and ``bpf_prog_query`` of kernel/bpf/syscall.c, v6.18, are
+switches over the attach type; here they are columns (``hooks.point``). A hook's module has a function
+``points(kernel)`` that returns its rows, and ``FAMILIES`` names it. What is not in a row is not modelled; bpf(2) has
+checked program and attach type against each other before it looks here.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
-from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError
+from ebpfsim.errors import InternalError
 from ebpfsim.objects import KernelObject
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.bpf import AttachType
-from hooks.link import LinkKernel
-from hooks.xdp import XdpState, bpf_xdp_link_attach
+from hooks import xdp
+from hooks.point import AttachKernel, AttachPoint, LinkCreate, MapLink, Points
 
-__all__ = ["AttachTarget", "LinkCreate", "link_creators"]
+__all__ = ["AttachTable", "attach_table"]
 
-# (program, target fd or ifindex, flags, further fields of attr.link_create by name) -> a link with the caller's
-# reference, entered in kernel.links; it takes a reference of its own on the program
-LinkCreate = Callable[[Prog, int, int, Mapping[str, int]], KernelObject]
+FAMILIES: tuple[Callable[[AttachKernel], Points], ...] = (xdp.points,)
 
 
-class AttachTarget(Protocol):
-    """A network device, as hooks attach to it."""
+@dataclass(slots=True)
+class AttachTable:
+    """The rows of one simulated kernel.
 
-    @property
-    def xdp(self) -> XdpState:
-        """The device's XDP side."""
-        ...
+    ``freplace`` makes the links of programs of type ext, whose attach type means nothing; ``struct_ops`` those of maps.
+    ``raw_tracepoint`` is BPF_RAW_TRACEPOINT_OPEN: (program, name of the tracepoint or "", cookie) -> link.
+    """
+
+    points: dict[AttachType, AttachPoint] = field(default_factory=dict)
+    freplace: LinkCreate | None = None
+    struct_ops: MapLink | None = None
+    raw_tracepoint: Callable[[Prog, str, int], KernelObject] | None = None
+
+    def add(self, points: Points) -> None:
+        """Take over rows; an attach type belongs to one hook."""
+        for kind, point in points.items():
+            if kind in self.points:
+                raise InternalError(f"{kind.kernel_name} has two rows in the table of attach types")
+            self.points[kind] = point
+
+    def point(self, kind: AttachType) -> AttachPoint:
+        """Return the row of an attach type, an empty one when there is none."""
+        return self.points.get(kind, _NOTHING)
 
 
-def link_creators(
-    kernel: LinkKernel, device_by_ifindex: Callable[[int], AttachTarget | None]
-) -> dict[AttachType, LinkCreate]:
-    """Return the table of link makers of one simulated kernel."""
+_NOTHING = AttachPoint()
 
-    def xdp(prog: Prog, target: int, flags: int, opts: Mapping[str, int]) -> KernelObject:
-        device = device_by_ifindex(target)
-        if device is None:
-            raise KernelError("link_create", Errno.EINVAL, f"no device with ifindex {target}")
-        return bpf_xdp_link_attach(kernel, device.xdp, prog, flags)
 
-    return {AttachType.XDP: xdp}
+def attach_table(kernel: AttachKernel, more: Iterable[Points] = ()) -> AttachTable:
+    """Return the table of one simulated kernel: the rows of the hooks, and ``more``, those of floors above."""
+    table = AttachTable()
+    for family in FAMILIES:
+        table.add(family(kernel))
+    for points in more:
+        table.add(points)
+    return table

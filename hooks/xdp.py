@@ -26,6 +26,7 @@ from ebpfsim.uapi.flags import (
 from ebpfsim.uapi.net import XdpMode
 from hooks.dispatcher import Dispatcher
 from hooks.link import HookKernel, HookStats, Link, LinkKernel, note
+from hooks.point import AttachKernel, AttachPoint, Opts, Points
 
 __all__ = [
     "MAX_SINGLE_BUFFER_MTU",
@@ -39,6 +40,7 @@ __all__ = [
     "bpf_xdp_link_attach",
     "check_xdp_mtu",
     "max_xdp_mtu",
+    "points",
 ]
 
 XDP_FLAGS_MODES = XDP_FLAGS_SKB_MODE | XDP_FLAGS_DRV_MODE | XDP_FLAGS_HW_MODE
@@ -318,3 +320,15 @@ def bpf_xdp_link_attach(kernel: LinkKernel, state: XdpState, prog: Prog, flags: 
         link.put()
         raise
     return link
+
+
+def points(kernel: AttachKernel) -> Points:
+    """Return the row of BPF_XDP; links want an interface that there is, else EINVAL."""
+
+    def create(prog: Prog, ifindex: int, flags: int, _opts: Opts) -> XdpLink:
+        device = kernel.device_by_ifindex(ifindex)
+        if device is None:
+            raise KernelError("link_create", Errno.EINVAL, f"no device with ifindex {ifindex}")
+        return bpf_xdp_link_attach(kernel, device.xdp, prog, flags)
+
+    return {AttachType.XDP: AttachPoint(link_create=create)}

@@ -57,6 +57,7 @@ class Prog(KernelObject):
     func_info: bytes = b""
     line_info: bytes = b""
     changes_pkt_data: bool = False
+    enforce_expected_attach_type: bool = False
     stats: ProgStats = field(default_factory=ProgStats)
     run: Callable[[int, Cpu], int] = field(default=None, repr=False)  # type: ignore[assignment]
     # what the engine made of the instructions; tail calls go from image to image

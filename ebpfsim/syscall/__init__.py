@@ -1,7 +1,7 @@
 """bpf(2) of a simulated kernel (kernel/bpf/syscall.c, v6.18)."""
 
 from ebpfsim.syscall.bpf import Bpf
-from ebpfsim.syscall.kernel import BpfKernel, BpfLink, LinkCreate, NetDevice
+from ebpfsim.syscall.kernel import BpfKernel, BpfLink, NetDevice
 from ebpfsim.syscall.results import BtfInfo, Info, LinkInfo, Loaded, MapInfo, ProgInfo, TestRun
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "BpfLink",
     "BtfInfo",
     "Info",
-    "LinkCreate",
     "LinkInfo",
     "Loaded",
     "MapInfo",

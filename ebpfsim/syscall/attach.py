@@ -4,56 +4,29 @@ BPF_RAW_TRACEPOINT_OPEN, BPF_ITER_CREATE, BPF_TOKEN_CREATE (kernel/bpf/syscall.c
 Arguments are checked in the kernel's order, with its errnos; where a hook would take over, NotModelled says which.
 """
 
-from collections.abc import Mapping
-
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.maps.sockmap import SockhashMap, SockmapMap
 from ebpfsim.objects import FdKind
-from ebpfsim.progs.prog import Prog
+from ebpfsim.syscall.attach_types import (
+    CGROUP_TYPES,
+    MPROG_TYPES,
+    PROG_TYPES,
+    SOCKMAP_TYPES,
+    check_attach_type,
+    known_attach_type,
+)
 from ebpfsim.syscall.common import Calls
 from ebpfsim.uapi.bpf import AttachType as A
 from ebpfsim.uapi.bpf import ProgType as P
+from hooks.point import Queried
 
 __all__ = ["AttachCalls"]
-
-# attach_type_to_prog_type(): types of programs by what BPF_PROG_ATTACH is told
-PROG_TYPES: Mapping[A, P] = {
-    **dict.fromkeys((A.CGROUP_INET_INGRESS, A.CGROUP_INET_EGRESS), P.CGROUP_SKB),
-    **dict.fromkeys(
-        (A.CGROUP_INET_SOCK_CREATE, A.CGROUP_INET_SOCK_RELEASE, A.CGROUP_INET4_POST_BIND, A.CGROUP_INET6_POST_BIND),
-        P.CGROUP_SOCK,
-    ),
-    **dict.fromkeys(
-        [
-            kind
-            for kind in A
-            if kind.name.startswith(("CGROUP_INET4_", "CGROUP_INET6_", "CGROUP_UDP", "CGROUP_UNIX_"))
-            and not kind.name.endswith("POST_BIND")
-        ],
-        P.CGROUP_SOCK_ADDR,
-    ),
-    A.CGROUP_SOCK_OPS: P.SOCK_OPS,
-    A.CGROUP_DEVICE: P.CGROUP_DEVICE,
-    A.CGROUP_SYSCTL: P.CGROUP_SYSCTL,
-    **dict.fromkeys((A.CGROUP_GETSOCKOPT, A.CGROUP_SETSOCKOPT), P.CGROUP_SOCKOPT),
-    **dict.fromkeys((A.SK_SKB_STREAM_PARSER, A.SK_SKB_STREAM_VERDICT, A.SK_SKB_VERDICT), P.SK_SKB),
-    A.SK_MSG_VERDICT: P.SK_MSG,
-    A.LIRC_MODE2: P.LIRC_MODE2,
-    A.FLOW_DISSECTOR: P.FLOW_DISSECTOR,
-    A.SK_LOOKUP: P.SK_LOOKUP,
-    A.XDP: P.XDP,
-    **dict.fromkeys((A.TRACE_ITER, A.TRACE_RAW_TP, A.TRACE_FENTRY, A.TRACE_FEXIT, A.MODIFY_RETURN), P.TRACING),
-    **dict.fromkeys((A.LSM_MAC, A.LSM_CGROUP), P.LSM),
-    **dict.fromkeys((A.TCX_INGRESS, A.TCX_EGRESS, A.NETKIT_PRIMARY, A.NETKIT_PEER), P.SCHED_CLS),
-}
-CGROUP_TYPES = frozenset(kind for kind in PROG_TYPES if kind.name.startswith("CGROUP_")) | {A.LSM_CGROUP}
-MPROG_TYPES = frozenset({A.TCX_INGRESS, A.TCX_EGRESS, A.NETKIT_PRIMARY, A.NETKIT_PEER})
-SOCKMAP_TYPES = frozenset({A.SK_SKB_STREAM_PARSER, A.SK_SKB_STREAM_VERDICT, A.SK_SKB_VERDICT, A.SK_MSG_VERDICT})
 
 # BPF_F_ATTACH_MASK_MPROG and _BASE: REPLACE BEFORE AFTER ID LINK; ALLOW_OVERRIDE ALLOW_MULTI REPLACE PREORDER
 MASK_MPROG, MASK_BASE = 0x3C, 0x47
 BPF_F_QUERY_EFFECTIVE = 1
+QUERIED = CGROUP_TYPES | SOCKMAP_TYPES | {A.FLOW_DISSECTOR, A.SK_LOOKUP, A.TCX_INGRESS, A.TCX_EGRESS}
 # types whose raw tracepoint is chosen at load time (bpf_raw_tp_link_attach)
 BY_BTF = frozenset({P.TRACING, P.EXT, P.LSM})
 RAW_TRACEPOINTS = frozenset({P.RAW_TRACEPOINT, P.RAW_TRACEPOINT_WRITABLE})
@@ -65,35 +38,63 @@ class AttachCalls(Calls):
     def prog_attach(self, prog_fd: int, target_fd: int, attach_type: int, *, flags: int = 0, **opts: int) -> None:
         """BPF_PROG_ATTACH: attach a program to a cgroup, sockmap, network namespace or device; ``opts`` by C name."""
         op = "prog_attach"
-        kind, prog = self._checked(op, prog_fd, attach_type, flags, opts)
+        kind = known_attach_type(op, attach_type)
+        mask = MASK_BASE
+        if kind in MPROG_TYPES:
+            mask = MASK_MPROG
+        elif kind in CGROUP_TYPES | {A.LSM_MAC}:
+            # by the type of program: LSM programs may be a cgroup's
+            mask = MASK_BASE | MASK_MPROG
+        elif opts.get("relative_fd") or opts.get("expected_revision"):
+            raise KernelError(op, Errno.EINVAL, f"{kind.kernel_name} has no order of programs")
+        if flags & ~mask:
+            raise KernelError(op, Errno.EINVAL, f"flags {flags:#x}")
+        prog = self._prog(op, prog_fd)
         if prog.type != PROG_TYPES[kind]:
             raise KernelError(op, Errno.EINVAL, f"a {prog.type.lower} program for {kind.kernel_name}")
-        self._target(op, kind, target_fd)
-        raise NotModelled(f"bpf(BPF_PROG_ATTACH) with {kind.kernel_name}", "kernel/bpf/syscall.c: bpf_prog_attach")
+        check_attach_type(op, prog, kind)
+        self._attach_target(op, kind, target_fd)
+        attach = self.kernel.attach_table.point(kind).prog_attach
+        if attach is None:
+            self._by_link_only(op, kind)
+        else:
+            attach(prog, target_fd, flags, opts)
 
-    def prog_detach(self, prog_fd: int, target_fd: int, attach_type: int, **opts: int) -> None:
+    def prog_detach(self, prog_fd: int, target_fd: int, attach_type: int, *, flags: int = 0, **opts: int) -> None:
         """BPF_PROG_DETACH: take a program off what BPF_PROG_ATTACH put it on."""
         op = "prog_detach"
-        kind = _known(op, attach_type)
-        if prog_fd and PROG_TYPES[kind] != P.FLOW_DISSECTOR:
-            self._prog(op, prog_fd)
-        self._target(op, kind, target_fd)
-        raise NotModelled(f"bpf(BPF_PROG_DETACH) with {kind.kernel_name}", "kernel/bpf/syscall.c: bpf_prog_detach")
+        kind = known_attach_type(op, attach_type)
+        if kind in MPROG_TYPES | CGROUP_TYPES | {A.LSM_MAC}:
+            if flags & ~MASK_MPROG:
+                raise KernelError(op, Errno.EINVAL, f"flags {flags:#x}")
+            if prog_fd and kind in MPROG_TYPES and self._prog(op, prog_fd).type != PROG_TYPES[kind]:
+                raise KernelError(op, Errno.EINVAL, f"fd {prog_fd} is of another type than {kind.kernel_name} wants")
+        elif flags or opts.get("relative_fd") or opts.get("expected_revision"):
+            raise KernelError(op, Errno.EINVAL, f"{kind.kernel_name} has no order of programs")
+        self._attach_target(op, kind, target_fd)
+        detach = self.kernel.attach_table.point(kind).prog_detach
+        if detach is None:
+            self._by_link_only(op, kind)
+        else:
+            detach(prog_fd, target_fd, flags, opts)
 
-    def prog_query(self, target_fd: int, attach_type: int, *, query_flags: int = 0) -> None:
+    def prog_query(self, target_fd: int, attach_type: int, *, query_flags: int = 0) -> Queried:
         """BPF_PROG_QUERY: tell which programs are attached there."""
         op = "prog_query"
         if query_flags & ~BPF_F_QUERY_EFFECTIVE or attach_type not in list(A):
             raise KernelError(op, Errno.EINVAL, f"attach_type {attach_type}, query_flags {query_flags:#x}")
         kind = A(attach_type)
-        if kind not in CGROUP_TYPES | SOCKMAP_TYPES | {A.FLOW_DISSECTOR, A.SK_LOOKUP, A.TCX_INGRESS, A.TCX_EGRESS}:
+        if kind not in QUERIED:
             raise KernelError(op, Errno.EINVAL, f"nobody keeps a list of {kind.kernel_name}")
         if query_flags and kind not in CGROUP_TYPES | MPROG_TYPES:
             raise KernelError(op, Errno.EINVAL, f"query_flags {query_flags:#x} for {kind.kernel_name}")
         if kind in MPROG_TYPES and self.kernel.device_by_ifindex(target_fd) is None:
             raise KernelError(op, Errno.ENODEV, f"no network device {target_fd}")
-        self._target(op, kind, target_fd)
-        raise NotModelled(f"bpf(BPF_PROG_QUERY) with {kind.kernel_name}", "kernel/bpf/syscall.c: bpf_prog_query")
+        self._attach_target(op, kind, target_fd)
+        query = self.kernel.attach_table.point(kind).prog_query
+        if query is None:
+            raise NotModelled(f"bpf(BPF_PROG_QUERY) with {kind.kernel_name}", "kernel/bpf/syscall.c: bpf_prog_query")
+        return query(target_fd, query_flags)
 
     def raw_tracepoint_open(self, name: str, prog_fd: int, *, cookie: int = 0) -> int:
         """BPF_RAW_TRACEPOINT_OPEN: attach a program to a tracepoint, or to what it was loaded for (no name)."""
@@ -101,7 +102,12 @@ class AttachCalls(Calls):
         prog = self._prog(op, prog_fd)
         if prog.type not in BY_BTF | RAW_TRACEPOINTS or (prog.type in BY_BTF and name):
             raise KernelError(op, Errno.EINVAL, f"a {prog.type.lower} program, tracepoint '{name}'")
-        raise NotModelled(f"bpf(BPF_RAW_TRACEPOINT_OPEN) of '{name}'", "kernel/bpf/syscall.c: bpf_raw_tp_link_attach")
+        open_link = self.kernel.attach_table.raw_tracepoint
+        if open_link is None:
+            raise NotModelled(
+                f"bpf(BPF_RAW_TRACEPOINT_OPEN) of '{name}'", "kernel/bpf/syscall.c: bpf_raw_tp_link_attach"
+            )
+        return self.kernel.fds.install(open_link(prog, name, cookie))
 
     def iter_create(self, link_fd: int, *, flags: int = 0) -> int:
         """BPF_ITER_CREATE: return a descriptor that reads what the iterator of a link writes."""
@@ -125,21 +131,13 @@ class AttachCalls(Calls):
             raise KernelError(op, Errno.EBADF, f"fd {bpffs_fd} is not open")
         raise KernelError(op, Errno.EINVAL, f"fd {bpffs_fd} is no directory of a bpffs that delegates anything")
 
-    def _checked(self, op: str, prog_fd: int, attach_type: int, flags: int, opts: Mapping[str, int]) -> tuple[A, Prog]:
-        kind = _known(op, attach_type)
-        mask = MASK_BASE
-        if kind in MPROG_TYPES:
-            mask = MASK_MPROG
-        elif kind in CGROUP_TYPES | {A.LSM_MAC}:
-            # by the type of program: LSM programs may be a cgroup's
-            mask = MASK_BASE | MASK_MPROG
-        elif opts.get("relative_fd") or opts.get("expected_revision"):
-            raise KernelError(op, Errno.EINVAL, f"{kind.kernel_name} has no order of programs")
-        if flags & ~mask:
-            raise KernelError(op, Errno.EINVAL, f"flags {flags:#x}")
-        return kind, self._prog(op, prog_fd)
+    def _by_link_only(self, op: str, kind: A) -> None:
+        # the last line of bpf_prog_attach() and bpf_prog_detach(): what knows nothing but links; others are to come
+        if kind not in CGROUP_TYPES | SOCKMAP_TYPES | MPROG_TYPES | {A.FLOW_DISSECTOR, A.LIRC_MODE2}:
+            raise KernelError(op, Errno.EINVAL, f"{kind.kernel_name} is attached by links")
+        raise NotModelled(f"bpf(BPF_{op.upper()}) with {kind.kernel_name}", f"kernel/bpf/syscall.c: bpf_{op}")
 
-    def _target(self, op: str, kind: A, target_fd: int) -> None:
+    def _attach_target(self, op: str, kind: A, target_fd: int) -> None:
         # what is behind the target's descriptor is of the right kind
         if kind in CGROUP_TYPES:
             self._object(op, target_fd, FdKind.CGROUP)
@@ -151,9 +149,3 @@ class AttachCalls(Calls):
             # a network namespace, which no descriptor stands for here
             self._object(op, target_fd, None)
             raise KernelError(op, Errno.EINVAL, f"fd {target_fd} is no network namespace")
-
-
-def _known(op: str, attach_type: int) -> A:
-    if attach_type not in list(A) or A(attach_type) not in PROG_TYPES:
-        raise KernelError(op, Errno.EINVAL, f"attach_type {attach_type}")
-    return A(attach_type)

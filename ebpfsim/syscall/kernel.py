@@ -9,12 +9,12 @@ from ebpfsim.maps.map import Map
 from ebpfsim.objects import FdTable, IdTable, KernelObject
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
-from ebpfsim.uapi.bpf import AttachType
+from hooks.attach import AttachTable
 
 if TYPE_CHECKING:
     from ebpfsim.verifier.verify import LoadAttr, Verified
 
-__all__ = ["BpfKernel", "BpfLink", "LinkCreate", "NetDevice"]
+__all__ = ["BpfKernel", "BpfLink", "NetDevice"]
 
 
 class NetDevice(Protocol):
@@ -52,11 +52,6 @@ class BpfLink(Protocol):
         ...
 
 
-# (program, target fd or ifindex, flags, further fields of union bpf_attr.link_create by name) -> a link, with the
-# caller's reference; the program's reference stays the caller's: a link takes its own
-LinkCreate = Callable[[Prog, int, int, Mapping[str, int]], KernelObject]
-
-
 class BpfKernel(Runtime, Protocol):
     """A simulated kernel, as bpf(2) sees it."""
 
@@ -66,7 +61,7 @@ class BpfKernel(Runtime, Protocol):
     btfs: IdTable[KernelObject]
     fds: FdTable
     audit: AuditLog
-    link_create: Mapping[AttachType, LinkCreate]
+    attach_table: AttachTable
 
     def verify(self, attr: "LoadAttr") -> "Verified":
         """Run the verifier; VerifierError when it refuses."""

@@ -1,13 +1,14 @@
 """The link commands of bpf(2) (kernel/bpf/syscall.c, v6.18): descriptors to objects; the hooks do the rest."""
 
-from typing import cast
+from typing import Any, cast
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.objects import KernelObject
+from ebpfsim.syscall.attach_types import check_attach_type
 from ebpfsim.syscall.common import Calls, enum_value
 from ebpfsim.syscall.kernel import BpfLink
-from ebpfsim.uapi.bpf import AttachType
+from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_F_REPLACE
 
 __all__ = ["LinkCalls"]
@@ -16,12 +17,16 @@ __all__ = ["LinkCalls"]
 class LinkCalls(Calls):
     """BPF_LINK_*, and the older ways to attach."""
 
-    def link_create(self, prog_fd: int, target: int, attach_type: int, *, flags: int = 0, **opts: int) -> int:
+    def link_create(self, prog_fd: int, target: int, attach_type: int, *, flags: int = 0, **opts: Any) -> int:
         """BPF_LINK_CREATE: attach a program to a target (a descriptor or an interface index); ``opts`` by C name."""
         op = "link_create"
+        table = self.kernel.attach_table
+        if attach_type == AttachType.STRUCT_OPS and table.struct_ops is not None:
+            return self.kernel.fds.install(table.struct_ops(self._map(op, prog_fd), flags, opts))
         prog = self._prog(op, prog_fd)
         kind = enum_value(op, AttachType, attach_type)
-        create = self.kernel.link_create.get(kind)
+        check_attach_type(op, prog, kind)
+        create = table.freplace if prog.type == ProgType.EXT else table.point(kind).link_create
         if create is None:
             raise NotModelled(f"bpf(BPF_LINK_CREATE) with {kind.kernel_name}", "kernel/bpf/syscall.c: link_create")
         return self.kernel.fds.install(create(prog, target, flags, opts))

@@ -6,6 +6,7 @@ back. Sizes, tails and pointers are checked here, everything else there.
 """
 
 from collections.abc import Callable, Mapping
+from struct import pack
 from typing import TYPE_CHECKING, cast
 
 from ebpfsim.errnos import Errno
@@ -148,7 +149,21 @@ def _prog_attach(call: Call) -> int:
 
 
 def _prog_query(call: Call) -> int:
-    call.bpf.prog_query(call.number("target_fd"), call.number("attach_type"), query_flags=call.number("query_flags"))
+    found = call.bpf.prog_query(
+        call.number("target_fd"), call.number("attach_type"), query_flags=call.number("query_flags")
+    )
+    call.put("attach_flags", found.attach_flags)
+    call.put("revision", found.revision)
+    room = call.number("prog_cnt")
+    call.put("prog_cnt", found.count)
+    if not room or not call.number("prog_ids") or not found.count:
+        return 0
+    for name in ("prog_ids", "prog_attach_flags", "link_ids", "link_attach_flags"):
+        numbers = getattr(found, name)[:room]
+        if call.number(name) and numbers:
+            call.write(name, pack(f"<{len(numbers)}I", *numbers))
+    if room < found.count:
+        raise call.fail(Errno.ENOSPC, f"{found.count} programs, room for {room}")
     return 0
 
 

@@ -118,6 +118,9 @@ def check_return_code(env: Env, regno: int = 0) -> None:
     is_int = env.expected_attach(AttachType.LSM_MAC) and not frame.in_async_callback_fn
     least, most = (b.s32_min, b.s32_max) if is_int else (b.smin, b.smax)
     if low <= least and most <= high:
+        # results that say something of congestion make sense for egress only (enforce_attach_type_range, 2 to 3)
+        if env.prog_type == ProgType.CGROUP_SKB and b.value & ~1 == 2 and not b.mask & ~1:
+            env.enforce_expected_attach_type = True
         return
     env.verbose(spell_range(reg, low, high, where, f"R{regno}"))
     if env.prog_type == ProgType.LSM and (low, high) == (1, 1):

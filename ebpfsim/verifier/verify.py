@@ -101,6 +101,7 @@ class Verified:
     tail_call_keys: dict[int, int] = field(default_factory=dict)
     func_info: bytes = b""
     line_info: bytes = b""
+    enforce_expected_attach_type: bool = False
 
 
 def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
@@ -180,6 +181,7 @@ def _finish(env: Env, fixed: Fixed) -> Verified:
         {idx: key for idx, key in env.map_key_state.items() if key is not None},
         fixed.moved_funcs(env.attr.func_info),
         fixed.moved_lines(env.attr.line_info),
+        env.enforce_expected_attach_type,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ebpfsim.clock import Clock
-from ebpfsim.objects import IdTable, KernelObject
+from ebpfsim.objects import FdTable, IdTable, KernelObject
 from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import Recorder
 from ebpfsim.uapi.bpf import AttachType, ProgType
@@ -21,6 +21,12 @@ class HookedKernel:
         self.clock = Clock()
         self.recorder = Recorder()
         self.links: IdTable[KernelObject] = IdTable()
+        self.progs: IdTable[Prog] = IdTable()
+        self.fds = FdTable()
+        self.devices: dict[int, Any] = {}
+
+    def device_by_ifindex(self, ifindex: int) -> Any:
+        return self.devices.get(ifindex)
 
 
 @pytest.fixture(scope="session")

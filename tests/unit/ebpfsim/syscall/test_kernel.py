@@ -30,4 +30,4 @@ def test_its_links_do() -> None:
 
 
 def test_xdp_can_be_attached(kernel) -> None:
-    assert AttachType.XDP in kernel.link_create
+    assert kernel.attach_table.point(AttachType.XDP).link_create is not None

@@ -2,7 +2,6 @@
 
 import pytest
 
-from ebpfsim.errors import NotModelled
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
 from ebpfsim.uapi.bpf import AttachType, LinkType, MapType, ProgType
@@ -40,9 +39,9 @@ def test_create_refused(kernel, load, refused) -> None:
     assert refused(bpf.link_create, load(), LO, 999) == "EINVAL"
 
 
-def test_hooks_that_are_not_modelled(kernel, load) -> None:
-    with pytest.raises(NotModelled, match="BPF_TRACE_FENTRY"):
-        kernel.bpf.link_create(load(), 0, AttachType.TRACE_FENTRY)
+def test_attach_types_of_other_programs_are_refused(kernel, load, refused) -> None:
+    assert refused(kernel.bpf.link_create, load(), 0, AttachType.TRACE_FENTRY) == "EINVAL"
+    assert refused(kernel.bpf.link_create, load(), LO, AttachType.XDP_DEVMAP) == "EINVAL"
 
 
 def test_update(kernel, load, link, refused) -> None:
