@@ -64,6 +64,11 @@ class UserMemory:
         if area.own:
             self._mem.free(area.kernel_address)
 
+    def release(self) -> None:
+        """End all areas (exit_mmap)."""
+        for start in list(self._starts):
+            self.unmap(start)
+
     def read(self, address: int, size: int) -> bytes:
         """Return ``size`` bytes."""
         return self._mem.read(self.kernel_address(address, size), size) if size else b""

@@ -1,0 +1,302 @@
+"""Tasks: ``struct task_struct`` and what hangs on it, in simulated RAM at the layout of the kernel's BTF (v6.18).
+
+What programs walk to from a task is there: ``real_parent``, ``group_leader``, ``cred``, ``thread_pid->numbers[0]``,
+``nsproxy`` with its namespaces' numbers, ``signal``, ``mm`` with the executable and the arguments, ``files``, ``fs``.
+
+Left out: scheduling classes, signal queues, key rings, and nested namespaces: all tasks are in the initial ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ebpfsim.btf.view import Field, KernelStruct, Text, place, size_of
+from ebpfsim.memory import Memory
+from ebpfsim.memory.user import UserMemory
+
+__all__ = ["CAP_ALL", "PF_EXITING", "PF_KTHREAD", "Cred", "Namespaces", "Task", "TaskState", "TaskStruct"]
+
+# include/linux/sched.h
+PF_EXITING, PF_FORKNOEXEC, PF_RANDOMIZE, PF_KTHREAD = 0x4, 0x40, 0x0040_0000, 0x0020_0000
+DEFAULT_PRIO = 120
+CAP_ALL = (1 << 41) - 1  # CAP_LAST_CAP is CAP_CHECKPOINT_RESTORE, 40
+PID_TYPES = 4
+
+
+class TaskState:
+    """``task->__state`` and ``exit_state`` (include/linux/sched.h)."""
+
+    RUNNING, INTERRUPTIBLE, UNINTERRUPTIBLE = 0, 1, 2
+    EXIT_DEAD, EXIT_ZOMBIE = 0x10, 0x20
+    DEAD = 0x80
+
+
+class TaskStruct(KernelStruct):
+    """``struct task_struct``."""
+
+    struct_name = "task_struct"
+    state = Field("__state")
+    flags = Field()
+    cpu = Field("thread_info.cpu")
+    recent_used_cpu = Field()
+    nr_cpus_allowed = Field()
+    prio = Field()
+    static_prio = Field()
+    normal_prio = Field()
+    mm_ptr = Field("mm")
+    active_mm = Field()
+    exit_state = Field()
+    exit_code = Field()
+    exit_signal = Field()
+    pid = Field()
+    tgid = Field()
+    real_parent_ptr = Field("real_parent")
+    parent_ptr = Field("parent")
+    group_leader_ptr = Field("group_leader")
+    thread_pid = Field()
+    nvcsw = Field()
+    nivcsw = Field()
+    start_time = Field()
+    start_boottime = Field()
+    real_cred = Field()
+    cred_ptr = Field("cred")
+    comm = Text()
+    fs_ptr = Field("fs")
+    files_ptr = Field("files")
+    nsproxy = Field()
+    signal = Field()
+    sighand = Field()
+    loginuid = Field("loginuid.val")
+    sessionid = Field()
+    cgroups = Field()
+
+
+class Cred(KernelStruct):
+    """``struct cred``: who a task is."""
+
+    struct_name = "cred"
+    usage = Field("usage.counter")
+    uid = Field("uid.val")
+    gid = Field("gid.val")
+    suid = Field("suid.val")
+    sgid = Field("sgid.val")
+    euid = Field("euid.val")
+    egid = Field("egid.val")
+    fsuid = Field("fsuid.val")
+    fsgid = Field("fsgid.val")
+    cap_inheritable = Field("cap_inheritable.val")
+    cap_permitted = Field("cap_permitted.val")
+    cap_effective = Field("cap_effective.val")
+    cap_bset = Field("cap_bset.val")
+    user_ns = Field()
+
+    def become(self, uid: int, gid: int) -> None:
+        """Set all eight ids; only root has capabilities."""
+        self.uid = self.suid = self.euid = self.fsuid = uid
+        self.gid = self.sgid = self.egid = self.fsgid = gid
+        self.cap_permitted = self.cap_effective = CAP_ALL if uid == 0 else 0
+        self.cap_bset = CAP_ALL
+
+
+class MmStruct(KernelStruct):
+    """``struct mm_struct``."""
+
+    struct_name = "mm_struct"
+    users = Field("mm_users.counter")
+    count = Field("mm_count.counter")
+    arg_start = Field()
+    arg_end = Field()
+    env_start = Field()
+    env_end = Field()
+    owner = Field()
+    exe_file = Field()
+
+
+class _Pid(KernelStruct):
+    struct_name = "pid"
+    level = Field()
+
+
+class _Upid(KernelStruct):
+    struct_name = "upid"
+    nr = Field()
+    ns = Field()
+
+
+class _Nsproxy(KernelStruct):
+    struct_name = "nsproxy"
+    uts_ns = Field()
+    ipc_ns = Field()
+    mnt_ns = Field()
+    pid_ns_for_children = Field()
+    net_ns = Field()
+    time_ns = Field()
+    time_ns_for_children = Field()
+    cgroup_ns = Field()
+
+
+class _Signal(KernelStruct):
+    struct_name = "signal_struct"
+    nr_threads = Field()
+    group_exit_code = Field()
+
+
+class _Fs(KernelStruct):
+    struct_name = "fs_struct"
+    umask = Field()
+    root = Field("root.dentry")
+    root_mnt = Field("root.mnt")
+    pwd = Field("pwd.dentry")
+    pwd_mnt = Field("pwd.mnt")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ns:
+    struct: str
+    inum: int
+
+
+# what /proc/1/ns shows on Linux 6.18: the numbers of the initial namespaces (include/uapi/linux/nsfs.h)
+_INITIAL_NAMESPACES = {
+    "uts_ns": _Ns("uts_namespace", 0xEFFF_FFFE),
+    "ipc_ns": _Ns("ipc_namespace", 0xEFFF_FFFF),
+    "mnt_ns": _Ns("mnt_namespace", 0xEFFF_FFF8),
+    "pid_ns_for_children": _Ns("pid_namespace", 0xEFFF_FFFC),
+    "net_ns": _Ns("net", 0xEFFF_FFF9),
+    "time_ns": _Ns("time_namespace", 0xEFFF_FFFA),
+    "time_ns_for_children": _Ns("time_namespace", 0xEFFF_FFFA),
+    "cgroup_ns": _Ns("cgroup_namespace", 0xEFFF_FFFB),
+}
+USER_NS_INUM = 0xEFFF_FFFD
+
+
+class Namespaces:
+    """The initial namespaces of a kernel; ``nsproxy`` is the address of the structure that all tasks point to."""
+
+    def __init__(self, mem: Memory) -> None:
+        proxy = _Nsproxy.alloc(mem)
+        self.nsproxy = proxy.address
+        self.addresses: dict[str, int] = {}
+        for name, ns in _INITIAL_NAMESPACES.items():
+            same = self.addresses.get(name.removesuffix("_for_children"))
+            self.addresses[name] = same or _namespace(mem, ns.struct, ns.inum)
+            setattr(proxy, name, self.addresses[name])
+        self.user_ns = _namespace(mem, "user_namespace", USER_NS_INUM)
+
+    @property
+    def pid_ns(self) -> int:
+        """The address of ``init_pid_ns``."""
+        return self.addresses["pid_ns_for_children"]
+
+    @property
+    def net(self) -> int:
+        """The address of ``init_net``."""
+        return self.addresses["net_ns"]
+
+
+def _namespace(mem: Memory, struct: str, inum: int) -> int:
+    address = mem.alloc(size_of(struct), what=f"struct {struct}")
+    mem.store(address + place(struct, "ns.inum")[0], 4, inum)
+    return address
+
+
+class Task:
+    """One thread. ``struct`` is its ``task_struct``; what Python alone needs to know of it is here.
+
+    Threads of a process share ``user`` (their memory), ``mm``, ``signal`` and the file table.
+    """
+
+    def __init__(
+        self, mem: Memory, namespaces: Namespaces, pid: int, comm: str, parent: "Task | None", leader: "Task | None"
+    ) -> None:
+        self.mem = mem
+        self.struct = TaskStruct.alloc(mem)
+        self.address = self.struct.address
+        self.pid = pid
+        self.leader: Task = leader or self
+        self.tgid = self.leader.pid
+        self.parent: Task = parent or self
+        self.children: list[Task] = []
+        self.cred = Cred.alloc(mem)
+        self.namespaces = namespaces
+        self.mm: MmStruct | None = None
+        self.user: UserMemory | None = None
+        self.alive = True
+        self._fill(comm)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.comm} {self.pid}>"
+
+    @property
+    def comm(self) -> str:
+        """Its name, at most 15 characters."""
+        return self.struct.comm
+
+    @comm.setter
+    def comm(self, name: str) -> None:
+        self.struct.comm = name
+
+    @property
+    def pid_tgid(self) -> int:
+        """What bpf_get_current_pid_tgid() returns."""
+        return self.tgid << 32 | self.pid
+
+    def _fill(self, comm: str) -> None:
+        struct, mem = self.struct, self.mem
+        struct.pid, struct.tgid, struct.comm = self.pid, self.tgid, comm
+        struct.real_parent_ptr = struct.parent_ptr = self.parent.address
+        struct.group_leader_ptr = self.leader.address
+        struct.prio = struct.static_prio = struct.normal_prio = DEFAULT_PRIO
+        struct.nsproxy = self.namespaces.nsproxy
+        struct.loginuid = 0xFFFF_FFFF
+        struct.sessionid = 0xFFFF_FFFF
+        self.cred.usage = 2
+        self.cred.user_ns = self.namespaces.user_ns
+        self.cred.become(0, 0)
+        struct.cred_ptr = struct.real_cred = self.cred.address
+        pid = mem.alloc(size_of("pid") + size_of("upid"), what="struct pid")
+        struct.thread_pid = pid
+        number = _Upid(mem, pid + size_of("pid"))
+        number.nr, number.ns = self.pid, self.namespaces.pid_ns
+        if self.leader is self:
+            self._signal = _Signal.alloc(mem)
+            self._fs = _Fs.alloc(mem)
+            self._fs.umask = 0o22
+        else:
+            self._signal, self._fs = self.leader._signal, self.leader._fs
+        self._signal.nr_threads += 1
+        struct.signal, struct.fs_ptr = self._signal.address, self._fs.address
+
+    def new_mm(self, args: Sequence[str] = (), env: Sequence[str] = ()) -> MmStruct:
+        """Give the process an address space of its own, with arguments and environment as execve() leaves them."""
+        mm = self.mm = MmStruct.alloc(self.mem)
+        self.user = UserMemory(self.mem)
+        mm.users = mm.count = 1
+        mm.owner = self.leader.address
+        arguments, environment = (b"".join(text.encode() + b"\0" for text in texts) for texts in (args, env))
+        start = self.user.alloc(max(1, len(arguments) + len(environment)), arguments + environment)
+        mm.arg_start, mm.arg_end = start, start + len(arguments)
+        mm.env_start, mm.env_end = mm.arg_end, mm.arg_end + len(environment)
+        self.struct.mm_ptr = self.struct.active_mm = mm.address
+        return mm
+
+    def share_mm(self, other: "Task") -> None:
+        """Use the address space of another task of the same process."""
+        self.mm, self.user = other.mm, other.user
+        if self.mm is not None:
+            self.mm.users += 1
+            self.struct.mm_ptr = self.struct.active_mm = self.mm.address
+
+    def release(self) -> None:
+        """Give back the memory of a task that nobody waits for any more (release_task)."""
+        self.mem.free(self.struct.thread_pid)
+        self._signal.nr_threads -= 1
+        if not self._signal.nr_threads:
+            self._signal.free()
+            self._fs.free()
+        if self.mm is not None:
+            self.mm.users -= 1
+            if not self.mm.users and self.user is not None:
+                self.user.release()
+                self.mm.free()
+        self.cred.free()
+        self.struct.free()
