@@ -1,6 +1,6 @@
 """BPF_PROG_LOAD: from instructions to a program that runs (``bpf_prog_load`` of kernel/bpf/syscall.c, v6.18).
 
-Left out: capabilities, tokens, signatures, programs bound to a device, programs that extend or trace other programs.
+Left out: capabilities, tokens, signatures, programs bound to a device.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from ebpfsim.errors import KernelError
 from ebpfsim.isa.insn import Insn, encode
 from ebpfsim.isa.table import PROBE_MEM, PROBE_MEM32
 from ebpfsim.maps.prog_array import ProgHolder
-from ebpfsim.progs.prog import Prog
+from ebpfsim.progs.prog import AttachTarget, Prog
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, BPF_TAG_SIZE
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ebpfsim.verifier.env import LoadAttr
     from ebpfsim.verifier.verify import Verified
 
-__all__ = ["ProgParts", "load_prog", "prog_tag", "xlated_dump"]
+__all__ = ["ProgParts", "load_prog", "prog_tag", "trampoline_key", "xlated_dump"]
 
 OP = "prog_load"
 BPF_LDX, BPF_ST, BPF_STX, BPF_MEM = 1, 2, 3, 0x60
@@ -30,6 +30,7 @@ LD_IMM64 = 0x18  # BPF_LD | BPF_IMM | BPF_DW
 BPF_COMPLEXITY_LIMIT_INSNS = 1_000_000
 KNOWN_FLAGS = 0xFF  # BPF_F_STRICT_ALIGNMENT to BPF_F_TEST_REG_INVARIANTS
 BPF_LOG_MASK = 0xF
+VMLINUX_BTF_ID = 1  # the kernel's own BTF is the first one
 
 # what bpf_prog_load_check_attach() takes; types that are not named take anything
 # fmt: off
@@ -95,7 +96,10 @@ def load_prog(kernel: "BpfKernel", attr: "LoadAttr", parts: ProgParts) -> tuple[
         line_info=verified.line_info,
         changes_pkt_data=verified.changes_pkt_data,
         enforce_expected_attach_type=verified.enforce_expected_attach_type,
+        attach_target=verified.target,
+        dst_key=trampoline_key(verified.target),
     )
+    _take_target(prog, attr.attach_prog)
     for map_ in prog.maps:
         map_.get()
     prog.released = parts.released
@@ -113,6 +117,24 @@ def load_prog(kernel: "BpfKernel", attr: "LoadAttr", parts: ProgParts) -> tuple[
         prog.put()
         raise
     return prog, verified
+
+
+def trampoline_key(target: AttachTarget | None) -> int:
+    """Return the key of the trampoline of a function (``bpf_trampoline_compute_key``), 0 for what has none."""
+    if target is None or target.trace or target.struct_ops:
+        return 0
+    if target.prog is not None:
+        return target.prog.id << 32 | target.id
+    return VMLINUX_BTF_ID << 32 | 0x8000_0000 | target.id
+
+
+def _take_target(prog: Prog, target: Prog | None) -> None:
+    # the reference is the program's until its first link takes it over
+    if target is None:
+        return
+    target.get()
+    prog.dst_prog = target
+    prog.attach_tracing_prog = prog.type == target.type == ProgType.TRACING
 
 
 def prog_tag(insns: tuple[Insn, ...]) -> bytes:
@@ -157,9 +179,7 @@ def xlated_dump(prog: Prog) -> bytes:
 def _plain_access(insn: Insn) -> Insn:
     # accesses that may fault show as the plain ones that the program was loaded with
     mode, kind = insn.code & 0xE0, insn.code & 7
-    faults = (kind == BPF_LDX and mode == PROBE_MEM) or (
-        kind in (BPF_LDX, BPF_ST, BPF_STX) and mode == PROBE_MEM32
-    )
+    faults = (kind == BPF_LDX and mode == PROBE_MEM) or (kind in (BPF_LDX, BPF_ST, BPF_STX) and mode == PROBE_MEM32)
     return insn._replace(code=insn.code & ~0xE0 | BPF_MEM) if faults else insn
 
 
@@ -186,6 +206,8 @@ def _check(attr: "LoadAttr") -> "LoadAttr":
         raise KernelError(OP, Errno.E2BIG, f"{nr_insns} instructions, 1 to {BPF_COMPLEXITY_LIMIT_INSNS} are allowed")
     if attr.attach_btf_id and attr.prog_type not in BTF_TARGETS:
         raise KernelError(OP, Errno.EINVAL, f"attach_btf_id for a {attr.prog_type.lower} program")
+    if attr.attach_prog is not None and attr.prog_type not in (ProgType.TRACING, ProgType.EXT):
+        raise KernelError(OP, Errno.EINVAL, f"attach_prog_fd for a {attr.prog_type.lower} program")
     allowed = ATTACH_TYPES.get(attr.prog_type)
     if allowed is not None and attr.expected_attach_type not in allowed:
         raise KernelError(OP, Errno.EINVAL, f"expected_attach_type {attr.expected_attach_type}")

@@ -3,23 +3,55 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ebpfsim.btf.btf import Btf
+from ebpfsim.btf.types import FuncProto
 from ebpfsim.cpu import Cpu
 from ebpfsim.isa.insn import Insn
 from ebpfsim.maps.map import Map
 from ebpfsim.objects import KernelObject
 from ebpfsim.uapi.bpf import AttachType, ProgType
+from ebpfsim.uapi.flags import BPF_F_SLEEPABLE
 
-__all__ = ["Prog", "ProgStats", "Subprog"]
+__all__ = ["AttachTarget", "Prog", "ProgStats", "Subprog"]
 
 
 @dataclass(frozen=True, slots=True)
 class Subprog:
-    """One function of a program: slots ``start`` to ``end`` (not included) of the rewritten instructions."""
+    """One function of a program: slots ``start`` to ``end`` (not included) of the rewritten instructions.
+
+    ``type_id`` and ``linkage`` are its BTF's, 0 where there is none; ``unreliable`` says that this is not what it does
+    (``struct bpf_func_info_aux``).
+    """
 
     start: int
     end: int
     name: str
     stack_depth: int
+    type_id: int = 0
+    linkage: int = 0
+    unreliable: bool = False
+    changes_pkt_data: bool = False
+    might_sleep: bool = False
+
+
+@dataclass(slots=True)
+class AttachTarget:
+    """A function that a program is for: its name, its prototype, and ``arg_info`` by offset in the context.
+
+    It is one of the kernel, or ``subprog`` of the program ``prog``. ``trace``: the prototype begins with an argument
+    that the program does not see. ``struct_ops`` names the structure of functions that ``name`` is a member of. ``id``
+    is the type that was asked for. Without a prototype the arguments are five numbers.
+    """
+
+    btf: Btf
+    id: int
+    name: str
+    proto: FuncProto | None
+    trace: bool = False
+    arg_info: dict[int, tuple[int, str]] = field(default_factory=dict)
+    struct_ops: str = ""
+    prog: "Prog | None" = None
+    subprog: Subprog | None = None
 
 
 @dataclass(slots=True)
@@ -58,6 +90,13 @@ class Prog(KernelObject):
     line_info: bytes = b""
     changes_pkt_data: bool = False
     enforce_expected_attach_type: bool = False
+    # what it is for, where it is for one function (attach_btf_id); ``attach_tracing_prog`` when that traces in turn
+    attach_target: AttachTarget | None = field(default=None, repr=False)
+    attach_tracing_prog: bool = False
+    # where its first link goes to unless that says otherwise: a program it keeps (dst_prog), the key of a trampoline
+    # (dst_trampoline). That link takes both over
+    dst_prog: "Prog | None" = field(default=None, repr=False)
+    dst_key: int = 0
     stats: ProgStats = field(default_factory=ProgStats)
     run: Callable[[int, Cpu], int] = field(default=None, repr=False)  # type: ignore[assignment]
     # what the engine made of the instructions; tail calls go from image to image
@@ -72,13 +111,26 @@ class Prog(KernelObject):
     def __hash__(self) -> int:
         return object.__hash__(self)
 
+    @property
+    def sleepable(self) -> bool:
+        """Whether it may sleep (BPF_F_SLEEPABLE)."""
+        return bool(self.prog_flags & BPF_F_SLEEPABLE)
+
+    @property
+    def btf(self) -> Btf | None:
+        """The BTF that it was loaded with, where its functions have records in it."""
+        return getattr(self.btf_fd_obj, "btf", None) if self.func_info else None
+
     def func_addr(self, insn_idx: int) -> int:
         """Return the address that a pointer to the function starting at that slot holds."""
         return self.image_addr + insn_idx * 8
 
     def on_release(self) -> None:
-        """Let go of the maps."""
+        """Let go of the maps, and of the program that it is for."""
         for map_ in self.maps:
             map_.put()
+        if self.dst_prog is not None:
+            self.dst_prog.put()
+            self.dst_prog = None
         if self.released is not None:
             self.released(self)

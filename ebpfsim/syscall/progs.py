@@ -6,7 +6,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.isa.insn import decode
 from ebpfsim.objects import KernelObject
-from ebpfsim.prog_load import BTF_TARGETS, ProgParts, load_prog
+from ebpfsim.prog_load import ProgParts, load_prog
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.btf import BtfObject, BtfUsers
 from ebpfsim.syscall.common import check_name, enum_value
@@ -66,10 +66,7 @@ class ProgCalls(BtfUsers):
     ) -> Loaded:
         """BPF_PROG_LOAD: ``insns`` are the bytes that the real call takes, descriptors in their LD_IMM64."""
         op = "prog_load"
-        if attach_prog_fd:
-            if prog_type not in BTF_TARGETS:
-                raise KernelError(op, Errno.EINVAL, "attach_prog_fd for a program that traces nothing")
-            raise NotModelled("bpf(BPF_PROG_LOAD) with attach_prog_fd", "kernel/bpf/syscall.c: bpf_prog_load")
+        target = self._target(op, attach_prog_fd, attach_btf_id) if attach_prog_fd else None
         if ifindex:
             raise NotModelled("bpf(BPF_PROG_LOAD) with prog_ifindex", "kernel/bpf/offload.c")
         # without records that refer to it BTF is not even looked for (check_btf_info)
@@ -85,6 +82,7 @@ class ProgCalls(BtfUsers):
             func_info=func_info,
             line_info=line_info,
             attach_btf_id=attach_btf_id,
+            attach_prog=target,
             log_level=log_level,
             fd_array=tuple(fd_array),
         )
@@ -100,6 +98,17 @@ class ProgCalls(BtfUsers):
         self.kernel.progs.add(prog)
         self.kernel.audit.prog_loaded(prog.id)
         return Loaded(self.kernel.fds.install(prog), verified.log if log_level else "", prog.verified_insns)
+
+    def _target(self, op: str, fd: int, btf_id: int) -> Prog | None:
+        # attach_prog_fd or attach_btf_obj_fd, which share their place: a program, or BTF of the kernel
+        file = self.kernel.fds.file(fd)
+        if file is not None and isinstance(file.obj, Prog):
+            return file.obj
+        if file is None or not isinstance(file.obj, BtfObject) or not btf_id:
+            raise KernelError(op, Errno.EINVAL, f"attach_prog_fd {fd} is no program and no BTF")
+        if not file.obj.kernel_btf:
+            raise KernelError(op, Errno.ENOTSUPP, f"attach_btf_obj_fd {fd} is not the kernel's")
+        return None
 
     def _released(self, prog: Prog) -> None:
         if prog.id:

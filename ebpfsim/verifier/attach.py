@@ -3,15 +3,14 @@
 ``AttachTarget`` is what later phases ask: the function's prototype, its name, and what is known of its arguments.
 """
 
-from dataclasses import dataclass, field
-
 from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.types import Array, Composite, Enum, Func, FuncProto, Int, Kind, Ptr, Type, Void
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import NotModelled
+from ebpfsim.progs.prog import AttachTarget, Prog
 from ebpfsim.progs.regtypes import MEM_RDONLY, PTR_MAYBE_NULL, PTR_TO_BTF_ID, PTR_TO_BUF, PTR_TRUSTED
 from ebpfsim.uapi.bpf import AttachType, ProgType
+from ebpfsim.verifier.attach_prog import TRAMPOLINES, check_prog_target, check_type_match
 from ebpfsim.verifier.btf_walk import type_of_kind_name
 from ebpfsim.verifier.env import Env
 from ebpfsim.verifier.lsm import check_sleepable_hook, lsm_verify_prog
@@ -73,23 +72,6 @@ STRUCT_OPS: dict[str, tuple[str, ...]] = {"tcp_congestion_ops": ("get_info",), "
 _SLEEPABLE = (AttachType.TRACE_FENTRY, AttachType.TRACE_FEXIT, AttachType.MODIFY_RETURN, AttachType.TRACE_ITER)
 
 
-@dataclass(slots=True)
-class AttachTarget:
-    """A function of the kernel: its name, its prototype, and ``arg_info`` by offset in the context.
-
-    ``trace``: the prototype begins with an argument that the program does not see. ``struct_ops`` names the structure
-    of functions that ``name`` is a member of. ``id`` is the type that was asked for.
-    """
-
-    btf: Btf
-    id: int
-    name: str
-    proto: FuncProto | None
-    trace: bool = False
-    arg_info: dict[int, tuple[int, str]] = field(default_factory=dict)
-    struct_ops: str = ""
-
-
 def check_attach_btf_id(env: Env) -> None:
     """Find what the program is to be attached to; refuse what cannot be (``check_attach_btf_id``)."""
     prog_type = env.prog_type
@@ -102,12 +84,12 @@ def check_attach_btf_id(env: Env) -> None:
         raise env.fail(Errno.EINVAL, text)
     if prog_type == ProgType.STRUCT_OPS:
         env.target = _struct_ops(env)
+    elif env.extension or (prog_type == ProgType.TRACING and env.attr.attach_prog is not None):
+        env.target = _function_of_program(env)
     elif prog_type == ProgType.TRACING:
         env.target = _tracing(env)
     elif prog_type == ProgType.LSM:
         env.target = _security_hook(env)
-    elif prog_type == ProgType.EXT:
-        raise NotModelled(f"attach target of {prog_type.kernel_name} programs", "kernel/bpf/verifier.c")
 
 
 def _can_be_sleepable(env: Env) -> bool:
@@ -129,6 +111,69 @@ def _security_hook(env: Env) -> AttachTarget:
         check_sleepable_hook(env, name)
     lsm_verify_prog(env, name, id_)
     return AttachTarget(btf, id_, name, proto)
+
+
+def _function_of_program(env: Env) -> AttachTarget:
+    # bpf_check_attach_target for a function of another program, in its order
+    target, btf_id = env.attr.attach_prog, env.attr.attach_btf_id
+    if not btf_id:
+        raise env.fail(Errno.EINVAL, "Tracing programs must provide btf_id\n")
+    if target is None:
+        _kernel_type(env)
+        raise env.fail(Errno.EINVAL, "Cannot replace kernel functions\n")
+    btf = target.btf
+    if btf is None:
+        text = "FENTRY/FEXIT program can only be attached to another program annotated with BTF\n"
+        raise env.fail(Errno.EINVAL, text)
+    if not 0 < btf_id < btf.nr_types:
+        raise env.fail(Errno.EINVAL, f"attach_btf_id {btf_id} is invalid\n")
+    type_ = btf.type(btf_id)
+    found = check_prog_target(
+        target, btf_id, type_.name, env.extension, env.changes_pkt_data, env.subprogs[0].might_sleep
+    )
+    if isinstance(found, str):
+        raise env.fail(Errno.EINVAL, found)
+    _check_nesting(env, target)
+    if env.expected_attach(AttachType.TRACE_RAW_TP) and not env.extension:
+        raise env.fail(Errno.EINVAL, "Only FENTRY/FEXIT progs are attachable to another BPF prog\n")
+    if not env.extension and not env.expected_attach(*TRAMPOLINES, AttachType.MODIFY_RETURN):
+        raise env.fail(Errno.EINVAL, "")
+    if not isinstance(type_, Func):
+        raise env.fail(Errno.EINVAL, f"attach_btf_id {btf_id} is not a function\n")
+    if env.extension:
+        _check_replacement(env, btf, type_)
+    proto = btf.type(type_.type_id)
+    assert isinstance(proto, FuncProto)
+    if not found.unreliable:
+        _distill(env, btf, proto, type_.name)
+    if not env.extension:
+        if env.sleepable:
+            raise env.fail(Errno.EINVAL, f"{type_.name} is not sleepable\n")
+        if env.expected_attach(AttachType.MODIFY_RETURN):
+            raise env.fail(Errno.EINVAL, "can't modify return codes of BPF programs\n")
+    return AttachTarget(btf, btf_id, type_.name, None if found.unreliable else proto, prog=target, subprog=found)
+
+
+def _check_nesting(env: Env, target: Prog) -> None:
+    # who may be attached to whom: no chain may come back to where it began
+    if env.prog_type == ProgType.TRACING and not env.extension:
+        if target.attach_tracing_prog:
+            raise env.fail(Errno.EINVAL, "Cannot nest tracing program attach more than once\n")
+    elif target.type == ProgType.EXT:
+        raise env.fail(Errno.EINVAL, "Cannot recursively attach\n")
+    if env.extension and target.type == ProgType.TRACING and target.expected_attach_type in TRAMPOLINES:
+        raise env.fail(Errno.EINVAL, "Cannot extend fentry/fexit\n")
+
+
+def _check_replacement(env: Env, btf: Btf, func: Func) -> None:
+    # btf_check_type_match
+    if not env.attr.func_info or env.attr.btf is None:
+        raise env.fail(Errno.EINVAL, "Program extension requires BTF\n")
+    own = env.attr.btf.type(env.subprogs[0].type_id)
+    assert isinstance(own, Func)
+    text = check_type_match(env.attr.btf, own, btf, func)
+    if text:
+        raise env.fail(Errno.EINVAL, text)
 
 
 def _kernel_type(env: Env) -> tuple[Btf, int, Type]:

@@ -6,6 +6,7 @@ from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.types import Composite, Enum, FuncProto, Int, Kind, Ptr, Type, Void
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errors import NotModelled
+from ebpfsim.progs.prog import AttachTarget
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
     MEM_PERCPU,
@@ -17,7 +18,7 @@ from ebpfsim.progs.regtypes import (
     SCALAR_VALUE,
 )
 from ebpfsim.uapi.bpf import AttachType, ProgType
-from ebpfsim.verifier.attach import AttachTarget
+from ebpfsim.verifier.attach_prog import kernel_context
 from ebpfsim.verifier.btf_walk import tag_flag, type_of_kind_name
 from ebpfsim.verifier.btfid import BtfId
 from ebpfsim.verifier.env import Env
@@ -25,7 +26,7 @@ from ebpfsim.verifier.lsm import passes_trusted
 
 __all__ = ["NULLABLE_TRACEPOINTS", "CtxLoad", "btf_ctx_access", "nf_ctx_access"]
 
-MAX_BPF_FUNC_ARGS = 12
+MAX_BPF_FUNC_ARGS, MAX_BPF_FUNC_REG_ARGS = 12, 5
 
 # arguments of raw tracepoints that may be NULL: raw_tp_null_args, and those that end in __nullable
 NULLABLE_TRACEPOINTS: dict[str, tuple[int, ...]] = {
@@ -130,7 +131,8 @@ class _Access:
     def argument(self, off: int, size: int) -> CtxLoad | None:
         """Return what lies at an offset that is a multiple of 8."""
         proto = self.target.proto
-        assert proto is not None
+        if proto is None:
+            return self.untyped(off // 8)
         number = _arg_number(self.btf, proto, off)
         # the first argument of a tracepoint's prototype is not the program's
         params = proto.params[1:] if self.target.trace else proto.params
@@ -149,6 +151,11 @@ class _Access:
                 return None
             return CtxLoad()
         return self.refused(f"doesn't have {number + 1}-th argument")
+
+    def untyped(self, number: int) -> CtxLoad | None:
+        """Return what lies in the context of a function of which only its five registers are known."""
+        last = MAX_BPF_FUNC_REG_ARGS - (not self.env.expected_attach(AttachType.TRACE_FEXIT))
+        return CtxLoad() if number <= last else self.refused(f"doesn't have {number + 1}-th argument")
 
     def hook_result(self, off: int, size: int, number: int, proto: FuncProto) -> CtxLoad | None:
         """Return what the hook will return, as programs before this one left it."""
@@ -186,6 +193,9 @@ class _Access:
     def pointer(self, number: int, ptr: Ptr) -> CtxLoad | None:
         """Return what a pointer to a structure is."""
         env, btf = self.env, self.btf
+        if self.target.prog is not None:
+            context = kernel_context(self.target.prog.type, btf, ptr)
+            return None if context is None else CtxLoad(PTR_TO_BTF_ID, BtfId(vmlinux(), context))
         type_ = PTR_TO_BTF_ID
         if self.is_trusted():
             type_ |= PTR_TRUSTED

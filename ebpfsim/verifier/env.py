@@ -1,12 +1,13 @@
 """What one run of the verifier knows: program, limits, facts per instruction (``struct bpf_verifier_env``)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ebpfsim.errnos import Errno
 from ebpfsim.isa.insn import Insn
 from ebpfsim.maps.map import Map
+from ebpfsim.progs.prog import AttachTarget, Prog
 from ebpfsim.progs.types import PROG_TYPES, ProgTypeInfo
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_F_ANY_ALIGNMENT, BPF_F_SLEEPABLE, BPF_F_STRICT_ALIGNMENT, BPF_F_TEST_STATE_FREQ
@@ -15,7 +16,7 @@ from ebpfsim.verifier.state import Frame, Reg, State
 
 if TYPE_CHECKING:
     from ebpfsim.btf.btf import Btf
-    from ebpfsim.verifier.attach import AttachTarget
+    from ebpfsim.verifier.btfid import BtfId
     from ebpfsim.verifier.liveness import StackLiveness
 
 __all__ = ["Env", "LoadAttr", "Log", "Reject", "SubprogInfo", "VerifierKernel"]
@@ -47,7 +48,10 @@ class VerifierKernel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadAttr:
-    """What BPF_PROG_LOAD hands over: fds in LD_IMM64; records of ``func_info`` take 8 bytes, of ``line_info`` 16."""
+    """What BPF_PROG_LOAD hands over: fds in LD_IMM64; records of ``func_info`` take 8 bytes, of ``line_info`` 16.
+
+    ``attach_prog`` is the program that ``attach_btf_id`` is a function of; without one it is a type of the kernel.
+    """
 
     prog_type: ProgType
     insns: tuple[Insn, ...]
@@ -59,6 +63,7 @@ class LoadAttr:
     func_info: bytes = b""
     line_info: bytes = b""
     attach_btf_id: int = 0
+    attach_prog: Prog | None = None
     log_level: int = 1
     fd_array: tuple[int, ...] = ()
 
@@ -172,10 +177,15 @@ class Env:
     """One run of the verifier (``struct bpf_verifier_env``); facts per instruction are lists by slot."""
 
     def __init__(self, attr: LoadAttr, kernel: VerifierKernel) -> None:
+        # a program that replaces a function is verified as one of the type that the function is of
+        self.extension = attr.prog_type == ProgType.EXT
+        if self.extension and attr.attach_prog is not None:
+            target = attr.attach_prog
+            attr = replace(attr, prog_type=target.type, expected_attach_type=target.expected_attach_type)
         self.attr = attr
         self.kernel = kernel
         self.prog_type = ProgType(attr.prog_type)
-        self.info: ProgTypeInfo = PROG_TYPES[self.prog_type]
+        self.info = PROG_TYPES.get(self.prog_type) or ProgTypeInfo(self.prog_type, frozenset())
         self.insns: list[Insn] = list(attr.insns)
         self.log = Log(attr.log_level)
         self.log_level = attr.log_level
@@ -206,6 +216,10 @@ class Env:
         self.arena_alu: set[int] = set()  # 64-bit arithmetic on pointers into it (needs_zext)
         self.ksyms: dict[int, Reg] = {}
         self.kfuncs: dict[int, Kfunc] = {}
+        # of calls: the object that is made, dropped or added to a list, and where in it its node lies
+        self.kfunc_objects: dict[int, tuple[BtfId, int]] = {}
+        self.percpu_calls: set[int] = set()  # calls with per-CPU objects of the program
+        self.atomic_storage: set[int] = set()  # calls that create storage where nothing may sleep
 
         self.subprogs: list[SubprogInfo] = []
         self.subprog_at: dict[int, int] = {}

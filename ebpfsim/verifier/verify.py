@@ -6,7 +6,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import NotModelled, VerifierError
 from ebpfsim.isa.insn import Insn
 from ebpfsim.maps.map import Map
-from ebpfsim.progs.prog import Subprog
+from ebpfsim.progs.prog import AttachTarget, Subprog
 from ebpfsim.progs.regtypes import CONST_PTR_TO_MAP, PTR_TO_CTX, PTR_TO_FUNC, PTR_TO_MAP_VALUE
 from ebpfsim.progs.types import PROG_TYPES
 from ebpfsim.uapi.bpf import AttachType, ProgType
@@ -102,6 +102,7 @@ class Verified:
     func_info: bytes = b""
     line_info: bytes = b""
     enforce_expected_attach_type: bool = False
+    target: AttachTarget | None = None
 
 
 def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
@@ -117,7 +118,7 @@ def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
     if attr.attach_btf_id and (attr.attach_btf_id > BTF_MAX_TYPE or prog_type not in _ATTACHED):
         # bpf_prog_load_check_attach
         raise VerifierError("prog_load", Errno.EINVAL, "")
-    if prog_type not in PROG_TYPES:
+    if prog_type not in PROG_TYPES and prog_type != ProgType.EXT:
         raise NotModelled(f"verification of {prog_type.kernel_name} programs", "kernel/bpf/verifier.c")
     if prog_type != ProgType.STRUCT_OPS and attr.expected_attach_type not in set(AttachType):
         raise VerifierError("prog_load", Errno.EINVAL, "")
@@ -168,7 +169,17 @@ def _finish(env: Env, fixed: Fixed) -> Verified:
     depths = tuple(subprog.stack_depth for subprog in env.subprogs)
     _print_stats(env)
     subprogs = tuple(
-        Subprog(start, end, subprog.name, subprog.stack_depth)
+        Subprog(
+            start,
+            end,
+            subprog.name,
+            subprog.stack_depth,
+            subprog.type_id,
+            subprog.linkage,
+            subprog.unreliable,
+            subprog.changes_pkt_data,
+            subprog.might_sleep,
+        )
         for (start, end), subprog in zip(fixed.extents, fixed.subprogs, strict=True)
     )
     return Verified(
@@ -182,6 +193,7 @@ def _finish(env: Env, fixed: Fixed) -> Verified:
         fixed.moved_funcs(env.attr.func_info),
         fixed.moved_lines(env.attr.line_info),
         env.enforce_expected_attach_type,
+        target=env.target,
     )
 
 
@@ -227,7 +239,7 @@ def _do_check_common(env: Env, subprog: int) -> None:
     state.in_sleepable = env.sleepable
     env.cur_state = state
     mark_verifier_state_scratched(env)
-    if subprog:
+    if subprog or env.extension:
         if env.log_level & BPF_LOG_LEVEL:
             env.verbose(f"Validating {env.subprogs[subprog].name}() func#{subprog}...\n")
         errno = prepare_func_args(env, subprog)
