@@ -18,14 +18,16 @@ class Cpu:
     """One simulated CPU.
 
     ``stack_base`` is the lowest address of its BPF stack, ``stack_top`` the lowest one in use: frames are taken below.
+    ``current`` is the address of the ``task_struct`` that runs here.
     """
 
-    __slots__ = ("_clock", "elapsed_ps", "number", "scratch", "stack_base", "stack_top")
+    __slots__ = ("_clock", "current", "elapsed_ps", "number", "scratch", "stack_base", "stack_top")
 
     def __init__(self, number: int, clock: Clock, mem: Memory) -> None:
         self.number = number
         self._clock = clock
         self.elapsed_ps = 0
+        self.current = 0
         self.stack_base = mem.alloc_guarded(STACK_BYTES)
         self.stack_top = self.stack_base + STACK_BYTES
         # per-CPU variables of subsystems, by name (bpf_redirect_info and the like)
