@@ -6,6 +6,7 @@ and careful code, a native address to go on at).
 
 from array import array
 from collections.abc import Callable
+from dataclasses import replace
 from struct import Struct
 from typing import Any, cast
 from weakref import ref
@@ -31,8 +32,11 @@ _NO_MORE = (0,) * (RUN - 6)
 
 
 def helper_call(site: Site) -> CallOut:
-    """Return what calls the helper or kernel function of a place."""
-    end = cast(Callable[[list[Any]], object], ENDS[site.row.form](site))
+    """Return what calls the helper or kernel function of a place, or of another place with the same one.
+
+    Its faults have no place: the record knows where it was called from.
+    """
+    end = cast(Callable[[list[Any]], object], ENDS[site.row.form](replace(site, idx=-1)))
 
     def call(record: Record) -> int:
         run, words = record.run, record.words

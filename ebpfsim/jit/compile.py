@@ -18,6 +18,7 @@ from functools import partial
 from weakref import ref
 
 from ebpfsim.errors import KernelOops
+from ebpfsim.helpers.protos import SYNC_CALLBACK_HELPERS
 from ebpfsim.isa.alu import u32
 from ebpfsim.isa.table import TABLE, Form
 from ebpfsim.jit import layout
@@ -107,6 +108,8 @@ class _Compiler:
         self.direct: list[tuple[tail.DirectCall, int]] = []
         # a block that asks whether a look-up found something, which the code in front of it knows
         self.known_null_check: CodeBlock | None = None
+        # helpers in Python: calls of the same one share the function, and the code that names it
+        self.helpers: dict[tuple[str, int, int | None], bytes] = {}
 
     def compile(self) -> Image:
         image, code = self.image, self.code
@@ -125,6 +128,8 @@ class _Compiler:
         if self.places is not None:
             self.places.append((len(code), -1))
         self.endings()
+        # these know the compiler, which has them: nobody should have to look for garbage
+        self.rare.clear()
         base = image.address = code_arena().place(code)
         image.size = len(code)
         image.functions = {slot: base + code.labels["function", slot] for slot in self.frames}
@@ -267,7 +272,7 @@ class _Compiler:
             code.jump(0)
 
     def constant(self, op: Op, idx: int) -> None:
-        value = self.outline.site(idx).constant
+        value = self.outline.site(idx).constant if op.flow == FUNCTION_ADDRESS else self.outline.constant(idx)
         if op.insn.dst == AUX:
             self.code.add(mov_imm(TMP, value), insn("mov", AX, TMP))
         else:
@@ -285,14 +290,23 @@ class _Compiler:
 
     def calling(self, function: CallOut, name: str) -> bytes:
         self.image.calls.append(function)
-        return self.frame.around_call_out(mov_imm(TMP, object_address(function)) + insn("call", routine(name)))
+        return mov_imm(TMP, object_address(function)) + insn("call", routine(name))
 
-    def call_out(self, function: CallOut) -> None:
-        # the function may run callbacks, which count
-        self.code.add(self.account.settled(), self.calling(function, "helper"))
-        self.account.unsettle(self.block.following)
+    def call_out(self, op: Op, idx: int, address: int | None = None) -> None:
+        # a helper or kernel function in Python; ``address`` is what R1 is known to be
+        key = op.name, op.insn.imm, address
+        call = self.helpers.get(key)
+        if call is None:
+            call = self.helpers[key] = self.calling(helper_call(self.outline.site(idx)), "helper")
+        self.mark(idx)
+        self.code.add(self.account.settled(), self.frame.around_call_out(call))
+        if op.row.form is Form.CALL_KFUNC or op.insn.imm in SYNC_CALLBACK_HELPERS:
+            # functions of the program, which count
+            self.account.unsettle(self.block.following)
+        else:
+            self.add_left(self.account.end)
 
-    def call_routine(self, idx: int, call: RoutineCall) -> None:
+    def call_routine(self, op: Op, idx: int, address: int | None, call: RoutineCall) -> None:
         code = self.code
         self.image.calls.append(call.routine)
         code.call_address(call.routine.address)
@@ -303,7 +317,7 @@ class _Compiler:
             code.add(insn("cmp_imm", RAX, imm=OTHER_COST), short_jcc("ne", len(other)), other)
         code.add(charge(call.cost_ps))
         code.label(("asked", idx))
-        self.later(lambda: self.ask(idx))
+        self.later(lambda: self.ask(op, idx, address))
 
     def inline(self, idx: int, call: InlineCall) -> None:
         code, other = self.code, ("other", idx)
@@ -344,9 +358,9 @@ class _Compiler:
         self.fill(check)
         self.go_on(check.following, -1)
 
-    def ask(self, idx: int) -> None:
+    def ask(self, op: Op, idx: int, address: int | None) -> None:
         self.code.label(("ask", idx))
-        self.call_out(helper_call(self.outline.site(idx)))
+        self.call_out(op, idx, address)
         self.code.jump(("asked", idx))
 
     def later(self, place: Callable[[], None]) -> None:
@@ -424,7 +438,7 @@ class _Compiler:
         code = self.code
         function = tail_call(self.outline.site(idx), direct=direct, checked=self.checked)
         code.label(("ask", idx))
-        code.add(self.account.settled(), self.calling(function, "tail_call"))
+        code.add(self.account.settled(), self.frame.around_call_out(self.calling(function, "tail_call")))
         code.add(insn("test", TMP, TMP))
         code.jump_if("ne", ("go", idx))
         self.account.unsettle(self.block.following)
@@ -488,18 +502,22 @@ def _call_helper(compiler: _Compiler, op: Op, idx: int) -> None:
     # what R1 is known to be, where that may be relied on
     address = None if compiler.checked else compiler.outline.constant_behind(compiler.block, 1)
     kernel, helper_id = compiler.kernel, op.insn.imm
+    if (op.name, helper_id, address) in compiler.helpers:
+        # neither inline nor a routine, as before
+        compiler.call_out(op, idx, address)
+        return
     inline = inline_call(helper_id, kernel, address, compiler.account.end)
     call = None if inline else routine_call(helper_id, kernel, address, compiler.checked)
     if inline:
         compiler.inline(idx, inline)
     elif call:
-        compiler.call_routine(idx, call)
+        compiler.call_routine(op, idx, address, call)
     else:
-        compiler.call_out(helper_call(compiler.outline.site(idx)))
+        compiler.call_out(op, idx, address)
 
 
-def _call_kernel(compiler: _Compiler, _op: Op, idx: int) -> None:
-    compiler.call_out(helper_call(compiler.outline.site(idx)))
+def _call_kernel(compiler: _Compiler, op: Op, idx: int) -> None:
+    compiler.call_out(op, idx)
 
 
 EMIT_ENDS: dict[Form, Callable[[_Compiler, Op, int], None]] = {

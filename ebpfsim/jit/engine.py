@@ -300,6 +300,8 @@ class Entry:
         if isinstance(error, KernelOops):
             image = run.prog.image
             if isinstance(image, Image):
+                if error.insn_idx < 0 and words[layout.W_STATUS] == layout.RAISED:
+                    error.insn_idx = image.slot_at(words[layout.W_FAULT_PC])
                 image.give_frame_pointer(error.insn_idx, words)
             explain(error, run.prog, words[: layout.W_AX].tolist())
             if run.mem.objects is not None:

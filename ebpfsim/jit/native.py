@@ -132,6 +132,8 @@ def _callback(code: Code, name: str, *, keep_r0: bool) -> None:
     code.label(name)
     # functions of programs leave the stack aligned to 8 bytes only; r12 survives the call
     code.add(_save(range(11)), insn("mov", word(layout.W_LEFT), LEFT), insn("mov", R12, RSP))
+    # where it was called from, should it raise
+    code.add(insn("mov_load", Mem(RSP), RCX), insn("mov", word(layout.W_FAULT_PC), RCX))
     code.add(insn("and_imm", RSP, imm=-16), push(RECORD), push(RECORD))
     code.add(insn("mov", RDI, TMP), insn("mov_load", word(layout.W_RECORD), RSI))
     code.add(_call(_function("PyObject_CallOneArg")), insn("test", RAX, RAX))

@@ -5,12 +5,13 @@ of an instruction, its machine code in plain code included, is known once and fo
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ebpfsim.errors import DecodeError, NotModelled
 from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.table import TABLE, Form, Row, find
 from ebpfsim.jit.emit import AUX, COMPARISONS, EMITTERS, emit, emit_comparison
-from ebpfsim.jit.frame import CALLS, CREDIT, POINTER, SAVED_MASKS, writes
+from ebpfsim.jit.frame import CALLS, CREDIT, POINTER, SAVED_MASKS, WRITTEN
 from ebpfsim.jit.pairs import ADDITIONS, MOVES, emit_pair
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
@@ -24,6 +25,7 @@ __all__ = ["FUNCTION_ADDRESS", "CodeBlock", "Op", "Outline"]
 # a loop of one block is repeated up to this length, because a processor takes one jump a cycle
 LOOP_OPS = 24
 _CACHED = 1 << 15
+_M32 = (1 << 32) - 1
 _TAIL_CALL = HELPER_IDS["bpf_tail_call"]
 _FRAME_POINTER = 10
 _CALLEE_SAVED = 6
@@ -31,6 +33,9 @@ _JUMPS_BY_OFF = (Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.MAY_GOTO)
 _JUMPS = (*_JUMPS_BY_OFF, Form.JA32)
 # what an instruction does to the walk through a program
 STRAIGHT, LOAD, FUNCTION_ADDRESS, CALL, JUMP, BRANCH, LEAVE, LOCAL = range(8)
+# beside what instructions need of a frame: they may be the first or the second one of a pair (``ebpfsim.jit.pairs``)
+MOVED, ADDS = 1 << 16, 1 << 17
+_PAIRS = MOVED | ADDS
 
 
 class Op:
@@ -40,20 +45,20 @@ class Op:
     ``code`` sets the flags and ``condition`` is the jump's.
     """
 
-    __slots__ = ("adds", "aux", "code", "condition", "flow", "insn", "mask", "moves", "name", "row", "tail", "written")
+    __slots__ = ("aux", "code", "condition", "flow", "insn", "mask", "name", "row", "tail", "written")
 
     def __init__(self, row: Row, insn: Insn) -> None:
         self.row, self.insn, self.name = row, insn, row.name
         facts = _FACTS[row.name]
         _, dst, src, _, imm = insn
-        self.flow, self.condition, self.moves, self.adds = facts.flow, facts.condition, facts.moves, facts.adds
+        self.flow, self.condition = facts.flow, facts.condition
         self.aux = dst == AUX or src == AUX
         self.code: bytes | None = None
         if facts.emitter is not None:
             self.code = emit(row.name, insn, False) if self.aux else facts.emitter(row, insn, False)
         elif facts.condition:
             self.code = emit_comparison(row.name, insn)
-        self.written = writes(row, insn)
+        self.written = facts.written(insn)
         self.mask = facts.mask | (POINTER if _FRAME_POINTER in (dst, src) else 0)
         if self.written >= _CALLEE_SAVED:
             self.mask |= SAVED_MASKS.get(self.written, 0)
@@ -80,11 +85,12 @@ class _Facts:
         form = row.form
         self.flow = _flow(row)
         self.emitter = EMITTERS.get(row.name)
+        self.written = WRITTEN[row.name]
         jumps_if = form in (Form.JMP_IMM, Form.JMP_REG)
         self.condition = COMPARISONS[row.op.removesuffix(str(row.bits))] if jumps_if else ""
-        self.moves, self.adds = row.name in MOVES, row.name in ADDITIONS
         self.helper = form is Form.CALL_HELPER
         self.mask = {Form.MAY_GOTO: CREDIT, Form.CALL_LOCAL: CALLS}.get(form, 0)
+        self.mask |= MOVED * (row.name in MOVES) | ADDS * (row.name in ADDITIONS)
 
 
 _FACTS = {row.name: _Facts(row) for row in TABLE}
@@ -141,7 +147,8 @@ class Outline:
         self.functions = {start: self.unit.frame_bytes(depths.get(start, MAX_BPF_STACK)) for start in starts}
         if self.unit.debug:
             self.unit.outline()
-        self.blocks = [self._gather(first) for first in sorted(self._leaders)]
+        firsts = sorted(self._leaders)
+        self.blocks = [self._gather(first, end) for first, end in pairwise((*firsts, len(prog.insns)))]
         self.by_first = {block.first: block for block in self.blocks}
 
     def site(self, idx: int) -> Site:
@@ -149,6 +156,10 @@ class Outline:
         op = self._ops[idx]
         assert op is not None
         return Site(self.unit, idx, op.row, op.insn)
+
+    def constant(self, idx: int) -> int:
+        """Return the number that a 64-bit load has in its two slots."""
+        return (self.insns[idx + 1].imm & _M32) << 32 | self.insns[idx].imm & _M32
 
     @property
     def uses_aux(self) -> bool:
@@ -216,34 +227,25 @@ class Outline:
         op = _OPS[insn] = Op(row, insn)
         return op
 
-    def _gather(self, first: int) -> CodeBlock:
-        known, leaders = self._ops, self._leaders
-        block = CodeBlock(first)
-        ops, slots, codes = block.ops, block.slots, block.codes
-        idx, mask, moved = first, 0, False
-        while True:
-            op = known[idx]
-            assert op is not None
-            slots.append(idx)
-            mask |= op.mask
-            codes.append(op.code)
-            if moved and op.adds:
-                pair = emit_pair(ops[-1], op)
-                if pair:
-                    codes[-2:] = (pair, b"")
-            ops.append(op)
-            moved = op.moves
-            flow = op.flow
-            idx += 1
-            if flow:
-                if flow > FUNCTION_ADDRESS:
-                    self._end(block, op, idx)
-                    break
-                idx += 1
-            if idx in leaders:
-                block.following = idx
-                break
-        block.mask = mask
+    def _gather(self, first: int, end: int) -> CodeBlock:
+        # what lies from one leader to the next; second slots and what nobody reaches are no instructions
+        part = self._ops[first:end]
+        if None in part:
+            slots = [idx for idx, op in enumerate(part, first) if op is not None]
+            ops = [op for op in part if op is not None]
+        else:
+            slots, ops = list(range(first, end)), part  # type: ignore[assignment]
+        block = CodeBlock(first, ops, slots, [op.code for op in ops])
+        for mask in {op.mask for op in ops}:
+            block.mask |= mask
+        if block.mask & _PAIRS == _PAIRS:
+            _pair(block)
+        last = ops[-1]
+        idx = slots[-1] + 1
+        if last.flow > FUNCTION_ADDRESS:
+            self._end(block, last, idx)
+        else:
+            block.following = idx + 1 if last.flow else idx
         return block
 
     def _end(self, block: CodeBlock, op: Op, idx: int) -> None:
@@ -253,3 +255,13 @@ class Outline:
             block.target = idx + (op.insn.imm if op.row.form is Form.JA32 else op.insn.off)
             if block.target == block.first and op.condition:
                 block.times = max(1, LOOP_OPS // len(block.ops))
+
+
+def _pair(block: CodeBlock) -> None:
+    # the code of a move goes to what adds to its result
+    ops, codes = block.ops, block.codes
+    for number in range(1, len(ops)):
+        if ops[number].mask & ADDS and ops[number - 1].mask & MOVED:
+            pair = emit_pair(ops[number - 1], ops[number])
+            if pair:
+                codes[number - 1 : number + 1] = (pair, b"")
