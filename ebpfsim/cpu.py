@@ -7,6 +7,7 @@ catch up by ``take_elapsed_ns``.
 
 from ebpfsim.clock import Clock
 from ebpfsim.memory import Memory
+from ebpfsim.memory.user import UserMemory
 
 __all__ = ["Cpu"]
 
@@ -18,16 +19,17 @@ class Cpu:
     """One simulated CPU.
 
     ``stack_base`` is the lowest address of its BPF stack, ``stack_top`` the lowest one in use: frames are taken below.
-    ``current`` is the address of the ``task_struct`` that runs here.
+    ``current`` is the address of the ``task_struct`` that runs here, ``user`` the address space in use (``cr3``).
     """
 
-    __slots__ = ("_clock", "current", "elapsed_ps", "number", "scratch", "stack_base", "stack_top")
+    __slots__ = ("_clock", "current", "elapsed_ps", "number", "scratch", "stack_base", "stack_top", "user")
 
     def __init__(self, number: int, clock: Clock, mem: Memory) -> None:
         self.number = number
         self._clock = clock
         self.elapsed_ps = 0
         self.current = 0
+        self.user: UserMemory | None = None
         self.stack_base = mem.alloc_guarded(STACK_BYTES)
         self.stack_top = self.stack_base + STACK_BYTES
         # per-CPU variables of subsystems, by name (bpf_redirect_info and the like)

@@ -5,7 +5,7 @@ Only this module knows all of them. Rooms see each other through the Protocols t
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, cached_property
 
 from ebpfsim.audit import AuditLog
 from ebpfsim.clock import Clock
@@ -14,7 +14,7 @@ from ebpfsim.costs import load_profile
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InternalError, KernelError, KernelOops, NotModelled
-from ebpfsim.helpers import csum, dynptr, loop, misc, probe, time, trace
+from ebpfsim.helpers import csum, dynptr, loop, misc, probe, time, trace, user
 from ebpfsim.helpers import map as map_helpers
 from ebpfsim.helpers import ringbuf as ringbuf_helpers
 from ebpfsim.helpers.checked import checked_helpers
@@ -35,6 +35,8 @@ from hooks.attach import attach_table
 from hooks.dispatcher import Dispatcher
 from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
+from tracing.helpers import HELPERS as TRACING_HELPERS
+from tracing.sched import Scheduler
 from tracing.trace_pipe import TracePipe
 
 __all__ = ["Kernel"]
@@ -97,6 +99,11 @@ class Kernel:
         """Whether run statistics are kept: by the sysctl or while somebody holds a descriptor of BPF_ENABLE_STATS."""
         return self.bpf.stats_enabled
 
+    @cached_property
+    def sched(self) -> Scheduler:
+        """The tasks and who runs; made when first asked for."""
+        return Scheduler(self)
+
     def map_at(self, address: int) -> Map:
         """Return the map whose ``struct bpf_map`` is at that address."""
         found = self._map_table.by_address.get(address)
@@ -137,8 +144,8 @@ class Kernel:
 @cache
 def _all_helpers() -> Mapping[int, Helper]:
     merged: dict[int, Helper] = {}
-    families = (csum, dynptr, loop, map_helpers, misc, probe, ringbuf_helpers, time, trace)
-    for table in (*(family.HELPERS for family in families), NET_HELPERS):
+    families = (csum, dynptr, loop, map_helpers, misc, probe, ringbuf_helpers, time, trace, user)
+    for table in (*(family.HELPERS for family in families), TRACING_HELPERS, NET_HELPERS):
         for number, helper in table.items():
             if number in merged:
                 raise InternalError(f"helper {number} is implemented twice")

@@ -264,6 +264,7 @@ class Scheduler:
             self.trace(queue.cpu, "sched_switch", 0, prev.address, task.address, prev_state)
             queue.current = task
             queue.cpu.current = task.address
+            queue.cpu.user = task.user
 
     def _resume(self, queue: _Runqueue) -> None:
         # run the current task until it waits, exits or lets time pass

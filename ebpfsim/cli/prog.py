@@ -132,7 +132,9 @@ def _run_all(host: "Host", prog: "Prog", capture: str, repeat: int) -> "FrameRun
         raise
     if seconds:
         done = runs.frames * repeat
-        click.echo(f"this machine: {done} runs in {seconds:.3f} s of CPU time, {done / seconds / 1e6:.2f} M/s", err=True)
+        click.echo(
+            f"this machine: {done} runs in {seconds:.3f} s of CPU time, {done / seconds / 1e6:.2f} M/s", err=True
+        )
     return runs
 
 
