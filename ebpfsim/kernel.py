@@ -4,7 +4,7 @@ Only this module knows all of them. Rooms see each other through the Protocols t
 (``progs.runtime.Runtime``, ``syscall.kernel.BpfKernel``, ``hooks.link.LinkKernel``, ``netstack.net.NetKernel``).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 
 from ebpfsim.audit import AuditLog
@@ -14,7 +14,7 @@ from ebpfsim.costs import load_profile
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InternalError, KernelError, KernelOops, NotModelled
-from ebpfsim.helpers import csum, dynptr, loop, misc, probe, time, trace, user
+from ebpfsim.helpers import csum, dynptr, loop, misc, objects, perf, probe, storage, time, timer, trace, user
 from ebpfsim.helpers import map as map_helpers
 from ebpfsim.helpers import ringbuf as ringbuf_helpers
 from ebpfsim.helpers.checked import checked_helpers
@@ -31,8 +31,10 @@ from ebpfsim.rng import Rng
 from ebpfsim.syscall import Bpf
 from ebpfsim.uapi.helper_ids import HELPER_NAMES
 from ebpfsim.verifier.verify import LoadAttr, Verified, verify
+from ebpfsim.vm.callback import Callbacks
 from hooks.attach import attach_table
 from hooks.dispatcher import Dispatcher
+from netstack.bpf_net_context import bpf_net_context
 from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
 from tracing.helpers import HELPERS as TRACING_HELPERS
@@ -92,6 +94,7 @@ class Kernel:
         self.net = Net(self, index)
         self.device_by_ifindex = self.net.dev_get_by_index
         self.attach_table = attach_table(self)
+        self._callbacks = Callbacks(self)
         self.bpf = Bpf(self)
 
     @property
@@ -128,6 +131,11 @@ class Kernel:
         """The number of possible CPUs."""
         return len(self.cpus)
 
+    def run_callback(self, prog: Prog, address: int, cpu: Cpu, args: Sequence[int]) -> int:
+        """Run a function of a program that nobody called, as timers do."""
+        with bpf_net_context(cpu):
+            return self._callbacks.run(prog, address, cpu, args)
+
     def trace_print(self, cpu: Cpu, text: bytes) -> None:
         """Append a line to the trace pipe."""
         self.trace_pipe.print(cpu, text)
@@ -144,7 +152,10 @@ class Kernel:
 @cache
 def _all_helpers() -> Mapping[int, Helper]:
     merged: dict[int, Helper] = {}
-    families = (csum, dynptr, loop, map_helpers, misc, probe, ringbuf_helpers, time, trace, user)
+    families = (
+        *(csum, dynptr, loop, map_helpers, misc, objects, perf, probe, ringbuf_helpers, storage, time, timer, trace),
+        user,
+    )
     for table in (*(family.HELPERS for family in families), TRACING_HELPERS, NET_HELPERS):
         for number, helper in table.items():
             if number in merged:

@@ -1,6 +1,6 @@
 """Kernel functions that programs can run, by name: all families together."""
 
-from ebpfsim.helpers import arena, dynptr, iter_num
+from ebpfsim.helpers import arena, dynptr, graph, iter_bits, iter_num, objects, strings, timer
 from ebpfsim.progs.runtime import Helper, Run
 
 __all__ = ["KFUNC_HELPERS"]
@@ -21,6 +21,11 @@ KFUNC_HELPERS: dict[str, Helper] = {
     **iter_num.KFUNCS,
     **dynptr.KFUNCS,
     **arena.KFUNCS,
+    **objects.KFUNCS,
+    **graph.KFUNCS,
+    **iter_bits.KFUNCS,
+    **strings.KFUNCS,
+    **timer.KFUNCS,
     "bpf_rcu_read_lock": _nothing,
     "bpf_rcu_read_unlock": _nothing,
     "bpf_preempt_disable": _nothing,

@@ -12,7 +12,7 @@ from ebpfsim.memory import PAGE_SIZE
 from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 
-__all__ = ["HELPERS"]
+__all__ = ["HELPERS", "probe_errno"]
 
 _TASK_SIZE = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX, arch/x86/include/asm/page_64.h, 4-level paging
 _FIRST_KERNEL_ADDRESS = 0xFFFF_8000_0000_0000  # the higher half of the canonical addresses
@@ -26,7 +26,7 @@ def probe_read_kernel(run: Run, dst: int, size: int, unsafe_ptr: int, _r4: int, 
         data = run.mem.read(unsafe_ptr, count)
     except KernelOops:
         run.mem.fill(dst, count)
-        return _refusal(unsafe_ptr)
+        return -probe_errno(unsafe_ptr)
     run.mem.write(dst, data)
     return 0
 
@@ -40,14 +40,15 @@ def probe_read_kernel_str(run: Run, dst: int, size: int, unsafe_ptr: int, _r4: i
         text = run.mem.read_string(unsafe_ptr, count)[: count - 1] + b"\0"
     except KernelOops:
         run.mem.fill(dst, count)
-        return _refusal(unsafe_ptr)
+        return -probe_errno(unsafe_ptr)
     run.mem.write(dst, text)
     return len(text)
 
 
-def _refusal(address: int) -> int:
+def probe_errno(address: int) -> int:
+    """Return why an address cannot be read: EFAULT, or ERANGE when it can be none of the kernel's."""
     kernels = address >= _FIRST_KERNEL_ADDRESS and address & -PAGE_SIZE != _VSYSCALL
-    return -Errno.EFAULT if kernels else -Errno.ERANGE
+    return Errno.EFAULT if kernels else Errno.ERANGE
 
 
 # bpf_probe_read_compat() and _compat_str(): the address says whose memory it is

@@ -18,6 +18,8 @@ from ebpfsim.uapi.flags import BPF_EXIST, BPF_F_LOCK, BPF_LOCAL_STORAGE_GET_F_CR
 
 __all__ = ["LocalStorageMap"]
 
+# sockets are known by the address of their struct sock, which programs have; other owners are objects
+Owner = KernelObject | int
 # what user space's descriptors must be; inodes belong to any file
 OWNERS: Mapping[MapType, FdKind | None] = {
     MapType.SK_STORAGE: FdKind.SOCKET,
@@ -37,12 +39,12 @@ class LocalStorageMap(ValueMap):
 
     def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
         super().__init__(attr, mem, nr_cpus, env)
-        self._values: dict[KernelObject, int] = {}
+        self._values: dict[Owner, int] = {}
         self._anon_inode = _AnonInode()
 
     # ---- programs -----------------------------------------------------------------------------------------------
 
-    def storage_get(self, owner: KernelObject, value: bytes | None, flags: int) -> int:
+    def storage_get(self, owner: Owner, value: bytes | None, flags: int) -> int:
         """Return the address of an owner's value or 0; BPF_LOCAL_STORAGE_GET_F_CREATE makes it (``bpf_*_storage_get``).
 
         ``value`` is what a new one starts with, zeroes for None.
@@ -54,7 +56,7 @@ class LocalStorageMap(ValueMap):
             return found
         return max(0, self.storage_update(owner, value if value is not None else bytes(self.value_size), BPF_NOEXIST))
 
-    def storage_update(self, owner: KernelObject, value: bytes, flags: int) -> int:
+    def storage_update(self, owner: Owner, value: bytes, flags: int) -> int:
         """Set an owner's value (``bpf_local_storage_update``): its address, or a negative errno."""
         plain = flags & ~BPF_F_LOCK
         if plain > BPF_EXIST or (flags & BPF_F_LOCK and not self.has_field("bpf_spin_lock")):
@@ -74,8 +76,12 @@ class LocalStorageMap(ValueMap):
             self._free(old)
         return address
 
-    def storage_delete(self, owner: KernelObject) -> int:
-        """Remove an owner's value; ENOENT. Owners that go call it as well (``bpf_local_storage_destroy``)."""
+    def forget(self, owner: Owner) -> None:
+        """Remove the value of an owner that goes (``bpf_local_storage_destroy``)."""
+        self.storage_delete(owner)
+
+    def storage_delete(self, owner: Owner) -> int:
+        """Remove an owner's value; ENOENT."""
         address = self._values.pop(owner, 0)
         if not address:
             return -Errno.ENOENT

@@ -18,6 +18,8 @@ BPF_MAX_USER_RINGBUF_SAMPLES = 128 * 1024  # include/linux/bpf.h
 class UserRingbufMap(RingbufMap):
     """A ring that user space fills; ``peek`` and ``release`` are what bpf_user_ringbuf_drain() goes round with."""
 
+    busy = False  # a program drains it
+
     def peek(self) -> tuple[int, int]:
         """Return address and size of the next sample (``__bpf_user_ringbuf_peek``).
 

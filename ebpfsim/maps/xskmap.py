@@ -29,8 +29,10 @@ class XskmapMap(IndexedMap):
         return self._socks.get(index)
 
     def lookup_elem(self, key: bytes, cpu: int) -> int:
-        """Refuse: what programs get is a ``struct bpf_xdp_sock``."""
-        raise NotModelled("bpf_map_lookup_elem() of an xskmap", "net/xdp/xskmap.c")
+        """Return 0 where there is no socket; of others programs get a ``struct bpf_xdp_sock``."""
+        if _U32.unpack(key)[0] not in self._socks:
+            return 0
+        raise NotModelled("bpf_map_lookup_elem() of an xskmap with sockets", "net/xdp/xskmap.c")
 
     def delete_elem(self, key: bytes) -> int:
         """Forget a socket; it need not be there."""

@@ -1,6 +1,6 @@
 """What a running program and its helpers see: the kernel around them, and their own activation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ebpfsim.clock import Clock
@@ -37,6 +37,10 @@ class Runtime(Protocol):
 
     def map_at(self, address: int) -> Map:
         """Return the map whose ``struct bpf_map`` is at that address; KernelOops when there is none."""
+        ...
+
+    def run_callback(self, prog: Prog, address: int, cpu: Cpu, args: Sequence[int]) -> int:
+        """Run a function of a program, by the address of its first instruction, and return its R0."""
         ...
 
     def trace_print(self, cpu: Cpu, text: bytes) -> None:
