@@ -86,7 +86,7 @@ class Conformance:
 
     def run_elf(self, data: bytes, memory: bytes = b"") -> int:
         """Run the first program of an object file, or its first function when libbpf would not take any for one."""
-        spec = _with_program(read_object(data, "object", functions_do=True))
+        spec = _with_program(read_object(data, "object"))
         obj = Object(spec, bpf=self.host.bpf)
         obj.load(only=[])
         return self.run(decode(obj.relocate(next(iter(spec.programs)))), memory)
@@ -95,7 +95,7 @@ class Conformance:
         """Verify an XDP program, run it by a test run with the memory for its packet, and return 32 bits of R0."""
         bpf = self.host.bpf
         if elf:
-            obj = Object(_with_program(read_object(data, "object", functions_do=True)), bpf=bpf)
+            obj = Object(_with_program(read_object(data, "object")), bpf=bpf)
             for program in obj.programs.values():
                 program.type = ProgType.XDP
             first = next(iter(obj.programs))

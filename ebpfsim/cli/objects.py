@@ -21,7 +21,9 @@ def read_spec(path: str) -> "ObjectSpec":
 
     if Path(path).is_dir():
         raise InputError(path, "is a folder, expected an object file")
-    return read_object(path, path)
+    spec = read_object(path, path)
+    spec.require_contents()
+    return spec
 
 
 def open_object(spec: "ObjectSpec", *, debug: bool = False, engine: str = "auto") -> "tuple[Object, Host]":

@@ -1,7 +1,7 @@
 """The maps that an object defines: BTF-defined in ``.maps``, legacy in ``maps``, and sections of global data.
 
 Follows parse_btf_map_def, bpf_object__init_user_btf_map and bpf_object__init_internal_map of tools/lib/bpf/libbpf.c
-(libbpf 1.7); legacy definitions follow libbpf 0.8, the last that read them.
+(libbpf 1.8); legacy definitions follow libbpf 0.8, the last that read them.
 """
 
 from collections.abc import Iterator
@@ -27,6 +27,7 @@ from ebpfsim.btf.types import (
 )
 from ebpfsim.elf.file import ElfFile, Section, SectionType, SymbolType
 from ebpfsim.elf.spec import Extern, ExternKind, MapKind, MapSpec
+from ebpfsim.elf.struct_ops import read_struct_ops
 from ebpfsim.errors import BtfError
 from ebpfsim.uapi.bpf import MapType
 from ebpfsim.uapi.flags import BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_OBJ_NAME_LEN
@@ -58,15 +59,18 @@ def read_maps(file: ElfFile, btf: Btf | None, externs: tuple[Extern, ...], prefi
             raise file.error(f"externs in .kconfig take {size} bytes, at most {MAX_KCONFIG_SIZE}")
         spec = _data_map(btf, prefix, MapKind.KCONFIG, ".kconfig", size)
         _add(maps, replace(spec, section=file.symbol_table().idx))
+    for spec in read_struct_ops(file, btf):
+        _add(maps, spec)
     return maps
 
 
 def _add(maps: dict[str, MapSpec], spec: MapSpec) -> None:
-    # data maps of long section names may share their first 15 characters
-    name = spec.name if spec.name not in maps else spec.section_name
-    number = 2
+    # bpf_map__name: sections of one's own name their maps in full, which the kernel's names cut short
+    custom = spec.kind in (MapKind.DATA, MapKind.RODATA) and spec.section_name != spec.kind.value
+    own = spec.section_name if custom else spec.name
+    name, number = own, 2
     while name in maps:
-        name = f"{spec.name}#{number}"
+        name = f"{own}#{number}"
         number += 1
     maps[name] = spec
 

@@ -1,4 +1,4 @@
-"""Reads an object file into an ObjectSpec: what bpf_object__open does (tools/lib/bpf/libbpf.c, libbpf 1.7).
+"""Reads an object file into an ObjectSpec: what bpf_object__open does (tools/lib/bpf/libbpf.c, libbpf 1.8).
 
 Differs: static functions in program sections are programs too (libbpf refuses the object, cilium/ebpf takes them);
 functions whose symbols carry no type (LLVM before 4) are taken; calls may lead into any executable section.
@@ -13,7 +13,7 @@ from pathlib import Path
 from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.ext import BtfExt
 from ebpfsim.elf.externs import collect_externs, finish_btf
-from ebpfsim.elf.file import BUILD_HINT, ElfFile, Rel, Section, SectionType, Symbol, SymbolType
+from ebpfsim.elf.file import ElfFile, Rel, Section, SectionType, Symbol, SymbolType
 from ebpfsim.elf.mapdef import ARENA_SECTION, MAPS_SECTION, read_maps
 from ebpfsim.elf.sections import SectionFlags, find_section_def
 from ebpfsim.elf.spec import (
@@ -26,6 +26,7 @@ from ebpfsim.elf.spec import (
     Reloc,
     RelocKind,
 )
+from ebpfsim.elf.struct_ops import struct_ops_programs
 from ebpfsim.errors import BtfError, ElfError
 from ebpfsim.isa.insn import SLOT_SIZE, Insn, decode
 from ebpfsim.uapi.bpf import MapType, ProgType
@@ -39,11 +40,10 @@ LICENSE_SIZE = 64  # char license[64] in struct bpf_object
 MAP_IN_MAP = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 
 
-def read_object(source: str | PathLike[str] | bytes, where: str = "", *, functions_do: bool = False) -> ObjectSpec:
+def read_object(source: str | PathLike[str] | bytes, where: str = "") -> ObjectSpec:
     """Return what an object file says; ElfError or BtfError with file and place when it is not loadable.
 
-    ``source`` is a path or the file's bytes; ``where`` names the file in errors, its last part names the object. With
-    ``functions_do`` an object with neither programs nor maps is fine as long as it has functions.
+    ``source`` is a path or the file's bytes; ``where`` names the file in errors, its last part names the object.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         data, where = bytes(source), where or "object"
@@ -51,7 +51,7 @@ def read_object(source: str | PathLike[str] | bytes, where: str = "", *, functio
         path = Path(source)
         where = where or str(source)
         data = _read_file(path, where)
-    return _Reader(ElfFile(data, where)).read(functions_do)
+    return _Reader(ElfFile(data, where)).read()
 
 
 def _read_file(path: Path, where: str) -> bytes:
@@ -78,7 +78,7 @@ class _Reader:
         self.externs: dict[int, Extern] = {}
         self.maps: dict[str, MapSpec] = {}
 
-    def read(self, functions_do: bool) -> ObjectSpec:
+    def read(self) -> ObjectSpec:
         file = self.file
         btf, btf_ext = self._btf()
         functions = tuple(sorted(self._functions(), key=lambda f: (f.section, f.start)))
@@ -88,9 +88,8 @@ class _Reader:
         self.maps = read_maps(file, btf, externs, self.name)
         functions = self._relocate(functions)
         programs = self._programs(functions)
-        if not programs and not self.maps and not (functions_do and functions):
-            self._refuse_empty(functions)
         self._fill_slots(programs)
+        self.maps |= struct_ops_programs(file, btf, self.maps, programs)
         return ObjectSpec(
             self.name,
             file.where,
@@ -197,13 +196,6 @@ class _Reader:
             not function.section_name.startswith("?"),
             function,
         )
-
-    def _refuse_empty(self, functions: tuple[Function, ...]) -> None:
-        if functions:
-            names = ", ".join(f"'{f.name}'" for f in functions[:3])
-            problem = f"no programs: function {names} is in section .text, not in one that names a program type"
-            raise self.file.error(problem, 'write SEC("xdp") before the function')
-        raise self.file.error("no programs and no maps", f'{BUILD_HINT}, with SEC("xdp") before a function')
 
     # -- relocations -------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
-"""SEC() names and what they say of a program: libbpf's whole table (section_defs, tools/lib/bpf/libbpf.c, libbpf 1.7).
+"""SEC() names and what they say of a program: libbpf's whole table (section_defs, tools/lib/bpf/libbpf.c, libbpf 1.8).
 
-``fsession`` is left out: Linux 6.18 does not have it.
+libbpf knows attach types of kernels to come, which Linux 6.18 then refuses.
 """
 
 from dataclasses import dataclass
@@ -41,6 +41,8 @@ P, A = ProgType, AttachType
 NONE, SLEEPABLE, FRAGS = SectionFlags.NONE, SectionFlags.SLEEPABLE, SectionFlags.FRAGS
 ATTACH_BTF, USDT = SectionFlags.ATTACH_BTF, SectionFlags.USDT
 BTF_SLEEP, USDT_SLEEP = ATTACH_BTF | SLEEPABLE, USDT | SLEEPABLE
+# enum bpf_attach_type of Linux 7.2, beyond the last of 6.18
+FSESSION, FENTRY_MULTI, FEXIT_MULTI, FSESSION_MULTI = range(58, 62)
 
 # fmt: off
 # the first row that matches counts, as there
@@ -78,17 +80,30 @@ SECTION_DEFS: tuple[SectionDef, ...] = (
     SectionDef("netkit/peer",              P.SCHED_CLS,               A.NETKIT_PEER,                      NONE),
     SectionDef("tracepoint+",              P.TRACEPOINT,              0,                                  NONE),
     SectionDef("tp+",                      P.TRACEPOINT,              0,                                  NONE),
+    SectionDef("tracepoint.s+",            P.TRACEPOINT,              0,                                  SLEEPABLE),
+    SectionDef("tp.s+",                    P.TRACEPOINT,              0,                                  SLEEPABLE),
     SectionDef("raw_tracepoint+",          P.RAW_TRACEPOINT,          0,                                  NONE),
     SectionDef("raw_tp+",                  P.RAW_TRACEPOINT,          0,                                  NONE),
+    SectionDef("raw_tracepoint.s+",        P.RAW_TRACEPOINT,          0,                                  SLEEPABLE),
+    SectionDef("raw_tp.s+",                P.RAW_TRACEPOINT,          0,                                  SLEEPABLE),
     SectionDef("raw_tracepoint.w+",        P.RAW_TRACEPOINT_WRITABLE, 0,                                  NONE),
     SectionDef("raw_tp.w+",                P.RAW_TRACEPOINT_WRITABLE, 0,                                  NONE),
     SectionDef("tp_btf+",                  P.TRACING,                 A.TRACE_RAW_TP,                     ATTACH_BTF),
+    SectionDef("tp_btf.s+",                P.TRACING,                 A.TRACE_RAW_TP,                     BTF_SLEEP),
     SectionDef("fentry+",                  P.TRACING,                 A.TRACE_FENTRY,                     ATTACH_BTF),
     SectionDef("fmod_ret+",                P.TRACING,                 A.MODIFY_RETURN,                    ATTACH_BTF),
     SectionDef("fexit+",                   P.TRACING,                 A.TRACE_FEXIT,                      ATTACH_BTF),
     SectionDef("fentry.s+",                P.TRACING,                 A.TRACE_FENTRY,                     BTF_SLEEP),
     SectionDef("fmod_ret.s+",              P.TRACING,                 A.MODIFY_RETURN,                    BTF_SLEEP),
     SectionDef("fexit.s+",                 P.TRACING,                 A.TRACE_FEXIT,                      BTF_SLEEP),
+    SectionDef("fsession+",                P.TRACING,                 FSESSION,                           ATTACH_BTF),
+    SectionDef("fsession.s+",              P.TRACING,                 FSESSION,                           BTF_SLEEP),
+    SectionDef("fsession.multi+",          P.TRACING,                 FSESSION_MULTI,                     NONE),
+    SectionDef("fsession.multi.s+",        P.TRACING,                 FSESSION_MULTI,                     SLEEPABLE),
+    SectionDef("fentry.multi+",            P.TRACING,                 FENTRY_MULTI,                       NONE),
+    SectionDef("fexit.multi+",             P.TRACING,                 FEXIT_MULTI,                        NONE),
+    SectionDef("fentry.multi.s+",          P.TRACING,                 FENTRY_MULTI,                       SLEEPABLE),
+    SectionDef("fexit.multi.s+",           P.TRACING,                 FEXIT_MULTI,                        SLEEPABLE),
     SectionDef("freplace+",                P.EXT,                     0,                                  ATTACH_BTF),
     SectionDef("lsm+",                     P.LSM,                     A.LSM_MAC,                          ATTACH_BTF),
     SectionDef("lsm.s+",                   P.LSM,                     A.LSM_MAC,                          BTF_SLEEP),

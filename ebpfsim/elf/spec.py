@@ -8,7 +8,9 @@ from enum import Enum
 
 from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.ext import BtfExt
+from ebpfsim.elf.file import BUILD_HINT
 from ebpfsim.elf.sections import SectionFlags
+from ebpfsim.errors import ElfError
 from ebpfsim.isa.insn import Insn
 from ebpfsim.uapi.bpf import ProgType
 
@@ -103,9 +105,10 @@ class MapKind(Enum):
 class MapSpec:
     """A map that the object defines. Sizes in bytes; type ids are those of the object's BTF, 0 for none.
 
-    ``slots`` are the initial contents by index: names of programs (prog_array) or of maps (map-in-map); ``values_off``
-    is the byte offset of ``values`` in a BTF-defined map's struct, -1 when it has none. ``contents`` is the initial
-    image of a data map or of an arena; ``section_name`` its full section, which the map's name may cut short. ``extra``
+    ``slots`` are the initial contents by index: names of programs (prog_array, or struct_ops by the member's index) or
+    of maps (map-in-map); ``values_off`` is the byte offset of ``values`` in a BTF-defined map's struct, -1 when it has
+    none. ``contents`` is the initial image of a data map, of an arena or of a table of functions;
+    ``section_name`` its full section, which the map's name may cut short. ``extra``
     holds bytes of a legacy definition beyond the fields that libbpf knew, when they are not zero.
     """
 
@@ -129,6 +132,7 @@ class MapSpec:
     section_off: int = 0
     values_off: int = -1
     extra: bytes = b""
+    autocreate: bool = True
 
     @property
     def is_data(self) -> bool:
@@ -183,3 +187,13 @@ class ObjectSpec:
     def function_at(self, section: int, insn_idx: int) -> Function | None:
         """Return the function that covers a slot of a section, or None."""
         return next((f for f in self.functions if f.section == section and f.start <= insn_idx < f.end), None)
+
+    def require_contents(self) -> None:
+        """Raise ElfError when there is nothing to load: libbpf opens such objects, users forgot something."""
+        if self.programs or self.maps:
+            return
+        if not self.functions:
+            raise ElfError(self.where, "no programs and no maps", f'{BUILD_HINT}, with SEC("xdp") before a function')
+        names = ", ".join(f"'{function.name}'" for function in self.functions[:3])
+        problem = f"no programs: function {names} is in section .text, not in one that names a program type"
+        raise ElfError(self.where, problem, 'write SEC("xdp") before the function')

@@ -10,7 +10,7 @@ from ebpfsim.loader.maps import ObjectMap
 from ebpfsim.loader.program import Program
 from ebpfsim.loader.variables import Image
 from ebpfsim.uapi.bpf import MapType
-from ebpfsim.uapi.flags import BPF_OBJ_NAME_LEN
+from ebpfsim.uapi.flags import BPF_F_NUMA_NODE, BPF_OBJ_NAME_LEN
 
 __all__ = ["create_map", "fill_prog_array", "possible_cpus"]
 
@@ -42,6 +42,8 @@ def create_map(bpf: BpfCalls, map_: ObjectMap, btf_fd: int, image: Image | None,
     """Return the descriptor of a map: a pinned one where there is one, else a new one with its initial contents."""
     spec = map_.spec
     _refuse_unmodelled(spec)
+    if map_.numa_node and map_.flags & BPF_F_NUMA_NODE:
+        raise KernelError("map_create", Errno.EINVAL, f"NUMA node {map_.numa_node}, the machine has node 0 only")
     if map_.pin:
         pinned = _reuse_pinned(bpf, map_)
         if pinned is not None:
@@ -82,8 +84,6 @@ def _refuse_unmodelled(spec: MapSpec) -> None:
         raise NotModelled(
             f"fields beyond map_flags in the legacy definition of map '{spec.name}'", "struct bpf_elf_map"
         )
-    if spec.numa_node:
-        raise NotModelled(f"numa_node {spec.numa_node} of map '{spec.name}'", "BPF_F_NUMA_NODE")
 
 
 def _create(bpf: BpfCalls, map_: ObjectMap, btf_fd: int, inner_fd: int) -> int:
@@ -106,10 +106,13 @@ def _create(bpf: BpfCalls, map_: ObjectMap, btf_fd: int, inner_fd: int) -> int:
             btf_fd=btf_fd,
             btf_key_type_id=key_id,
             btf_value_type_id=value_id,
+            btf_vmlinux_value_type_id=map_.btf_vmlinux_value_type_id,
         )
 
     if not btf_fd or map_.type in WITHOUT_BTF:
         return create(0, 0, 0)
+    if map_.type == MapType.STRUCT_OPS:
+        return create(btf_fd, 0, 0)  # its type is the kernel's
     try:
         return create(btf_fd, key_id, value_id)
     except KernelError:

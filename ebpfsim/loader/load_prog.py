@@ -28,7 +28,7 @@ POISON_MAP_BASE = 2001000000  # POISON_LDIMM64_MAP_BASE
 POISON_KFUNC_BASE = 2002000000  # POISON_CALL_KFUNC_BASE
 
 # what the kernel's BTF calls the target of an attach type (btf_get_kernel_prefix_kind)
-TARGETS = {
+TARGETS: dict[int, tuple[str, Kind]] = {
     AttachType.TRACE_RAW_TP: ("btf_trace_", Kind.TYPEDEF),
     AttachType.LSM_MAC: ("bpf_lsm_", Kind.FUNC),
     AttachType.LSM_CGROUP: ("bpf_lsm_", Kind.FUNC),
@@ -46,10 +46,16 @@ def load_program(
             f"program '{program.name}' is in section '{program.section}', which names no program type",
             'use SEC("xdp") or another name that libbpf knows, or set .type before load',
         )
-    if program.type == ProgType.STRUCT_OPS:
-        raise NotModelled(f"struct_ops program '{program.name}'", "bpf_map__init_kern_struct_ops")
+    if program.type == ProgType.STRUCT_OPS and not program.attach_btf_id:
+        raise InputError(
+            obj.where,
+            f"struct_ops program '{program.name}' isn't referenced anywhere",
+            'name it in a variable in SEC(".struct_ops") or SEC(".struct_ops.link")',
+        )
     flags, attach_type = _flags(program)
-    attach_btf_id = _attach_btf_id(bpf, program, kernel) if program.attach_btf else 0
+    attach_btf_id = program.attach_btf_id
+    if program.attach_btf and not attach_btf_id:
+        attach_btf_id = _attach_btf_id(bpf, program, kernel)
     has_btf = obj.btf_fd >= 0
     try:
         return bpf.prog_load(
@@ -111,7 +117,7 @@ def _attach_btf_id(bpf: BpfCalls, program: Program, kernel: KernelView) -> int:
     module, _, name = target.rpartition(":")
     if module and not "vmlinux".startswith(module):
         raise NotModelled(f"BTF of kernel module '{module}'", "load_module_btfs")
-    prefix, kind = TARGETS.get(AttachType(program.expected_attach_type), ("", Kind.FUNC))
+    prefix, kind = TARGETS.get(program.expected_attach_type, ("", Kind.FUNC))
     found = kernel.btf().find(prefix + name, kind)
     if found is None:
         what = "tracepoint" if kind is Kind.TYPEDEF else "function"

@@ -63,7 +63,9 @@ class ObjectMap(MutableMapping[Any, Any]):
         self.flags = spec.flags
         self.map_extra = spec.map_extra
         self.pin = f"/sys/fs/bpf/{spec.name}" if spec.pin_by_name else ""
-        self.autocreate = True
+        self.autocreate = spec.autocreate
+        self.numa_node = spec.numa_node
+        self.btf_vmlinux_value_type_id = 0
         self._btf = btf
         self._where = where
         self._bpf: BpfCalls | None = None

@@ -1,7 +1,8 @@
-"""An object file on its way into a kernel: bpf_object__open, bpf_object__load (tools/lib/bpf/libbpf.c, libbpf 1.7).
+"""An object file on its way into a kernel: bpf_object__open, bpf_object__load (tools/lib/bpf/libbpf.c, libbpf 1.8).
 
 Order and arguments of the calls are libbpf's. Differs: slots of a program array stay empty for programs that ``only``
-leaves out, where libbpf fails; descriptors are known before programs are relocated, so that there are no placeholders.
+leaves out, where libbpf fails; an object with neither programs nor maps is refused, where libbpf
+does nothing; descriptors are known before programs are relocated, so that there are no placeholders.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ from ebpfsim.loader.load_maps import create_map, fill_prog_array
 from ebpfsim.loader.load_prog import POISON_KFUNC_BASE, POISON_MAP_BASE, load_program
 from ebpfsim.loader.maps import ObjectMap
 from ebpfsim.loader.program import Program
+from ebpfsim.loader.struct_ops import StructOps, prepare_struct_ops
 from ebpfsim.loader.variables import Image, Variables
 from ebpfsim.suggest import did_you_mean
 from ebpfsim.uapi.flags import BPF_PSEUDO_BTF_ID, BPF_PSEUDO_KFUNC_CALL, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
@@ -73,7 +75,8 @@ class ProgramTable(dict[str, Program]):
 
 
 class Object:
-    """An opened object. ``programs`` and ``maps`` by name, global variables in ``rodata``, ``data`` and ``bss``.
+    """An opened object. ``programs`` and ``maps`` by name, global variables in ``rodata``, ``data`` and ``bss``,
+    tables of functions in ``struct_ops``.
 
     A context manager: leaving it closes the descriptors.
     """
@@ -102,6 +105,11 @@ class Object:
         self.data = self._variables(".data", MapKind.DATA)
         self.bss = self._variables(".bss", MapKind.BSS)
         self.kconfig = self._variables(".kconfig", MapKind.KCONFIG)
+        self.struct_ops = {
+            map_.name: StructOps(map_, spec.btf, self.programs)
+            for map_ in self.maps.values()
+            if map_.spec.kind is MapKind.STRUCT_OPS and spec.btf is not None
+        }
 
     def __repr__(self) -> str:
         return f"<Object '{self.name}': {len(self.programs)} programs, {len(self.maps)} maps>"
@@ -140,10 +148,10 @@ class Object:
             raise InputError(self.where, "load() needs a bpf(2)", "open the object by host.open(), or load(host.bpf)")
         if self._loaded:
             raise InputError(self.where, "the object is loaded already", "open the file again for a second copy")
-        chosen = [self.programs[name] for name in only] if only is not None else self._autoloading()
+        self.spec.require_contents()
         self._bpf = bpf
         try:
-            self._load(bpf, chosen)
+            self._load(bpf, [self.programs[name] for name in only] if only is not None else None)
         except BaseException:
             self.close()
             raise
@@ -153,12 +161,14 @@ class Object:
     def _autoloading(self) -> list[Program]:
         return [program for program in self.programs.values() if program.autoload]
 
-    def _load(self, bpf: BpfCalls, chosen: list[Program]) -> None:
+    def _load(self, bpf: BpfCalls, only: list[Program] | None) -> None:
         kernel = self._kernel if self._kernel is not None else kernel_view(bpf)
         externs = resolve_externs(self.spec, kernel)
         for name, map_spec in self.spec.maps.items():
             if map_spec.kind is MapKind.KCONFIG:
                 self._images[name].put(0, externs.kconfig)
+        self._fit_struct_ops(kernel)
+        chosen = only if only is not None else self._autoloading()
         linker = self._linker(kernel)
         linked = [linker.link(program.name) for program in chosen]
         self._load_btf(bpf)
@@ -176,6 +186,11 @@ class Object:
             if map_.created:
                 with _Context(f"fill map '{map_.name}' of {self.where}"):
                     fill_prog_array(bpf, map_, self.programs, chosen)
+
+    def _fit_struct_ops(self, kernel: KernelView) -> None:
+        if self.struct_ops:
+            with _Context(f"load {self.where}"):
+                prepare_struct_ops(self.struct_ops.values(), self.programs.values(), kernel.btf())
 
     def _load_btf(self, bpf: BpfCalls) -> None:
         if self.spec.btf is None:

@@ -14,9 +14,9 @@ __all__ = ["Program"]
 class Program:
     """An entry point of an object.
 
-    Settable before load: ``type``, ``expected_attach_type``, ``attach_target``, ``attach_prog_fd``, ``flags``
-    (prog_flags), ``autoload``, ``log_level``. Afterwards ``fd``, ``id``, ``tag``, ``log``, ``verified_insns`` and
-    ``insns``, the bytes that were handed to PROG_LOAD.
+    Settable before load: ``type``, ``expected_attach_type``, ``attach_target``, ``attach_prog_fd``, ``attach_btf_id``,
+    ``flags`` (prog_flags), ``autoload``, ``log_level``. Afterwards ``fd``, ``id``, ``tag``, ``log``,
+    ``verified_insns`` and ``insns``, the bytes that were handed to PROG_LOAD.
     """
 
     def __init__(self, spec: ProgSpec, where: str) -> None:
@@ -27,6 +27,7 @@ class Program:
         self.expected_attach_type: int = spec.expected_attach_type
         self.attach_target = spec.attach_target
         self.attach_prog_fd = 0
+        self.attach_btf_id = 0
         self.attach_btf = SectionFlags.ATTACH_BTF in spec.flags
         self.flags = 0
         self.autoload = spec.autoload

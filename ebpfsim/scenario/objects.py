@@ -55,6 +55,7 @@ def read_block(name: str, block: ObjectBlock, node: Node, folder: Path) -> Check
         raise place.error(f"object '{name}': {problem.problem}", problem.hint) from None
     try:
         spec = read_object(path.read_bytes(), block.file)
+        spec.require_contents()
     except (ElfError, BtfError) as error:
         raise place.error(f"object '{name}': {error.where}: {error.problem}", error.hint) from None
     return CheckedObject(name, block, path, spec)

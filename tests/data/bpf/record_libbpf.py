@@ -17,7 +17,7 @@ def record(calls: str, path: Path, kernel_btf: str) -> dict[str, object] | None:
     """Return the maps, programs and BTF of one object, None when libbpf does not open it."""
     env = os.environ | {"KERNEL_BTF": kernel_btf}
     done = subprocess.run([calls, path], capture_output=True, text=True, env=env, check=False)
-    if done.returncode:
+    if not done.stdout.startswith("OPEN 0"):
         return None
     fields = []
     for line in done.stdout.splitlines():
@@ -25,6 +25,7 @@ def record(calls: str, path: Path, kernel_btf: str) -> dict[str, object] | None:
         # the licence comes last and may contain spaces
         rest, _, license_ = rest.partition(" license=")
         fields.append((kind, dict(f.split("=", 1) for f in rest.split() if "=" in f) | {"license": license_}))
+    loaded = next(i for i, (kind, _) in enumerate(fields) if kind == "LOAD")
     blobs = sorted((found["data"] for kind, found in fields if kind == "BTF"), key=len)
     maps = [found for kind, found in fields if kind == "MAP"]
     maps = [{k: v if k == "name" else int(v) for k, v in m.items() if k != "license"} for m in maps]
@@ -34,7 +35,10 @@ def record(calls: str, path: Path, kernel_btf: str) -> dict[str, object] | None:
             hashes = {k: digest(found.pop(k)) for k in ("insns", "func", "line")}
             name = found.pop("name")
             programs[name] = {k: v if k == "license" else int(v) for k, v in found.items()} | hashes
-    return {"maps": maps, "programs": programs, "btf": digest(blobs[-1]) if blobs else ""}
+    opened = [found["name"] for kind, found in fields if kind == "MAPDEF"]
+    tables = {found["name"]: digest(found["value"]) for kind, found in fields[loaded:] if kind == "UPDATE"}
+    btf = digest(blobs[-1]) if blobs else ""
+    return {"maps": maps, "programs": programs, "btf": btf, "map_names": opened, "tables": tables}
 
 
 def digest(text: str) -> str:
