@@ -42,7 +42,7 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import BPF_MAX_LOOPS
 from ebpfsim.vm.compile import Site
-from ebpfsim.vm.cost import tail_call_key
+from ebpfsim.vm.cost import MAP_OPERATIONS, tail_call_key
 from ebpfsim.vm.objects import frame_depth, is_checked
 
 __all__ = ["EMIT_ENDS", "Image", "Listed", "compile_image", "compile_listed"]
@@ -499,9 +499,10 @@ def _call_helper(compiler: _Compiler, op: Op, idx: int) -> None:
     if op.tail:
         compiler.tail_call(idx)
         return
-    # what R1 is known to be, where that may be relied on
-    address = None if compiler.checked else compiler.outline.constant_behind(compiler.block, 1)
+    # R1 is what it is known to be, where that may be relied on
     kernel, helper_id = compiler.kernel, op.insn.imm
+    on_map = helper_id in MAP_OPERATIONS and not compiler.checked
+    address = compiler.outline.constant_behind(compiler.block, 1) if on_map else None
     if (op.name, helper_id, address) in compiler.helpers:
         # neither inline nor a routine, as before
         compiler.call_out(op, idx, address)
