@@ -34,6 +34,7 @@ from ebpfsim.verifier.bounds import (
     coerce_subreg_to_size_sx,
     coerce_to_size_sx,
     known,
+    make_range,
     mark_reg32_known,
     reg_bounds_sync,
     spell,
@@ -434,7 +435,7 @@ def _ptr_add(env: Env, new: Reg, ptr: Reg, off: Reg) -> None:
     p, s = ptr.b, off.b
     if not s.mask and -(1 << 31) <= ptr.off + s.smin <= S32_MAX:
         # a constant goes into the fixed offset
-        new.b = Range._make((*p[:6], *UNBOUNDED[6:]))
+        new.b = make_range((*p[:6], *UNBOUNDED[6:]))
         new.off = ptr.off + s.smin
         new.raw, new.map_uid = ptr.raw, ptr.map_uid
         return
@@ -445,7 +446,7 @@ def _ptr_add(env: Env, new: Reg, ptr: Reg, off: Reg) -> None:
     if umin > M64 or umax > M64:
         umin, umax = 0, M64
     tnum = tnum_add((p.value, p.mask), (s.value, s.mask))
-    new.b = Range._make((*tnum, smin, smax, umin, umax, *UNBOUNDED[6:]))
+    new.b = make_range((*tnum, smin, smax, umin, umax, *UNBOUNDED[6:]))
     new.off = ptr.off
     new.raw, new.map_uid = ptr.raw, ptr.map_uid
     if ptr.type in (PTR_TO_PACKET, PTR_TO_PACKET_META):
@@ -456,7 +457,7 @@ def _ptr_add(env: Env, new: Reg, ptr: Reg, off: Reg) -> None:
 def _ptr_sub(env: Env, new: Reg, ptr: Reg, off: Reg) -> None:
     p, s = ptr.b, off.b
     if not s.mask and -(1 << 31) <= ptr.off - s.smin <= S32_MAX:
-        new.b = Range._make((*p[:6], *UNBOUNDED[6:]))
+        new.b = make_range((*p[:6], *UNBOUNDED[6:]))
         new.id = ptr.id
         new.off = ptr.off - s.smin
         new.raw, new.map_uid = ptr.raw, ptr.map_uid
@@ -466,7 +467,7 @@ def _ptr_sub(env: Env, new: Reg, ptr: Reg, off: Reg) -> None:
         smin, smax = S64_MIN, S64_MAX
     umin, umax = (0, M64) if p.umin < s.umax else (p.umin - s.umax, p.umax - s.umin)
     tnum = tnum_sub((p.value, p.mask), (s.value, s.mask))
-    new.b = Range._make((*tnum, smin, smax, umin, umax, *UNBOUNDED[6:]))
+    new.b = make_range((*tnum, smin, smax, umin, umax, *UNBOUNDED[6:]))
     new.off = ptr.off
     new.raw, new.map_uid = ptr.raw, ptr.map_uid
     if ptr.type in (PTR_TO_PACKET, PTR_TO_PACKET_META):

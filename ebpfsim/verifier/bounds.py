@@ -3,6 +3,8 @@
 A Range is immutable and all functions here are pure, so results are remembered by their arguments.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from ebpfsim.isa.alu import s32, s64
@@ -42,7 +44,8 @@ class Range(NamedTuple):
 
 
 UNBOUNDED = Range(0, M64, S64_MIN, S64_MAX, 0, M64, S32_MIN, S32_MAX, 0, M32)
-_make = Range._make
+# Range._make() without the steps in Python that count the fields
+make_range: Callable[[tuple[int, ...]], Range] = partial(tuple.__new__, Range)
 
 _known_cache: dict[int, Range] = {}
 _sync_cache: dict[Range, Range] = {}
@@ -84,17 +87,20 @@ def unbounded32(r: Range) -> Range:
 
 def unbounded(r: Range) -> Range:
     """Forget all bounds but the tnum (``__mark_reg_unbounded``)."""
-    return _make((r.value, r.mask, *UNBOUNDED[2:]))
+    return make_range((r.value, r.mask, *UNBOUNDED[2:]))
 
 
 def update_reg32_bounds(r: Range) -> Range:
     """Learn 32-bit bounds from the tnum (``__update_reg32_bounds``)."""
-    value, mask = r.value & M32, r.mask & M32
-    return r._replace(
-        s32_min=max(r.s32_min, s32(value | mask & 0x8000_0000)),
-        s32_max=min(r.s32_max, s32(value | mask & S32_MAX)),
-        u32_min=max(r.u32_min, value),
-        u32_max=min(r.u32_max, value | mask),
+    low, mask = r.value & M32, r.mask & M32
+    return make_range(
+        (
+            *r[:6],
+            max(r.s32_min, s32(low | mask & 0x8000_0000)),
+            min(r.s32_max, s32(low | mask & S32_MAX)),
+            max(r.u32_min, low),
+            min(r.u32_max, low | mask),
+        )
     )
 
 
@@ -110,12 +116,8 @@ def update_reg64_bounds(r: Range) -> Range:
         return known(largest)
     if not member and following <= umax < tnum_step((value, mask), following):
         return known(following)
-    return r._replace(
-        smin=max(r.smin, s64(value | mask & 1 << 63)),
-        smax=min(r.smax, s64(value | mask & S64_MAX)),
-        umin=umin,
-        umax=umax,
-    )
+    smin, smax = max(r.smin, s64(value | mask & 1 << 63)), min(r.smax, s64(value | mask & S64_MAX))
+    return make_range((value, mask, smin, smax, umin, umax, *r[6:]))
 
 
 def update_reg_bounds(r: Range) -> Range:
@@ -149,7 +151,7 @@ def _reg32_deduce_bounds(r: Range) -> Range:
         s32_min, u32_max = s32(u32_min), min(u32_max, s32_max & M32)
     elif s32_max & M32 < u32_min:
         s32_max, u32_min = s32(u32_max), max(u32_min, s32_min & M32)
-    return _make((*r[:6], s32_min, s32_max, u32_min, u32_max))
+    return make_range((*r[:6], s32_min, s32_max, u32_min, u32_max))
 
 
 def _reg64_deduce_bounds(r: Range) -> Range:
@@ -164,7 +166,7 @@ def _reg64_deduce_bounds(r: Range) -> Range:
         smin, umax = s64(umin), min(umax, smax & M64)
     elif smax & M64 < umin:
         smax, umin = s64(umax), max(umin, smin & M64)
-    return _make((value, mask, smin, smax, umin, umax, *low))
+    return make_range((value, mask, smin, smax, umin, umax, *low))
 
 
 def _reg_deduce_mixed_bounds(r: Range) -> Range:
@@ -177,7 +179,7 @@ def _reg_deduce_mixed_bounds(r: Range) -> Range:
     if s32_min >= 0 and smin >= S32_MIN and smax <= S32_MAX:
         smin, smax, umin, umax = s32_min, s32_max, s32_min & M64, s32_max & M64
         value, mask = tnum_intersect((value, mask), tnum_range(smin, smax))
-    return _make((value, mask, smin, smax, umin, umax, s32_min, s32_max, u32_min, u32_max))
+    return make_range((value, mask, smin, smax, umin, umax, s32_min, s32_max, u32_min, u32_max))
 
 
 def _reg_bound_offset(r: Range) -> Range:
@@ -185,7 +187,7 @@ def _reg_bound_offset(r: Range) -> Range:
     value, mask = tnum_intersect((r.value, r.mask), tnum_range(r.umin, r.umax))
     low, low_mask = tnum_intersect((value & M32, mask & M32), tnum_range(r.u32_min, r.u32_max))
     value = value & HIGH32 | low
-    return r._replace(value=value, mask=(mask & HIGH32 | low_mask) & ~value)
+    return make_range((value, (mask & HIGH32 | low_mask) & ~value, *r[2:]))
 
 
 def reg_bounds_sync(r: Range) -> Range:
@@ -234,7 +236,7 @@ def zext_32_to_64(r: Range) -> Range:
         smin, smax = r.s32_min, r.s32_max
     else:
         smin, smax = 0, M32
-    return _make((r.value & M32, r.mask & M32, smin, smax, r.u32_min, r.u32_max, *r[6:]))
+    return make_range((r.value & M32, r.mask & M32, smin, smax, r.u32_min, r.u32_max, *r[6:]))
 
 
 def coerce_to_size(r: Range, size: int) -> Range:
@@ -245,7 +247,7 @@ def coerce_to_size(r: Range, size: int) -> Range:
     else:
         umin, umax = 0, limit
     low = r[6:] if size == 4 else UNBOUNDED[6:]
-    return reg_bounds_sync(_make((r.value & limit, r.mask & limit, umin, umax, umin, umax, *low)))
+    return reg_bounds_sync(make_range((r.value & limit, r.mask & limit, umin, umax, umin, umax, *low)))
 
 
 def _sext(value: int, size: int) -> int:
@@ -263,9 +265,9 @@ def coerce_to_size_sx(r: Range, size: int) -> Range:
         high, low = max(ends), min(ends)
         if (high >= 0) == (low >= 0):
             tnum = tnum_range(low, high)
-            return _make((*tnum, low, high, low & M64, high & M64, low, high, low & M32, high & M32))
+            return make_range((*tnum, low, high, low & M64, high & M64, low, high, low & M32, high & M32))
     top = 1 << (bits - 1)
-    return _make((0, M64, -top, top - 1, 0, M64, -top, top - 1, 0, M32))
+    return make_range((0, M64, -top, top - 1, 0, M64, -top, top - 1, 0, M32))
 
 
 def coerce_subreg_to_size_sx(r: Range, size: int) -> Range:

@@ -1,7 +1,7 @@
 """Conditions over ranges: does one hold, and what does it say of both sides (regs_refine_cond_op(), v6.18)."""
 
 from ebpfsim.isa.alu import s32
-from ebpfsim.verifier.bounds import Range, reg_bounds_sync, unbounded
+from ebpfsim.verifier.bounds import Range, make_range, reg_bounds_sync, unbounded
 from ebpfsim.verifier.opcodes import (
     BPF_JEQ,
     BPF_JGE,
@@ -173,10 +173,10 @@ def _refine_equal(a: Range, b: Range, is32: bool) -> tuple[Range, Range]:
         tnum = tnum_intersect(a.subreg, b.subreg)
         first = tnum_with_subreg((a.value, a.mask), tnum)
         second = tnum_with_subreg((b.value, b.mask), tnum)
-        return Range._make((*first, *a[2:6], *low)), Range._make((*second, *b[2:6], *low))
+        return make_range((*first, *a[2:6], *low)), make_range((*second, *b[2:6], *low))
     wide = (max(a.smin, b.smin), min(a.smax, b.smax), max(a.umin, b.umin), min(a.umax, b.umax))
     tnum = tnum_intersect((a.value, a.mask), (b.value, b.mask))
-    return Range._make((*tnum, *wide, *a[6:])), Range._make((*tnum, *wide, *b[6:]))
+    return make_range((*tnum, *wide, *a[6:])), make_range((*tnum, *wide, *b[6:]))
 
 
 def _refine_const(a: Range, b: Range, op: int, is32: bool) -> Range:

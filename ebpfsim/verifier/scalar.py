@@ -4,6 +4,7 @@ One function an operation and width, named as in the kernel without ``scalar``; 
 (``adjust_scalar_min_max_vals``). Left out, as in v6.18: division, modulo and byte swaps, whose results are unknown.
 """
 
+import operator
 from collections.abc import Callable
 
 from ebpfsim.isa.alu import s32, s64
@@ -18,6 +19,7 @@ from ebpfsim.verifier.bounds import (
     Range,
     coerce_to_size,
     known,
+    make_range,
     mark_reg32_known,
     reg_bounds_sync,
     unbounded,
@@ -50,7 +52,6 @@ BPF_ADD, BPF_SUB, BPF_MUL, BPF_DIV, BPF_OR, BPF_AND = 0x00, 0x10, 0x20, 0x30, 0x
 BPF_LSH, BPF_RSH, BPF_NEG, BPF_MOD, BPF_XOR, BPF_MOV, BPF_ARSH, BPF_END = range(0x60, 0xE0, 0x10)
 
 _cache: dict[tuple[int, bool, Range, Range], Range] = {}
-_make = Range._make
 
 
 def _signed(low: int, high: int, floor: int, ceiling: int) -> tuple[int, int]:
@@ -74,7 +75,7 @@ def byte_swap(r: Range, size: int, swap: bool) -> Range:
 
 def scalar_add(d: Range, s: Range) -> Range:
     """``scalar32_min_max_add`` and ``scalar_min_max_add``."""
-    return _make(
+    return make_range(
         (
             *tnum_add((d.value, d.mask), (s.value, s.mask)),
             *_signed(d.smin + s.smin, d.smax + s.smax, S64_MIN, S64_MAX),
@@ -87,7 +88,7 @@ def scalar_add(d: Range, s: Range) -> Range:
 
 def scalar_sub(d: Range, s: Range) -> Range:
     """``scalar32_min_max_sub`` and ``scalar_min_max_sub``."""
-    return _make(
+    return make_range(
         (
             *tnum_sub((d.value, d.mask), (s.value, s.mask)),
             *_signed(d.smin - s.smax, d.smax - s.smin, S64_MIN, S64_MAX),
@@ -116,7 +117,7 @@ def scalar_mul(d: Range, s: Range) -> Range:
     """``scalar32_min_max_mul`` and ``scalar_min_max_mul``."""
     tnum = tnum_mul((d.value, d.mask), (s.value, s.mask))
     wide = _mul_bounds(d[2:6], s[2:6], S64_MIN, S64_MAX, M64)
-    return _make((*tnum, *wide, *_mul_bounds(d[6:], s[6:], S32_MIN, S32_MAX, M32)))
+    return make_range((*tnum, *wide, *_mul_bounds(d[6:], s[6:], S32_MIN, S32_MAX, M32)))
 
 
 def _bitwise32(r: Range, umin: int, umax: int, both_known: bool) -> Range:
@@ -173,7 +174,7 @@ def scalar32_lsh(d: Range, s: Range) -> Range:
     """``scalar32_min_max_lsh``."""
     value, mask = tnum_lshift((d.value & M32, d.mask & M32), s.u32_min)
     bounds = _lsh32_bounds(d, s.u32_min, s.u32_max)
-    return update_reg32_bounds(_make((value & M32, mask & M32, *UNBOUNDED[2:6], *bounds)))
+    return update_reg32_bounds(make_range((value & M32, mask & M32, *UNBOUNDED[2:6], *bounds)))
 
 
 def scalar64_lsh(d: Range, s: Range) -> Range:
@@ -189,35 +190,35 @@ def scalar64_lsh(d: Range, s: Range) -> Range:
     else:
         umin, umax = d.umin << low & M64, d.umax << high & M64
     tnum = tnum_lshift((d.value, d.mask), low)
-    return update_reg_bounds(_make((*tnum, smin, smax, umin, umax, *_lsh32_bounds(d, low, high))))
+    return update_reg_bounds(make_range((*tnum, smin, smax, umin, umax, *_lsh32_bounds(d, low, high))))
 
 
 def scalar32_rsh(d: Range, s: Range) -> Range:
     """``scalar32_min_max_rsh``."""
     tnum = tnum_rshift((d.value & M32, d.mask & M32), s.u32_min)
     bounds = S32_MIN, S32_MAX, d.u32_min >> s.u32_max, d.u32_max >> s.u32_min
-    return update_reg32_bounds(_make((*tnum, *UNBOUNDED[2:6], *bounds)))
+    return update_reg32_bounds(make_range((*tnum, *UNBOUNDED[2:6], *bounds)))
 
 
 def scalar64_rsh(d: Range, s: Range) -> Range:
     """``scalar_min_max_rsh``."""
     tnum = tnum_rshift((d.value, d.mask), s.umin)
     bounds = S64_MIN, S64_MAX, d.umin >> s.umax, d.umax >> s.umin
-    return update_reg_bounds(_make((*tnum, *bounds, *UNBOUNDED[6:])))
+    return update_reg_bounds(make_range((*tnum, *bounds, *UNBOUNDED[6:])))
 
 
 def scalar32_arsh(d: Range, s: Range) -> Range:
     """``scalar32_min_max_arsh``."""
     tnum = tnum_arshift((d.value & M32, d.mask & M32), s.u32_min, 32)
     bounds = d.s32_min >> s.u32_min, d.s32_max >> s.u32_min, 0, M32
-    return update_reg32_bounds(unbounded64(_make((*tnum, *UNBOUNDED[2:6], *bounds))))
+    return update_reg32_bounds(unbounded64(make_range((*tnum, *UNBOUNDED[2:6], *bounds))))
 
 
 def scalar64_arsh(d: Range, s: Range) -> Range:
     """``scalar_min_max_arsh``."""
     tnum = tnum_arshift((d.value, d.mask), s.umin, 64)
     bounds = d.smin >> s.umin, d.smax >> s.umin, 0, M64
-    return update_reg_bounds(unbounded32(_make((*tnum, *bounds, *UNBOUNDED[6:]))))
+    return update_reg_bounds(unbounded32(make_range((*tnum, *bounds, *UNBOUNDED[6:]))))
 
 
 Op = Callable[[Range, Range], Range]
@@ -235,6 +236,17 @@ OPERATIONS: dict[int, tuple[Op, Op]] = {
     BPF_ARSH: (scalar64_arsh, scalar32_arsh),
 }
 _SHIFTS = (BPF_LSH, BPF_RSH, BPF_ARSH)
+# operation -> the result for two constants, to be cut to 64 or 32 bits; arithmetic shifts see the sign themselves
+_FOLD: dict[int, Callable[[int, int], int]] = {
+    BPF_ADD: operator.add,
+    BPF_SUB: operator.sub,
+    BPF_MUL: operator.mul,
+    BPF_AND: operator.and_,
+    BPF_OR: operator.or_,
+    BPF_XOR: operator.xor,
+    BPF_LSH: operator.lshift,
+    BPF_RSH: operator.rshift,
+}
 
 
 def _computable(op: int, is32: bool, s: Range) -> bool:
@@ -248,8 +260,33 @@ def _computable(op: int, is32: bool, s: Range) -> bool:
     return op in OPERATIONS
 
 
+# what is added to, subtracted from or combined with an unknown value by these leaves it unknown
+_ABSORBING = (BPF_ADD, BPF_SUB, BPF_XOR)
+UNBOUNDED32 = reg_bounds_sync(zext_32_to_64(UNBOUNDED))
+
+
+def _fold(op: int, is32: bool, d: Range, s: Range) -> Range | None:
+    # the result for two constants whose bounds are in order, as the general way gives it too; None to go that way
+    fold = _FOLD.get(op)
+    if fold is None or d != known(d.value) or s != known(s.value):
+        return None
+    if is32:
+        if op in _SHIFTS and s.value >= 32:
+            return None
+        return known(fold(d.value & M32, s.value & M32) & M32)
+    if op in _SHIFTS and s.value >= 64:
+        return None
+    return known(fold(d.value, s.value))
+
+
 def alu_range(op: int, is32: bool, d: Range, s: Range) -> Range | None:
     """Return the range of ``d op s``, or None when nothing is known of it; ``is32`` for BPF_ALU (zero-extended)."""
+    if not (d.mask or s.mask):
+        folded = _fold(op, is32, d, s)
+        if folded is not None:
+            return folded
+    elif (d is UNBOUNDED or s is UNBOUNDED) and op in _ABSORBING:
+        return UNBOUNDED32 if is32 else UNBOUNDED
     key = (op, is32, d, s)
     result = _cache.get(key)
     if result is None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from ranges import M32, M64, holds, ranges_with, values
 
 from ebpfsim.isa.alu import s32, s64
-from ebpfsim.verifier.bounds import UNBOUNDED, known, reg_bounds_sync
+from ebpfsim.verifier.bounds import UNBOUNDED, Range, known, reg_bounds_sync, zext_32_to_64
 from ebpfsim.verifier.scalar import OPERATIONS, alu_range, byte_swap
 
 # BPF_OP of the instruction (RFC 9669, section 4.1) -> what it computes
@@ -42,6 +42,28 @@ def test_result_is_held(op: int, bits: int, data: st.DataObject, x: int, y: int)
     result = alu_range(op, bits == 32, d, s)
     assert result is not None
     assert holds(result, CONCRETE[op](x & limit, y & limit, bits) & limit)
+
+
+def general(op: int, is32: bool, d: Range, s: Range) -> Range:
+    result = OPERATIONS[op][is32](d, s)
+    return reg_bounds_sync(zext_32_to_64(result) if is32 else result)
+
+
+@pytest.mark.parametrize("is32", [False, True])
+@pytest.mark.parametrize("op", CONCRETE, ids=hex)
+@given(x=values, y=values)
+def test_constants_go_a_short_way_to_the_same_result(op: int, is32: bool, x: int, y: int) -> None:
+    d, s = known(x), known(y % (32 if is32 else 64) if op in SHIFTS else y)
+    assert alu_range(op, is32, d, s) == general(op, is32, d, s)
+
+
+@pytest.mark.parametrize("is32", [False, True])
+@pytest.mark.parametrize("op", [0x00, 0x10, 0xA0], ids=hex)
+@given(data=st.data(), x=values)
+def test_unknown_values_go_a_short_way_to_the_same_result(op: int, is32: bool, data: st.DataObject, x: int) -> None:
+    r = reg_bounds_sync(data.draw(ranges_with(x)))
+    assert alu_range(op, is32, UNBOUNDED, r) == general(op, is32, UNBOUNDED, r)
+    assert alu_range(op, is32, r, UNBOUNDED) == general(op, is32, r, UNBOUNDED)
 
 
 def test_shift_by_an_unknown_amount_gives_nothing() -> None:
