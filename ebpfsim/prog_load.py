@@ -95,6 +95,7 @@ def load_prog(kernel: "BpfKernel", attr: "LoadAttr", parts: ProgParts) -> tuple[
         func_info=verified.func_info,
         line_info=verified.line_info,
         changes_pkt_data=verified.changes_pkt_data,
+        max_ctx_offset=verified.max_ctx_offset,
         enforce_expected_attach_type=verified.enforce_expected_attach_type,
         attach_target=verified.target,
         dst_key=trampoline_key(verified.target),

@@ -89,6 +89,7 @@ class Prog(KernelObject):
     func_info: bytes = b""
     line_info: bytes = b""
     changes_pkt_data: bool = False
+    max_ctx_offset: int = 0
     enforce_expected_attach_type: bool = False
     # what it is for, where it is for one function (attach_btf_id); ``attach_tracing_prog`` when that traces in turn
     attach_target: AttachTarget | None = field(default=None, repr=False)

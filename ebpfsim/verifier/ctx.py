@@ -69,7 +69,9 @@ def check_ctx_access(env: Env, idx: int, off: int, size: int, write: bool, is_ld
     """Return what a load from the context gives; refuse what its fields do not allow (``check_ctx_access``)."""
     access = _BY_BTF.get(env.prog_type)
     if access is not None:
-        return _load_argument(env, idx, access(env, off, size, write), off, size)
+        argument = _load_argument(env, idx, access(env, off, size, write), off, size)
+        env.max_ctx_offset = max(env.max_ctx_offset, off + size)
+        return argument
     fields = ctx_fields(env.prog_type, env.attr.expected_attach_type)
     if fields is None:
         raise NotModelled(f"context of {env.prog_type.kernel_name} programs", "kernel/bpf/verifier.c")
@@ -77,6 +79,7 @@ def check_ctx_access(env: Env, idx: int, off: int, size: int, write: bool, is_ld
     if field is None:
         raise _invalid(env, idx, off, size)
     env.ctx_field_size[idx] = field.unit
+    env.max_ctx_offset = max(env.max_ctx_offset, off + size)
     if field.name == "tstamp_type":
         env.tstamp_type_access = True
     if field.type == SCALAR_VALUE:

@@ -262,6 +262,8 @@ class Env:
         # the program reads __sk_buff.tstamp_type (prog->tstamp_type_access)
         self.tstamp_type_access = False
         self.changes_pkt_data = False
+        # where the accesses to the context end
+        self.max_ctx_offset = 0
         # the program may only be attached where it was loaded for
         self.enforce_expected_attach_type = False
         # the kernel function that a tracing or struct_ops program is for (prog->aux->attach_func_proto and others)

@@ -106,6 +106,7 @@ class Verified:
     line_info: bytes = b""
     enforce_expected_attach_type: bool = False
     target: AttachTarget | None = None
+    max_ctx_offset: int = 0
 
 
 def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
@@ -210,6 +211,7 @@ def _finish(env: Env, fixed: Fixed) -> Verified:
         fixed.moved_lines(env.attr.line_info),
         env.enforce_expected_attach_type,
         target=env.target,
+        max_ctx_offset=env.max_ctx_offset,
     )
 
 
