@@ -23,7 +23,7 @@ from ebpfsim.jit.outline import CodeBlock
 __all__ = ["CARRY_ON", "EdgeAccount", "ExactAccount"]
 
 CARRY_ON = "carry on carefully"
-# forward jumps over more slots are rarely taken: what follows in the code goes first
+# forward jumps over more slots are rarely taken, and those where nothing was found: what follows in the code goes first
 NEAR = 16
 
 
@@ -95,7 +95,7 @@ class EdgeAccount:
             if block.target in heads:
                 if block.target <= first:
                     before.setdefault(block.target, end)
-            elif 0 <= block.target <= first + NEAR or block.target not in reached:
+            elif block.target not in reached or (0 <= block.target <= first + NEAR and not block.ops[-1].asks_for_null):
                 before.setdefault(block.target, end)
             if block.following >= 0 and block.following not in heads:
                 before.setdefault(block.following, end)

@@ -45,7 +45,7 @@ class Op:
     ``code`` sets the flags and ``condition`` is the jump's.
     """
 
-    __slots__ = ("aux", "code", "condition", "flow", "insn", "mask", "name", "row", "tail", "written")
+    __slots__ = ("asks_for_null", "aux", "code", "condition", "flow", "insn", "mask", "name", "row", "tail", "written")
 
     def __init__(self, row: Row, insn: Insn) -> None:
         self.row, self.insn, self.name = row, insn, row.name
@@ -63,6 +63,7 @@ class Op:
         if self.written >= _CALLEE_SAVED:
             self.mask |= SAVED_MASKS.get(self.written, 0)
         self.tail = facts.helper and imm == _TAIL_CALL
+        self.asks_for_null = not imm and row.name == "jeq64.imm"
 
 
 def _flow(row: Row) -> int:
