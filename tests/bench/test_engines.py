@@ -9,6 +9,7 @@ import statistics
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,11 +179,12 @@ def test_compile(make: Callable[[int], str], capsys: pytest.CaptureFixture[str])
     for count, goal in COMPILE_GOALS_MS.items():
         prog = host.prog(host.bpf.prog_load(ProgType.XDP, encode(assemble(make(count)))).fd)
         assert len(prog.insns) == count
-        again = min(_seconds(lambda prog=prog: compile_prog(prog, host.kernel, checked=False))) * 1e3
+        compile_ = partial(compile_prog, prog, host.kernel, checked=False)
+        again = min(_seconds(compile_)) * 1e3
         first = []
         for _ in range(7):
             _forget()
-            first += _seconds(lambda prog=prog: compile_prog(prog, host.kernel, checked=False), 1)
+            first += _seconds(compile_, 1)
         name = f"compiling {count} ({make.__name__.lstrip('_')})"
         with capsys.disabled():
             print(f"\n  {name:<32}{again:6.2f} ms, for the first time {min(first) * 1e3:.2f} ms", end="  ")
