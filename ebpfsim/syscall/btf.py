@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from ebpfsim.btf.btf import Btf
+from ebpfsim.btf.types import Func, FuncProto, Kind
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import BtfError, KernelError
 from ebpfsim.maps.record import check_objects
@@ -69,6 +70,8 @@ class BtfCalls(Calls):
             btf.validate()
         except BtfError as error:
             raise KernelError(op, Errno.EINVAL, f"{error.where}: {error.problem}") from None
+        if _has_unnamed_argument(btf):
+            raise KernelError(op, Errno.EINVAL, "an argument of a function has no name")
         errno = check_objects(btf)
         if errno:
             raise KernelError(op, errno, "a struct has special fields that do not go together")
@@ -76,3 +79,14 @@ class BtfCalls(Calls):
         self.kernel.btfs.add(obj)
         obj.released = self.kernel.btfs.remove
         return self.kernel.fds.install(obj)
+
+
+def _has_unnamed_argument(btf: Btf) -> bool:
+    # btf_func_check: prototypes may leave names out, functions may not
+    for type_id in btf.ids_of_kind(Kind.FUNC):
+        func = btf.type(type_id)
+        assert isinstance(func, Func)
+        proto = btf.type(func.type_id)
+        if isinstance(proto, FuncProto) and any(param.type_id and not param.name for param in proto.params):
+            return True
+    return False

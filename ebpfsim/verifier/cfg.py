@@ -56,6 +56,13 @@ class _Walk:
                 self.state[t] = EXPLORED
                 self.stack.pop()
 
+    def run_callback(self) -> None:
+        # nothing calls what runs when the program throws
+        start = self.env.subprogs[self.env.exception_callback].start
+        self.state[start] = DISCOVERED
+        self.stack.append(start)
+        self.run()
+
     def push_insn(self, t: int, w: int, e: int) -> bool:
         # follow edge e from t to w; True when w is to be explored first
         env, state = self.env, self.state
@@ -159,6 +166,8 @@ def check_cfg(env: Env) -> None:
     """Refuse unreachable instructions; find where states are worth keeping (``check_cfg``)."""
     walk = _Walk(env)
     walk.run()
+    if env.exception_callback:
+        walk.run_callback()
     skip = False
     for i, insn in enumerate(env.insns):
         if skip:

@@ -3,7 +3,7 @@
 from ebpfsim.errnos import Errno
 from ebpfsim.helpers.protos import func_id_name
 from ebpfsim.maps.map import Map
-from ebpfsim.uapi.bpf import MapType, ProgType
+from ebpfsim.uapi.bpf import AttachType, MapType, ProgType
 from ebpfsim.verifier.env import Env
 
 __all__ = ["check_map_func_compatibility"]
@@ -84,7 +84,8 @@ def _may_update_sockmap(env: Env, func_id: int) -> bool:
     # may_update_sockmap: map_update_elem is 2, map_delete_elem 3
     if func_id not in (2, 3):
         return False
-    if env.prog_type in _MAY_UPDATE_SOCKMAP or (env.prog_type == ProgType.SOCK_OPS and func_id == 3):
+    iterates = env.prog_type == ProgType.TRACING and env.expected_attach(AttachType.TRACE_ITER)
+    if env.prog_type in _MAY_UPDATE_SOCKMAP or iterates or (env.prog_type == ProgType.SOCK_OPS and func_id == 3):
         return True
     env.verbose("cannot update sockmap in this context\n")
     return False

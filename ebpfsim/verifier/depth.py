@@ -70,6 +70,8 @@ class _Depth:
             info = env.subprogs[callee]
             if info.is_async_cb and not pseudo_call(insn):
                 continue
+            if callee == env.exception_callback and callee:
+                raise env.fail(Errno.EINVAL, f"insn {i} cannot call exception cb directly")
             if info.has_tail_call:
                 self.tail_call = True
             if len(frames) + 1 >= MAX_CALL_FRAMES:

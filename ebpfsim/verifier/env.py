@@ -259,6 +259,8 @@ class Env:
         self.prev_insn_print_pos = 0
         self.seen_direct_write = False
         self.seen_exception = False
+        # the function that runs when the program throws (exception_callback_subprog), or 0
+        self.exception_callback = 0
         # the program reads __sk_buff.tstamp_type (prog->tstamp_type_access)
         self.tstamp_type_access = False
         self.changes_pkt_data = False

@@ -29,7 +29,7 @@ from ebpfsim.progs.regtypes import (
     SCALAR_VALUE,
 )
 from ebpfsim.progs.types import CTX_TYPES
-from ebpfsim.uapi.bpf import ProgType
+from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.verifier.args import check_func_arg_reg_off, check_helper_mem_access, check_reg_type, register_is_null
 from ebpfsim.verifier.branch import mark_ptr_not_null_reg
 from ebpfsim.verifier.btfid import BtfId
@@ -62,6 +62,9 @@ def _pointee(btf: Btf, ptr: Ptr, keep_typedefs: bool) -> Type:
     while isinstance(type_, Modifier) and not (keep_typedefs and type_.kind == Kind.TYPEDEF):
         type_ = btf.type(type_.type_id)
     return type_
+
+
+_WORDS = (ProgType.RAW_TRACEPOINT, ProgType.RAW_TRACEPOINT_WRITABLE, ProgType.LSM, ProgType.STRUCT_OPS)
 
 
 class _Args:
@@ -198,6 +201,18 @@ class _Args:
         target = _pointee(self.btf, ptr, True)
         return target.kind == Kind.TYPEDEF and target.name == "bpf_user_pt_regs_t"
 
+    def takes_words(self) -> bool:
+        """Say whether the context is an array of 64-bit words."""
+        prog_type = self.env.prog_type
+        if prog_type == ProgType.TRACING:
+            return not self.env.expected_attach(AttachType.TRACE_ITER)
+        return prog_type in _WORDS
+
+    def is_tracing_ctx(self, name: str) -> bool:
+        if self.env.expected_attach(AttachType.TRACE_ITER):
+            return name.startswith("bpf_iter__")
+        return self.env.expected_attach(AttachType.TRACE_RAW_TP) and name == "bpf_raw_tracepoint_args"
+
     def valid_ctx(self, number: int, ptr: Ptr) -> bool:
         # btf_validate_prog_ctx_type: the tag says context, the type must agree
         prog_type = self.env.prog_type
@@ -214,8 +229,9 @@ class _Args:
             return True
         if prog_type == ProgType.PERF_EVENT and is_struct and target.name in _PT_REGS[:1]:
             return True
-        raw = (ProgType.RAW_TRACEPOINT, ProgType.RAW_TRACEPOINT_WRITABLE)
-        if prog_type in raw and isinstance(target, Int) and target.size == 8:
+        if self.takes_words() and isinstance(target, Int) and target.size == 8:
+            return True
+        if prog_type == ProgType.TRACING and is_struct and self.is_tracing_ctx(target.name):
             return True
         names = CTX_TYPES.get(prog_type, ())
         if not names:

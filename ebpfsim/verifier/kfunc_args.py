@@ -39,6 +39,7 @@ from ebpfsim.verifier.args import (
     register_is_null,
 )
 from ebpfsim.verifier.branch import mark_ptr_not_null_reg
+from ebpfsim.verifier.btfid import BtfId
 from ebpfsim.verifier.dynptr import dynptr_state, dynptr_type, process_dynptr_func
 from ebpfsim.verifier.env import Env, Reject
 from ebpfsim.verifier.globals import check_mem_reg
@@ -236,6 +237,9 @@ def _check_scalar(env: Env, meta: KfuncMeta, arg: KfuncArg, reg: Reg, regno: int
 
 def _take_map(env: Env, meta: KfuncMeta, reg: Reg, regno: int) -> None:
     # KF_ARG_PTR_TO_MAP: of a work queue the map must be the one that holds it
+    if isinstance(reg.raw, BtfId):
+        # the kernel keeps map and type in one place: a type stands for a map until it is looked at
+        return
     if not isinstance(reg.raw, Map):
         raise env.fail(Errno.EINVAL, f"pointer in R{regno} isn't map pointer\n")
     map_ = reg.raw

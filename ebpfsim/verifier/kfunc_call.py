@@ -167,12 +167,9 @@ _ADDING = ("bpf_list_push_front_impl", "bpf_list_push_back_impl", "bpf_rbtree_ad
 
 def check_exception_cookie(env: Env) -> None:
     """Check the cookie, which a program that throws returns when it has no callback (in ``check_kfunc_call``)."""
-    btf = env.attr.btf
-    tags = btf.ids_of_kind(Kind.DECL_TAG) if btf is not None else []
-    if btf is not None and any(btf.name_of(tag).startswith("exception_callback:") for tag in tags):
-        raise NotModelled("exception callback", "kernel/bpf/verifier.c")
     env.seen_exception = True
-    check_return_code(env, 1)
+    if not env.exception_callback:
+        check_return_code(env, 1)
 
 
 def _enter_sections(env: Env, kfunc: Kfunc, sleepable: bool) -> None:
@@ -266,7 +263,7 @@ def _pointer_reg(env: Env, meta: KfuncMeta, ret: Ptr) -> Reg:
     rdonly = meta.r0_rdonly
     if not size:
         try:
-            size, rdonly = sizeof(btf, ref_id), True
+            size, rdonly = sizeof(btf, ref_id), meta.name != "bpf_session_cookie"
         except BtfError:
             text = f"kernel function {meta.name} returns pointer type {kind_name(ref)} {ref.name} is not supported\n"
             raise env.fail(Errno.EINVAL, text) from None

@@ -91,14 +91,14 @@ def _needs_nothing(env: Env) -> bool:
 def check_return_code(env: Env, regno: int = 0) -> None:
     """Refuse results that the hook does not know, in R0 or, where a program throws, in R1 (``check_return_code``)."""
     frame = env.cur_state.frames[0]
-    if not frame.subprogno and _needs_nothing(env):
+    if (not frame.subprogno or frame.subprogno == env.exception_callback) and _needs_nothing(env):
         return
     reg = check_src(env, env.cur_state.frames[-1].regs, regno)
     where = "At program exit"
     if frame.in_async_callback_fn:
         low, high = frame.callback_ret_range
         where = "At async callback return"
-    elif frame.subprogno:
+    elif frame.subprogno and frame.subprogno != env.exception_callback:
         if reg.type != SCALAR_VALUE:
             name = reg_type_str(reg.type)
             text = f"At subprogram exit the register R{regno} is not a scalar value ({name})\n"

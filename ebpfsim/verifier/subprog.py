@@ -2,7 +2,8 @@
 
 from struct import Struct
 
-from ebpfsim.btf.types import Enum, Func, FuncProto, Int
+from ebpfsim.btf.btf import Btf
+from ebpfsim.btf.types import DeclTag, Enum, Func, FuncProto, Int, Kind
 from ebpfsim.errnos import Errno
 from ebpfsim.verifier.env import BPF_LOG_LEVEL2, Env, LineInfo, SubprogInfo
 from ebpfsim.verifier.kfunc import add_kfunc_call
@@ -31,6 +32,7 @@ BPF_FUNC_tail_call = 12
 BTF_FUNC_STATIC, BTF_FUNC_GLOBAL = 0, 1
 _FUNC_INFO = Struct("<II")
 _LINE_INFO = Struct("<IIII")
+_CALLBACK_TAG = "exception_callback:"
 
 
 def find_subprog(env: Env, idx: int) -> int:
@@ -47,6 +49,10 @@ def add_subprogs(env: Env) -> None:
         env.subprogs += [SubprogInfo(start) for start in sorted(starts)]
     env.subprog_at.update((subprog.start, number) for number, subprog in enumerate(env.subprogs))
     _fill_subprog_of(env)
+    if env.exception_callback:
+        env.exception_callback = find_subprog(env, env.exception_callback)
+        info = env.subprogs[env.exception_callback]
+        info.is_cb = info.is_async_cb = True
     if env.log_level & BPF_LOG_LEVEL2:
         for number, subprog in enumerate(env.subprogs):
             env.verbose(f"func#{number} @{subprog.start}\n")
@@ -66,6 +72,47 @@ def _find_starts(env: Env, starts: set[int]) -> None:
         if start not in starts and len(starts) >= BPF_MAX_SUBPROGS:
             raise env.fail(Errno.E2BIG, "too many subprograms\n")
         starts.add(start)
+    callback = _exception_callback_start(env)
+    if callback >= count:
+        raise env.fail(Errno.EINVAL, "call to invalid destination\n")
+    starts.add(callback)
+    env.exception_callback = callback
+
+
+def _named_callbacks(btf: Btf, main: int) -> list[str]:
+    names = []
+    for tag_id in btf.ids_of_kind(Kind.DECL_TAG):
+        tag = btf.type(tag_id)
+        assert isinstance(tag, DeclTag)
+        if tag.type_id == main and tag.component_idx == -1 and tag.name.startswith(_CALLBACK_TAG):
+            names.append(tag.name.removeprefix(_CALLBACK_TAG))
+    return names
+
+
+def _exception_callback_start(env: Env) -> int:
+    # where the callback that the main function names starts, or 0 (bpf_find_exception_callback_insn_off)
+    btf, records = env.attr.btf, list(_FUNC_INFO.iter_unpack(env.attr.func_info))
+    if btf is None or not records:
+        return 0
+    names = _named_callbacks(btf, records[0][1])
+    if not names:
+        return 0
+    if len(names) > 1:
+        raise env.fail(Errno.EEXIST, "multiple exception callback tags for main subprog\n")
+    (name,) = names
+    func_id = btf.find(name, Kind.FUNC)
+    if not func_id:
+        raise env.fail(Errno.ENOENT, f"exception callback '{name}' could not be found in BTF\n")
+    func = btf.type(func_id)
+    assert isinstance(func, Func)
+    if func.linkage != BTF_FUNC_GLOBAL:
+        raise env.fail(Errno.EINVAL, f"exception callback '{name}' must have global linkage\n")
+    starts = [start for start, type_id in records if type_id == func_id]
+    if 0 in starts:
+        raise env.fail(Errno.EINVAL, "invalid exception callback insn_off in func_info: 0\n")
+    if not starts:
+        raise env.fail(Errno.EINVAL, "exception callback type id not found in func_info\n")
+    return int(starts[-1])
 
 
 def _fill_subprog_of(env: Env) -> None:

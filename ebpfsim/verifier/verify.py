@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import NotModelled, VerifierError
+from ebpfsim.helpers.protos import ARG_ANYTHING
 from ebpfsim.isa.insn import Insn
 from ebpfsim.maps.map import Map
 from ebpfsim.progs.prog import AttachTarget, Subprog
@@ -180,7 +181,7 @@ def _check(env: Env) -> None:
 
 def _finish(env: Env, fixed: Fixed) -> Verified:
     env.subprogs = list(fixed.subprogs)
-    if env.seen_exception:
+    if env.seen_exception and not env.exception_callback:
         # a function of its own, hidden, ends a program that throws (add_hidden_subprog)
         env.subprogs.append(SubprogInfo(len(env.insns)))
     depths = tuple(subprog.stack_depth for subprog in env.subprogs)
@@ -236,6 +237,8 @@ def do_check_main(env: Env) -> None:
 
 def do_check_subprogs(env: Env) -> None:
     """Verify the global functions that are called, each once for all callers (``do_check_subprogs``)."""
+    if env.exception_callback:
+        env.subprogs[env.exception_callback].called = True
     again = True
     while again:
         again = False
@@ -263,6 +266,8 @@ def _do_check_common(env: Env, subprog: int) -> None:
         errno = prepare_func_args(env, subprog)
         if errno:
             raise Reject(errno)
+        if subprog == env.exception_callback:
+            _check_callback_args(env, subprog)
         for regno, reg in enumerate(argument_regs(env, subprog), start=1):
             frame.regs[regno] = reg
     else:
@@ -275,6 +280,12 @@ def _do_check_common(env: Env, subprog: int) -> None:
     env.explored = [[] for _ in env.insns]
     env.stack.clear()
     env.scc_visits.clear()
+
+
+def _check_callback_args(env: Env, subprog: int) -> None:
+    args = env.subprogs[subprog].args or []
+    if [arg.arg_type for arg in args] != [ARG_ANYTHING]:
+        raise env.fail(Errno.EINVAL, "exception cb only supports single integer argument\n")
 
 
 def do_check(env: Env) -> None:
