@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
 from ebpfsim.isa.insn import Insn, encode
-from ebpfsim.isa.table import PROBE_MEM, PROBE_MEM32
 from ebpfsim.maps.prog_array import ProgHolder
 from ebpfsim.progs.prog import AttachTarget, Prog
 from ebpfsim.uapi.bpf import AttachType, ProgType
@@ -22,10 +21,9 @@ if TYPE_CHECKING:
     from ebpfsim.verifier.env import LoadAttr
     from ebpfsim.verifier.verify import Verified
 
-__all__ = ["ProgParts", "load_prog", "prog_tag", "trampoline_key", "xlated_dump"]
+__all__ = ["ProgParts", "load_prog", "prog_tag", "trampoline_key"]
 
 OP = "prog_load"
-BPF_LDX, BPF_ST, BPF_STX, BPF_MEM = 1, 2, 3, 0x60
 LD_IMM64 = 0x18  # BPF_LD | BPF_IMM | BPF_DW
 BPF_COMPLEXITY_LIMIT_INSNS = 1_000_000
 KNOWN_FLAGS = 0xFF  # BPF_F_STRICT_ALIGNMENT to BPF_F_TEST_REG_INVARIANTS
@@ -94,6 +92,7 @@ def load_prog(kernel: "BpfKernel", attr: "LoadAttr", parts: ProgParts) -> tuple[
         btf_fd_obj=parts.btf,
         func_info=verified.func_info,
         line_info=verified.line_info,
+        shown=verified.xlated,
         changes_pkt_data=verified.changes_pkt_data,
         max_ctx_offset=verified.max_ctx_offset,
         enforce_expected_attach_type=verified.enforce_expected_attach_type,
@@ -150,38 +149,6 @@ def prog_tag(insns: tuple[Insn, ...]) -> bytes:
             if idx + 1 < len(plain):
                 plain[idx + 1] = plain[idx + 1]._replace(imm=0)
     return hashlib.sha256(encode(plain)).digest()[:BPF_TAG_SIZE]
-
-
-def xlated_dump(prog: Prog) -> bytes:
-    """Return the rewritten instructions as BPF_OBJ_GET_INFO_BY_FD shows them: maps by id (``bpf_insn_prepare_dump``).
-
-    Differs: the rewriting is ours: helper calls keep the helper's number, and nothing is inlined.
-    """
-    insns = [_plain_access(insn) for insn in prog.insns]
-    values = [(map_, map_.direct_value_addr(0)) for map_ in prog.maps]
-    idx = 0
-    while idx < len(insns) - 1:
-        insn, upper = insns[idx], insns[idx + 1]
-        if insn.code != LD_IMM64:
-            idx += 1
-            continue
-        address = (upper.imm & 0xFFFF_FFFF) << 32 | insn.imm & 0xFFFF_FFFF
-        for map_, value in values:
-            if address == map_.address:
-                insns[idx] = insn._replace(src=BPF_PSEUDO_MAP_FD, imm=map_.id)
-                insns[idx + 1] = upper._replace(imm=0)
-            elif 0 < value <= address < value + map_.value_size:
-                insns[idx] = insn._replace(src=BPF_PSEUDO_MAP_VALUE, imm=map_.id)
-                insns[idx + 1] = upper._replace(imm=address - value)
-        idx += 2
-    return encode(insns)
-
-
-def _plain_access(insn: Insn) -> Insn:
-    # accesses that may fault show as the plain ones that the program was loaded with
-    mode, kind = insn.code & 0xE0, insn.code & 7
-    faults = (kind == BPF_LDX and mode == PROBE_MEM) or (kind in (BPF_LDX, BPF_ST, BPF_STX) and mode == PROBE_MEM32)
-    return insn._replace(code=insn.code & ~0xE0 | BPF_MEM) if faults else insn
 
 
 def license_is_gpl_compatible(license_: str) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["dump"]
 
 _FUNC_INFO, _LINE_INFO = Struct("<II"), Struct("<IIII")
+LD_IMM64, CALL = 0x18, 0x85
 LINE_SHIFT, COLUMN_MASK = 10, 0x3FF  # BPF_LINE_INFO_LINE_NUM and _LINE_COL, include/uapi/linux/bpf.h
 
 
@@ -79,10 +80,13 @@ def _dump_plain(name: str, section: str, code: bytes, rows: "list[Any] | None") 
 def _xlated(prog: "Prog", opcodes: bool, linum: bool) -> _Dump:
     from ebpfsim.isa.insn import decode, encode
     from ebpfsim.isa.table import insn_len
-    from ebpfsim.prog_load import xlated_dump
+    from ebpfsim.prog_dump import xlated_dump
 
+    shown = prog.shown
+    assert shown is not None
     insns = tuple(decode(xlated_dump(prog)))
-    sources, functions = source_lines(prog), prototypes(prog)
+    names = {start: name for (start, _), name in zip(shown.extents, _names(prog), strict=False)}
+    sources, functions = source_lines(prog, shown.line_info), prototypes(prog, names, shown.func_info)
     lines, rows = [], []
     idx = 0
     while idx < len(insns):
@@ -94,7 +98,7 @@ def _xlated(prog: "Prog", opcodes: bool, linum: bool) -> _Dump:
             lines.append(f"; {sources[idx].text(linum)}")
             row |= sources[idx].row(linum)
         slots = insns[idx : idx + insn_len(insns[idx])]
-        row["disasm"] = _text(insns, idx)
+        row["disasm"] = _text(prog, insns, idx)
         lines.append(f"{idx:4d}: {row['disasm']}")
         if opcodes:
             code = encode(slots)
@@ -105,13 +109,15 @@ def _xlated(prog: "Prog", opcodes: bool, linum: bool) -> _Dump:
     return _Dump(lines, rows)
 
 
-def _text(insns: "tuple[Insn, ...]", idx: int) -> str:
-    # print_imm() of tools/bpf/bpftool/xlated_dumper.c: what the verifier's log has no names for
+def _text(prog: "Prog", insns: "tuple[Insn, ...]", idx: int) -> str:
+    # print_imm() and print_call() of tools/bpf/bpftool/xlated_dumper.c: what the verifier's log has no names for
     from ebpfsim.isa.disasm import disasm
     from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
 
     insn = insns[idx]
-    if insn.code != 0x18 or idx + 1 >= len(insns):
+    if insn.code == CALL:
+        return f"(85) call {_callee(prog, insn)}"
+    if insn.code != LD_IMM64 or idx + 1 >= len(insns):
         return disasm(insns, idx)
     names = {
         BPF_PSEUDO_MAP_FD: f"map[id:{insn.imm}]",
@@ -119,6 +125,17 @@ def _text(insns: "tuple[Insn, ...]", idx: int) -> str:
         BPF_PSEUDO_FUNC: f"subprog[{insn.imm:+d}]",
     }
     return f"(18) r{insn.dst} = {names[insn.src]}" if insn.src in names else disasm(insns, idx)
+
+
+def _callee(prog: "Prog", insn: "Insn") -> str:
+    from ebpfsim.uapi.flags import BPF_PSEUDO_CALL
+    from ebpfsim.uapi.helper_ids import HELPER_NAMES
+    from ebpfsim.verifier.kernel_calls import BPF_CALL_BASE, call_name
+
+    if insn.src == BPF_PSEUDO_CALL:
+        return f"pc{insn.off:+d}#{_symbols(prog)[insn.imm]}"
+    helper = HELPER_NAMES.get(insn.imm) if not insn.src else None
+    return f"{helper or call_name(insn.imm) or hex(BPF_CALL_BASE + insn.imm)}#{insn.imm}"
 
 
 def _opcodes(slots: "tuple[Insn, ...]", code: bytes) -> dict[str, Any]:
@@ -155,17 +172,17 @@ class SourceLine:
         return {"src": self.src, **place}
 
 
-def prototypes(prog: "Prog") -> dict[int, str]:
-    """Return the C declarations of a program's functions by their first slots; without BTF their names."""
+def prototypes(prog: "Prog", names: dict[int, str], func_info: bytes) -> dict[int, str]:
+    """Return the C declarations of a program's functions by their first slots; without BTF their ``names``."""
     from ebpfsim.btf.declare import Declarations
     from ebpfsim.btf.types import Func
     from ebpfsim.vm.oops import HasBtf
 
-    found = {subprog.start: f"{subprog.name}()" for subprog in prog.subprogs}
+    found = {start: f"{name}()" for start, name in names.items()}
     if not isinstance(prog.btf_fd_obj, HasBtf):
         return found
     btf = prog.btf_fd_obj.btf
-    for start, type_id in _FUNC_INFO.iter_unpack(prog.func_info):
+    for start, type_id in _FUNC_INFO.iter_unpack(func_info):
         function = btf.type(type_id)
         if isinstance(function, Func):
             text = Declarations(btf)
@@ -174,20 +191,25 @@ def prototypes(prog: "Prog") -> dict[int, str]:
     return found
 
 
+def _names(prog: "Prog") -> list[str]:
+    return [subprog.name for subprog in prog.subprogs]
+
+
+def _symbols(prog: "Prog") -> list[str]:
+    # the names of its functions in /proc/kallsyms (bpf_get_prog_name)
+    from ebpfsim.prog_dump import function_tags
+
+    tags = function_tags(prog)
+    names = [prog.name, *_names(prog)[1:]]
+    return [f"bpf_prog_{tag.hex()}_{name}" for tag, name in zip([prog.tag, *tags[1:]], names, strict=False)]
+
+
 def symbol(prog: "Prog", slot: int) -> str:
-    """Return the name of a function in /proc/kallsyms, by its first slot (``bpf_get_prog_name``).
-
-    Differs: the tag of a function that is not the main one is that of our rewritten instructions.
-    """
-    from ebpfsim.prog_load import prog_tag
-
-    found = next((subprog for subprog in prog.subprogs if subprog.start == slot), None)
-    name = found.name if found is not None else prog.name
-    tag = prog_tag(prog.insns[found.start : found.end]) if found is not None and slot else prog.tag
-    return f"bpf_prog_{tag.hex()}_{name}"
+    """Return the name of a function in /proc/kallsyms, by its first slot as the engines run it."""
+    return _symbols(prog)[next((n for n, subprog in enumerate(prog.subprogs) if subprog.start == slot), 0)]
 
 
-def source_lines(prog: "Prog") -> dict[int, SourceLine]:
+def source_lines(prog: "Prog", line_info: bytes) -> dict[int, SourceLine]:
     """Return the lines of a program's source by the slots that they begin at."""
     from ebpfsim.vm.oops import HasBtf
 
@@ -196,7 +218,7 @@ def source_lines(prog: "Prog") -> dict[int, SourceLine]:
     btf = prog.btf_fd_obj.btf
     return {
         idx: SourceLine(btf.string(line).strip(), btf.string(file), line_col >> LINE_SHIFT, line_col & COLUMN_MASK)
-        for idx, file, line, line_col in _LINE_INFO.iter_unpack(prog.line_info)
+        for idx, file, line, line_col in _LINE_INFO.iter_unpack(line_info)
     }
 
 
@@ -206,7 +228,7 @@ def source_lines(prog: "Prog") -> dict[int, SourceLine]:
 def _jited(prog: "Prog", opcodes: bool, linum: bool) -> _Dump:
     from ebpfsim.jit.listing import listing
 
-    sources = source_lines(prog)
+    sources = source_lines(prog, prog.line_info)
     lines: list[str] = []
     rows: list[Any] = []
     for function in listing(prog, lambda slot: symbol(prog, slot)):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.types import FuncProto
@@ -63,12 +64,42 @@ class ProgStats:
     recursion_misses: int = 0
 
 
+class Shown(Protocol):
+    """A program as user space sees it: as Linux rewrites it for its own compiler."""
+
+    @property
+    def insns(self) -> tuple[Insn, ...]:
+        """The slots; LD_IMM64 hold the addresses of maps."""
+        ...
+
+    @property
+    def functions(self) -> tuple[tuple[Insn, ...], ...]:
+        """Its functions, as they are when each gets its tag."""
+        ...
+
+    @property
+    def extents(self) -> tuple[tuple[int, int], ...]:
+        """Where the functions lie, from and to."""
+        ...
+
+    @property
+    def func_info(self) -> bytes:
+        """The records of functions, moved to where those are."""
+        ...
+
+    @property
+    def line_info(self) -> bytes:
+        """The records of lines, moved to where those are."""
+        ...
+
+
 @dataclass(eq=False)
 class Prog(KernelObject):
     """A verified program.
 
     ``insns`` are the rewritten slots: LD_IMM64 hold simulated addresses, helper calls keep the helper's number, calls
     of subprograms and LD_IMM64 of callbacks (BPF_PSEUDO_FUNC) their relative slot; the engine loads its ``func_addr``.
+    ``shown`` is the program as BPF_OBJ_GET_INFO_BY_FD shows it.
     ``image_addr`` is set before the engine compiles. ``run(ctx, cpu)`` executes the program on a CPU with the address
     of its context in R1 and returns R0 (u32, as the kernel reads it).
     """
@@ -88,6 +119,7 @@ class Prog(KernelObject):
     btf_fd_obj: object = None
     func_info: bytes = b""
     line_info: bytes = b""
+    shown: Shown | None = None
     changes_pkt_data: bool = False
     max_ctx_offset: int = 0
     enforce_expected_attach_type: bool = False

@@ -8,7 +8,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
 from ebpfsim.maps.map import Map
 from ebpfsim.objects import IdTable, KernelObject
-from ebpfsim.prog_load import prog_tag, xlated_dump
+from ebpfsim.prog_dump import function_tags, xlated_dump
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.btf import BtfObject
 from ebpfsim.syscall.common import Calls
@@ -182,22 +182,15 @@ def _prog_info(prog: Prog) -> ProgInfo:
         gpl_compatible=int(prog.gpl_compatible),
         btf_id=btf.id if isinstance(btf, BtfObject) else 0,
         func_info_rec_size=FUNC_INFO_REC_SIZE,
-        func_info=prog.func_info,
+        func_info=(prog.shown or prog).func_info,
         line_info_rec_size=LINE_INFO_REC_SIZE,
-        line_info=prog.line_info,
-        prog_tags=_prog_tags(prog),
+        line_info=(prog.shown or prog).line_info,
+        prog_tags=function_tags(prog),
         run_time_ns=prog.stats.run_time_ns,
         run_cnt=prog.stats.run_cnt,
         recursion_misses=prog.stats.recursion_misses,
         verified_insns=prog.verified_insns,
     )
-
-
-def _prog_tags(prog: Prog) -> tuple[bytes, ...]:
-    # of each function, if there are several
-    if len(prog.subprogs) < 2:
-        return (prog.tag,)
-    return tuple(prog_tag(prog.insns[subprog.start : subprog.end]) for subprog in prog.subprogs)
 
 
 def _link_info(link: BpfLink) -> LinkInfo:

@@ -517,6 +517,8 @@ def _arg_dynptr(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, 
 
 def _arg_percpu(env: Env, number: int, arg_type: int, reg: Reg, meta: CallMeta, proto: Proto) -> None:
     meta.percpu_object = bool(reg.type & MEM_RCU)
+    if meta.percpu_object:
+        env.percpu_calls.add(env.insn_idx)
     assert isinstance(reg.raw, BtfId)
     if not reg.raw.id:
         raise env.fail(Errno.EACCES, f"Helper has invalid btf_id in R{number + 1}\n")

@@ -121,6 +121,8 @@ _CHANGING = frozenset({2, 3, 87, 88})
 _RETURN_SIZE = frozenset({67, 141, 45, 115, 114})
 # is_acquire_function(): sk_lookup_tcp, sk_lookup_udp, skc_lookup_tcp, ringbuf_reserve, kptr_xchg
 _ACQUIRING = frozenset({84, 85, 99, 131, 194})
+# is_storage_get_function(): of sockets, inodes, tasks, cgroups
+_STORAGE_GET = frozenset({107, 145, 156, 210})
 _ELIDES_NULL = (MapType.ARRAY, MapType.PERCPU_ARRAY)
 
 
@@ -177,6 +179,8 @@ def check_helper_call(env: Env, insn: Insn) -> None:
     check_allowed(env, func_id)
     if proto.might_sleep:
         _check_may_sleep(env, func_id)
+    if func_id in _STORAGE_GET and _in_section(env):
+        env.atomic_storage.add(idx)
     changes_data = func_id in PKT_CHANGING_HELPERS
     meta = CallMeta(func_id, proto.pkt_access)
     for number in range(5):
@@ -208,6 +212,11 @@ def check_helper_call(env: Env, insn: Insn) -> None:
             leave_subprog_early(env, UNKNOWN, packet_changed=True)
     if changes_data:
         clear_all_pkt_pointers(env)
+
+
+def _in_section(env: Env) -> bool:
+    state = env.cur_state
+    return bool(state.active_rcu_locks or state.active_preempt_locks or state.active_irq_id)
 
 
 def _check_may_sleep(env: Env, func_id: int) -> None:

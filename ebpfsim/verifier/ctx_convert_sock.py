@@ -87,7 +87,7 @@ TCP_SOCK: Table = {
     for name in (*_TCP_FIELDS, "dsack_dups", "delivered", "delivered_ce", "icsk_retransmits")
     for width, where in [_tcp(name)]
 }
-XDP_SOCK: Table = {"queue_id": member(W, ("xdp_sock", "queue_id"))}
+XDP_SOCK: Table = {"queue_id": member(H, ("xdp_sock", "queue_id"))}
 
 
 def _addresses(sk: Member) -> Table:

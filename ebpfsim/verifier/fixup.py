@@ -1,12 +1,14 @@
 """Rewriting a verified program so that it can run: a list of passes (kernel/bpf/verifier.c, v6.18).
 
-Left out: rewrites that only JITs need (division guards, inlined helpers), which the engines do by themselves.
+Rewrites that only the kernel's compiler needs (division guards, inlined helpers) are in ``ebpfsim.verifier.xlated``;
+the engines do the like by themselves.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from struct import Struct
+from typing import NamedTuple
 
 from ebpfsim.errnos import Errno
 from ebpfsim.isa.insn import Insn
@@ -37,10 +39,11 @@ from ebpfsim.verifier.opcodes import (
     LD_IMM64,
     MAY_GOTO,
     pseudo_call,
+    pseudo_func,
     pseudo_kfunc_call,
 )
 
-__all__ = ["Fixed", "fixup", "remove_fastcall_spills_fills"]
+__all__ = ["Away", "Fixed", "fixup", "patch", "remove_fastcall_spills_fills"]
 
 NOP = Insn(JA)
 _FUNC_INFO, _LINE_INFO = Struct("<II"), Struct("<IIII")
@@ -95,14 +98,17 @@ def remove_fastcall_spills_fills(env: Env) -> None:
             number, modified = number + 1, False
 
 
-def fixup(env: Env) -> Fixed:
-    """Run all passes."""
+def fixup(env: Env) -> tuple[Fixed, Fixed]:
+    """Run all passes; return what the engines run, and what the kernel goes on with (``ebpfsim.verifier.xlated``)."""
     ends = [subprog.start for subprog in env.subprogs[1:]] + [len(env.insns)]
     extents = [(subprog.start, end) for subprog, end in zip(env.subprogs, ends, strict=True)]
     fixed = Fixed(list(env.insns), list(range(len(env.insns))), list(env.subprogs), extents)
     for run in PASSES:
         run(env, fixed)
-    return fixed
+    shown = replace(fixed)
+    forget_dead_callbacks(fixed)
+    expand_packet_loads(fixed)
+    return fixed, shown
 
 
 def reserve_loop_stack(env: Env, fixed: Fixed) -> None:
@@ -142,8 +148,15 @@ def _remove(fixed: Fixed, dead: list[bool]) -> None:
     fixed.extents = [(before[start], before[end]) for start, end in fixed.extents]
 
 
-def _patch(fixed: Fixed, patches: dict[int, list[Insn]]) -> None:
-    # put several slots in the place of one; jumps to it reach the first of them
+class Away(NamedTuple):
+    """A jump or a call in a patch that leads out of it, to a slot as it was before the patch."""
+
+    insn: Insn
+    target: int
+
+
+def patch(fixed: Fixed, patches: Mapping[int, Sequence[Insn | Away]]) -> None:
+    """Put several slots in the place of one; jumps to it reach the first of them (``bpf_patch_insn_data``)."""
     if not patches:
         return
     place = [0]
@@ -152,15 +165,20 @@ def _patch(fixed: Fixed, patches: dict[int, list[Insn]]) -> None:
     insns: list[Insn] = []
     origin: list[int] = []
     for i, insn in enumerate(fixed.insns):
-        patch = patches.get(i)
-        if patch is None:
+        new = patches.get(i)
+        if new is None:
             insns.append(_retarget(insn, i, place))
             origin.append(fixed.origin[i])
         else:
-            insns += patch
-            origin += [fixed.origin[i]] * len(patch)
+            insns += [each if isinstance(each, Insn) else _aim(each, place, place[i] + n) for n, each in enumerate(new)]
+            origin += [fixed.origin[i]] * len(new)
     fixed.insns, fixed.origin = insns, origin
     fixed.extents = [(place[start], place[end]) for start, end in fixed.extents]
+
+
+def _aim(away: Away, place: list[int], at: int) -> Insn:
+    distance = place[away.target] - at - 1
+    return away.insn._replace(**{"imm" if pseudo_call(away.insn) else "off": distance})
 
 
 def _retarget(insn: Insn, i: int, place: list[int]) -> Insn:
@@ -199,13 +217,13 @@ def convert_ctx_accesses(env: Env, fixed: Fixed) -> None:
         kind = insn.code & 7
         if kind not in (BPF_LDX, BPF_ST, BPF_STX):
             continue
-        patch = convert(env, insn, fixed.origin[i])
-        if patch is not None:
-            patches[i] = patch
+        new = convert(env, insn, fixed.origin[i])
+        if new is not None:
+            patches[i] = new
         elif kind == BPF_LDX and env.ptr_type[fixed.origin[i]] in _PROBED:
             mode = BPF_PROBE_MEMSX if insn.code & 0xE0 == BPF_MEMSX else BPF_PROBE_MEM
             fixed.insns[i] = insn._replace(code=insn.code & ~0xE0 | mode)
-    _patch(fixed, patches)
+    patch(fixed, patches)
     _prepend(fixed, prologue(env))
 
 
@@ -223,9 +241,9 @@ def convert_arena_accesses(env: Env, fixed: Fixed) -> None:
         fixed.insns = [convert_arena_insn(env, insn, fixed.origin[i]) for i, insn in enumerate(fixed.insns)]
 
 
-def expand_packet_loads(env: Env, fixed: Fixed) -> None:
+def expand_packet_loads(fixed: Fixed) -> None:
     """Turn LD_ABS and LD_IND into calls and exits (``do_misc_fixups`` with ``bpf_gen_ld_abs``)."""
-    _patch(fixed, {i: patch for i, insn in enumerate(fixed.insns) if (patch := gen_ld_abs(insn))})
+    patch(fixed, {i: new for i, insn in enumerate(fixed.insns) if (new := gen_ld_abs(insn))})
 
 
 def check_kfunc_calls(env: Env, fixed: Fixed) -> None:
@@ -240,11 +258,18 @@ def check_kfunc_calls(env: Env, fixed: Fixed) -> None:
 
 def convert_pseudo_ld_imm64(env: Env, fixed: Fixed) -> None:
     """Turn loads of map addresses into plain ones (``convert_pseudo_ld_imm64``)."""
-    starts = {start for start, _ in fixed.extents}
     for i, insn in enumerate(fixed.insns):
-        # a callback that is never called, as that of a loop of no turns, may have been removed
-        if insn.code == LD_IMM64 and (insn.src != BPF_PSEUDO_FUNC or i + 1 + insn.imm not in starts):
+        if insn.code == LD_IMM64 and insn.src != BPF_PSEUDO_FUNC:
             fixed.insns[i] = insn._replace(src=0)
+
+
+def forget_dead_callbacks(fixed: Fixed) -> None:
+    """Load a number in the place of a callback that was removed: it is never called, as that of a loop of no turns."""
+    starts = {start for start, _ in fixed.extents}
+    fixed.insns = [
+        insn._replace(src=0) if pseudo_func(insn) and i + 1 + insn.imm not in starts else insn
+        for i, insn in enumerate(fixed.insns)
+    ]
 
 
 PASSES: tuple[Callable[[Env, Fixed], None], ...] = (
@@ -255,7 +280,6 @@ PASSES: tuple[Callable[[Env, Fixed], None], ...] = (
     reserve_may_goto_stack,
     convert_ctx_accesses,
     convert_arena_accesses,
-    expand_packet_loads,
     check_kfunc_calls,
     convert_pseudo_ld_imm64,
 )

@@ -117,11 +117,13 @@ def check_kfunc_call(env: Env, insn: Insn) -> None:
     if kfunc.name == "bpf_throw":
         check_exception_cookie(env)
     regs = env.cur_state.frames[-1].regs
+    node = regs[2]
     regs[0:6] = [UNINIT] * 6
     env.scratched_regs |= 0b111111
     ret = _return_reg(env, meta, kfunc.ret)
     if ret is not None:
         regs[0] = ret
+    _note_object(env, meta, node, ret)
     if kfunc.name in PKT_CHANGING_KFUNCS:
         clear_all_pkt_pointers(env)
     if kfunc.flags & KF_ITER_NEXT:
@@ -148,6 +150,22 @@ def _push_callbacks(env: Env, meta: KfuncMeta) -> None:
         push_async_callback(env, meta.subprogno, timer_callback, sleepable=True)
     elif meta.name in ASYNC_CALLBACK_KFUNCS:
         push_async_callback(env, meta.subprogno, task_work_callback, sleepable=True)
+
+
+def _note_object(env: Env, meta: KfuncMeta, node: Reg, ret: Reg | None) -> None:
+    # what the rewritten call hands over (insn_aux_data: kptr_struct_meta, obj_new_size, insert_off)
+    if meta.name in _ADDING:
+        assert isinstance(node.raw, BtfId)
+        env.kfunc_objects[env.insn_idx] = node.raw, node.off
+    elif meta.name in _MAKING and ret is not None:
+        assert isinstance(ret.raw, BtfId)
+        env.kfunc_objects[env.insn_idx] = ret.raw, 0
+    elif meta.name in _TAKING and meta.arg_type is not None:
+        env.kfunc_objects[env.insn_idx] = meta.arg_type, 0
+
+
+_MAKING = ("bpf_obj_new_impl", "bpf_percpu_obj_new_impl")
+_TAKING = ("bpf_obj_drop_impl", "bpf_percpu_obj_drop_impl", "bpf_refcount_acquire_impl")
 
 
 def _release(env: Env, meta: KfuncMeta) -> None:

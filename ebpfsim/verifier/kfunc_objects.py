@@ -79,6 +79,8 @@ def _alloc(env: Env, meta: KfuncMeta, number: int, reg: Reg) -> None:
         raise env.fail(Errno.EINVAL, f"arg#{number} expected for {wanted}()\n")
     if not reg.ref_obj_id:
         raise env.fail(Errno.EINVAL, "allocated object must be referenced\n")
+    assert isinstance(reg.raw, BtfId)
+    meta.arg_type = reg.raw
 
 
 def _refcounted_kptr(env: Env, meta: KfuncMeta, number: int, reg: Reg) -> None:

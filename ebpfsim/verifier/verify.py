@@ -34,6 +34,7 @@ from ebpfsim.verifier.env import (
     SubprogInfo,
     VerifierKernel,
 )
+from ebpfsim.verifier.facts import facts_of
 from ebpfsim.verifier.fixup import Fixed, fixup, remove_fastcall_spills_fills
 from ebpfsim.verifier.globals import argument_regs, check_main_signature, prepare_func_args
 from ebpfsim.verifier.liveness import StackLiveness, compute_live_registers, mark_fastcall_patterns
@@ -77,6 +78,7 @@ from ebpfsim.verifier.subprog import (
     check_subprogs,
     find_subprog,
 )
+from ebpfsim.verifier.xlated import Xlated
 
 __all__ = ["LoadAttr", "Stats", "Verified", "VerifierKernel", "verify"]
 
@@ -94,7 +96,10 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A program that passed; ``insns``, ``func_info`` and ``line_info`` as rewritten, ``maps`` by their first use."""
+    """A program that passed; ``insns``, ``func_info`` and ``line_info`` as rewritten, ``maps`` by their first use.
+
+    ``xlated`` is the program as the kernel shows it.
+    """
 
     insns: tuple[Insn, ...]
     subprogs: tuple[Subprog, ...]
@@ -103,6 +108,7 @@ class Verified:
     stats: Stats
     changes_pkt_data: bool = False
     tail_call_keys: dict[int, int] = field(default_factory=dict)
+    xlated: Xlated | None = None
     func_info: bytes = b""
     line_info: bytes = b""
     enforce_expected_attach_type: bool = False
@@ -131,13 +137,13 @@ def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
     try:
         with _without_collector():
             _check(env)
-            fixed = fixup(env)
+            fixed, shown = fixup(env)
     except Reject as reject:
         if not attr.log_level:
             return verify(replace(attr, log_level=BPF_LOG_LEVEL1_STATS), kernel)
         _print_stats(env)
         raise VerifierError("prog_load", reject.errno, str(env.log), env.insn_idx) from None
-    return _finish(env, fixed)
+    return _finish(env, fixed, shown)
 
 
 @contextmanager
@@ -179,7 +185,8 @@ def _check(env: Env) -> None:
     check_max_stack_depth(env)
 
 
-def _finish(env: Env, fixed: Fixed) -> Verified:
+def _finish(env: Env, fixed: Fixed, shown: Fixed) -> Verified:
+    xlated = Xlated(shown, facts_of(env), env.attr.func_info, env.attr.line_info)
     env.subprogs = list(fixed.subprogs)
     if env.seen_exception and not env.exception_callback:
         # a function of its own, hidden, ends a program that throws (add_hidden_subprog)
@@ -208,6 +215,7 @@ def _finish(env: Env, fixed: Fixed) -> Verified:
         Stats(env.insn_processed, env.max_states_per_insn, env.total_states, env.peak_states, depths),
         env.changes_pkt_data,
         {idx: key for idx, key in env.map_key_state.items() if key is not None},
+        xlated,
         fixed.moved_funcs(env.attr.func_info),
         fixed.moved_lines(env.attr.line_info),
         env.enforce_expected_attach_type,

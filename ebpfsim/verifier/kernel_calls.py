@@ -1,0 +1,181 @@
+"""Where functions of the kernel lie, as seen from ``__bpf_call_base()``: what calls hold in a rewritten program.
+
+Read off /proc/kallsyms of a Linux 6.18 on x86-64, without address space randomization; another build of the kernel has
+other numbers. Names are those of kallsyms, which bpftool prints.
+"""
+
+from functools import cache
+
+__all__ = ["BPF_CALL_BASE", "call_name", "call_offset"]
+
+BPF_CALL_BASE = 0xFFFF_FFFF_814C_C810  # __bpf_call_base()
+
+# name:offset, in hexadecimal, by offset
+_TABLE = """
+arch_bpf_timed_may_goto:-1788a0 css_rstat_updated:-77190
+css_rstat_flush:-77130 bpf_get_current_task:-12c70 bpf_get_func_ip_kprobe:-12c30
+bpf_get_func_ip_kprobe_multi:-12bf0 bpf_get_func_ip_uprobe_multi:-12bd0 bpf_get_attach_cookie_uprobe_multi:-12ba0
+bpf_get_attach_cookie_trace:-12b70 bpf_get_attach_cookie_pe:-12b40 bpf_read_branch_records:-12640
+bpf_probe_read_kernel:-10da0 bpf_probe_read_kernel_str:-10d30 bpf_seq_printf:-10cc0 bpf_seq_write:-10bc0
+bpf_perf_event_read:-10b90 bpf_perf_event_read_value:-10ad0 bpf_perf_prog_read_value:-10a00 bpf_d_path:-10970
+bpf_snprintf_btf:-108b0 bpf_get_branch_snapshot:-107a0 bpf_get_stackid_tp:-103c0 bpf_get_stackid_raw_tp:-103a0
+bpf_get_stack_tp:-102d0 bpf_get_stack_raw_tp:-102b0 bpf_get_attach_cookie_kprobe_multi:-fc60
+bpf_get_current_task_btf:-fc40 bpf_send_signal:-f8c0 bpf_send_signal_thread:-f890
+bpf_perf_event_output_raw_tp:-f860 bpf_trace_vprintk:-f5d0 bpf_get_attach_cookie_tracing:-f4a0
+bpf_trace_printk:-efb0 bpf_seq_printf_btf:-ee10 bpf_perf_event_output:-eb80 bpf_perf_event_output_tp:-e970
+bpf_task_pt_regs:-e490 bpf_probe_read_user:-e360 bpf_probe_read_user_str:-e200 bpf_probe_read_compat:-e0a0
+bpf_probe_read_compat_str:-ded0 bpf_probe_write_user:-d9d0 bpf_session_is_return:-cb10 bpf_session_cookie:-cae0
+bpf_send_signal_task:-cab0 bpf_probe_read_user_dynptr:-c930 bpf_probe_read_kernel_dynptr:-c640
+bpf_probe_read_user_str_dynptr:-c530 bpf_probe_read_kernel_str_dynptr:-c1f0 bpf_copy_from_user_dynptr:-c0a0
+bpf_copy_from_user_str_dynptr:-bd60 bpf_copy_from_user_task_dynptr:-ba00 bpf_copy_from_user_task_str_dynptr:-b460
+bpf_user_rnd_u32:5840 bpf_sys_close:7a70 bpf_kallsyms_lookup_name:7aa0 bpf_sys_bpf:133d0 bpf_map_lookup_elem:417a0
+bpf_map_update_elem:417d0 bpf_map_delete_elem:41800 bpf_map_push_elem:41830 bpf_map_pop_elem:41860
+bpf_map_peek_elem:41890 bpf_map_lookup_percpu_elem:418c0 bpf_get_smp_processor_id:418f0 bpf_get_numa_node_id:41920
+bpf_jiffies64:41950 bpf_per_cpu_ptr:41980 bpf_this_cpu_ptr:419c0 bpf_kptr_xchg:41ad0
+bpf_get_current_pid_tgid:41b00 bpf_current_task_under_cgroup:41b50 bpf_spin_lock:41c90 bpf_ktime_get_ns:41cb0
+bpf_ktime_get_boot_ns:41cd0 bpf_ktime_get_coarse_ns:41cf0 bpf_ktime_get_tai_ns:41d70 bpf_get_current_uid_gid:41d90
+bpf_get_current_comm:41e10 bpf_dynptr_data:41ed0 bpf_get_current_cgroup_id:41f80
+bpf_get_current_ancestor_cgroup_id:41fd0 bpf_strtol:421e0 bpf_strtoul:42280 bpf_strncmp:42310
+bpf_get_ns_current_pid_tgid:42340 bpf_event_output_data:42440 bpf_dynptr_read:426b0 bpf_spin_unlock:427d0
+bpf_timer_init:429c0 bpf_timer_cancel:42a10 bpf_timer_start:42b40 bpf_timer_set_callback:42ce0
+bpf_copy_from_user:43970 bpf_copy_from_user_task:43b30 bpf_snprintf:44700 bpf_dynptr_from_mem:44af0
+bpf_dynptr_write:44d00 bpf_obj_new_impl:44e40 bpf_percpu_obj_new_impl:44fb0 bpf_obj_drop_impl:451a0
+bpf_percpu_obj_drop_impl:45240 bpf_refcount_acquire_impl:45270 bpf_list_push_front_impl:452f0
+bpf_list_push_back_impl:453a0 bpf_list_pop_front:45450 bpf_list_pop_back:454d0 bpf_list_front:45550
+bpf_list_back:45580 bpf_rbtree_remove:455c0 bpf_rbtree_add_impl:45630 bpf_rbtree_first:45740 bpf_rbtree_root:45760
+bpf_rbtree_left:45780 bpf_rbtree_right:457b0 bpf_task_acquire:457e0 bpf_task_release:45860
+bpf_cgroup_acquire:46090 bpf_cgroup_release:46130 bpf_cgroup_ancestor:46210 bpf_cgroup_from_id:462e0
+bpf_task_under_cgroup:46310 bpf_task_get_cgroup1:463a0 bpf_task_from_pid:463e0 bpf_task_from_vpid:46520
+bpf_dynptr_slice:46660 bpf_dynptr_slice_rdwr:46850 bpf_dynptr_adjust:46890 bpf_dynptr_is_null:46900
+bpf_dynptr_is_rdonly:46930 bpf_dynptr_size:46970 bpf_dynptr_clone:469b0 bpf_dynptr_copy:46a10
+bpf_dynptr_memset:46c10 bpf_cast_to_kern_ctx:46d80 bpf_rdonly_cast:46da0 bpf_rcu_read_lock:46dc0
+bpf_rcu_read_unlock:46de0 bpf_throw:46e00 bpf_wq_init:46ef0 bpf_wq_start:46f30 bpf_wq_set_callback_impl:46fa0
+bpf_preempt_disable:47090 bpf_preempt_enable:470c0 bpf_iter_bits_new:470f0 bpf_iter_bits_next:47280
+bpf_iter_bits_destroy:472f0 bpf_copy_from_user_str:47330 bpf_copy_from_user_task_str:47410
+bpf_local_irq_save:475f0 bpf_local_irq_restore:47630 __bpf_trap:47660 bpf_strcmp:47680 bpf_strcasecmp:476a0
+bpf_strnchr:476c0 bpf_strchr:47770 bpf_strchrnul:477a0 bpf_strrchr:47830 bpf_strnlen:478c0 bpf_strlen:47960
+bpf_strspn:47980 bpf_strcspn:47a40 bpf_strnstr:47b00 bpf_strstr:47c20 bpf_lookup_user_key:47c40
+bpf_lookup_system_key:47cd0 bpf_key_put:47d30 bpf_task_work_schedule_signal_impl:47d90
+bpf_task_work_schedule_resume_impl:47dc0 bpf_for_each_map_elem:4c2e0 bpf_loop:4c310 bpf_iter_num_new:4d860
+bpf_iter_num_next:4d8e0 bpf_iter_num_destroy:4d930 bpf_map_sum_elem_count:4dcf0 bpf_find_vma:4dff0
+bpf_iter_task_vma_new:4f160 bpf_iter_task_vma_next:4f400 bpf_iter_task_vma_destroy:4f6c0
+bpf_iter_css_task_new:4f780 bpf_iter_css_task_next:4f810 bpf_iter_css_task_destroy:4f930 bpf_iter_task_new:4f980
+bpf_iter_task_next:4fb20 bpf_iter_task_destroy:4fce0 bpf_for_each_hash_elem:50a90 __htab_map_lookup_elem:50c70
+htab_map_lookup_elem:52530 htab_percpu_map_lookup_elem:52650 htab_of_map_lookup_elem:526e0
+htab_lru_map_lookup_elem:52770 htab_lru_percpu_map_lookup_elem:52810 htab_percpu_map_lookup_percpu_elem:528b0
+htab_lru_percpu_map_lookup_percpu_elem:52a70 htab_map_delete_elem:52fc0 htab_lru_map_delete_elem:53120
+htab_percpu_map_update_elem:53500 htab_lru_percpu_map_update_elem:537c0 htab_lru_map_update_elem:537e0
+htab_map_update_elem:53e00 array_map_delete_elem:55560 bpf_for_each_array_elem:556a0
+fd_array_map_lookup_elem:557c0 array_map_lookup_elem:55820 array_of_map_lookup_elem:55870
+percpu_array_map_lookup_percpu_elem:558d0 percpu_array_map_lookup_elem:55930 array_map_update_elem:563a0
+fd_array_map_delete_elem:56930 trie_lookup_elem:59aa0 trie_delete_elem:5a190 trie_update_elem:5a460
+bloom_map_pop_elem:5ace0 bloom_map_lookup_elem:5ad70 bloom_map_update_elem:5ada0 bloom_map_peek_elem:5b0d0
+bloom_map_push_elem:5b320 bloom_map_delete_elem:5b3b0 cgroup_storage_delete_elem:5b3e0
+cgroup_storage_update_elem:5bc00 cgroup_storage_lookup_elem:5bd20 queue_stack_map_lookup_elem:5c490
+queue_stack_map_update_elem:5c4b0 queue_stack_map_delete_elem:5c4d0 queue_map_peek_elem:5c6e0
+queue_map_pop_elem:5c700 queue_stack_map_push_elem:5c720 stack_map_peek_elem:5cab0 stack_map_pop_elem:5cad0
+ringbuf_map_lookup_elem:5cbc0 ringbuf_map_update_elem:5cbe0 ringbuf_map_delete_elem:5cc00 bpf_ringbuf_query:5cd10
+bpf_ringbuf_reserve:5d190 bpf_ringbuf_output:5d1c0 bpf_ringbuf_reserve_dynptr:5d2a0 bpf_user_ringbuf_drain:5d370
+bpf_ringbuf_submit:5d880 bpf_ringbuf_discard:5d900 bpf_ringbuf_submit_dynptr:5d990
+bpf_ringbuf_discard_dynptr:5da60 bpf_task_storage_get_recur:5f4d0 bpf_task_storage_delete:5f710
+bpf_task_storage_delete_recur:5f7d0 bpf_task_storage_get:5fb80 bpf_inode_storage_get:600a0
+bpf_inode_storage_delete:60180 bpf_btf_find_by_name_kind:6df40 bpf_res_spin_lock:7a310 bpf_res_spin_unlock:7a3d0
+bpf_res_spin_lock_irqsave:7a440 bpf_res_spin_unlock_irqrestore:7a530 bpf_stream_vprintk_impl:7abc0
+bpf_arena_alloc_pages:7bda0 bpf_arena_free_pages:7c100 bpf_arena_reserve_pages:7c400 dev_map_lookup_elem:7e2f0
+dev_map_redirect:7e450 dev_map_delete_elem:7e580 dev_map_update_elem:7e7b0 dev_map_hash_update_elem:7e8d0
+dev_map_hash_lookup_elem:7f6d0 dev_map_hash_delete_elem:7f750 dev_hash_map_redirect:7f940
+cpu_map_lookup_elem:80460 cpu_map_update_elem:80b70 cpu_map_delete_elem:80f70 cpu_map_redirect:81320
+stack_map_lookup_elem:86100 stack_map_update_elem:861c0 stack_map_delete_elem:86230 bpf_get_stack:87110
+bpf_get_stack_sleepable:87150 bpf_get_stack_pe:87190 bpf_get_task_stack:87570 bpf_get_task_stack_sleepable:87590
+bpf_get_stackid:875b0 bpf_get_stackid_pe:877c0 bpf_iter_css_new:87f90 bpf_iter_css_next:87fe0
+bpf_iter_css_destroy:880a0 bpf_cgrp_storage_get:88110 bpf_cgrp_storage_delete:88470 bpf_get_local_storage:88940
+bpf_get_retval:889a0 bpf_set_retval:889d0 bpf_get_netns_cookie_sockopt:88c70 bpf_sysctl_get_current_value:893c0
+bpf_sysctl_get_new_value:89400 bpf_sysctl_set_new_value:89470 bpf_sysctl_get_name:89660
+reuseport_array_delete_elem:8ef50 reuseport_array_lookup_elem:8f080 bpf_cpumask_create:91680
+bpf_cpumask_acquire:916e0 bpf_cpumask_release:91770 bpf_cpumask_first:917e0 bpf_cpumask_first_zero:91810
+bpf_cpumask_first_and:91840 bpf_cpumask_set_cpu:91870 bpf_cpumask_clear_cpu:918a0 bpf_cpumask_test_cpu:918d0
+bpf_cpumask_test_and_set_cpu:91910 bpf_cpumask_test_and_clear_cpu:91950 bpf_cpumask_setall:91990
+bpf_cpumask_clear:919d0 bpf_cpumask_and:91a10 bpf_cpumask_or:91a30 bpf_cpumask_xor:91a50 bpf_cpumask_equal:91a70
+bpf_cpumask_intersects:91a90 bpf_cpumask_subset:91ab0 bpf_cpumask_empty:91ad0 bpf_cpumask_full:91b10
+bpf_cpumask_copy:91b50 bpf_cpumask_any_distribute:91b90 bpf_cpumask_any_and_distribute:91bb0
+bpf_cpumask_weight:91bd0 bpf_cpumask_populate:91bf0 bpf_bprm_opts_set:91cf0 bpf_ima_inode_hash:91d30
+bpf_get_attach_cookie:91d60 bpf_ima_file_hash:91d90 bpf_crypto_ctx_create:94ac0 bpf_crypto_ctx_acquire:94d50
+bpf_crypto_ctx_release:94dd0 bpf_crypto_decrypt:94e50 bpf_crypto_encrypt:94e70 bpf_iter_kmem_cache_new:98a90
+bpf_iter_kmem_cache_next:98ac0 bpf_iter_kmem_cache_destroy:98c00
+__static_call_return0:98f90 bpf_iter_dmabuf_new:98ee0
+bpf_iter_dmabuf_next:98f10 bpf_iter_dmabuf_destroy:98f60 bpf_get_kmem_cache:100550 bpf_get_task_exe_file:596f80
+bpf_put_file:596fa0 bpf_path_d_path:596fc0 bpf_get_dentry_xattr:597030 bpf_get_file_xattr:597120
+bpf_set_dentry_xattr_locked:597160 bpf_remove_dentry_xattr_locked:5972e0 bpf_set_dentry_xattr:597400
+bpf_remove_dentry_xattr:597480 bpf_cgroup_read_xattr:5974f0 bpf_sk_fullsock:9bc880 bpf_csum_update:9bc8c0
+bpf_csum_level:9bc920 bpf_msg_apply_bytes:9bca40 bpf_msg_cork_bytes:9bca70 bpf_get_route_realm:9bcaa0
+bpf_set_hash_invalid:9bcae0 bpf_set_hash:9bcb10 bpf_get_netns_cookie:9bcb70 bpf_get_netns_cookie_sock:9bcbb0
+bpf_get_netns_cookie_sock_addr:9bcbf0 bpf_get_netns_cookie_sock_ops:9bcc30 bpf_get_netns_cookie_sk_msg:9bcc70
+bpf_sock_ops_cb_flags_set:9bcd80 bpf_tcp_sock:9bcde0 bpf_sock_ops_reserve_hdr_opt:9bce30 bpf_skb_set_tstamp:9bcea0
+bpf_skc_to_tcp6_sock:9c2c00 bpf_skc_to_tcp_sock:9c2c60 bpf_skc_to_tcp_timewait_sock:9c2cb0
+bpf_skc_to_tcp_request_sock:9c2d20 bpf_skc_to_udp6_sock:9c2d90 bpf_skc_to_unix_sock:9c2df0
+bpf_skb_change_type:9c2e40 bpf_xdp_get_buff_len:9c2ea0 bpf_xdp_adjust_meta:9c2ef0
+bpf_skb_load_bytes_relative:9c2f90 sk_reuseport_load_bytes_relative:9c3040 bpf_skb_get_xfrm_state:9c30f0
+bpf_flow_dissector_load_bytes:9c3370 sk_skb_pull_data:9c4170 bpf_csum_diff:9c41a0 bpf_xdp_check_mtu:9c4260
+bpf_get_cgroup_classid_curr:9c4470 bpf_get_cgroup_classid:9c44a0 bpf_get_hash_recalc:9c4540
+bpf_xdp_adjust_head:9c45a0 bpf_skb_event_output:9c4850 bpf_xdp_event_output:9c4900 bpf_get_socket_cookie:9c49d0
+bpf_get_socket_cookie_sock_addr:9c4a00 bpf_get_socket_cookie_sock:9c4a20 bpf_get_socket_ptr_cookie:9c4a40
+bpf_get_socket_cookie_sock_ops:9c4a90 bpf_sk_setsockopt:9c51b0 bpf_sock_addr_setsockopt:9c51e0
+bpf_sock_ops_setsockopt:9c5220 bpf_unlocked_sk_setsockopt:9c5260 bpf_sk_getsockopt:9c5400
+bpf_sock_addr_getsockopt:9c5430 bpf_unlocked_sk_getsockopt:9c5470 bpf_bind:9c54a0 bpf_skb_check_mtu:9c5570
+bpf_lwt_xmit_push_encap:9c56e0 bpf_tcp_raw_check_syncookie_ipv4:9c57f0 bpf_tcp_check_syncookie:9c5830
+bpf_tcp_raw_check_syncookie_ipv6:9c5960 bpf_tcp_gen_syncookie:9c59a0 bpf_sock_ops_store_hdr_opt:9c5c20
+bpf_tcp_raw_gen_syncookie_ipv4:9c5d90 bpf_tcp_raw_gen_syncookie_ipv6:9c5e40 bpf_skc_to_mptcp_sock:9c6f20
+bpf_sock_from_file:9c6f40 bpf_skb_load_helper_32_no_cache:9c7470 bpf_sock_ops_load_hdr_opt:9c8420
+bpf_sock_ops_getsockopt:9c8610 bpf_skb_get_tunnel_key:9c87b0 sk_skb_change_tail:9c8c30 bpf_xdp_adjust_tail:9c8e00
+bpf_sk_lookup_assign:9c9350 bpf_tc_skc_lookup_tcp:9c96b0 bpf_xdp_skc_lookup_tcp:9c9720
+bpf_sock_addr_skc_lookup_tcp:9c9790 bpf_skc_lookup_tcp:9c97e0 bpf_skb_load_bytes:9c98c0
+sk_reuseport_load_bytes:9c9980 bpf_skb_set_tunnel_key:9c9a40 bpf_skb_cgroup_classid:9c9db0 bpf_sk_cgroup_id:9c9e30
+bpf_skb_ecn_set_ce:9c9ec0 bpf_skb_cgroup_id:9ca220 sk_skb_adjust_room:9ca2b0 bpf_get_socket_uid:9ca520
+bpf_sk_release:9ca5c0 bpf_sk_ancestor_cgroup_id:9ca610 bpf_skb_ancestor_cgroup_id:9ca6c0
+bpf_skb_under_cgroup:9ca770 sk_skb_change_head:9ca890 bpf_get_listener_sock:9caa00 bpf_sk_assign:9caa80
+bpf_skb_change_tail:9cac80 sk_select_reuseport:9cae30 bpf_skb_pull_data:9caf80 bpf_skb_get_tunnel_opt:9caff0
+bpf_skb_set_tunnel_opt:9cb0f0 bpf_tc_sk_lookup_tcp:9cbc60 bpf_tc_sk_lookup_udp:9cbcd0 bpf_xdp_sk_lookup_udp:9cbd40
+bpf_xdp_sk_lookup_tcp:9cbdb0 bpf_sock_addr_sk_lookup_tcp:9cbe20 bpf_sock_addr_sk_lookup_udp:9cbe70
+bpf_sk_lookup_tcp:9cbfe0 bpf_sk_lookup_udp:9cc010 bpf_skb_vlan_pop:9cc040 bpf_skb_vlan_push:9cc190
+bpf_lwt_in_push_encap:9cc540 bpf_lwt_seg6_action:9cc5c0 bpf_skb_change_head:9cc890 bpf_l3_csum_replace:9cca40
+bpf_l4_csum_replace:9ccbf0 bpf_clone_redirect:9cd1a0 bpf_lwt_seg6_adjust_srh:9cd2e0 bpf_xdp_fib_lookup:9cdb80
+bpf_skb_fib_lookup:9cdc40 bpf_skb_store_bytes:9ce070 bpf_skb_load_helper_8_no_cache:9ce270
+bpf_skb_load_helper_16_no_cache:9ce360 bpf_lwt_seg6_store_bytes:9ce460 bpf_msg_pull_data:9ce9c0
+bpf_msg_pop_data:9cf820 bpf_redirect:9d0240 bpf_redirect_peer:9d02d0 bpf_xdp_redirect:9d0360
+bpf_skb_change_proto:9d03f0 bpf_redirect_neigh:9d0810 bpf_skb_adjust_room:9d08f0 bpf_msg_push_data:9d1cd0
+bpf_xdp_load_bytes:9d3eb0 bpf_xdp_store_bytes:9d3f50 bpf_dynptr_from_skb:9d4ec0 bpf_dynptr_from_skb_meta:9d4f30
+bpf_dynptr_from_xdp:9d4fc0 bpf_sock_addr_set_sun_path:9d5050 bpf_sk_assign_tcp_reqsk:9d50c0
+bpf_sock_ops_enable_tx_tstamp:9d53b0 bpf_xdp_pull_data:9d5440 bpf_dynptr_from_skb_rdonly:9d5710
+bpf_sock_destroy:9d5760 bpf_xdp_metadata_rx_timestamp:9db7b0 bpf_xdp_metadata_rx_hash:9db7d0
+bpf_xdp_metadata_rx_vlan_tag:9db7f0 bpf_sk_redirect_hash:a05990 bpf_sk_redirect_map:a05b60
+bpf_msg_redirect_hash:a05c10 bpf_msg_redirect_map:a05cf0 sock_hash_lookup:a05dc0 sock_map_lookup:a05e80
+sock_hash_delete_elem:a06410 sock_map_delete_elem:a06ba0 bpf_sock_map_update:a07750 bpf_sock_hash_update:a07b00
+sock_map_update_elem:a07b70 bpf_sk_storage_get_tracing:a08ca0 bpf_sk_storage_delete:a090f0
+bpf_sk_storage_delete_tracing:a09230 bpf_sk_storage_get:a09940 bpf_modify_return_test_tp:a3cc20
+bpf_kfunc_call_test_release:a3ccd0 bpf_kfunc_call_memb_release:a3cd30 bpf_xdp_ct_alloc:a79890
+bpf_xdp_ct_lookup:a798f0 bpf_skb_ct_alloc:a79990 bpf_skb_ct_lookup:a79a10 bpf_ct_insert_entry:a79ac0
+bpf_ct_release:a79b20 bpf_ct_set_timeout:a79b70 bpf_ct_change_timeout:a79be0 bpf_ct_set_status:a79c10
+bpf_ct_change_status:a79c30 bpf_ct_set_nat_info:a92000 bpf_tcp_send_ack:bd75f0 bpf_xdp_get_xfrm_state:bfa310
+bpf_xdp_xfrm_state_release:bfa470 xsk_map_lookup_elem:ccccb0 xsk_map_redirect:cccd90 xsk_map_delete_elem:ccd030
+xsk_map_update_elem:ccd0a0
+"""
+
+
+@cache
+def _offsets() -> dict[str, int]:
+    return {name: int(offset, 16) for name, offset in (word.split(":") for word in _TABLE.split())}
+
+
+@cache
+def _names() -> dict[int, str]:
+    return {offset: name for name, offset in _offsets().items()}
+
+
+def call_offset(name: str) -> int:
+    """Return where a function lies, 0 when it is not known."""
+    return _offsets().get(name, 0)
+
+
+def call_name(offset: int) -> str:
+    """Return the function that lies there, nothing when none is known to."""
+    return _names().get(offset, "")
