@@ -13,6 +13,8 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InputError
 from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import PacketRecord
+from hooks.tc import TcQdisc
+from hooks.tcx import TcxState
 from hooks.xdp import XdpState
 from netstack.headers import ETH_HLEN, VLAN_HLEN
 from netstack.xdp_buff import NetDeviceStruct, XdpRxqInfo
@@ -78,6 +80,8 @@ class NetDevice:
         self.addresses: list[IfAddress] = []
         self.stats = LinkStats()
         self.xdp: XdpState = XdpState(self, net.kernel, net.xdp.dispatcher)
+        self.tcx = TcxState(self, net.kernel)
+        self.qdisc: TcQdisc | None = None
         mem = net.kernel.mem
         self.struct = NetDeviceStruct(mem, ifindex, name, mtu)
         self.xdp_rxqs = [XdpRxqInfo(mem, self.struct.address, queue) for queue in range(nr_rx_queues)]

@@ -21,7 +21,8 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError, NotModelled
 from ebpfsim.jit.engine import execute
-from ebpfsim.objects import IdTable, KernelObject
+from ebpfsim.objects import FdTable, IdTable, KernelObject
+from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.recorder import Note, PacketRecord
 from ebpfsim.uapi.net import EtherType, IpProto
@@ -56,8 +57,14 @@ MAX_AUTO_HOSTS, MAX_AUTO_DEVICES = (1 << 32) - 1, 255
 class NetKernel(Runtime, Protocol):
     """What the network needs of the simulated kernel around it."""
 
+    fds: FdTable
+    progs: IdTable[Prog]
     links: IdTable[KernelObject]
     xdp_dispatcher: Dispatcher
+
+    def device_by_ifindex(self, ifindex: int) -> NetDevice | None:
+        """Return the device with that number, or None."""
+        ...
 
 
 class Net:

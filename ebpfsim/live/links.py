@@ -1,14 +1,20 @@
 """Attachments on the live kernel: only where they can do no harm."""
 
 import os
+from struct import unpack
+from typing import Any
 
 from ebpfsim.errors import InputError, NotModelled
 from ebpfsim.live.objects import LiveObjects
-from ebpfsim.live.sys import bpf
+from ebpfsim.live.sys import Value, bpf, bpf_bytes, buffer
 from ebpfsim.uapi.bpf import AttachType, BpfCmd
+from ebpfsim.uapi.bpf_attr import ATTRS, LINK_CREATE_OPTS
+from hooks.point import Queried
 
 __all__ = ["LiveLinks"]
 
+# hooks with an order of programs
+ORDERED = {AttachType.TCX_INGRESS, AttachType.TCX_EGRESS, AttachType.NETKIT_PRIMARY, AttachType.NETKIT_PEER}
 # hooks that belong to a network namespace
 NAMESPACED = {
     AttachType.XDP,
@@ -29,16 +35,56 @@ class LiveLinks(LiveObjects):
         super().__init__()
         self._netns_at_start = os.stat("/proc/self/ns/net").st_ino
 
-    def link_create(self, prog_fd: int, target: int, attach_type: int, *, flags: int = 0, **opts: int) -> int:
+    def link_create(self, prog_fd: int, target: int, attach_type: int, *, flags: int = 0, **opts: Any) -> int:
         """BPF_LINK_CREATE, in a network namespace other than that of process 1."""
-        if attach_type not in NAMESPACED:
-            raise InputError("", f"link_create: attach type {attach_type} reaches beyond a network namespace")
-        if not self._netns_is_private():
-            raise InputError("", "link_create: this is the machine's own network namespace")
-        if opts:
-            raise NotModelled(f"link_create with {', '.join(sorted(opts))} on the live kernel")
+        self._check(attach_type, "link_create")
         attr = {"prog_fd": prog_fd, "target_fd": target, "attach_type": attach_type, "flags": flags}
-        return bpf(BpfCmd.LINK_CREATE, attr)[0]
+        if not opts:
+            return bpf(BpfCmd.LINK_CREATE, attr)[0]
+        if attach_type not in ORDERED:
+            raise NotModelled(f"link_create with {', '.join(sorted(opts))} on the live kernel")
+        layout = ATTRS[BpfCmd.LINK_CREATE]
+        data = bytes(layout.pack(attr)) + bytes(LINK_CREATE_OPTS.pack(opts))
+        return bpf_bytes(BpfCmd.LINK_CREATE, data)
+
+    def prog_attach(self, prog_fd: int, target_fd: int, attach_type: int, *, flags: int = 0, **opts: int) -> None:
+        """BPF_PROG_ATTACH, in a network namespace other than that of process 1."""
+        self._check(attach_type, "prog_attach")
+        attr = {"attach_bpf_fd": prog_fd, "target_fd": target_fd, "attach_type": attach_type, "attach_flags": flags}
+        bpf(BpfCmd.PROG_ATTACH, attr | opts)
+
+    def prog_detach(self, prog_fd: int, target_fd: int, attach_type: int, *, flags: int = 0, **opts: int) -> None:
+        """BPF_PROG_DETACH, in a network namespace other than that of process 1."""
+        self._check(attach_type, "prog_detach")
+        attr = {"attach_bpf_fd": prog_fd, "target_fd": target_fd, "attach_type": attach_type, "attach_flags": flags}
+        bpf(BpfCmd.PROG_DETACH, attr | opts)
+
+    def prog_query(self, target_fd: int, attach_type: int, *, query_flags: int = 0) -> Queried:
+        """BPF_PROG_QUERY, in a network namespace other than that of process 1."""
+        self._check(attach_type, "prog_query")
+        attr: dict[str, Value] = {"target_fd": target_fd, "attach_type": attach_type, "query_flags": query_flags}
+        found: dict[str, tuple[int, ...]] = {}
+        room = bpf(BpfCmd.PROG_QUERY, attr)[1]
+        count = room["prog_cnt"]
+        assert isinstance(count, int)
+        names: tuple[str, ...] = ("prog_ids", "prog_attach_flags", "link_ids", "link_attach_flags")
+        if attach_type not in ORDERED:
+            names = names[:1]
+        buffers = {name: buffer(4 * count) for name in names}
+        if count:
+            bpf(BpfCmd.PROG_QUERY, {**attr, **buffers, "prog_cnt": count})
+        for name, data in buffers.items():
+            found[name] = unpack(f"<{count}I", data.raw[: 4 * count])
+        flags, revision = room["attach_flags"], room["revision"]
+        assert isinstance(flags, int)
+        assert isinstance(revision, int)
+        return Queried(attach_flags=flags, revision=revision, **found)
+
+    def _check(self, attach_type: int, op: str) -> None:
+        if attach_type not in NAMESPACED:
+            raise InputError("", f"{op}: attach type {attach_type} reaches beyond a network namespace")
+        if not self._netns_is_private():
+            raise InputError("", f"{op}: this is the machine's own network namespace")
 
     def _netns_is_private(self) -> bool:
         # whether this task has left the namespace of process 1; where that is a secret, the one it started in

@@ -16,6 +16,7 @@ __all__ = [
     "CallError",
     "Value",
     "bpf",
+    "bpf_bytes",
     "buffer",
     "close",
     "libc",
@@ -67,6 +68,15 @@ def bpf(
     if result < 0:
         raise CallError(op or cmd.name.lower(), ctypes.get_errno(), detail, after)
     return result, after
+
+
+def bpf_bytes(cmd: BpfCmd, attr: bytes) -> int:
+    """Make one call with a union that is given as bytes; KernelError."""
+    data = ctypes.create_string_buffer(attr, len(attr))
+    result = int(libc().syscall(NR_BPF, int(cmd), data, len(attr)))
+    if result < 0:
+        raise KernelError(cmd.name.lower(), ctypes.get_errno())
+    return result
 
 
 @cache

@@ -24,7 +24,7 @@ from hooks.point import Queried
 __all__ = ["AttachCalls"]
 
 # BPF_F_ATTACH_MASK_MPROG and _BASE: REPLACE BEFORE AFTER ID LINK; ALLOW_OVERRIDE ALLOW_MULTI REPLACE PREORDER
-MASK_MPROG, MASK_BASE = 0x3C, 0x47
+MASK_MPROG, MASK_BASE = 0x203C, 0x47
 BPF_F_QUERY_EFFECTIVE = 1
 QUERIED = CGROUP_TYPES | SOCKMAP_TYPES | {A.FLOW_DISSECTOR, A.SK_LOOKUP, A.TCX_INGRESS, A.TCX_EGRESS}
 # types whose raw tracepoint is chosen at load time (bpf_raw_tp_link_attach)

@@ -8,18 +8,6 @@ __all__ = ["UnservedCalls"]
 class UnservedCalls:
     """Each raises NotModelled with the command's name."""
 
-    def prog_attach(self, prog_fd: int, target_fd: int, attach_type: int, *, flags: int = 0, **opts: int) -> None:
-        """BPF_PROG_ATTACH."""
-        raise NotModelled("bpf(BPF_PROG_ATTACH)", "kernel/bpf/syscall.c: bpf_prog_attach")
-
-    def prog_detach(self, prog_fd: int, target_fd: int, attach_type: int, **opts: int) -> None:
-        """BPF_PROG_DETACH."""
-        raise NotModelled("bpf(BPF_PROG_DETACH)", "kernel/bpf/syscall.c: bpf_prog_detach")
-
-    def prog_query(self, target_fd: int, attach_type: int, *, query_flags: int = 0) -> None:
-        """BPF_PROG_QUERY."""
-        raise NotModelled("bpf(BPF_PROG_QUERY)", "kernel/bpf/syscall.c: bpf_prog_query")
-
     def raw_tracepoint_open(self, name: str, prog_fd: int, *, cookie: int = 0) -> int:
         """BPF_RAW_TRACEPOINT_OPEN."""
         raise NotModelled("bpf(BPF_RAW_TRACEPOINT_OPEN)", "kernel/bpf/syscall.c: bpf_raw_tracepoint_open")
