@@ -16,7 +16,8 @@ from ebpfsim.jit.engine import Entry, entry_of, execute
 from ebpfsim.memory import PAGE_SIZE
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.kernel import BpfKernel
-from ebpfsim.test_run import ETH_HLEN, OP, TestRunAttr, check_flags, default_rxq
+from ebpfsim.test_run.attr import ETH_HLEN, OP, TestRunAttr
+from ebpfsim.test_run.xdp import check_flags, default_rxq
 from ebpfsim.uapi.bpf import MapType, ProgType
 from netstack.bpf_net_context import BpfNetContext, bpf_net_ctx_swap
 from netstack.xdp_buff import XDP_PACKET_HEADROOM, make_xdp_buff

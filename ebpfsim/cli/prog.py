@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ebpfsim.loader import Object
     from ebpfsim.progs.prog import Prog
     from ebpfsim.simulation import Host
-    from ebpfsim.test_run_frames import FrameRuns
+    from ebpfsim.test_run.frames import FrameRuns
 
 __all__ = ["prog"]
 
@@ -115,7 +115,7 @@ def run(
 
 
 def _run_all(host: "Host", prog: "Prog", capture: str, repeat: int) -> "FrameRuns":
-    from ebpfsim.test_run_frames import FrameRuns
+    from ebpfsim.test_run.frames import FrameRuns
     from netstack.capture_rows import capture_rows
 
     runs = FrameRuns(host.kernel, prog, repeat=repeat)
@@ -142,7 +142,7 @@ def _run_and_write(
     spec: "ObjectSpec", name: str, opened: "Object", host: "Host", files: tuple[str, str], repeat: int
 ) -> "FrameRuns":
     from ebpfsim.recorder import PacketRecord
-    from ebpfsim.test_run_frames import FrameRuns
+    from ebpfsim.test_run.frames import FrameRuns
     from netstack.pcap import read_capture
 
     capture, out = files

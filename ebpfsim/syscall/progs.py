@@ -12,7 +12,7 @@ from ebpfsim.syscall.btf import BtfObject, BtfUsers
 from ebpfsim.syscall.common import check_name, enum_value
 from ebpfsim.syscall.kernel import BpfKernel
 from ebpfsim.syscall.results import Loaded, TestRun
-from ebpfsim.test_run import TestRunAttr, test_run
+from ebpfsim.test_run.attr import TestRunAttr
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.verifier.env import LoadAttr
 
@@ -131,6 +131,9 @@ class ProgCalls(BtfUsers):
         batch_size: int = 0,
     ) -> TestRun:
         """BPF_PROG_TEST_RUN: run a program on made-up input."""
+        # whose results are in this package
+        from ebpfsim.test_run.run import test_run
+
         prog = self._prog("prog_test_run", fd)
         attr = TestRunAttr(data_in, ctx_in, data_size_out, repeat, flags, cpu, batch_size)
         return test_run(self.kernel, prog, attr, stats_enabled=self.stats_enabled)

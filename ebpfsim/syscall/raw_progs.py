@@ -6,7 +6,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, VerifierError
 from ebpfsim.memory.user import UserFault
 from ebpfsim.syscall.raw_call import Call, elements, refuse, refuse_token, text_of
-from ebpfsim.test_run import TestRunError
+from ebpfsim.test_run.attr import TestRunError
 from ebpfsim.uapi import flags as f
 from ebpfsim.uapi.bpf import BpfCmd
 

@@ -13,7 +13,7 @@ import pytest
 import ebpfsim
 from ebpfsim.errors import EbpfSimError, KernelError
 from ebpfsim.jit.batch import Rows
-from ebpfsim.test_run_frames import FrameRuns
+from ebpfsim.test_run.frames import FrameRuns
 from ebpfsim.uapi.bpf import ProgType
 
 OBJECTS = sorted((Path(__file__).resolve().parent.parent / "objects" / "built").glob("*.v3.o"))

@@ -1,6 +1,6 @@
 """Test runs of many frames: what ``BPF_PROG_TEST_RUN`` does for each of them, without asking for each.
 
-Return values, costs and what programs leave in maps are those of one ``ebpfsim.test_run.test_run`` after the other.
+Return values, costs and what programs leave in maps are those of one ``ebpfsim.test_run`` after the other.
 Where a program is machine code, frames that fit into a page run in its loop (``ebpfsim.jit.batch``), all in one buffer;
 others go one by one.
 """
@@ -15,7 +15,9 @@ from ebpfsim.jit.engine import entry_of
 from ebpfsim.memory import PAGE_SIZE
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.results import TestRun
-from ebpfsim.test_run import ETH_HLEN, TestRunAttr, check_flags, default_rxq, test_run
+from ebpfsim.test_run.attr import ETH_HLEN, TestRunAttr
+from ebpfsim.test_run.run import test_run
+from ebpfsim.test_run.xdp import check_flags, default_rxq
 from ebpfsim.uapi.bpf import MapType, ProgType
 from netstack.bpf_net_context import bpf_net_context
 from netstack.xdp_buff import XDP_PACKET_HEADROOM, make_xdp_buff

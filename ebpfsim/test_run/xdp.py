@@ -1,111 +1,34 @@
-"""BPF_PROG_TEST_RUN (``bpf_prog_test_run_xdp`` and what it uses, net/bpf/test_run.c, v6.18).
+"""Test runs of XDP programs (``bpf_prog_test_run_xdp`` and what it uses, net/bpf/test_run.c, v6.18).
 
-The program runs on the first CPU, ``repeat`` times on one and the same buffer, in a context of its own: a redirect goes
-nowhere. Left out: BPF_F_TEST_XDP_LIVE_FRAMES, and program types but XDP and those of ``ebpfsim.test_run_skb``.
-
-Differs: a test run takes no simulated time; the clock that a program reads goes on only while it runs.
+The program runs in a context of its own: a redirect goes nowhere. Left out: BPF_F_TEST_XDP_LIVE_FRAMES.
 """
 
 from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InternalError, KernelError, NotModelled
-from ebpfsim.jit.batch import run_repeatedly
 from ebpfsim.memory import PAGE_SIZE, Memory
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.results import TestRun
-from ebpfsim.uapi.bpf import AttachType, ProgType
+from ebpfsim.test_run.attr import ETH_HLEN, OP, TestRunAttr, ctx_init, finish, run_repeated
+from ebpfsim.uapi.bpf import AttachType
 from ebpfsim.uapi.flags import BPF_F_TEST_XDP_LIVE_FRAMES
-from netstack.bpf_net_context import bpf_net_context
 from netstack.xdp_buff import XDP_FLAGS_HAS_FRAGS, XDP_PACKET_HEADROOM, XdpBuff, make_xdp_buff
 from netstack.xdp_frags import MAX_SKB_FRAGS, SHARED_INFO_BYTES, Frag, set_frags
 
 if TYPE_CHECKING:
     from ebpfsim.syscall.kernel import BpfKernel
 
-__all__ = [
-    "ETH_HLEN",
-    "TestRunAttr",
-    "TestRunError",
-    "check_flags",
-    "ctx_init",
-    "default_rxq",
-    "run_repeated",
-    "test_run",
-]
+__all__ = ["check_flags", "default_rxq", "test_run_xdp"]
 
-OP = "prog_test_run"
-ETH_HLEN = 14
 XDP_FRAME_BYTES = 40  # sizeof(struct xdp_frame)
 TEST_XDP_MAX_BATCH = 256
 # struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
 XDP_MD = Struct("<6I")
 LOOPBACK_IFINDEX = 1
 U32_MAX = 0xFFFF_FFFF
-
-# types whose bpf_prog_ops have no test_run (include/linux/bpf_types.h and the tables it names)
-WITHOUT_TEST_RUN = {
-    ProgType.KPROBE,
-    ProgType.TRACEPOINT,
-    ProgType.PERF_EVENT,
-    ProgType.CGROUP_SOCK,
-    ProgType.SOCK_OPS,
-    ProgType.SK_SKB,
-    ProgType.LWT_SEG6LOCAL,
-    ProgType.CGROUP_DEVICE,
-    ProgType.SK_MSG,
-    ProgType.CGROUP_SOCK_ADDR,
-    ProgType.LIRC_MODE2,
-    ProgType.SK_REUSEPORT,
-    ProgType.CGROUP_SYSCTL,
-    ProgType.CGROUP_SOCKOPT,
-    ProgType.EXT,
-    ProgType.LSM,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class TestRunAttr:
-    """The input of a test run by the names of ``union bpf_attr``; ``data_size_out`` None takes whatever comes out."""
-
-    __test__ = False
-
-    data_in: bytes = b""
-    ctx_in: bytes = b""
-    data_size_out: int | None = None
-    repeat: int = 1
-    flags: int = 0
-    cpu: int = 0
-    batch_size: int = 0
-
-
-class TestRunError(KernelError):
-    """A run whose output did not fit (ENOSPC): ``data_size_out`` is its size, ``retval`` what came of the run."""
-
-    __test__ = False
-
-    def __init__(self, data_size_out: int, retval: int, room: int) -> None:
-        self.data_size_out, self.retval = data_size_out, retval
-        super().__init__(OP, Errno.ENOSPC, f"{data_size_out} bytes of packet, room for {room}")
-
-
-def test_run(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, *, stats_enabled: bool) -> TestRun:
-    """Run a program on a packet that the caller makes up."""
-    if prog.type in WITHOUT_TEST_RUN:
-        raise KernelError(OP, Errno.ENOTSUPP, f"a {prog.type.lower} program")
-    if prog.type == ProgType.XDP:
-        return _test_run_xdp(kernel, prog, attr, stats_enabled)
-    from ebpfsim.test_run_skb import SKB_TYPES, test_run_skb
-
-    if prog.type in SKB_TYPES:
-        return test_run_skb(kernel, prog, attr, stats_enabled)
-    raise NotModelled(f"BPF_PROG_TEST_RUN of {prog.type.kernel_name}", "net/bpf/test_run.c")
-
-
-test_run.__test__ = False  # type: ignore[attr-defined]
 
 
 @dataclass(slots=True)
@@ -118,7 +41,8 @@ class _XdpMd:
     egress_ifindex: int
 
 
-def _test_run_xdp(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enabled: bool) -> TestRun:
+def test_run_xdp(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enabled: bool) -> TestRun:
+    """Run a program on a frame that the caller makes up."""
     check_flags(prog, attr)
     size_in = len(attr.data_in)
     md = _ctx_in(attr.ctx_in)
@@ -151,9 +75,7 @@ def _test_run_xdp(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enab
         xdp.close()
         for page in pages:
             kernel.mem.free(page)
-    if attr.data_size_out and len(data_out) > attr.data_size_out:
-        raise TestRunError(len(data_out), retval, attr.data_size_out)
-    return TestRun(retval, data_out if attr.data_size_out != 0 else b"", _ctx_out(md), duration_ns)
+    return TestRun(retval, finish(attr, data_out, retval), _ctx_out(md), duration_ns)
 
 
 def _add_frags(mem: Memory, xdp: XdpBuff, rest: bytes) -> list[int]:
@@ -183,16 +105,6 @@ def check_flags(prog: Prog, attr: TestRunAttr) -> None:
         raise NotModelled("BPF_F_TEST_XDP_LIVE_FRAMES", "net/bpf/test_run.c: bpf_test_run_xdp_live")
     if attr.batch_size:
         raise KernelError(OP, Errno.EINVAL, "batch_size without BPF_F_TEST_XDP_LIVE_FRAMES")
-
-
-def ctx_init(data: bytes, size: int, struct: str) -> bytes:
-    """Return the context that the caller gives, ``size`` bytes or none; E2BIG when a longer one goes on with more."""
-    # bpf_ctx_init()
-    if not data:
-        return b""
-    if any(data[size:]) or len(data) > PAGE_SIZE:
-        raise KernelError(OP, Errno.E2BIG, f"ctx_in of {len(data)} bytes, {struct} has {size}")
-    return data[:size].ljust(size, b"\0")
 
 
 def _ctx_in(data: bytes) -> _XdpMd | None:
@@ -235,13 +147,4 @@ def _rxq(kernel: "BpfKernel", md: _XdpMd | None) -> int:
     return rxq
 
 
-def run_repeated(prog: Prog, ctx: int, cpu: Cpu, repeat: int, stats_enabled: bool) -> tuple[int, int]:
-    """Run a program again and again and return the last R0 and the mean time in nanoseconds (``bpf_test_run``)."""
-    before_ps = cpu.elapsed_ps
-    with bpf_net_context(cpu):
-        retval = run_repeatedly(prog, ctx, cpu, repeat)
-    total_ps, cpu.elapsed_ps = cpu.elapsed_ps - before_ps, before_ps
-    if stats_enabled:
-        prog.stats.run_cnt += repeat
-        prog.stats.run_time_ns += total_ps // 1000
-    return retval, total_ps // 1000 // repeat
+test_run_xdp.__test__ = False  # type: ignore[attr-defined]

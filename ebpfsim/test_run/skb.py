@@ -1,4 +1,4 @@
-"""BPF_PROG_TEST_RUN of programs that see a packet as ``struct __sk_buff`` (bpf_prog_test_run_skb()).
+"""Test runs of programs that see a packet as ``struct __sk_buff`` (bpf_prog_test_run_skb()).
 
 The packet arrives at the loopback device, or the one that the context names, and belongs to a socket of its own. Only
 tc programs see its link-layer header; the others get it back as zeroes. What the program asks for by its return value,
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InternalError, KernelError
+from ebpfsim.maps.local_storage import LocalStorageMap
 from ebpfsim.memory import PAGE_SIZE
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.results import TestRun
-from ebpfsim.test_run import ETH_HLEN, LOOPBACK_IFINDEX, OP, TestRunAttr, TestRunError, ctx_init, run_repeated
+from ebpfsim.test_run.attr import ETH_HLEN, OP, TestRunAttr, ctx_init, finish, run_repeated
+from ebpfsim.test_run.xdp import LOOPBACK_IFINDEX
 from ebpfsim.uapi.bpf import ProgType
 from ebpfsim.uapi.flags import BPF_F_TEST_SKB_CHECKSUM_COMPLETE
 from ebpfsim.uapi.net import EtherType
@@ -24,7 +26,7 @@ from netstack.skb_csum import csum_fold, csum_partial
 if TYPE_CHECKING:
     from ebpfsim.syscall.kernel import BpfKernel, NetDevice
 
-__all__ = ["SKB_TYPES", "test_run_skb"]
+__all__ = ["SKB_TYPES", "eth_type_trans", "test_run_skb"]
 
 L2_TYPES = {ProgType.SCHED_CLS, ProgType.SCHED_ACT}
 DIRECT_TYPES = L2_TYPES | {ProgType.LWT_IN, ProgType.LWT_OUT, ProgType.LWT_XMIT, ProgType.CGROUP_SKB}
@@ -133,13 +135,18 @@ def test_run_skb(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enabl
         ctx_out = _to_ctx(skb, device, ctx).pack() if ctx is not None else b""
     finally:
         skb.free()
-        kernel.mem.free(sock)
-    if attr.data_size_out and len(data_out) > attr.data_size_out:
-        raise TestRunError(len(data_out), retval, attr.data_size_out)
-    return TestRun(retval, data_out if attr.data_size_out != 0 else b"", ctx_out, duration_ns)
+        _free_sock(kernel, sock)
+    return TestRun(retval, finish(attr, data_out, retval), ctx_out, duration_ns)
 
 
 test_run_skb.__test__ = False  # type: ignore[attr-defined]
+
+
+def _free_sock(kernel: "BpfKernel", sock: int) -> None:
+    for map_ in kernel.maps:
+        if isinstance(map_, LocalStorageMap):
+            map_.forget(sock)
+    kernel.mem.free(sock)
 
 
 def _device(kernel: "BpfKernel", ifindex: int) -> "NetDevice":
@@ -151,18 +158,24 @@ def _device(kernel: "BpfKernel", ifindex: int) -> "NetDevice":
     return device
 
 
-def _receive(skb: SkbStruct, data: bytes, device: "NetDevice", sock: int) -> None:
-    # what a driver does with a frame (eth_type_trans), and the addresses of the socket
-    mem = skb.mem
-    skb.put(data)
-    skb.sk = sock
-    mem.store(sock + SKC_STATE, 1, TCP_CLOSE)
+def eth_type_trans(skb: SkbStruct, data: bytes, device: "NetDevice") -> int:
+    """Do with a frame what drivers do, and return its protocol."""
     skb.dev = device.struct_address
     skb.reset_mac_header()
     skb.pull(ETH_HLEN)
     skb.pkt_type = _pkt_type(data[:6], device)
     protocol = _protocol(data)
     skb.protocol = protocol >> 8 | (protocol & 0xFF) << 8
+    return protocol
+
+
+def _receive(skb: SkbStruct, data: bytes, device: "NetDevice", sock: int) -> None:
+    # the frame as it comes from a driver, and the addresses of the socket
+    mem = skb.mem
+    skb.put(data)
+    skb.sk = sock
+    mem.store(sock + SKC_STATE, 1, TCP_CLOSE)
+    protocol = eth_type_trans(skb, data, device)
     skb.reset_network_header()
     for ethertype, family, header, saddr, daddr, size, field in (
         (EtherType.IP, AF_INET, 20, 12, 16, 4, SKC_DADDR),

@@ -9,7 +9,7 @@ from ebpfsim.errors import KernelError, KernelOops
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
 from ebpfsim.jit.batch import Rows
-from ebpfsim.test_run_frames import FrameRuns
+from ebpfsim.test_run.frames import FrameRuns
 from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.uapi.flags import BPF_F_XDP_HAS_FRAGS
 
