@@ -11,6 +11,8 @@ from ebpfsim.cli.objects import chosen_programs, open_object, read_spec
 from ebpfsim.cli.options import json_option
 
 if TYPE_CHECKING:
+    from ebpfsim.btf.btf import Btf
+    from ebpfsim.btf.types import Func
     from ebpfsim.isa.insn import Insn
     from ebpfsim.progs.prog import Prog
 
@@ -169,12 +171,11 @@ class SourceLine:
     def row(self, linum: bool) -> dict[str, Any]:
         """Return it as bpftool's JSON has it."""
         place = {"file": self.file, "line_num": self.line_num, "line_col": self.line_col} if linum else {}
-        return {"src": self.src, **place}
+        return {"src": self.src, **{name: value for name, value in place.items() if value}}
 
 
 def prototypes(prog: "Prog", names: dict[int, str], func_info: bytes) -> dict[int, str]:
     """Return the C declarations of a program's functions by their first slots; without BTF their ``names``."""
-    from ebpfsim.btf.declare import Declarations
     from ebpfsim.btf.types import Func
     from ebpfsim.vm.oops import HasBtf
 
@@ -185,10 +186,32 @@ def prototypes(prog: "Prog", names: dict[int, str], func_info: bytes) -> dict[in
     for start, type_id in _FUNC_INFO.iter_unpack(func_info):
         function = btf.type(type_id)
         if isinstance(function, Func):
-            text = Declarations(btf)
-            text.declare(function.type_id, function.name, 0)
-            found[start] = text.text()
+            found[start] = _prototype(btf, function)
     return found
+
+
+def _prototype(btf: "Btf", function: "Func") -> str:
+    # btf_dumper_type_only() of tools/bpf/bpftool/btf_dumper.c
+    from ebpfsim.btf.types import FuncProto
+
+    proto = btf.type(function.type_id)
+    assert isinstance(proto, FuncProto)
+    params = [f"{_type(btf, param.type_id)}{param.name}".rstrip() if param.type_id else "..." for param in proto.params]
+    return f"{_type(btf, proto.type_id)}{function.name}({', '.join(params)})"
+
+
+def _type(btf: "Btf", type_id: int) -> str:
+    from ebpfsim.btf.types import Array, Const, Enum, Fwd, Ptr, Restrict, Struct, Union, Volatile
+
+    type_ = btf.type(type_id)
+    if isinstance(type_, Array):
+        return f"{_type(btf, type_.type_id)}[{type_.nelems}]"
+    if isinstance(type_, Ptr):
+        return f"{_type(btf, type_.type_id)}* "
+    if isinstance(type_, (Const, Volatile, Restrict)):
+        return f"{type(type_).__name__.lower()} {_type(btf, type_.type_id)}"
+    words = {Struct: "struct ", Union: "union ", Enum: "enum ", Fwd: "struct "}
+    return f"{words.get(type(type_), '')}{type_.name or 'void'} "
 
 
 def _names(prog: "Prog") -> list[str]:

@@ -43,6 +43,7 @@ __all__ = ["Xlated"]
 
 BPF_MAX_TIMED_LOOPS = 0xFFFF
 MAY_GOTO_STACK = 16
+ZEXT_R0 = Insn(0xBC, 0, 0, 0, 1)  # BPF_ZEXT_REG(): the 1 marks it
 BPF_FUNC_tail_call, TAIL_CALL = 12, 0xF5
 MODULES_VADDR = -0x40000000  # the lower half of 0xffffffffc0000000
 FP = 10
@@ -69,7 +70,7 @@ class Xlated:
             fixed.insns = [*fixed.insns, op("mov64.reg", 0, 1), op("exit")]
             fixed.origin = [*fixed.origin, fixed.origin[-1], fixed.origin[-1]]
             fixed.extents = [*fixed.extents, (end, end + 2)]
-        patch(fixed, {i: [fixed.insns[i], op("mov32.reg", 0, 0)] for i in _wide_cmpxchg(fixed.insns)})
+        patch(fixed, {i: [fixed.insns[i], ZEXT_R0] for i in _wide_cmpxchg(fixed.insns)})
         return fixed
 
     @cached_property

@@ -24,14 +24,14 @@ def test_dump_is_what_the_kernel_gets(capsys: pytest.CaptureFixture[str]) -> Non
 def test_dump_of_what_the_verifier_made(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["prog", "dump", FIREWALL, "--xlated", "--linum"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "int firewall(struct xdp_md *ctx):"
+    assert lines[0] == "int firewall(struct xdp_md * ctx):"
     assert lines[1] == ("; void *data = (void *)(long)ctx->data; [file:./firewall.bpf.c line_num:44 line_col:34]")
     assert lines[2] == "   0: (79) r2 = *(u64 *)(r1 +0)"
     assert any(line.endswith("(18) r1 = map[id:1]") for line in lines)
     assert run(["prog", "dump", FIREWALL, "--xlated", "--opcodes", "--json"]) == 0
     first, *rest = json.loads(capsys.readouterr().out)
     assert first == {
-        "proto": "int firewall(struct xdp_md *ctx)",
+        "proto": "int firewall(struct xdp_md * ctx)",
         "src": "void *data = (void *)(long)ctx->data;",
         "disasm": "(79) r2 = *(u64 *)(r1 +0)",
         "opcodes": {
