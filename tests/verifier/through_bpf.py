@@ -2,10 +2,28 @@
 
 from typing import Any
 
-from ebpfsim.btf.types import Kind
+from ebpfsim.btf.btf import Btf
+from ebpfsim.btf.edit import BtfEditor
+from ebpfsim.btf.types import Func, FuncProto, Kind
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.isa.insn import Insn, decode, encode
 from ebpfsim.uapi.bpf import MapType
+
+
+def loadable(blob: str) -> bytes:
+    """Return recorded BTF as Linux takes it: all arguments of functions have names, if only that of another."""
+    btf = Btf(bytes.fromhex(blob))
+    editor = BtfEditor(btf)
+    for func_id in btf.ids_of_kind(Kind.FUNC):
+        func = btf.type(func_id)
+        assert isinstance(func, Func)
+        proto = btf.type(func.type_id)
+        assert isinstance(proto, FuncProto)
+        for number, param in enumerate(proto.params):
+            if param.type_id and not param.name:
+                # the string table begins with an empty string: the one behind it is a name
+                editor.set_param_name(func.type_id, number, 1)
+    return editor.finish().raw
 
 
 class Through:
@@ -14,7 +32,7 @@ class Through:
     def __init__(self, bpf: Any, record: dict[str, Any]) -> None:
         self.bpf, self.record = bpf, record
         self.fds: list[int] = []
-        self.btf = self._own(bpf.btf_load(bytes.fromhex(record["btf"]))) if record.get("btf") else 0
+        self.btf = self._own(bpf.btf_load(loadable(record["btf"]))) if record.get("btf") else 0
         self.maps: list[int] = []
         for spec in record["maps"]:
             self.maps.append(self._map(spec))
@@ -35,7 +53,7 @@ class Through:
         if inner is not None:
             extra["inner_map_fd"] = self.maps[inner] if isinstance(inner, int) else self._map(inner)
         if spec.get("btf"):
-            extra["btf_fd"] = self.btf if spec["btf"] == "prog" else self._own(bpf.btf_load(bytes.fromhex(spec["btf"])))
+            extra["btf_fd"] = self.btf if spec["btf"] == "prog" else self._own(bpf.btf_load(loadable(spec["btf"])))
             extra["btf_key_type_id"], extra["btf_value_type_id"] = spec.get("btf_key") or 0, spec.get("btf_value") or 0
         sizes = (spec["key"], spec["value"], spec["max"])
         fd = bpf.map_create(
