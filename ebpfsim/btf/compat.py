@@ -1,7 +1,7 @@
 """Whether a local type and a kernel type mean the same: the rules of CO-RE.
 
 Follows bpf_core_types_are_compat, bpf_core_types_match and bpf_core_fields_are_compat of tools/lib/bpf/relo_core.c
-(libbpf 1.7). Names are compared without flavour (``task_struct___old`` is ``task_struct``).
+(libbpf 1.8). Names are compared without flavour (``task_struct___old`` is ``task_struct``).
 """
 
 from ebpfsim.btf.btf import Btf, essential_name

@@ -1,6 +1,6 @@
 """CO-RE: what an instruction's offset, size or constant becomes on another kernel's types.
 
-Follows tools/lib/bpf/relo_core.c (libbpf 1.7): candidates by name without flavour, the access path matched by member
+Follows tools/lib/bpf/relo_core.c (libbpf 1.8): candidates by name without flavour, the access path matched by member
 names, one answer from all candidates or an error, unresolved ones poisoned (``call 0xbad2310``) so that only dead code
 may keep them.
 """
@@ -275,6 +275,8 @@ def _match_member(local: Btf, accessor: _Accessor, spec: _Spec, type_id: int, mi
     missing.add(type_id)
     ours = expect(local, accessor.type_id, Composite)
     for idx, member in enumerate(struct.members):
+        if len(spec.raw) == MAX_SPEC_LEN:
+            raise BtfError(spec.btf.where, "too deep nesting")
         if member.name == accessor.name:
             if not fields_are_compat(local, ours.members[accessor.idx].type_id, spec.btf, member.type_id):
                 return None
@@ -283,8 +285,6 @@ def _match_member(local: Btf, accessor: _Accessor, spec: _Spec, type_id: int, mi
             spec.bit_off += member.bit_off
             return member.type_id
         if not member.name:
-            if len(spec.raw) == MAX_SPEC_LEN:
-                raise BtfError(spec.btf.where, "too deep nesting")
             spec.raw.append(idx)
             spec.bit_off += member.bit_off
             found = _match_member(local, accessor, spec, member.type_id, missing)

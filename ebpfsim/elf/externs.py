@@ -1,7 +1,7 @@
 """Externs of an object, and what clang leaves open in its BTF.
 
 Follows bpf_object__collect_externs, bpf_object_fixup_btf and the linkage part of bpf_object__sanitize_and_load_btf
-(tools/lib/bpf/libbpf.c, libbpf 1.7), so that the blob handed to BTF_LOAD is the same byte for byte.
+(tools/lib/bpf/libbpf.c, libbpf 1.8), so that the blob handed to BTF_LOAD is the same byte for byte.
 """
 
 from dataclasses import dataclass, replace

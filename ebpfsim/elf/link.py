@@ -1,7 +1,7 @@
 """Puts one program together: its function, the subprograms it reaches, calls between them, function and line info.
 
 Follows bpf_object__relocate_calls, bpf_object__relocate_data and adjust_prog_btf_ext_info of tools/lib/bpf/libbpf.c
-(libbpf 1.7), so that the instructions are those that libbpf hands to the kernel. References to maps and externs stay
+(libbpf 1.8), so that the instructions are those that libbpf hands to the kernel. References to maps and externs stay
 symbolic until ``LinkedProgram.resolve``.
 """
 
@@ -116,9 +116,8 @@ class Linker:
             raise self._error(code.function, 0, f"program '{linked.spec.name}' has more than {MAX_SUBPROGS} functions")
         linked.insns += code.insns
         linked.subprograms[code.function.name] = start
-        kept = (RelocKind.MAP, RelocKind.DATA, RelocKind.EXTERN_LD64, RelocKind.EXTERN_CALL)
         for r in code.function.relocs:
-            if r.kind in kept:
+            if r.kind not in (RelocKind.CALL, RelocKind.SUBPROG_ADDR):
                 linked.relocs.append(Reloc(r.insn_idx + start, r.kind, r.target, r.section, r.off))
         linked.poisoned.update({slot + start: text for slot, text in code.poisoned.items()})
         self._add_info(linked, code.function, start)

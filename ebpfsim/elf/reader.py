@@ -35,6 +35,7 @@ from ebpfsim.uapi.flags import BPF_OBJ_NAME_LEN, BPF_PSEUDO_CALL
 __all__ = ["read_object"]
 
 TEXT = ".text"
+JUMP_TABLES = ".jumptables"  # of computed gotos, which LLVM 22 emits for -mcpu=v4
 BPF_CALL, BPF_LD_IMM64 = 0x85, 0x18
 LICENSE_SIZE = 64  # char license[64] in struct bpf_object
 MAP_IN_MAP = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
@@ -264,6 +265,8 @@ class _Reader:
 
     def _data_reloc(self, section: Section, rel: Rel, insn_idx: int, name: str, target: Section) -> Reloc:
         symbol = rel.symbol
+        if target.name == JUMP_TABLES:
+            return Reloc(insn_idx, RelocKind.JUMP_TABLE, name, off=symbol.value)
         if target.name == ARENA_SECTION:
             arena = next((name for name, spec in self.maps.items() if spec.type == MapType.ARENA), None)
             if arena is None:

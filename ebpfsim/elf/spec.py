@@ -36,6 +36,7 @@ class RelocKind(Enum):
     SUBPROG_ADDR = "subprog_addr"
     EXTERN_LD64 = "extern_ld64"
     EXTERN_CALL = "extern_call"
+    JUMP_TABLE = "jump_table"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Creates one map and gives it its first contents (bpf_object__create_map, bpf_object__populate_internal_map)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ebpfsim.elf.spec import MapKind, MapSpec
 from ebpfsim.errnos import Errno
@@ -143,12 +143,15 @@ def _reuse_pinned(bpf: BpfCalls, map_: ObjectMap) -> int | None:
     return fd
 
 
-def fill_prog_array(bpf: BpfCalls, map_: ObjectMap, programs: Mapping[str, Program], chosen: Sequence[Program]) -> None:
-    """Put the programs that a program array's ``values`` name into their slots."""
+def fill_prog_array(bpf: BpfCalls, map_: ObjectMap, programs: Mapping[str, Program], *, strict: bool) -> None:
+    """Put the programs that a program array's ``values`` name into their slots; ``strict`` wants all to be loaded."""
     if map_.type != MapType.PROG_ARRAY:
         return
     for slot, name in map_.spec.slots.items():
-        if programs[name] in chosen:
+        if not programs[name].loaded:
+            if strict:
+                raise KernelError("map_update_elem", Errno.EBADF, f"slot [{slot}]: program '{name}' is not loaded")
+        else:
             bpf.map_update_elem(map_.fd, slot.to_bytes(4, "little"), programs[name].fd.to_bytes(4, "little"))
 
 

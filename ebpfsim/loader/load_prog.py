@@ -10,7 +10,7 @@ from ebpfsim.btf.types import Kind
 from ebpfsim.elf.link import LinkedProgram
 from ebpfsim.elf.sections import SectionFlags
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import InputError, KernelError, NotModelled, VerifierError
+from ebpfsim.errors import InputError, KernelError, VerifierError
 from ebpfsim.loader.calls import BpfCalls, Loaded
 from ebpfsim.loader.kernel import KernelView
 from ebpfsim.loader.program import Program
@@ -80,19 +80,20 @@ def load_program(
 
 
 def _explain(log: str, obj: "Object", code: LinkedProgram) -> str:
-    """Return what the last call in the log stands for when relocation put it there (fixup_verifier_log of libbpf)."""
+    """Return what libbpf writes for the log's last call when relocation put it there (fixup_verifier_log)."""
     calls = POISONED_CALL.findall(log)
     if not calls:
         return ""
     slot, helper = (int(number) for number in calls[-1])
     if helper == POISON_IMM and slot in code.poisoned:
-        return f"instruction {slot} needs {code.poisoned[slot]}, which this kernel does not have"
+        return f"{slot}: <invalid CO-RE relocation>\nfailed to resolve CO-RE relocation {code.poisoned[slot]}"
     maps, externs = list(obj.maps), obj.spec.externs
     if 0 <= helper - POISON_MAP_BASE < len(maps):
-        return f"instruction {slot} needs map '{maps[helper - POISON_MAP_BASE]}', which was not created"
+        name = maps[helper - POISON_MAP_BASE]
+        return f"{slot}: <invalid BPF map reference>\nBPF map '{name}' is referenced but wasn't created"
     if 0 <= helper - POISON_KFUNC_BASE < len(externs):
         name = externs[helper - POISON_KFUNC_BASE].name
-        return f"instruction {slot} calls kernel function '{name}', which this kernel does not have"
+        return f"{slot}: <invalid kfunc call>\nkfunc '{name}' is referenced but wasn't resolved"
     return ""
 
 
@@ -116,7 +117,7 @@ def _attach_btf_id(bpf: BpfCalls, program: Program, kernel: KernelView) -> int:
         return _target_in_program(bpf, program)
     module, _, name = target.rpartition(":")
     if module and not "vmlinux".startswith(module):
-        raise NotModelled(f"BTF of kernel module '{module}'", "load_module_btfs")
+        raise KernelError("find attach target", Errno.ESRCH, f"the kernel has no module '{module}'")
     prefix, kind = TARGETS.get(program.expected_attach_type, ("", Kind.FUNC))
     found = kernel.btf().find(prefix + name, kind)
     if found is None:

@@ -15,6 +15,7 @@ from ebpfsim.btf.core import CoreRelocator
 from ebpfsim.elf.link import LinkedProgram, Linker
 from ebpfsim.elf.reader import read_object
 from ebpfsim.elf.spec import MapKind, ObjectSpec, RelocKind
+from ebpfsim.errnos import Errno
 from ebpfsim.errors import EbpfSimError, InputError, KernelError
 from ebpfsim.isa.insn import Insn, encode
 from ebpfsim.loader.calls import BpfCalls, in_context
@@ -185,7 +186,7 @@ class Object:
         for map_ in self.maps.values():
             if map_.created:
                 with _Context(f"fill map '{map_.name}' of {self.where}"):
-                    fill_prog_array(bpf, map_, self.programs, chosen)
+                    fill_prog_array(bpf, map_, self.programs, strict=only is None)
 
     def _fit_struct_ops(self, kernel: KernelView) -> None:
         if self.struct_ops:
@@ -254,6 +255,10 @@ class Object:
             match reloc.kind:
                 case RelocKind.MAP | RelocKind.DATA:
                     self._put_map(insns, at, reloc.target, reloc.off, reloc.kind is RelocKind.DATA, fds)
+                case RelocKind.JUMP_TABLE:
+                    # BPF_MAP_TYPE_INSN_ARRAY came with Linux 6.19
+                    detail = f"instruction {at}: the kernel has no maps for jump tables"
+                    raise KernelError("map_create", Errno.EINVAL, detail)
                 case RelocKind.EXTERN_LD64:
                     self._put_extern(insns, at, reloc.target, externs, fds)
                 case RelocKind.EXTERN_CALL if reloc.target in externs.btf_ids:

@@ -115,6 +115,11 @@ long __wrap_syscall(long nr, long cmd, union bpf_attr *attr, long size, long d, 
 		printf(" license=%s\n", (char *)attr->license);
 		return new_fd();
 	case BPF_MAP_CREATE:
+		// Linux 6.18 has no others
+		if (attr->map_type > BPF_MAP_TYPE_ARENA) {
+			errno = EINVAL;
+			return -1;
+		}
 		printf("MAP name=%s type=%u key=%u value=%u entries=%u flags=%u extra=%llu key_id=%u value_id=%u "
 		       "inner=%d btf=%d vmlinux=%u numa=%u\n",
 		       attr->map_name, attr->map_type, attr->key_size, attr->value_size, attr->max_entries,

@@ -35,10 +35,11 @@ def record(calls: str, path: Path, kernel_btf: str) -> dict[str, object] | None:
             hashes = {k: digest(found.pop(k)) for k in ("insns", "func", "line")}
             name = found.pop("name")
             programs[name] = {k: v if k == "license" else int(v) for k, v in found.items()} | hashes
+    result = int(done.stdout.partition("\nLOAD ")[2].split()[0])
     opened = [found["name"] for kind, found in fields if kind == "MAPDEF"]
     tables = {found["name"]: digest(found["value"]) for kind, found in fields[loaded:] if kind == "UPDATE"}
     btf = digest(blobs[-1]) if blobs else ""
-    return {"maps": maps, "programs": programs, "btf": btf, "map_names": opened, "tables": tables}
+    return {"load": result, "maps": maps, "programs": programs, "btf": btf, "map_names": opened, "tables": tables}
 
 
 def digest(text: str) -> str:

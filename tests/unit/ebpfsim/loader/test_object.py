@@ -14,7 +14,7 @@ from ebpfsim.uapi.bpf import AttachType, ProgType
 
 DATA = Path(__file__).resolve().parents[3] / "data" / "bpf"
 LIBBPF = json.loads((DATA / "libbpf.json").read_text())
-OPENED_BY_LIBBPF = sorted(name for name, found in LIBBPF.items() if found)
+LOADED_BY_LIBBPF = sorted(name for name, found in LIBBPF.items() if found and found["load"] == 0)
 
 
 def digest(data: bytes) -> str:
@@ -33,7 +33,7 @@ def without_map_fds(insns: bytes) -> bytes:
     return bytes(out)
 
 
-@pytest.mark.parametrize("name", OPENED_BY_LIBBPF)
+@pytest.mark.parametrize("name", LOADED_BY_LIBBPF)
 def test_programs_are_those_that_libbpf_loads(name: str, remembered: Any) -> None:
     with open_object(DATA / name).load(remembered):
         found = {
@@ -52,7 +52,7 @@ def test_programs_are_those_that_libbpf_loads(name: str, remembered: Any) -> Non
     assert found == LIBBPF[name]["programs"]
 
 
-@pytest.mark.parametrize("name", OPENED_BY_LIBBPF)
+@pytest.mark.parametrize("name", LOADED_BY_LIBBPF)
 def test_maps_and_btf_are_those_that_libbpf_creates(name: str, remembered: Any) -> None:
     with open_object(DATA / name).load(remembered) as obj:
         assert list(obj.maps) == LIBBPF[name]["map_names"]
@@ -79,7 +79,7 @@ def test_maps_and_btf_are_those_that_libbpf_creates(name: str, remembered: Any) 
     assert digest(remembered.blobs[0]) == LIBBPF[name]["btf"]
 
 
-@pytest.mark.parametrize("name", OPENED_BY_LIBBPF)
+@pytest.mark.parametrize("name", LOADED_BY_LIBBPF)
 def test_relocate_gives_the_same_without_loading(name: str) -> None:
     obj = open_object(DATA / name)
     for program in obj:
@@ -132,6 +132,23 @@ def test_slots_of_program_arrays_and_maps_of_maps_are_filled(remembered: Any) ->
 def test_slots_of_programs_left_out_stay_empty(remembered: Any) -> None:
     with open_object(DATA / "maps.bpf.o").load(remembered, only=["entry"]) as obj:
         assert remembered.maps[obj.maps["jumps"].fd]["content"] == {}
+
+
+def test_program_arrays_want_the_programs_they_name(remembered: Any) -> None:
+    # init_prog_array_slots: the descriptor of a program that is not loaded is -ENOENT
+    obj = open_object(DATA / "maps.bpf.o")
+    obj.programs["leaf"].autoload = False
+    with pytest.raises(KernelError, match=r"fill map 'jumps' of .*\(EBADF\): slot \[1\]: program 'leaf' is not loaded"):
+        obj.load(remembered)
+
+
+def test_jump_tables_are_for_later_kernels(remembered: Any) -> None:
+    obj = open_object(DATA / "jump_table.bpf.o")
+    with pytest.raises(KernelError, match="instruction 0: the kernel has no maps for jump tables") as refused:
+        obj.load(remembered)
+    assert refused.value.errno == -LIBBPF["jump_table.bpf.o"]["load"]
+    with open_object(DATA / "jump_table.bpf.o").load(remembered, only=["plain"]):
+        assert [prog["name"] for prog in remembered.progs.values()] == ["plain"]
 
 
 def test_perf_arrays_get_a_slot_for_each_cpu(remembered: Any) -> None:
