@@ -20,6 +20,12 @@ def jit(machine: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture
+def plain(jit: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what runs assembly as the code that verified programs get."""
+    return lambda code, ctx=0, **options: jit(code, ctx, checked=False, **options)
+
+
+@pytest.fixture
 def both(machine: Any, jit: Callable[..., Any]) -> Callable[..., Any]:
     """Return what runs assembly in the interpreter and as machine code, and compares; it returns the second run."""
 
