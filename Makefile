@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 DEMO   := scenarios/first-steps/xdp-firewall.yaml
 
-.PHONY: help demo test long differential safety wild check format bench objects clean
+.PHONY: help demo test long differential safety fuzz wild check format bench objects clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -27,6 +27,9 @@ differential: $(VENV)/.installed-dev ## compare interpreter, JIT and this Linux 
 
 safety: $(VENV)/.installed-dev ## 10,000,000 loads and stores by wild pointers (some minutes)
 	$(BIN)/python tests/differential/run.py safety --count 10000000 --jobs $(JOBS)
+
+fuzz: $(VENV)/.installed-dev ## open 1,000,000 broken objects and BTF blobs (an hour)
+	$(BIN)/python tests/fuzz/run.py --count 1000000 --jobs $(JOBS)
 
 wild: $(VENV)/.installed-dev ## fetch objects that others compiled (Debian's libbpf-tools, libxdp) and load them
 	$(BIN)/python tools/fetch_wild.py build/wild

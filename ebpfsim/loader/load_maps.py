@@ -62,14 +62,20 @@ def create_map(bpf: BpfCalls, map_: ObjectMap, btf_fd: int, image: Image | None,
         if map_.type == MapType.ARENA:
             _map_arena(bpf, map_, fd)
         if map_.type in MAP_IN_MAP:
-            for slot, name in spec.slots.items():
-                bpf.map_update_elem(fd, slot.to_bytes(4, "little"), fds[name].to_bytes(4, "little"))
+            _fill_map_in_map(bpf, fd, spec, fds)
         if map_.pin:
             bpf.obj_pin(fd, map_.pin)
     except BaseException:
         bpf.close(fd)
         raise
     return fd
+
+
+def _fill_map_in_map(bpf: BpfCalls, fd: int, spec: MapSpec, fds: Mapping[str, int]) -> None:
+    for slot, name in spec.slots.items():
+        if name not in fds:  # libbpf's descriptor of a map that is created later, or never, is no map
+            raise KernelError("map_update_elem", Errno.EINVAL, f"slot [{slot}]: map '{name}' is not created before")
+        bpf.map_update_elem(fd, slot.to_bytes(4, "little"), fds[name].to_bytes(4, "little"))
 
 
 def _map_arena(bpf: BpfCalls, map_: ObjectMap, fd: int) -> None:
