@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Self
 from hooks.link import HookStats, Link
 
 if TYPE_CHECKING:
+    from ebpfsim.host_net import HostNet
     from ebpfsim.loader import Program
     from ebpfsim.progs.prog import Prog
-    from ebpfsim.simulation import Host
 
 __all__ = ["AttachedLink"]
 
@@ -19,7 +19,7 @@ class AttachedLink:
     As a context manager it is closed at the end. ``runs``, ``verdicts`` and the costs count what its hook did with it.
     """
 
-    def __init__(self, host: "Host", link: Link) -> None:
+    def __init__(self, host: "HostNet", link: Link) -> None:
         """Take over the caller's reference of a new link."""
         self._host = host
         self._link = link

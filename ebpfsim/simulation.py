@@ -21,6 +21,7 @@ from ebpfsim.config import KernelConfig
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.frames import to_frames
+from ebpfsim.host_net import HostNet
 from ebpfsim.jit.engine import ENGINES
 from ebpfsim.kernel import Kernel
 from ebpfsim.loader import Object, Program, open_object
@@ -47,7 +48,7 @@ __all__ = ["Host", "Simulation"]
 _XDP_MODES = {"": 0, "native": XDP_FLAGS_DRV_MODE, "generic": XDP_FLAGS_SKB_MODE}
 
 
-class Host:
+class Host(HostNet):
     """One simulated machine. ``bpf`` is its bpf(2), ``net`` its network stack, ``trace_pipe`` what programs print."""
 
     def __init__(self, sim: "Simulation", name: str, config: KernelConfig) -> None:

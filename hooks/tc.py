@@ -24,6 +24,8 @@ FIRST_AUTO_PRIO = 0xC000  # tcf_auto_prio()
 TC_H_MAJ_MASK, TC_H_MIN_MASK = 0xFFFF0000, 0xFFFF  # include/uapi/linux/pkt_sched.h
 TC_ACT_EXT_SHIFT = 28  # include/uapi/linux/pkt_cls.h
 U32_HANDLES = 0x7FFF_FFFF
+MISMATCH = "Protocol mismatch for filter with specified priority"
+NEED_CREATE = "Need both RTM_NEWTFILTER and NLM_F_CREATE to create a new filter"
 
 
 class TcAct(IntEnum):
@@ -135,7 +137,7 @@ class TcQdisc:
         proto = self._proto(op, protos, new, create)
         old = next((each for each in proto.filters if new.handle and each.handle == new.handle), None)
         if old is None and not create:
-            raise KernelError(op, Errno.ENOENT, "Filter not found")
+            raise KernelError(op, Errno.ENOENT, NEED_CREATE)
         if old is not None and not replace:
             raise KernelError(op, Errno.EEXIST, "Filter already exists")
         new.pref = proto.pref
@@ -157,12 +159,14 @@ class TcQdisc:
     def delete(self, direction: str, *, pref: int = 0, handle: int = 0, chain: int = 0, protocol: int = 0) -> None:
         """Delete one filter, those of a priority (no ``handle``) or of a chain (no ``pref`` either): ENOENT."""
         op, protos = "tc filter", self.side(direction).chains.get(chain)
-        if protos is None and (pref or chain):
+        if protos is None and pref:
             raise KernelError(op, Errno.ENOENT, "Cannot find specified filter chain")
         if not pref and (protocol or handle):
             raise KernelError(op, Errno.ENOENT, "Cannot flush filters with protocol, handle or kind set")
         found = [each for each in protos or () if not pref or each.pref == pref]
-        if pref and (not found or (protocol and found[0].protocol != protocol)):
+        if pref and found and protocol and found[0].protocol != protocol:
+            raise KernelError(op, Errno.EINVAL, MISMATCH)
+        if pref and not found:
             raise KernelError(op, Errno.ENOENT, "Filter with specified priority/protocol not found")
         for proto in found:
             gone = [each for each in proto.filters if not handle or each.handle == handle]
@@ -193,12 +197,10 @@ class TcQdisc:
         for proto in protos:
             if proto.pref == new.pref:
                 if proto.protocol != new.protocol:
-                    text = "Filter with specified priority/protocol not found"
-                    raise KernelError(op, Errno.EINVAL, text)
+                    raise KernelError(op, Errno.EINVAL, MISMATCH)
                 return proto
         if not create:
-            text = "Need both RTM_NEWTFILTER and NLM_F_CREATE to create a new filter"
-            raise KernelError(op, Errno.ENOENT, text)
+            raise KernelError(op, Errno.ENOENT, NEED_CREATE)
         return _Proto(new.pref, new.protocol)
 
     def _free_handle(self, proto: _Proto) -> int:

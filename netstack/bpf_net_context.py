@@ -35,13 +35,15 @@ _KEY = "bpf_net_context"
 class BpfRedirectInfo:
     """``struct bpf_redirect_info``: where the last redirect helper wants the frame."""
 
-    __slots__ = ("flags", "map", "map_id", "map_type", "tgt_index", "tgt_value")
+    __slots__ = ("flags", "map", "map_id", "map_type", "nexthop", "tgt_index", "tgt_value")
 
     def __init__(self) -> None:
         self.tgt_index = 0
         self.tgt_value: DevmapEntry | None = None
         self.map: DevmapMap | None = None
         self.flags = 0
+        # of bpf_redirect_neigh(): an IPv4 address, 0 without one
+        self.nexthop = 0
         self.map_id = 0
         self.map_type = MapType.UNSPEC
 

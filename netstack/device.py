@@ -16,7 +16,10 @@ from ebpfsim.recorder import PacketRecord
 from hooks.tc import TcQdisc
 from hooks.tcx import TcxState
 from hooks.xdp import XdpState
+from netstack.drop_reasons import SkbDropReason
 from netstack.headers import ETH_HLEN, VLAN_HLEN
+from netstack.skb import SkBuff
+from netstack.tc import NET_XMIT_DROP, NET_XMIT_SUCCESS, Handled
 from netstack.xdp_buff import NetDeviceStruct, XdpRxqInfo
 
 if TYPE_CHECKING:
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
     from netstack.wire import Channel
 
 __all__ = ["IfAddress", "LinkStats", "NetDevice"]
+
+
+XMIT_RECURSION_LIMIT = 8  # include/linux/netdevice.h
+_RECURSION = "xmit_recursion"
 
 
 class IfAddress(NamedTuple):
@@ -82,6 +89,8 @@ class NetDevice:
         self.xdp: XdpState = XdpState(self, net.kernel, net.xdp.dispatcher)
         self.tcx = TcxState(self, net.kernel)
         self.qdisc: TcQdisc | None = None
+        # the other end of a pair
+        self.peer: NetDevice | None = None
         mem = net.kernel.mem
         self.struct = NetDeviceStruct(mem, ifindex, name, mtu)
         self.xdp_rxqs = [XdpRxqInfo(mem, self.struct.address, queue) for queue in range(nr_rx_queues)]
@@ -102,6 +111,28 @@ class NetDevice:
     def transmit(self, frame: bytes, cpu: Cpu | None = None) -> None:
         """Send a frame: at the CPU's time when one is given, which may be ahead of the clock, else now."""
         self.at_cpu_time(cpu, partial(self._transmit_now, frame))
+
+    def dev_queue_xmit(self, skb: SkBuff, cpu: Cpu) -> int:
+        """Send a packet that has its link-layer header (``__dev_queue_xmit``): past the egress of tc, then out.
+
+        Returns NET_XMIT_SUCCESS or NET_XMIT_DROP; what happens to the frame later does not show here.
+        """
+        if self.tcx.egress is not None:
+            depth = cpu.scratch.get(_RECURSION, 0)
+            assert isinstance(depth, int)
+            if depth > XMIT_RECURSION_LIMIT:
+                self.stats.tx_dropped += 1
+                skb.drop(SkbDropReason.RECURSION_LIMIT)
+                return NET_XMIT_DROP
+            cpu.scratch[_RECURSION] = depth + 1
+            try:
+                handled, result = self.net.tc.sch_handle_egress(skb, cpu)
+            finally:
+                cpu.scratch[_RECURSION] = depth
+            if handled is Handled.DONE:
+                return result
+        self.transmit(skb.data, cpu)
+        return NET_XMIT_SUCCESS
 
     def inject(self, frame: bytes) -> None:
         """Send a frame as a packet generator below the stack does: now, unchanged, at no cost to any CPU."""

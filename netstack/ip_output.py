@@ -1,7 +1,7 @@
 """Sending IPv4 packets: routing, building, and the way out to a device (net/ipv4/ip_output.c, route.c, v6.18).
 
 Left out: fragmentation (a packet over the MTU is refused), options, multicast, the copy of a broadcast that Linux loops
-back to its sender, netfilter, qdiscs, rate control. Differs: the id of a packet that may be fragmented counts up from 1
+back to its sender, netfilter, queues, rate control. Differs: the id of a packet that may be fragmented counts up from 1
 for each destination and protocol; Linux starts at a random number.
 """
 
@@ -13,11 +13,13 @@ from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.uapi.net import EtherType
 from netstack.drop_reasons import not_modelled
 from netstack.fib import Route, RouteType
-from netstack.headers import BROADCAST_MAC, IP_DF, ZERO_MAC, EthHdr, IpHdr, format_ip, ip_bytes
+from netstack.headers import BROADCAST_MAC, IP_DF, IP_HLEN, ZERO_MAC, IpHdr, format_ip, ip_bytes
 from netstack.skb import SkBuff
+from netstack.skb_xmit import NET_XMIT_DROP, dev_hard_header_xmit
 
 if TYPE_CHECKING:
     from netstack.net import Net
+    from netstack.sock import UdpSocket
 
 __all__ = ["INADDR_BROADCAST", "ip_output", "ip_route_output", "ip_send_skb", "is_multicast"]
 
@@ -71,35 +73,40 @@ def ip_send_skb(
     *,
     tos: int = 0,
     df: bool = False,
-) -> None:
-    """Build an IPv4 packet around ``payload`` and send it (``ip_make_skb``, ``ip_local_out``).
+    sk: "UdpSocket | None" = None,
+) -> int:
+    """Build an IPv4 packet around ``payload`` and send it (``ip_make_skb``, ``ip_local_out``): NET_XMIT_*.
 
-    With ``df`` it has Don't Fragment and the id 0, as datagrams of an unconnected UDP socket have.
+    With ``df`` it has Don't Fragment and the id 0, as datagrams of an unconnected UDP socket have; ``sk`` sends it.
     """
     ident = 0 if df else net.next_ip_id(saddr, daddr, protocol)
     ttl = net.sysctls["net.ipv4.ip_default_ttl"]
     header = IpHdr(0x45, tos, 0, ident, IP_DF if df else 0, ttl, protocol, 0, saddr, daddr)
     skb = SkBuff(ip_bytes(header, payload), route.dev, EtherType.IP)
     skb.route = route
+    skb.sk = sk
+    skb.transport_header = IP_HLEN
     net.snmp.inc("IpOutRequests")
     if len(skb.data) > route.dev.mtu:
         net.snmp.inc("IpFragFails")
         skb.drop(not_modelled("IPv4 fragmentation"))
-        return
-    ip_output(skb, cpu)
+        return NET_XMIT_DROP
+    result = ip_output(skb, cpu)
+    if result:
+        net.snmp.inc("IpOutDiscards")
+    return result
 
 
-def ip_output(skb: SkBuff, cpu: Cpu) -> None:
-    """Send a packet that has its route and fits the MTU (``ip_output``, ``ip_finish_output2``)."""
+def ip_output(skb: SkBuff, cpu: Cpu) -> int:
+    """Send a packet that has its route and fits the MTU (``ip_output``, ``ip_finish_output2``): NET_XMIT_*."""
     route = skb.route
     assert route is not None
     net, dev = route.dev.net, route.dev
     skb.dev = dev
     net.snmp.inc("IpOutTransmits")
     if dev.loopback:
-        dev.transmit(EthHdr(ZERO_MAC, ZERO_MAC, EtherType.IP).pack() + skb.data, cpu)
-    elif route.type == RouteType.BROADCAST:
-        dev.transmit(EthHdr(BROADCAST_MAC, dev.mac, EtherType.IP).pack() + skb.data, cpu)
-    else:
-        nexthop = route.gateway or int.from_bytes(skb.data[16:20], "big")
-        net.neigh.output(skb, dev, nexthop, cpu)
+        return dev_hard_header_xmit(skb, dev, ZERO_MAC, ZERO_MAC, cpu)
+    if route.type == RouteType.BROADCAST:
+        return dev_hard_header_xmit(skb, dev, BROADCAST_MAC, dev.mac, cpu)
+    nexthop = route.gateway or int.from_bytes(skb.data[16:20], "big")
+    return net.neigh.output(skb, dev, nexthop, cpu)

@@ -177,6 +177,7 @@ def ip_forward(skb: SkBuff, ip: IpHdr, cpu: Cpu) -> None:
     packet[8] = ip.ttl - 1
     packet[10:12] = csum_replace2(ip.check, old, old - 0x100).to_bytes(2, "big")
     out = SkBuff(bytes(packet), route.dev, skb.protocol, skb.record)
-    out.route = route
-    out.skb_iif = skb.skb_iif
+    out.inherit(skb)
+    out.route, out.sk = route, None
+    out.transport_header = ip.ihl * 4
     ip_output(out, cpu)

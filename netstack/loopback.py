@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ebpfsim.recorder import PacketRecord
 from netstack.device import NetDevice
+from netstack.eth import eth_type_trans
 from netstack.headers import ZERO_MAC
-from netstack.rx import eth_type_trans
 
 if TYPE_CHECKING:
     from netstack.net import Net

@@ -17,8 +17,9 @@ from ebpfsim.clock import Timer
 from ebpfsim.cpu import Cpu
 from ebpfsim.uapi.net import EtherType
 from netstack.drop_reasons import SkbDropReason
-from netstack.headers import ARP_HLEN, BROADCAST_MAC, ZERO_MAC, ArpHdr, EthHdr, format_ip, format_mac
+from netstack.headers import ARP_HLEN, BROADCAST_MAC, ZERO_MAC, ArpHdr, format_ip, format_mac
 from netstack.skb import PacketType, SkBuff, skb_truesize
+from netstack.skb_xmit import NET_XMIT_SUCCESS, dev_hard_header_xmit
 
 if TYPE_CHECKING:
     from netstack.device import NetDevice
@@ -97,18 +98,18 @@ class NeighTable:
         """Add a permanent entry (``ip neigh add``)."""
         self.update(self._create(dev, address), mac, Nud.PERMANENT, self._net.cpus[0])
 
-    def output(self, skb: SkBuff, dev: "NetDevice", nexthop: int, cpu: Cpu) -> None:
-        """Send an IP packet to a neighbour, now or when it is resolved (``neigh_output``)."""
+    def output(self, skb: SkBuff, dev: "NetDevice", nexthop: int, cpu: Cpu) -> int:
+        """Send an IP packet to a neighbour, now or when it is resolved (``neigh_output``): NET_XMIT_*."""
         neigh = self._entries.get((dev.ifindex, nexthop)) or self._create(dev, nexthop)
         if neigh.state & NUD_VALID:
-            _send(neigh, skb, cpu)
-            return
+            return _send(neigh, skb, cpu)
         # neigh_resolve_output, __neigh_event_send
         self._enqueue(neigh, skb)
         if neigh.state is not Nud.INCOMPLETE:
             neigh.state = Nud.INCOMPLETE
             neigh.probes = 0
             self._probe(neigh, cpu)
+        return NET_XMIT_SUCCESS
 
     def update(self, neigh: Neighbour, mac: bytes, state: Nud, cpu: Cpu) -> None:
         """Set an entry's address (``neigh_update``) and send what waited for it."""
@@ -169,7 +170,7 @@ def arp_send(
 ) -> None:
     """Send an ARP packet (``arp_send_dst``): ``dest_mac`` in the Ethernet header, ``target_mac`` in the packet."""
     arp = ArpHdr(ARPHRD_ETHER, EtherType.IP, ETH_ALEN, IPV4_ALEN, op, dev.mac, source, target_mac, target)
-    dev.transmit(EthHdr(dest_mac, dev.mac, EtherType.ARP).pack() + arp.pack(), cpu)
+    dev_hard_header_xmit(SkBuff(arp.pack(), dev, EtherType.ARP), dev, dest_mac, dev.mac, cpu)
 
 
 def arp_rcv(skb: SkBuff, cpu: Cpu) -> None:
@@ -207,5 +208,5 @@ def _arp_process(skb: SkBuff, arp: ArpHdr, cpu: Cpu) -> None:
         net.neigh.update(neigh, arp.ar_sha, Nud.REACHABLE, cpu)
 
 
-def _send(neigh: Neighbour, skb: SkBuff, cpu: Cpu) -> None:
-    neigh.dev.transmit(EthHdr(neigh.mac, neigh.dev.mac, skb.protocol).pack() + skb.data, cpu)
+def _send(neigh: Neighbour, skb: SkBuff, cpu: Cpu) -> int:
+    return dev_hard_header_xmit(skb, neigh.dev, neigh.mac, neigh.dev.mac, cpu)

@@ -42,6 +42,7 @@ from netstack.skb import SkBuff
 from netstack.snmp import Snmp
 from netstack.sock import PingSocket, SocketTable, UdpSocket
 from netstack.sysctl import read_sysctls
+from netstack.tc import Tc
 from netstack.udp import udp_rcv
 from netstack.xdp import Xdp
 
@@ -92,6 +93,7 @@ class Net:
         self.packet_handlers: dict[int, PacketHandler] = {EtherType.IP: ip_rcv, EtherType.ARP: arp_rcv}
         self.protocols: dict[int, PacketHandler] = {IpProto.ICMP: icmp_rcv, IpProto.UDP: udp_rcv}
         self.xdp = Xdp(kernel, self.dev_get_by_index, execute, kernel.xdp_dispatcher)
+        self.tc = Tc(kernel, execute)
         self.fib = Fib()
         self.neigh = NeighTable(self, _host_unreachable)
         self.sockets = SocketTable(self)
@@ -218,9 +220,10 @@ class Net:
             self.drop_frame(skb.record, reason)
             return
         self.drops[reason] += 1
-        packet = (
-            f"{format_ip(int.from_bytes(skb.data[12:16], 'big'))} > {format_ip(int.from_bytes(skb.data[16:20], 'big'))}"
-        )
+        ends = skb.data[skb.network_header :][12:20]
+        packet = f"{format_ip(int.from_bytes(ends[:4], 'big'))} > {format_ip(int.from_bytes(ends[4:], 'big'))}"
+        if skb.protocol != EtherType.IP:
+            packet = f"of EtherType {skb.protocol:#06x}"
         text = f"packet {packet} dropped: {reason}" + (f" ({detail})" if detail else "")
         self.recorder.notes.append(Note(self.clock.now_ns, self.name, "drop", text, {"reason": reason}))
 

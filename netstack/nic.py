@@ -24,10 +24,11 @@ from ebpfsim.uapi.net import XdpAction
 from hooks.xdp import max_xdp_mtu
 from netstack.device import NetDevice
 from netstack.drop_reasons import RX_MISSED, SkbDropReason
+from netstack.eth import eth_type_trans
 from netstack.headers import BROADCAST_MAC, ETH_HLEN
 from netstack.napi import NAPI_POLL_WEIGHT, Napi
 from netstack.rss import rss_hash
-from netstack.rx import eth_type_trans, netif_receive_skb
+from netstack.rx import netif_receive_skb
 from netstack.wire import Channel
 from netstack.xdp import DROP_REASON, XdpResult
 from netstack.xdp_batch import LEAST_FRAMES, XdpBatch

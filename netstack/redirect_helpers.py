@@ -1,36 +1,91 @@
 """bpf_redirect and bpf_redirect_map: where a program wants its frame sent (net/core/filter.c, v6.18).
 
 They only note the wish in ``bpf_redirect_info``; ``netstack.redirect`` acts on it after the program returned
-XDP_REDIRECT. tc programs run in test runs only, where nothing is sent. Left out: cpumap and AF_XDP sockets.
+XDP_REDIRECT, ``netstack.tc`` for tc programs. bpf_clone_redirect sends at once. Left out: cpumap and AF_XDP sockets.
 """
 
+from typing import TYPE_CHECKING, Protocol, cast
+
+from ebpfsim.errnos import Errno
 from ebpfsim.errors import NotModelled
-from ebpfsim.isa.alu import u32
+from ebpfsim.isa.alu import s32, u32
 from ebpfsim.maps.devmap import DevmapMap
 from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.uapi.flags import BPF_F_BROADCAST, BPF_F_EXCLUDE_INGRESS
+from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.uapi.net import XdpAction
 from netstack.bpf_net_context import BY_IFINDEX, bpf_net_ctx_get
+from netstack.sk_buff import SkbStruct
+from netstack.skb import SkBuff
+from netstack.skb_run import be16
+from netstack.tc import BPF_F_INGRESS, BPF_F_NEIGH, BPF_F_NEXTHOP, BPF_F_PEER, bpf_redirect_to
+
+if TYPE_CHECKING:
+    from netstack.net import Net
 
 __all__ = ["HELPERS"]
 
 # what flags may carry as the result for a missing entry: XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX
 ACTION_MASK = 3
-BPF_F_INGRESS = 1 << 0  # include/uapi/linux/bpf.h
 TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7  # include/uapi/linux/pkt_cls.h
+AF_INET, REDIR_NEIGH_BYTES = 2, 20  # sizeof(struct bpf_redir_neigh)
+
+
+class _NetRuntime(Protocol):
+    net: "Net"
 
 
 def bpf_redirect(run: Run, ifindex: int, flags: int, _r3: int, _r4: int, _r5: int) -> int:
     """Ask for a device by its interface index; flags that there are not give XDP_ABORTED, TC_ACT_SHOT for tc."""
     if run.prog.type != ProgType.XDP:
         # bpf_redirect() of net/core/filter.c, where XDP has bpf_xdp_redirect()
-        return TC_ACT_SHOT if flags & ~BPF_F_INGRESS else TC_ACT_REDIRECT
+        if flags & ~BPF_F_INGRESS:
+            return TC_ACT_SHOT
+        return _tc_redirect(run, ifindex, flags)
     if flags:
         return XdpAction.XDP_ABORTED
     ri = bpf_net_ctx_get(run.cpu).ri
     ri.tgt_index, ri.map_id, ri.map_type = u32(ifindex), BY_IFINDEX, MapType.UNSPEC
     return XdpAction.XDP_REDIRECT
+
+
+def _tc_redirect(run: Run, ifindex: int, flags: int, nexthop: int = 0) -> int:
+    ri = bpf_net_ctx_get(run.cpu).ri
+    ri.flags, ri.tgt_index, ri.nexthop = flags, u32(ifindex), nexthop
+    return TC_ACT_REDIRECT
+
+
+def bpf_redirect_peer(run: Run, ifindex: int, flags: int, _r3: int, _r4: int, _r5: int) -> int:
+    """Ask for the other end of a pair, in its namespace."""
+    return TC_ACT_SHOT if flags else _tc_redirect(run, ifindex, BPF_F_PEER)
+
+
+def bpf_redirect_neigh(run: Run, ifindex: int, params: int, size: int, flags: int, _r5: int) -> int:
+    """Ask for a device whose neighbour table fills in the MAC addresses; ``params`` may name the next hop."""
+    if flags or 0 < s32(u32(size)) < REDIR_NEIGH_BYTES:
+        return TC_ACT_SHOT
+    if not size:
+        return _tc_redirect(run, ifindex, BPF_F_NEIGH)
+    if run.mem.load(params, 4) != AF_INET:
+        raise NotModelled("bpf_redirect_neigh() to a next hop of IPv6", "net/core/filter.c")
+    nexthop = int.from_bytes(run.mem.read(params + 4, 4), "big")
+    return _tc_redirect(run, ifindex, BPF_F_NEIGH | BPF_F_NEXTHOP, nexthop)
+
+
+def bpf_clone_redirect(run: Run, address: int, ifindex: int, flags: int, _r4: int, _r5: int) -> int:
+    """Send a copy of the packet out of a device, or in by it, at once."""
+    net = cast(_NetRuntime, run.kernel).net
+    struct = SkbStruct(run.mem, address)
+    dev = net.dev_get_by_index(u32(ifindex))
+    if flags & ~BPF_F_INGRESS or dev is None:
+        return -Errno.EINVAL
+    clone = SkBuff(struct.linear(), dev, be16(struct.protocol))
+    clone.network_header = struct.network_header - struct.headroom
+    clone.mark, clone.priority, clone.tc_index, clone.hash = struct.mark, struct.priority, struct.tc_index, struct.hash
+    result = bpf_redirect_to(clone, dev, flags, run.cpu)
+    struct.compute_data_pointers()
+    return result
 
 
 def bpf_redirect_map(run: Run, map_address: int, key: int, flags: int, _r4: int, _r5: int) -> int:
@@ -52,5 +107,10 @@ def bpf_redirect_map(run: Run, map_address: int, key: int, flags: int, _r4: int,
     return XdpAction.XDP_REDIRECT
 
 
-# by the numbers of enum bpf_func_id
-HELPERS: dict[int, Helper] = {23: bpf_redirect, 51: bpf_redirect_map}
+HELPERS: dict[int, Helper] = {
+    HELPER_IDS["bpf_clone_redirect"]: bpf_clone_redirect,
+    HELPER_IDS["bpf_redirect"]: bpf_redirect,
+    HELPER_IDS["bpf_redirect_map"]: bpf_redirect_map,
+    HELPER_IDS["bpf_redirect_neigh"]: bpf_redirect_neigh,
+    HELPER_IDS["bpf_redirect_peer"]: bpf_redirect_peer,
+}

@@ -1,8 +1,8 @@
 """The socket buffer: a packet on its way through the stack (``struct sk_buff``, include/linux/skbuff.h, v6.18).
 
 Data is one immutable byte string with offsets into it; a layer that changes a packet makes a new one. Left out: the
-structure in simulated RAM, paged and shared data, clones, head and tail room, GSO, checksum offload (every checksum is
-computed and checked in software), timestamps other than arrival.
+structure in simulated RAM (``netstack.skb_run`` makes it for programs), paged and shared data, clones, head and tail
+room, GSO, checksum offload (every checksum is computed and checked in software), timestamps other than arrival.
 """
 
 from enum import IntEnum
@@ -14,6 +14,7 @@ from netstack.drop_reasons import SkbDropReason
 if TYPE_CHECKING:
     from netstack.device import NetDevice
     from netstack.fib import Route
+    from netstack.sock import UdpSocket
 
 __all__ = ["PacketType", "SkBuff", "skb_truesize"]
 
@@ -39,21 +40,30 @@ class SkBuff:
     """A packet.
 
     ``data`` holds the frame from its link-layer header on for a packet that was received, the IP packet for one that
-    the host builds. ``network_header`` and ``transport_header`` are offsets into it, ``protocol`` the EtherType of what
-    is at the former. ``record`` is the frame's record at the device it came in by (None for packets built here).
+    the host builds. ``sk`` is the socket that sends it. ``network_header`` and ``transport_header`` are offsets into
+    ``data``, ``protocol`` the EtherType of what is at the former. ``record`` is the frame's record at the device it
+    came in by (None for packets built here).
     """
 
     __slots__ = (
         "data",
         "dev",
+        "hash",
+        "mark",
         "network_header",
         "pkt_type",
+        "priority",
         "protocol",
         "queue_mapping",
         "record",
         "route",
+        "rx_queue_recorded",
+        "sk",
         "skb_iif",
+        "tc_index",
         "transport_header",
+        "tstamp",
+        "vlan_proto",
         "vlan_tci",
     )
 
@@ -67,8 +77,17 @@ class SkBuff:
         self.transport_header = 0
         self.queue_mapping = 0
         self.skb_iif = 0
-        self.vlan_tci = 0
+        self.rx_queue_recorded = False
+        self.vlan_tci = self.vlan_proto = 0
+        self.mark = self.priority = self.tc_index = self.hash = self.tstamp = 0
+        self.sk: UdpSocket | None = None
         self.route: Route | None = None
+
+    def inherit(self, other: "SkBuff") -> None:
+        """Take over what belongs to a packet besides its data, of the packet that this one was made from."""
+        self.mark, self.priority, self.tc_index, self.hash = other.mark, other.priority, other.tc_index, other.hash
+        self.skb_iif, self.sk, self.tstamp = other.skb_iif, other.sk, other.tstamp
+        self.queue_mapping = other.queue_mapping
 
     def consume(self) -> None:
         """The packet has served its purpose (``consume_skb``): no drop."""

@@ -14,6 +14,7 @@ SNMP_COUNTERS = (
     "IcmpInSrcQuenchs", "IcmpInEchos", "IcmpInEchoReps",
     "IcmpOutMsgs", "IcmpOutDestUnreachs", "IcmpOutTimeExcds", "IcmpOutEchos", "IcmpOutEchoReps",
     "UdpInDatagrams", "UdpNoPorts", "UdpInErrors", "UdpOutDatagrams", "UdpInCsumErrors", "UdpIgnoredMulti",
+    "UdpSndbufErrors",
 )
 # fmt: on
 

@@ -15,6 +15,7 @@ from ebpfsim.uapi.net import IpProto
 from netstack.fib import Route, RouteType
 from netstack.headers import ICMP_HLEN, IP_HLEN, UDP_HLEN, format_ip, icmp_bytes, parse_ip, udp_bytes
 from netstack.ip_output import ip_route_output, ip_send_skb
+from netstack.sock_struct import SockStruct
 
 if TYPE_CHECKING:
     from netstack.net import Net
@@ -86,6 +87,20 @@ class UdpSocket(_Socket):
         self.address = address
         self.port = port
         self.broadcast = False
+        self._struct: SockStruct | None = None
+
+    @property
+    def struct(self) -> SockStruct:
+        """Its ``struct sock``, made when a program is there to see it."""
+        if self._struct is None:
+            self._struct = SockStruct(self.net.kernel.mem, IpProto.UDP)
+            self._struct.set_bound(self.address, self.port)
+        return self._struct
+
+    @property
+    def struct_address(self) -> int:
+        """Where its ``struct sock`` lies."""
+        return self.struct.address
 
     def __repr__(self) -> str:
         return f"<UdpSocket {self.net.name} {format_ip(self.address)}:{self.port}>"
@@ -104,12 +119,17 @@ class UdpSocket(_Socket):
         cpu = cpu or net.cpus[0]
         net.snmp.inc("UdpOutDatagrams")
         payload = udp_bytes(saddr, daddr, self.port, port, data)
-        ip_send_skb(net, route, saddr, daddr, IpProto.UDP, payload, cpu, df=True)
+        if ip_send_skb(net, route, saddr, daddr, IpProto.UDP, payload, cpu, df=True, sk=self):
+            # ENOBUFS, which udp_send_skb() keeps from sockets without IP_RECVERR
+            net.snmp.inc("UdpSndbufErrors")
         net.softnet[cpu.number].settle()
 
     def close(self) -> None:
         """Free the port."""
         self.net.sockets.remove_udp(self)
+        if self._struct is not None:
+            self._struct.free()
+            self._struct = None
 
 
 class PingSocket(_Socket):

@@ -1,0 +1,234 @@
+"""Attaching programs to the network of a host: tcx, tc, in the words of ip(8), tc(8) and libbpf."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ebpfsim.attached import AttachedLink
+from ebpfsim.attached_filter import AttachedFilter
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import InputError, KernelError
+from ebpfsim.progs.prog import Prog
+from ebpfsim.suggest import did_you_mean
+from ebpfsim.uapi.bpf import AttachType
+from ebpfsim.uapi.flags import BPF_F_AFTER, BPF_F_BEFORE, BPF_F_ID, BPF_F_LINK
+from ebpfsim.uapi.net import EtherType
+from hooks.tc import ETH_P_ALL, ActBpf, ClsBpf, TcAct, TcQdisc
+from hooks.tcx import tcx_link_attach
+
+if TYPE_CHECKING:
+    from ebpfsim.kernel import Kernel
+    from ebpfsim.loader import Program
+    from ebpfsim.syscall import Bpf
+    from netstack.device import NetDevice
+
+__all__ = ["HostNet"]
+
+DIRECTIONS = {"ingress": AttachType.TCX_INGRESS, "egress": AttachType.TCX_EGRESS}
+QDISCS = ("clsact", "ingress")
+PROTOCOLS = {"all": ETH_P_ALL, "ip": EtherType.IP, "ipv6": EtherType.IPV6, "arp": EtherType.ARP}
+# tc-actions(8): what an action's program stands for with its result -1
+CONTROLS = {
+    "pass": TcAct.OK, "ok": TcAct.OK, "reclassify": TcAct.RECLASSIFY, "drop": TcAct.SHOT, "shot": TcAct.SHOT,
+    "pipe": TcAct.PIPE, "continue": TcAct.UNSPEC,
+}  # fmt: skip
+# net/sched/sch_api.c, rtnetlink's extack texts
+NO_QDISC = "Cannot find specified qdisc on specified device"
+EXCLUSIVE = "Exclusivity flag on, cannot modify"
+NO_PARENT = "Parent Qdisc doesn't exists"
+
+
+class HostNet:
+    """The network side of ``Host``."""
+
+    name: str
+    kernel: "Kernel"
+    bpf: "Bpf"
+
+    def device(self, name: str) -> "NetDevice":
+        """Return a device by its name; KernelError ENODEV."""
+        raise NotImplementedError
+
+    def prog(self, program: "Program | Prog | int") -> Prog:
+        """Return the loaded program behind an object's program or a descriptor; KernelError EBADF."""
+        raise NotImplementedError
+
+    def attach_tcx(
+        self,
+        program: "Program | Prog | int",
+        device: str,
+        direction: str = "ingress",
+        *,
+        before: AttachedLink | None = None,
+        after: AttachedLink | None = None,
+        first: bool = False,
+        revision: int = 0,
+        label: str = "",
+    ) -> AttachedLink:
+        """Attach a program to a device by tcx, behind all others unless it is told where.
+
+        ``before`` and ``after`` name a link on the same device and direction, ``first`` the head of the list;
+        ``revision`` is the one that is expected (0: any).
+        """
+        kind = DIRECTIONS.get(direction)
+        if kind is None:
+            raise InputError("", f"direction '{direction}' is not known{did_you_mean(direction, DIRECTIONS)}")
+        flags = id_or_fd = 0
+        for flag, other in ((BPF_F_BEFORE, before), (BPF_F_AFTER, after)):
+            if other is not None:
+                if id_or_fd:
+                    raise InputError("", "a tcx link is before or after another one, not both")
+                flags, id_or_fd = flag | BPF_F_LINK | BPF_F_ID, other.id
+        if first:
+            flags |= BPF_F_BEFORE
+        link = tcx_link_attach(
+            self.kernel, self.device(device).tcx, self.prog(program), kind,
+            flags=flags, id_or_fd=id_or_fd, revision=revision, label=label,
+        )  # fmt: skip
+        return AttachedLink(self, link)
+
+    def attach_tc(
+        self,
+        program: "Program | Prog | int",
+        device: str,
+        direction: str = "ingress",
+        *,
+        pref: int = 0,
+        handle: int = 0,
+        replace: bool = False,
+        label: str = "",
+    ) -> AttachedFilter:
+        """Attach a program as libbpf's bpf_tc_attach does: a filter in direct-action mode for all protocols.
+
+        A clsact qdisc is made when the device has none (bpf_tc_hook_create).
+        """
+        if self.device(device).qdisc is None:
+            self.tc_qdisc_add(device, "clsact")
+        add = self.tc_filter_replace if replace else self.tc_filter_add
+        return add(device, direction, program, pref=pref, handle=handle, label=label)
+
+    def tc_qdisc_add(self, device: str, kind: str = "clsact") -> TcQdisc:
+        """Add a clsact or ingress qdisc (``tc qdisc add dev D clsact``); a device has one of them: EEXIST."""
+        if kind not in QDISCS:
+            raise InputError("", f"qdisc '{kind}' is not modelled{did_you_mean(kind, QDISCS)}", "clsact or ingress")
+        dev = self.device(device)
+        if dev.qdisc is not None:
+            raise KernelError("tc qdisc add", Errno.EEXIST, EXCLUSIVE)
+        qdisc = dev.qdisc = TcQdisc(self.kernel, dev, kind)
+        dev.tcx.set_miniq(AttachType.TCX_INGRESS, qdisc.ingress)
+        if kind == "clsact":
+            dev.tcx.set_miniq(AttachType.TCX_EGRESS, qdisc.egress)
+        return qdisc
+
+    def tc_qdisc_del(self, device: str, kind: str = "clsact") -> None:
+        """Delete the qdisc and all of its filters; ENOENT without one, EINVAL for one of another kind."""
+        dev = self.device(device)
+        if dev.qdisc is None:
+            raise KernelError("tc qdisc del", Errno.ENOENT, NO_QDISC)
+        if dev.qdisc.kind != kind:
+            raise KernelError("tc qdisc del", Errno.EINVAL, "Invalid qdisc name: must match existing qdisc")
+        dev.qdisc.destroy()
+        for attach_type in DIRECTIONS.values():
+            dev.tcx.set_miniq(attach_type, None)
+        dev.qdisc = None
+
+    def tc_filter_add(
+        self,
+        device: str,
+        direction: str,
+        program: "Program | Prog | int",
+        *,
+        pref: int = 0,
+        handle: int = 0,
+        protocol: str = "all",
+        chain: int = 0,
+        direct_action: bool = True,
+        classid: int = 0,
+        actions: "Sequence[Program | Prog | int | tuple[Program | Prog | int, str]]" = (),
+        label: str = "",
+    ) -> AttachedFilter:
+        """Add a cls_bpf filter (``tc filter add dev D ingress bpf da object ...``).
+
+        ``actions`` are programs of type sched_act, each perhaps with what its result -1 stands for (``"pipe"`` by
+        default); they run when a filter without ``direct_action`` matches.
+        """
+        new = self._filter(program, pref, handle, protocol, chain, direct_action, classid, actions, label)
+        return self._tc_filter(device, direction, new, replace=False)
+
+    def tc_filter_replace(
+        self,
+        device: str,
+        direction: str,
+        program: "Program | Prog | int",
+        *,
+        pref: int = 0,
+        handle: int = 0,
+        protocol: str = "all",
+        chain: int = 0,
+        direct_action: bool = True,
+        classid: int = 0,
+        actions: "Sequence[Program | Prog | int | tuple[Program | Prog | int, str]]" = (),
+        label: str = "",
+    ) -> AttachedFilter:
+        """Replace the filter of that priority and handle, or add it (``tc filter replace``)."""
+        new = self._filter(program, pref, handle, protocol, chain, direct_action, classid, actions, label)
+        return self._tc_filter(device, direction, new, replace=True)
+
+    def tc_filter_del(
+        self, device: str, direction: str, *, pref: int = 0, handle: int = 0, chain: int = 0, protocol: str = ""
+    ) -> None:
+        """Delete a filter, those of a priority, or all of a chain (``tc filter del``)."""
+        number = _protocol(protocol) if protocol else 0
+        self._qdisc(device, direction, "tc filter del").delete(
+            direction, pref=pref, handle=handle, chain=chain, protocol=number
+        )
+
+    def tc_filter_show(self, device: str, direction: str) -> list[AttachedFilter]:
+        """Return the filters of a direction in the order in which they are asked."""
+        qdisc = self.device(device).qdisc
+        if qdisc is None:
+            return []
+        return [AttachedFilter(self, qdisc, direction, each) for each in qdisc.side(direction).filters()]
+
+    def _tc_filter(self, device: str, direction: str, new: ClsBpf, *, replace: bool) -> AttachedFilter:
+        qdisc = self._qdisc(device, direction, "tc filter add")
+        return AttachedFilter(self, qdisc, direction, qdisc.add(direction, new, replace=replace))
+
+    def _qdisc(self, device: str, direction: str, op: str) -> TcQdisc:
+        if direction not in DIRECTIONS:
+            raise InputError("", f"direction '{direction}' is not known{did_you_mean(direction, DIRECTIONS)}")
+        qdisc = self.device(device).qdisc
+        if qdisc is None:
+            raise KernelError(op, Errno.EINVAL, NO_PARENT)
+        return qdisc
+
+    def _filter(
+        self,
+        program: "Program | Prog | int",
+        pref: int,
+        handle: int,
+        protocol: str,
+        chain: int,
+        direct_action: bool,
+        classid: int,
+        actions: "Sequence[Program | Prog | int | tuple[Program | Prog | int, str]]",
+        label: str,
+    ) -> ClsBpf:
+        made = []
+        for action in actions:
+            what, default = action if isinstance(action, tuple) else (action, "pipe")
+            if default not in CONTROLS:
+                raise InputError("", f"action '{default}' is not known{did_you_mean(default, CONTROLS)}")
+            made.append(ActBpf(self.prog(what), CONTROLS[default]))
+        return ClsBpf(
+            self.prog(program), handle, pref, _protocol(protocol), chain, direct_action, classid, tuple(made), label
+        )
+
+
+def _protocol(name: str) -> int:
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    try:
+        return int(name, 0)
+    except ValueError:
+        hint = did_you_mean(name, PROTOCOLS)
+        raise InputError("", f"protocol '{name}' is not known{hint}", "a name such as 'ip', or a number") from None

@@ -1,0 +1,82 @@
+"""A packet of the stack as ``struct sk_buff`` in RAM, for as long as programs look at it.
+
+``SkBuff`` is what the stack works on; a structure is made of it when a program is there to read one, and what programs
+have changed is taken back afterwards: data, headers, addressee, mark, priority, class, hash, tag, time stamp.
+
+Differs: the structure lives for one place (all programs at one ingress or egress), so pointers to it that a program
+kept lead nowhere later; ``cb`` begins as zeroes at each place.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ebpfsim.memory import Memory
+from netstack.sk_buff import NET_IP_ALIGN, NET_SKB_PAD, NO_HEADER, SkbStruct
+from netstack.skb import PacketType, SkBuff
+
+__all__ = ["be16", "skb_struct"]
+
+LL_HEADROOM = 128  # what a packet of the host has in front: MAX_TCP_HEADER is more, LL_MAX_HEADER on x86-64
+
+
+def be16(value: int) -> int:
+    """Return how a __be16 reads on a little-endian machine."""
+    return value >> 8 | (value & 0xFF) << 8
+
+
+@contextmanager
+def skb_struct(skb: SkBuff, mem: Memory, *, ingress: bool, sk: int = 0) -> Iterator[SkbStruct]:
+    """Make the structure of a packet that has its link-layer header; take it back and free it at the end.
+
+    At ingress the data begins with the network header and ``mac_len`` says what is before it; at egress it begins with
+    the link-layer header. ``sk`` is the address of the socket that sends it.
+    """
+    size = len(skb.data)
+    struct = SkbStruct.build(mem, size, NET_SKB_PAD + NET_IP_ALIGN if ingress else LL_HEADROOM)
+    try:
+        struct.put(skb.data)
+        _fill(struct, skb, ingress=ingress)
+        struct.sk = sk
+        yield struct
+        _take_back(struct, skb, ingress=ingress)
+    finally:
+        struct.free()
+
+
+def _fill(struct: SkbStruct, skb: SkBuff, *, ingress: bool) -> None:
+    struct.dev = skb.dev.struct.address
+    struct.reset_mac_header()
+    struct.network_header = struct.mac_header + skb.network_header
+    if skb.transport_header:
+        struct.transport_header = struct.mac_header + skb.transport_header
+    struct.protocol = be16(skb.protocol)
+    struct.pkt_type = skb.pkt_type
+    struct.skb_iif = skb.skb_iif
+    struct.mark, struct.priority, struct.tc_index = skb.mark, skb.priority, skb.tc_index
+    struct.hash, struct.sw_hash = skb.hash, bool(skb.hash)
+    struct.queue_mapping = skb.queue_mapping + 1 if skb.rx_queue_recorded else skb.queue_mapping
+    if skb.vlan_proto:
+        struct.vlan_proto, struct.vlan_tci = be16(skb.vlan_proto), skb.vlan_tci
+    struct.tstamp = skb.tstamp
+    struct.tc_at_ingress = ingress
+    if ingress:
+        struct.mac_len = skb.network_header
+        struct.pull(struct.mac_len)
+        struct.transport_header = struct.network_header
+    # qdisc_skb_cb(skb)->pkt_len, which programs know as wire_len: without link-layer header at ingress
+    struct.pkt_len = struct.len
+
+
+def _take_back(struct: SkbStruct, skb: SkBuff, *, ingress: bool) -> None:
+    start = struct.data - (struct.mac_len if ingress else 0)
+    skb.data = struct.mem.read(start, struct.head + struct.tail - start)
+    skb.network_header = max(0, struct.head + struct.network_header - start)
+    if struct.transport_header != NO_HEADER:
+        skb.transport_header = max(0, struct.head + struct.transport_header - start)
+    skb.protocol = be16(struct.protocol)
+    skb.pkt_type = PacketType(struct.pkt_type)
+    skb.mark, skb.priority, skb.tc_index, skb.hash = struct.mark, struct.priority, struct.tc_index, struct.hash
+    queue = struct.queue_mapping
+    skb.queue_mapping = max(0, queue - 1) if skb.rx_queue_recorded else queue
+    skb.vlan_proto, skb.vlan_tci = be16(struct.vlan_proto), struct.vlan_tci
+    skb.tstamp = struct.tstamp

@@ -1,0 +1,246 @@
+"""tc in the paths of packets: ``sch_handle_ingress`` and ``sch_handle_egress`` of net/core/dev.c, v6.18, and what
+``skb_do_redirect`` of net/core/filter.c does with a verdict of redirection.
+
+Programs of tcx run first, in their order, up to one that does not return TCX_NEXT; when none decides, the filters of a
+clsact or ingress qdisc are asked. Each program is reached by an indirect call. Left out: queueing, policing, marking by
+other actions, offload.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from ebpfsim.cpu import Cpu
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import KernelError
+from ebpfsim.isa.alu import s32
+from ebpfsim.progs.prog import Prog
+from ebpfsim.recorder import ProgRun
+from ebpfsim.uapi.net import EtherType
+from hooks.link import HookStats
+from hooks.run import Execute, bpf_prog_run
+from hooks.tc import ActBpf, ClsBpf, TcAct, tc_act_name, tcf_classify
+from hooks.tcx import TcxEntry
+from netstack.bpf_net_context import BpfRedirectInfo, bpf_net_ctx_clear, bpf_net_ctx_get, bpf_net_ctx_set
+from netstack.drop_reasons import SkbDropReason
+from netstack.eth import eth_type_trans
+from netstack.headers import IpHdr
+from netstack.ip_output import ip_route_output
+from netstack.sk_buff import SkbStruct
+from netstack.skb import SkBuff
+from netstack.skb_run import be16, skb_struct
+from netstack.skb_xmit import NET_XMIT_DROP, NET_XMIT_SUCCESS
+
+if TYPE_CHECKING:
+    from netstack.device import NetDevice
+    from netstack.net import NetKernel
+
+__all__ = ["NET_XMIT_DROP", "NET_XMIT_SUCCESS", "Handled", "Tc", "skb_do_redirect"]
+
+TCX_NAMES = {-1: "TCX_NEXT", 0: "TCX_PASS", 2: "TCX_DROP", 7: "TCX_REDIRECT"}
+# include/linux/filter.h: flags of bpf_redirect_info beside BPF_F_INGRESS
+BPF_F_INGRESS, BPF_F_NEIGH, BPF_F_PEER, BPF_F_NEXTHOP = 1 << 0, 1 << 16, 1 << 17, 1 << 18
+AF_INET = 2
+
+
+class Handled(Enum):
+    """What becomes of a packet: it goes on, it is gone, or it begins anew on another device."""
+
+    PASS = "pass"
+    DONE = "done"
+    ANOTHER = "another round"
+
+
+@dataclass(slots=True)
+class _Run:
+    # the packet at one place, and who looks at it
+    skb: SkBuff
+    struct: SkbStruct
+    cpu: Cpu
+    hook: str
+    ingress: bool
+
+
+class Tc:
+    """Runs the programs of tcx, clsact and ingress of one simulated kernel."""
+
+    def __init__(self, kernel: "NetKernel", execute: Execute) -> None:
+        self.kernel = kernel
+        self._execute = execute
+        row = "call.indirect" if kernel.config.mitigations == "off" else "call.indirect.retpoline"
+        self._call_ps = kernel.costs.ps(row)
+
+    def sch_handle_ingress(self, skb: SkBuff, cpu: Cpu) -> Handled:
+        """Ask the ingress of the packet's device."""
+        entry = skb.dev.tcx.ingress
+        if entry is None:
+            return Handled.PASS
+        own = bpf_net_ctx_set(cpu)
+        try:
+            verdict, loop = self._verdict(entry, skb, cpu, ingress=True)
+            if verdict == TcAct.REDIRECT:
+                again = skb_do_redirect(skb, bpf_net_ctx_get(cpu).ri, cpu, ingress=True) == -Errno.EAGAIN
+                return Handled.ANOTHER if again else Handled.DONE
+        finally:
+            if own:
+                bpf_net_ctx_clear(cpu)
+        if verdict == TcAct.SHOT:
+            skb.drop(SkbDropReason.TC_RECLASSIFY_LOOP if loop else SkbDropReason.TC_INGRESS)
+            return Handled.DONE
+        if verdict in (TcAct.STOLEN, TcAct.QUEUED, TcAct.TRAP):
+            skb.consume()
+            return Handled.DONE
+        return Handled.PASS
+
+    def sch_handle_egress(self, skb: SkBuff, cpu: Cpu) -> tuple[Handled, int]:
+        """Ask the egress of the packet's device; the number is what ``dev_queue_xmit`` returns for a packet gone."""
+        entry = skb.dev.tcx.egress
+        if entry is None:
+            return Handled.PASS, NET_XMIT_SUCCESS
+        own = bpf_net_ctx_set(cpu)
+        try:
+            verdict, loop = self._verdict(entry, skb, cpu, ingress=False)
+            if verdict == TcAct.REDIRECT:
+                skb_do_redirect(skb, bpf_net_ctx_get(cpu).ri, cpu, ingress=False)
+                return Handled.DONE, NET_XMIT_SUCCESS
+        finally:
+            if own:
+                bpf_net_ctx_clear(cpu)
+        if verdict == TcAct.SHOT:
+            skb.drop(SkbDropReason.TC_RECLASSIFY_LOOP if loop else SkbDropReason.TC_EGRESS)
+            return Handled.DONE, NET_XMIT_DROP
+        if verdict in (TcAct.STOLEN, TcAct.QUEUED, TcAct.TRAP):
+            skb.consume()
+            return Handled.DONE, NET_XMIT_SUCCESS
+        return Handled.PASS, NET_XMIT_SUCCESS
+
+    def _verdict(self, entry: TcxEntry, skb: SkBuff, cpu: Cpu, *, ingress: bool) -> tuple[int, bool]:
+        word = "ingress" if ingress else "egress"
+        sk = skb.sk.struct_address if skb.sk is not None else 0
+        with skb_struct(skb, self.kernel.mem, ingress=ingress, sk=sk) as struct:
+            verdict = self._tcx_run(entry, _Run(skb, struct, cpu, f"tcx_{word}", ingress))
+            if verdict != TcAct.UNSPEC or entry.miniq is None:
+                return verdict, False
+            miniq = entry.miniq
+            miniq.packets += 1
+            miniq.bytes += struct.pkt_len
+            run = _Run(skb, struct, cpu, f"tc_{word}", ingress)
+            done = tcf_classify(
+                miniq, lambda: _protocol(struct), lambda each, classid: self._filter(each, classid, run)
+            )
+            if done.code == TcAct.SHOT:
+                miniq.drops += 1
+            elif done.code in (TcAct.OK, TcAct.RECLASSIFY):
+                struct.tc_index = done.classid & 0xFFFF
+            return done.code, done.loop
+
+    def _tcx_run(self, entry: TcxEntry, run: _Run) -> int:
+        # tcx_run(), tcx_action_code(): what is no code of tcx ends the round as TCX_NEXT does at its end
+        result = int(TcAct.UNSPEC)
+        for item in list(entry.mprog.items):
+            result = self._bpf_prog_run(item.prog, run, item.stats, item.label, TCX_NAMES)
+            if result != TcAct.UNSPEC:
+                break
+        if result == TcAct.OK:
+            run.struct.tc_index = run.struct.tc_classid
+        return result if result in TCX_NAMES else TcAct.UNSPEC
+
+    def _filter(self, each: ClsBpf | ActBpf, classid: int, run: _Run) -> tuple[int, int]:
+        if isinstance(each, ClsBpf):
+            run.struct.tc_classid = classid
+        result = self._bpf_prog_run(each.prog, run, each.stats, each.label, None)
+        return result, run.struct.tc_classid
+
+    def _bpf_prog_run(self, prog: Prog, run: _Run, stats: HookStats, label: str, names: dict[int, str] | None) -> int:
+        kernel, struct, cpu = self.kernel, run.struct, run.cpu
+        time_ns = cpu.now_ns
+        if run.ingress:
+            struct.push(struct.mac_len)
+        struct.compute_data_pointers()
+        ran = bpf_prog_run(kernel, prog, struct.address, cpu, self._execute, self._call_ps)
+        if run.ingress:
+            struct.pull(struct.mac_len)
+        result = s32(ran.retval)
+        verdict = tc_act_name(result) if names is None else names.get(result, "TCX_NEXT")
+        stats.count(verdict, self._call_ps + ran.cost_ps, self._call_ps + ran.cost_ps)
+        # fmt: off
+        kernel.recorder.runs.append(
+            ProgRun(
+                time_ns, kernel.name, cpu.number, run.hook, run.skb.dev.name, label, prog.id, prog.name,
+                ran.retval, verdict, ran.insns, ran.cost_ps, ran.tail_calls,
+            )
+        )
+        # fmt: on
+        return result
+
+
+def _protocol(struct: SkbStruct) -> int:
+    # skb_protocol(): that of the tag when one was taken off
+    return be16(struct.vlan_proto if struct.vlan_all else struct.protocol)
+
+
+def skb_do_redirect(skb: SkBuff, ri: BpfRedirectInfo, cpu: Cpu, *, ingress: bool) -> int:
+    """Send a packet where ``bpf_redirect`` and its kin said; EAGAIN when it goes on as one of another device."""
+    net = skb.dev.net
+    ifindex, flags, nexthop = ri.tgt_index, ri.flags, ri.nexthop
+    ri.tgt_index, ri.flags, ri.nexthop = 0, 0, 0
+    dev = net.dev_get_by_index(ifindex)
+    if dev is None:
+        skb.drop(SkbDropReason.NOT_SPECIFIED, f"redirect to ifindex {ifindex}")
+        return -Errno.EINVAL
+    if flags & BPF_F_PEER:
+        # a peer in another namespace would have to be there (skb_get_peer_dev)
+        peer = dev.peer
+        if not ingress or peer is None or peer.net is net:
+            skb.drop(SkbDropReason.NOT_SPECIFIED, f"'{dev.name}' has no peer in another namespace")
+            return -Errno.EINVAL
+        skb.dev = peer
+        peer.stats.rx_packets += 1
+        peer.stats.rx_bytes += len(skb.data)
+        return -Errno.EAGAIN
+    if flags & BPF_F_NEIGH:
+        return _redirect_neigh(skb, dev, nexthop, cpu)
+    return bpf_redirect_to(skb, dev, flags, cpu)
+
+
+def bpf_redirect_to(skb: SkBuff, dev: "NetDevice", flags: int, cpu: Cpu) -> int:
+    """Send a packet with its link-layer header out of a device, or in by it (``__bpf_redirect``)."""
+    if not skb.data or not skb.network_header:
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "redirect without a link-layer header")
+        return -Errno.ERANGE
+    if not flags & BPF_F_INGRESS:
+        skb.dev = dev
+        return dev.dev_queue_xmit(skb, cpu)
+    if len(skb.data) > dev.max_frame_bytes and not dev.loopback:
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "redirect of a frame that is too long")
+        return NET_XMIT_DROP
+    record = dev.record("in", skb.data)
+    dev.stats.rx_packets += 1
+    dev.stats.rx_bytes += len(skb.data)
+    new = eth_type_trans(skb.data, dev, record)
+    new.mark = skb.mark
+    dev.net.netif_rx(new, cpu)
+    return NET_XMIT_SUCCESS
+
+
+def _redirect_neigh(skb: SkBuff, dev: "NetDevice", nexthop: int, cpu: Cpu) -> int:
+    # __bpf_redirect_neigh_v4: a route by this device, then its neighbour; both MAC addresses are written anew
+    net = dev.net
+    packet = skb.data[skb.network_header :]
+    if skb.protocol != EtherType.IP or len(packet) < 20:
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "redirect to a neighbour of a packet that is not IPv4")
+        return -Errno.EINVAL
+    ip = IpHdr.unpack(packet)
+    if not nexthop:
+        try:
+            route, _ = ip_route_output(net, ip.daddr)
+        except KernelError as error:
+            skb.drop(SkbDropReason.IP_OUTNOROUTES)
+            return -error.errno
+        if route.dev is not dev:
+            skb.drop(SkbDropReason.NOT_SPECIFIED, f"the route to the packet's address leads to '{route.dev.name}'")
+            return NET_XMIT_DROP
+        nexthop = route.gateway or ip.daddr
+    out = SkBuff(packet, dev, skb.protocol, skb.record)
+    out.inherit(skb)
+    return net.neigh.output(out, dev, nexthop, cpu)
