@@ -14,11 +14,25 @@ from ebpfsim.costs import load_profile
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InternalError, KernelError, KernelOops, NotModelled
-from ebpfsim.helpers import csum, dynptr, loop, misc, objects, perf, probe, storage, time, timer, trace, user
+from ebpfsim.helpers import (
+    csum,
+    dynptr,
+    loop,
+    misc,
+    objects,
+    perf,
+    probe,
+    storage,
+    time,
+    timer,
+    trace,
+    trampoline,
+    user,
+)
 from ebpfsim.helpers import map as map_helpers
 from ebpfsim.helpers import ringbuf as ringbuf_helpers
 from ebpfsim.helpers.checked import checked_helpers
-from ebpfsim.jit.engine import compile_for, unavailable
+from ebpfsim.jit.engine import compile_for, execute, unavailable
 from ebpfsim.jit.routines.user import hash_calls
 from ebpfsim.maps.hash import HashMap, NativeCalls
 from ebpfsim.maps.map import Map
@@ -34,10 +48,17 @@ from ebpfsim.verifier.verify import LoadAttr, Verified, verify
 from ebpfsim.vm.callback import Callbacks
 from hooks.attach import attach_table
 from hooks.dispatcher import Dispatcher
+from hooks.text import KernelText
+from hooks.tracing import freplace_creator
+from hooks.tracing import points as trampoline_points
+from hooks.trampoline import Trampolines
 from netstack.bpf_net_context import bpf_net_context
 from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
+from tracing.bpf_test_run import TestFunctions
+from tracing.functions import KernelFunctions
 from tracing.helpers import HELPERS as TRACING_HELPERS
+from tracing.raw_tracepoint import raw_tracepoint_opener
 from tracing.sched import Scheduler
 from tracing.trace_pipe import TracePipe
 
@@ -93,7 +114,13 @@ class Kernel:
         self.xdp_dispatcher = Dispatcher(self)
         self.net = Net(self, index)
         self.device_by_ifindex = self.net.dev_get_by_index
-        self.attach_table = attach_table(self)
+        self.text = KernelText(self)
+        self.functions = KernelFunctions()
+        self.functions.add(TestFunctions(mem))
+        self.trampolines = Trampolines(self, execute)
+        self.attach_table = attach_table(self, [trampoline_points(self)])
+        self.attach_table.freplace = freplace_creator(self)
+        self.attach_table.raw_tracepoint = raw_tracepoint_opener(self)
         self._callbacks = Callbacks(self)
         self.bpf = Bpf(self)
 
@@ -154,7 +181,7 @@ def _all_helpers() -> Mapping[int, Helper]:
     merged: dict[int, Helper] = {}
     families = (
         *(csum, dynptr, loop, map_helpers, misc, objects, perf, probe, ringbuf_helpers, storage, time, timer, trace),
-        user,
+        *(trampoline, user),
     )
     for table in (*(family.HELPERS for family in families), TRACING_HELPERS, NET_HELPERS):
         for number, helper in table.items():

@@ -133,7 +133,7 @@ def _take_target(prog: Prog, target: Prog | None) -> None:
     if target is None:
         return
     target.get()
-    prog.dst_prog = target
+    prog.dst_prog, prog.dst_type, prog.dst_attach_type = target, target.type, target.expected_attach_type
     prog.attach_tracing_prog = prog.type == target.type == ProgType.TRACING
 
 

@@ -93,7 +93,7 @@ def tail_call(site: Site, *, direct: bool, checked: bool) -> CallOut:
         words[layout.W_HOPS + run.tail_calls - 1] = words[layout.W_PROG] = image.number
         within = image.tail_within if checked else 0
         words[layout.W_UNWIND] = not within
-        return within or image.functions[0]
+        return within or image.bodies[0]
 
     return call
 

@@ -26,7 +26,7 @@ from ebpfsim.jit import tail_call as tail
 from ebpfsim.jit.account import CARRY_ON, EdgeAccount, ExactAccount
 from ebpfsim.jit.call_out import CallOut, carry_on, closure_call, helper_call, tail_call
 from ebpfsim.jit.emit import AUX, emit
-from ebpfsim.jit.encoder import NEGATED, RAX, RET, Code, Label, insn, mov_imm, short_jcc
+from ebpfsim.jit.encoder import NEGATED, NOP5, RAX, RET, Code, Label, insn, mov_imm, short_jcc, short_jmp
 from ebpfsim.jit.frame import find_frames, writes
 from ebpfsim.jit.image import code_arena
 from ebpfsim.jit.inline import InlineCall, RoutineCall, charge, inline_call, routine_call
@@ -150,8 +150,10 @@ class _Compiler:
         self.mark(slot)
         if not slot:
             code.label("tail")
-            code.add(tail.arrived(self.image.number))
+            code.add(tail.arrived(self.image.number), short_jmp(len(NOP5)))
         code.label(("function", slot))
+        # where callers are led elsewhere (``ebpfsim.jit.patch``); tail calls are not
+        code.add(NOP5)
         frame.prologue(code, slot)
         self.account.enter(slot)
 

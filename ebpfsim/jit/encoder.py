@@ -15,6 +15,7 @@ from typing import NamedTuple
 __all__ = [
     "CONDITIONS",
     "NEGATED",
+    "NOP5",
     "TABLE",
     "Code",
     "Mem",
@@ -99,6 +100,7 @@ NEGATED = {
 
 OPERAND_SIZE = b"\x66"
 GS_32BIT = b"\x65\x67"
+NOP5 = b"\x0f\x1f\x44\x00\x00"  # x86_nops[5]
 CQO, CDQ, RET = b"\x48\x99", b"\x99", b"\xc3"
 REP_MOVSB = b"\xf3\xa4"
 

@@ -137,6 +137,19 @@ class NativeRun(Run):
         self.flush()
         return result
 
+    def call_prog(self, prog: Prog, registers: tuple[int, ...]) -> int:
+        """Run another program in the place of a function of the current one, with R1 to R5, and return its R0."""
+        image, words = prog.image, self._record.words
+        if not isinstance(image, Image):
+            raise InternalError(f"program '{prog.name}' is no machine code")
+        before, number = self._number, words[layout.W_PROG]
+        self.progs = self.progs | {image.number: prog}
+        words[layout.W_PROG] = self._number = image.number
+        try:
+            return super().call_prog(prog, registers)
+        finally:
+            words[layout.W_PROG], self._number = number, before
+
     def enter(self) -> int:
         """Run the function that the record names and return R0; KernelOops when it does not get to its end."""
         result: int = native().enter(self._record.address)

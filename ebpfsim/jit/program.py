@@ -7,6 +7,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from ebpfsim.jit import layout
+from ebpfsim.jit.encoder import NOP5
 from ebpfsim.jit.image import code_arena
 from ebpfsim.jit.native import RecordPool, record_pool
 from ebpfsim.progs.prog import Prog
@@ -29,6 +30,10 @@ class _Site(Protocol):
     def forget(self) -> None: ...
 
 
+class _Stub(Protocol):
+    def lead(self, function: int) -> None: ...
+
+
 class Image:
     """The machine code of a program. ``functions`` are native addresses by the first slot.
 
@@ -46,6 +51,8 @@ class Image:
         self.frames: dict[int, int] = {}
         self.without_pointer: frozenset[int] = frozenset()
         self.functions: dict[int, int] = {}
+        # where callers are led elsewhere, by first slot (``ebpfsim.jit.patch``)
+        self.stubs: dict[int, _Stub] = {}
         self.tail_entry = 0
         self.tail_within = 0
         self.address = 0
@@ -82,9 +89,21 @@ class Image:
             words[_FRAME_POINTER] = words[layout.W_STACK_TOP]
 
     @property
+    def bodies(self) -> dict[int, int]:
+        """Native addresses of functions behind the place where their callers may be led elsewhere."""
+        return {slot: address + len(NOP5) for slot, address in self.functions.items()}
+
+    @property
+    def has_careful(self) -> bool:
+        """Whether the careful code was needed already."""
+        return self._careful is not None
+
+    @property
     def careful(self) -> "Image":
         """The same program in code that counts every block, for the last instructions of a budget."""
         if self._careful is None:
             assert self.make_careful is not None
             self._careful = self.make_careful(prog_of(self.number))
+            for slot, stub in self.stubs.items():
+                stub.lead(self._careful.functions[slot])
         return self._careful

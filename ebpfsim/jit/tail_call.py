@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary, ref
 from ebpfsim.isa.alu import BINARY, UNARY, u64
 from ebpfsim.isa.table import Form
 from ebpfsim.jit import layout
-from ebpfsim.jit.encoder import R12, RDX, RSI, Code, Mem, insn, mov_imm
+from ebpfsim.jit.encoder import NOP5, R12, RDX, RSI, Code, Mem, insn, mov_imm
 from ebpfsim.jit.frame import writes
 from ebpfsim.jit.image import code_arena
 from ebpfsim.jit.inline import charge
@@ -51,7 +51,6 @@ __all__ = [
 
 EMPTY, ASK_PYTHON = 0, 1
 IMM_MAX = (1 << 31) - 1
-NOP5 = b"\x0f\x1f\x44\x00\x00"  # x86_nops[5]
 _JUMP, _DISTANCE = b"\xe9", Struct("<i")
 _COUNT = word(layout.W_TAIL_CALLS)
 

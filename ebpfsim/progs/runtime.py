@@ -115,6 +115,14 @@ class Run:
         """Run a callback of the current program, by the address of its first instruction, and return its R0."""
         raise InternalError(f"callback {address:#x} outside an engine")
 
+    def call_prog(self, prog: Prog, registers: tuple[int, ...]) -> int:
+        """Run another program in the place of a function of the current one, with R1 to R5, and return its R0."""
+        before, self.prog = self.prog, prog
+        try:
+            return self.call(prog.image_addr, *registers)
+        finally:
+            self.prog = before
+
 
 # A helper takes the activation and R1..R5 as unsigned 64-bit numbers and returns R0, of which 64 bits count:
 # a negative errno may be returned as a negative int.

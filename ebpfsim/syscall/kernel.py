@@ -10,6 +10,7 @@ from ebpfsim.objects import FdTable, IdTable, KernelObject
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from hooks.attach import AttachTable
+from tracing.functions import KernelFunctions
 
 if TYPE_CHECKING:
     from ebpfsim.verifier.verify import LoadAttr, Verified
@@ -60,6 +61,7 @@ class BpfKernel(Runtime, Protocol):
     links: IdTable[KernelObject]
     btfs: IdTable[KernelObject]
     fds: FdTable
+    functions: KernelFunctions
     audit: AuditLog
     attach_table: AttachTable
 

@@ -19,6 +19,7 @@ from ebpfsim.test_run.raw_tp import test_run_raw_tp
 from ebpfsim.test_run.sk_lookup import test_run_sk_lookup
 from ebpfsim.test_run.skb import SKB_TYPES, test_run_skb
 from ebpfsim.test_run.syscall import test_run_syscall
+from ebpfsim.test_run.tracing import test_run_tracing
 from ebpfsim.test_run.xdp import test_run_xdp
 from ebpfsim.uapi.bpf import ProgType
 
@@ -55,6 +56,7 @@ RUNNERS: Mapping[ProgType, Callable[["BpfKernel", Prog, TestRunAttr, bool], Test
     ProgType.SK_LOOKUP: test_run_sk_lookup,
     ProgType.FLOW_DISSECTOR: test_run_flow_dissector,
     ProgType.NETFILTER: test_run_nf,
+    ProgType.TRACING: test_run_tracing,
 }
 
 

@@ -219,7 +219,7 @@ def _finish(env: Env, fixed: Fixed, shown: Fixed) -> Verified:
         fixed.moved_funcs(env.attr.func_info),
         fixed.moved_lines(env.attr.line_info),
         env.enforce_expected_attach_type,
-        target=env.target,
+        env.target,
         max_ctx_offset=env.max_ctx_offset,
     )
 
@@ -274,7 +274,7 @@ def _do_check_common(env: Env, subprog: int) -> None:
         errno = prepare_func_args(env, subprog)
         if errno:
             raise Reject(errno)
-        if subprog == env.exception_callback:
+        if subprog and subprog == env.exception_callback:
             _check_callback_args(env, subprog)
         for regno, reg in enumerate(argument_regs(env, subprog), start=1):
             frame.regs[regno] = reg

@@ -117,6 +117,6 @@ def tail_call(direct: bool, kernel: Runtime, place: Place, following: Block) -> 
         run.prog = prog
         function = image.functions[0]
         enter_frame(function, state, state[10])
-        return function.entry
+        return function.body
 
     return end

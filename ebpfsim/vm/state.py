@@ -57,12 +57,15 @@ def _unfinished(_: object) -> None:
 
 
 class Function:
-    """A subprogram: its first block and the bytes of its stack frame (a multiple of 16)."""
+    """A subprogram: its first block and the bytes of its stack frame (a multiple of 16).
 
-    __slots__ = ("entry", "frame_bytes")
+    Callers go to ``entry``, which leads elsewhere where programs are attached (``ebpfsim.jit.patch``).
+    """
 
-    def __init__(self, entry: Block, frame_bytes: int) -> None:
-        self.entry = entry
+    __slots__ = ("body", "entry", "frame_bytes")
+
+    def __init__(self, body: Block, frame_bytes: int) -> None:
+        self.body = self.entry = body
         self.frame_bytes = frame_bytes
 
 

@@ -23,8 +23,11 @@ static __noinline int sub_s(__u32 a, __u32 b)
 
 __noinline int sub_g(struct xdp_md *ctx)
 {
-	asm volatile("" : : "r"(ctx));
-	return 7;
+	int seven = 7;
+
+	// nothing that the compiler could know in the caller
+	asm volatile("" : "+r"(seven) : "r"(ctx));
+	return seven;
 }
 
 // the second argument is a pointer to the stack: no prototype that a tracer could rely on

@@ -1,0 +1,91 @@
+"""The code of trampolines, against what arch_prepare_bpf_trampoline() of arch/x86/net/bpf_jit_comp.c, v6.18, emits."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from hooks.func_model import FuncModel
+from hooks.trampoline_image import TrampolineLayout, prepare_trampoline
+
+BASE = 0xFFFF_FFFF_C000_1000
+FUNC = 0xFFFF_FFFF_8100_1000
+ENTER, EXIT, TRAMP_ENTER, TRAMP_EXIT = (0xFFFF_FFFF_8120_0000 + 16 * n for n in range(4))
+
+
+@dataclass
+class Link:
+    prog_addr: int = 0xFFFF_8880_0100_0000
+    code_addr: int = 0xFFFF_FFFF_C000_8000
+    enter_addr: int = ENTER
+    exit_addr: int = EXIT
+    cookie: int = 0
+
+
+def code(model: FuncModel, fentry=(), fmod_ret=(), fexit=(), ip_arg: bool = False) -> bytes:
+    return prepare_trampoline(
+        model, FUNC, fentry, fmod_ret, fexit,
+        base=BASE, im_addr=0xFFFF_8880_0200_0000, tramp_enter=TRAMP_ENTER, tramp_exit=TRAMP_EXIT, ip_arg=ip_arg,
+    )  # fmt: skip
+
+
+def listing(data: bytes) -> list[str]:
+    capstone = pytest.importorskip("capstone")
+    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    found = [f"{insn.mnemonic} {insn.op_str}".strip() for insn in disassembler.disasm(data, BASE)]
+    assert sum(insn.size for insn in disassembler.disasm(data, BASE)) == len(data)
+    return found
+
+
+def test_one_fentry_program_on_a_function_of_one_argument() -> None:
+    # frame: regs 8, nregs 16, rbx 24, run_ctx 48; the program is skipped by 9 bytes, to 0x43
+    assert listing(code(FuncModel((4,), ret_size=4), [Link()])) == [
+        "push rbp", "mov rbp, rsp", "sub rsp, 0x30", "mov qword ptr [rbp - 0x18], rbx",
+        "mov eax, 1", "mov qword ptr [rbp - 0x10], rax", "mov qword ptr [rbp - 8], rdi",
+        "xor edi, edi", "mov qword ptr [rbp - 0x28], rdi", "movabs rdi, 0xffff888001000000",
+        "lea rsi, [rbp - 0x30]", f"call {ENTER:#x}", "mov rbx, rax", "test rax, rax",
+        f"je {BASE + 0x43:#x}", "lea rdi, [rbp - 8]", "call 0xffffffffc0008000",
+        "movabs rdi, 0xffff888001000000", "mov rsi, rbx", "lea rdx, [rbp - 0x30]", f"call {EXIT:#x}",
+        "mov rdi, qword ptr [rbp - 8]", "mov rbx, qword ptr [rbp - 0x18]", "leave", "ret",
+    ]  # fmt: skip
+
+
+def test_fexit_calls_the_function_behind_its_patched_entry() -> None:
+    lines = listing(code(FuncModel((8, 8)), fexit=[Link(cookie=99)]))
+    call = lines.index(f"call {FUNC + 5:#x}")
+    assert lines[call - 2 : call + 3] == [
+        "mov rdi, qword ptr [rbp - 0x18]", "mov rsi, qword ptr [rbp - 0x10]", f"call {FUNC + 5:#x}",
+        "mov qword ptr [rbp - 8], rax", "nop dword ptr [rax + rax]",
+    ]  # fmt: skip
+    assert "mov edi, 0x63" in lines
+    # BPF_TRAMP_F_SKIP_FRAME: past the return address into the function
+    assert lines[-5:] == [
+        "mov rax, qword ptr [rbp - 8]", "mov rbx, qword ptr [rbp - 0x28]", "leave", "add rsp, 8", "ret"
+    ]  # fmt: skip
+    assert [line for line in lines if "0xffff888002000000" in line] == ["movabs rdi, 0xffff888002000000"] * 2
+
+
+def test_fmod_ret_stores_results_and_branches_to_an_aligned_place() -> None:
+    data = code(FuncModel((8,)), fmod_ret=[Link(), Link()], fexit=[Link()])
+    lines = listing(data)
+    first = lines.index("xor eax, eax")
+    assert lines[first + 1] == "mov qword ptr [rbp - 8], rax"
+    branches = [line for line in lines if line.startswith("jne")]
+    assert len(branches) == 2 == len([line for line in lines if line == "cmp qword ptr [rbp - 8], 0"])
+    (target,) = {int(line.split()[1], 16) for line in branches}
+    assert target % 16 == 0
+
+
+def test_arguments_on_the_stack_are_read_behind_two_return_addresses() -> None:
+    # get_nr_used_regs(): six registers; the 7th argument lies above rbp, two return addresses and the saved rbp
+    lines = listing(code(FuncModel((8,) * 8), fexit=[Link()]))
+    assert "mov rax, qword ptr [rbp + 0x18]" in lines
+    assert "mov rax, qword ptr [rbp + 0x20]" in lines
+    layout = TrampolineLayout.of(8, call_orig=True, ip_arg=False)
+    assert layout.stack_size == 8 + 64 + 8 + 8 + 24 + 16
+
+
+def test_the_address_of_the_function_is_kept_for_those_who_ask() -> None:
+    lines = listing(code(FuncModel((8,)), [Link()], ip_arg=True))
+    at = lines.index(f"mov rax, {FUNC:#x}")
+    # right below the number of words
+    assert lines[at + 1] == "mov qword ptr [rbp - 0x18], rax"
