@@ -40,12 +40,15 @@ class ArrayOfMapsMap(FdArrayMap):
         """BPF_MAP_LOOKUP_BATCH: the ids in the slots that are used."""
         if delete:
             return super().sys_lookup_batch(count, in_batch, delete)
-        start = _U32.unpack(in_batch)[0] + 1 if in_batch else 0
+        before = _U32.unpack(in_batch)[0] if in_batch else self.max_entries
+        # an index past the end begins anew
+        start = before + 1 if before < self.max_entries else 0
         used = [index for index in self.used() if index >= start]
         taken = used[:count]
         last = taken[-1] if len(used) >= count else self.max_entries - 1
         values = [_U32.pack(self._slots[index].id) for index in taken]
-        return Batch([_U32.pack(index) for index in taken], values, _U32.pack(last), len(used) < count)
+        out_batch = _U32.pack(last) if taken else b""
+        return Batch([_U32.pack(index) for index in taken], values, out_batch, len(used) < count)
 
     def sys_update_batch(self, keys: Sequence[bytes], values: Sequence[bytes], elem_flags: int) -> None:
         """BPF_MAP_UPDATE_BATCH."""

@@ -11,6 +11,7 @@ from ebpfsim.maps.hash import HashMap
 from ebpfsim.maps.map import SYSCALL_CPU, Map, MapAttr, MapEnv
 from ebpfsim.maps.map_in_map import inner_map_by_fd, make_template
 from ebpfsim.memory import Memory
+from ebpfsim.uapi.flags import BPF_EXIST
 
 __all__ = ["HashOfMapsMap"]
 
@@ -30,6 +31,17 @@ class HashOfMapsMap(HashMap):
         """Return the address of the inner map, or 0."""
         elem = self.table.find(key)
         return self._inner_at(elem) if elem else 0
+
+    def update_elem(self, key: bytes, value: bytes, flags: int, cpu: int) -> int:
+        """Set a value in its place (``htab_map_update_elem_in_place``)."""
+        if flags > BPF_EXIST:
+            return -Errno.EINVAL
+        elem = self.table.find(key)
+        refused = self._check_flags(elem, flags)
+        if refused or not elem:
+            return refused or super().update_elem(key, value, flags, cpu)
+        self._write_value(elem + self.value_at, value)
+        return 0
 
     def delete_elem(self, key: bytes) -> int:
         """Remove a key and let go of its map."""

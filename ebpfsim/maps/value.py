@@ -50,13 +50,13 @@ class ValueMap(Map):
         while len(keys) < count:
             following = self.get_next_key(key)
             if following is None:
-                return Batch(keys, values, key or b"", True)
+                return Batch(keys, values, key if keys and key else b"", True)
             key = following
             value = self._read(key)
             if value is not None:
                 keys.append(key)
                 values.append(value)
-        return Batch(keys, values, key or b"", False)
+        return Batch(keys, values, key if keys and key else b"", False)
 
     def sys_update_batch(self, keys: Sequence[bytes], values: Sequence[bytes], elem_flags: int) -> None:
         """BPF_MAP_UPDATE_BATCH (``generic_map_update_batch``)."""

@@ -1,6 +1,7 @@
 """The map commands of bpf(2) (kernel/bpf/syscall.c, v6.18): checks in the kernel's order, then the map's methods."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
@@ -82,12 +83,16 @@ class MapCalls(BtfUsers):
             raise KernelError(op, Errno.EINVAL, "both BPF_F_RDONLY and BPF_F_WRONLY")
         # fmt: off
         attr = MapAttr(
-            enum_value(op, MapType, map_type), key_size, value_size, max_entries, map_flags, name, inner_map_fd,
+            enum_value(op, MapType, map_type), key_size, value_size, max_entries, map_flags & ~f.BPF_F_TOKEN_FD, name,
+            inner_map_fd,
             map_extra, btf_fd, btf_key_type_id, btf_value_type_id, btf_vmlinux_value_type_id,
         )
         # fmt: on
         map_ = create_map(attr, self.kernel.mem, len(self.kernel.cpus), _Env(self))
         try:
+            if map_flags & f.BPF_F_TOKEN_FD:
+                # there are none, so none is behind any descriptor
+                raise KernelError(op, Errno.EINVAL, "the descriptor of a token that is none")
             check_name(op, name)
             if btf_value_type_id or btf_vmlinux_value_type_id:
                 # a value of the kernel's own type comes with the program's BTF as well
@@ -228,9 +233,14 @@ class MapCalls(BtfUsers):
         self, cmd: BpfCmd, fd: int, count: int, in_batch: bytes | None, elem_flags: int, flags: int
     ) -> Batch:
         map_ = self._for_batch(cmd, fd, count, elem_flags, flags)
+        # where to go on is a key or the number of a bucket; where nothing was found the caller's memory stays zero
+        nowhere = bytes(max(map_.key_size, 4))
         if not count:
-            return Batch([], [], in_batch or b"", False)
-        return map_.sys_lookup_batch(count, in_batch, cmd == BpfCmd.MAP_LOOKUP_AND_DELETE_BATCH)
+            return Batch([], [], nowhere, False)
+        batch = map_.sys_lookup_batch(count, in_batch, cmd == BpfCmd.MAP_LOOKUP_AND_DELETE_BATCH)
+        if batch.done and in_batch and not batch.keys:
+            raise BatchError(op_of(cmd), Errno.ENOENT, 0, f"nothing is left of {map_.title}")
+        return batch if batch.out_batch else replace(batch, out_batch=nowhere)
 
     # ---- mappings -----------------------------------------------------------------------------------------------
 

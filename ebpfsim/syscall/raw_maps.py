@@ -7,7 +7,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.maps.bloom_filter import BloomFilterMap
 from ebpfsim.maps.map import BatchError, Map
 from ebpfsim.maps.types import MAP_TYPES
-from ebpfsim.syscall.raw_call import Call, elements, refuse, refuse_token, text_of
+from ebpfsim.syscall.raw_call import Call, elements, refuse, text_of
 from ebpfsim.uapi import flags as f
 from ebpfsim.uapi.bpf import BpfCmd
 
@@ -25,7 +25,6 @@ def _map_create(call: Call) -> int:
     if call.number("excl_prog_hash_size") and not call.number("excl_prog_hash"):
         raise call.fail(Errno.EINVAL, "the size of a hash that is not there")
     refuse(call, "map_ifindex", "excl_prog_hash")
-    refuse_token(call, "map_flags")
     node = call.number("numa_node")
     if call.number("map_flags") & f.BPF_F_NUMA_NODE and node not in (0, 0xFFFF_FFFF):
         raise call.fail(Errno.EINVAL, f"NUMA node {node} does not exist")
