@@ -111,10 +111,10 @@ class Kernel:
         self.fds = FdTable()
         self.trace_pipe = TracePipe()
         self.audit = AuditLog(clock)
-        self.xdp_dispatcher = Dispatcher(self)
+        self.text = KernelText(self)
+        self.xdp_dispatcher = Dispatcher(self, text=self.text, retpoline=config.mitigations != "off")
         self.net = Net(self, index)
         self.device_by_ifindex = self.net.dev_get_by_index
-        self.text = KernelText(self)
         self.functions = KernelFunctions()
         self.functions.add(TestFunctions(mem))
         self.trampolines = Trampolines(self, execute)

@@ -5,7 +5,10 @@ search, and jumps to the match directly; an address that it does not know ends i
 a count of users each. Every change of its set writes a new image into the spare half of its page and turns its callers
 over to it. XDP has the only dispatcher.
 
-Left out until there is machine code: the image's bytes. ``DispatcherImage`` has all that they are made from.
+With ``text`` the image's bytes (``hooks.dispatcher_image``) lie in RAM, in two halves of a page. The caller's call is
+poked before the spare half may be written again.
+
+Differs: machine code of the image is not what the host executes; what is charged is what it would take.
 """
 
 from dataclasses import dataclass
@@ -13,7 +16,10 @@ from functools import cached_property
 
 from ebpfsim.costs import CostProfile
 from ebpfsim.progs.prog import Prog
+from hooks.dispatcher_image import prepare_dispatcher
 from hooks.link import HookKernel, note
+from hooks.text import KernelText, TextImage, function_address, prog_text_address
+from hooks.trampoline_image import JMP, NOP5, branch_to
 
 __all__ = ["BPF_DISPATCHER_MAX", "Dispatcher", "DispatcherImage"]
 
@@ -82,12 +88,20 @@ class _Slot:
 class Dispatcher:
     """The dispatcher of one simulated kernel."""
 
-    def __init__(self, kernel: HookKernel, name: str = "xdp") -> None:
+    def __init__(
+        self, kernel: HookKernel, name: str = "xdp", text: KernelText | None = None, *, retpoline: bool = True
+    ) -> None:
         self.kernel = kernel
         self.name = name
+        self.text = text
+        self.retpoline = retpoline
+        self.page: TextImage | None = None
+        # bpf_dispatcher_xdp_func(), whose first bytes jump to the image; without one to bpf_dispatcher_nop_func()
+        self.entry_code = NOP5
         self.image = DispatcherImage(0, (), 0)
         self._slots = [_Slot() for _ in range(BPF_DISPATCHER_MAX)]
         self._num_progs = 0
+        self.image_bytes = 0
         self._known_ps: dict[tuple[int, int, str], int] = {}
 
     @property
@@ -179,6 +193,8 @@ class Dispatcher:
             image_off = image_off ^ HALF_IMAGE if prev_num_progs else 0
         self._known_ps.clear()
         self.image = DispatcherImage(self.image.generation + 1, entries, image_off)
+        if self.text is not None:
+            self._write(self.text, image_off)
         note(
             self.kernel,
             "dispatcher",
@@ -190,6 +206,37 @@ class Dispatcher:
                 "prog_ids": " ".join(str(prog.id) for prog in entries),
             },
         )
+
+    def _write(self, text: KernelText, image_off: int) -> None:
+        # bpf_dispatcher_update: the spare half gets the code, the call site jumps there
+        site = function_address(f"bpf_dispatcher_{self.name}_func")
+        code = NOP5
+        if self.image.entries:
+            page = self.page
+            if page is None:
+                # the page is the dispatcher's for good
+                page = self.page = text.reserve(f"bpf_dispatcher_{self.name}", 2 * HALF_IMAGE)
+                text.publish(page, bytes(2 * HALF_IMAGE))
+            base = page.address + image_off
+            addresses = [prog_text_address(prog) for prog in self.image.entries]
+            image = prepare_dispatcher(addresses, base, retpoline=self.retpoline)
+            text.kernel.mem.write(page.ram + image_off, image)
+            self.image_bytes = len(image)
+            code = branch_to(JMP, site, base)
+        before, self.entry_code = self.entry_code, code
+        if code != before:
+            note(
+                self.kernel,
+                "text_poke",
+                f"text poke at bpf_dispatcher_{self.name}_func: {before.hex(' ')} becomes {code.hex(' ')}",
+                {"site": f"bpf_dispatcher_{self.name}_func", "address": site, "old": before.hex(), "new": code.hex()},
+            )
+
+    def code(self) -> bytes:
+        """Return the code in use; nothing while callers go to the plain indirect call."""
+        if self.page is None or self.text is None or not self.image.entries:
+            return b""
+        return self.text.kernel.mem.read(self.page.ram + self.image.image_off, self.image_bytes)
 
 
 def _image_addr(prog: Prog) -> int:
