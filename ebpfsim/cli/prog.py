@@ -37,17 +37,26 @@ prog.add_command(prog_show)
 @click.argument("obj", metavar="OBJ.o")
 @click.argument("progs", nargs=-1, metavar="[PROG]...")
 @click.option("--log-level", type=click.IntRange(0, 7), default=0, help="Print the verifier's log: 1, 2 or 4.")
+@click.option("--explain/--no-explain", "explained", default=True, help="Say of refused programs what to change.")
 @json_option
-def verify(obj: str, progs: tuple[str, ...], log_level: int, as_json: bool) -> int:
+def verify(obj: str, progs: tuple[str, ...], log_level: int, explained: bool, as_json: bool) -> int:
     """Verify programs (all when none is named), one line each; exits with 3 when one is refused."""
+    from ebpfsim.verifier.explain import explain
+
     spec = read_spec(obj)
     worst = 0
     rows: list[dict[str, Any]] = []
+    explanations = {}
     for name in chosen_programs(spec, progs):
         row, error = _verify(spec, name, log_level)
         rows.append(row)
         worst = max(worst, exit_code(error) if error is not None else 0)
+        if explained and isinstance(error, VerifierError) and error.log:
+            explanations[name] = explain(error.log)
     if as_json:
+        for row in rows:
+            found = explanations.get(row["program"])
+            row["explanation"] = found.to_json() if found is not None else None
         click.echo(json.dumps(rows, indent=2))
         return worst
     width = max((len(row["program"]) for row in rows), default=0)
@@ -57,6 +66,9 @@ def verify(obj: str, progs: tuple[str, ...], log_level: int, as_json: bool) -> i
         )
         click.echo(f"{row['program']:<{width}}  {row['verdict']:<12}  {effort}")
         for line in row["log"] if log_level else ():
+            click.echo(f"    {line}")
+        explanation = explanations.get(row["program"])
+        for line in explanation.lines() if explanation is not None else ():
             click.echo(f"    {line}")
     return worst
 

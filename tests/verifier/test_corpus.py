@@ -10,6 +10,7 @@ from runner import compare, masked, read_corpus, read_lines, run
 from ebpfsim.isa.insn import Insn, decode
 from ebpfsim.prog_dump import xlated_dump
 from ebpfsim.uapi.flags import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
+from ebpfsim.verifier.explain import explain
 
 LD_IMM64 = 0x18
 CORPUS = Path(__file__).resolve().parents[1] / "data" / "corpus"
@@ -76,6 +77,18 @@ def test_rewritten_programs_are_the_kernels() -> None:
             wrong.append(record["id"])
     assert not wrong
     assert compared > 350
+
+
+def test_every_refusal_has_a_hint() -> None:
+    refused = {record["id"] for record in RECORDS if record["expect"]["verdict"] == "reject"}
+    logs = [
+        log
+        for record in read_lines(CORPUS / "logs-open.jsonl.xz")
+        for log in (record.get("log1"), record.get("log2"))
+        if record["id"] in refused and log
+    ]
+    assert len(logs) > 800
+    assert [log[-200:] for log in logs if not explain(log).hint] == []
 
 
 @pytest.mark.long

@@ -23,9 +23,16 @@ def test_verify_says_one_line_a_program(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_verify_of_a_refused_program_exits_with_3(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["prog", "verify", REJECTED]) == 3
-    assert capsys.readouterr().out == "unchecked  reject        EACCES: R1 offset is outside of the packet\n"
+    first, *explanation = capsys.readouterr().out.splitlines()
+    assert first == "unchecked  reject        EACCES: R1 offset is outside of the packet"
+    assert any("rejected.bpf.c:" in line for line in explanation)
+    assert "    hint    The access needs 24 bytes from this pointer, nothing is proved to be there." in explanation
+    assert run(["prog", "verify", REJECTED, "--no-explain"]) == 3
+    assert capsys.readouterr().out == f"{first}\n"
     assert run(["prog", "verify", REJECTED, "--json", "--log-level", "1"]) == 3
     (row,) = json.loads(capsys.readouterr().out)
+    assert row["explanation"]["hint"].startswith("The access needs 24 bytes")
+    assert row["explanation"]["source"]["file"].endswith("rejected.bpf.c")
     assert row["verdict"] == "reject"
     assert any("invalid access to packet, off=23 size=1" in line for line in row["log"])
 
