@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, VerifierError
 from ebpfsim.live.objects import LiveObjects
-from ebpfsim.live.sys import CallError, Value, bpf, buffer
+from ebpfsim.live.sys import Buffer, CallError, Value, bpf, buffer
 from ebpfsim.syscall.results import Loaded, ProgInfo, TestRun
-from ebpfsim.uapi.bpf import BpfCmd
+from ebpfsim.uapi.bpf import BpfCmd, ProgType
 
 __all__ = ["LivePrograms"]
 
@@ -16,6 +16,8 @@ MAX_LOG_BYTES = 16 << 20
 # room for what a program may add in front of and behind the data it was given
 TEST_RUN_ROOM = 4096
 CTX_ROOM = 256  # no context is longer
+# types whose test runs refuse to give the context back
+WITHOUT_CTX_OUT = {ProgType.RAW_TRACEPOINT, ProgType.RAW_TRACEPOINT_WRITABLE, ProgType.TRACING}
 
 
 class LivePrograms(LiveObjects):
@@ -85,20 +87,30 @@ class LivePrograms(LiveObjects):
     ) -> TestRun:
         """BPF_PROG_TEST_RUN."""
         size_out = len(data_in) + TEST_RUN_ROOM if data_size_out is None else data_size_out
-        data_out, ctx_out = buffer(size_out), buffer(CTX_ROOM)
+        data_out, ctx = buffer(size_out), buffer(ctx_in)
+        ctx_out, room = self._ctx_out(fd, ctx) if ctx_in else (None, 0)
         # fmt: off
         _, after = bpf(BpfCmd.PROG_TEST_RUN, {
             "prog_fd": fd, "data_size_in": len(data_in), "data_in": buffer(data_in) if data_in else None,
             "data_size_out": size_out if data_in else 0, "data_out": data_out if data_in and size_out else None,
-            "repeat": repeat, "ctx_size_in": len(ctx_in), "ctx_in": buffer(ctx_in) if ctx_in else None,
-            "ctx_size_out": CTX_ROOM if ctx_in else 0, "ctx_out": ctx_out if ctx_in else None,
+            "repeat": repeat, "ctx_size_in": len(ctx_in), "ctx_in": ctx if ctx_in else None,
+            "ctx_size_out": room, "ctx_out": ctx_out if room else None,
             "flags": flags, "cpu": cpu, "batch_size": batch_size,
         })
         # fmt: on
         sizes = [after[key] for key in ("retval", "data_size_out", "ctx_size_out", "duration")]
         retval, nr_data, nr_ctx, duration = (size for size in sizes if isinstance(size, int))
         packet = data_out.raw[:nr_data] if data_in and size_out else b""
-        return TestRun(retval, packet, ctx_out.raw[:nr_ctx], duration)
+        context = ctx_out.raw[: nr_ctx if room else len(ctx_in)] if ctx_out is not None else b""
+        return TestRun(retval, packet, context, duration)
+
+    def _ctx_out(self, fd: int, ctx: Buffer) -> tuple[Buffer | None, int]:
+        # where the context comes out, and the room that the kernel is told of
+        info = self.obj_get_info_by_fd(fd)
+        if getattr(info, "type", 0) == ProgType.SYSCALL:
+            # they write to the memory of the caller
+            return ctx, 0
+        return (None, 0) if getattr(info, "type", 0) in WITHOUT_CTX_OUT else (buffer(CTX_ROOM), CTX_ROOM)
 
     def prog_bind_map(self, prog_fd: int, map_fd: int, *, flags: int = 0) -> None:
         """BPF_PROG_BIND_MAP."""

@@ -1,4 +1,4 @@
-"""Test runs of netfilter programs (``bpf_prog_test_run_nf``, v6.18): a packet at a hook, before routing by default."""
+"""Test runs of netfilter programs (``bpf_prog_test_run_nf``, v6.18): a packet that leaves, or what the context says."""
 
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ STATE_BYTES = 48
 STATE = Struct("<BB6x5Q")
 NF_CTX = Struct("<QQ")  # struct bpf_nf_ctx: state, skb
 # include/uapi/linux/netfilter.h
-NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN, NF_INET_FORWARD, NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING = range(5)
+NF_INET_LOCAL_OUT = 3
 NFPROTO_IPV4, NFPROTO_IPV6 = 2, 10
 _HEADERS = {NFPROTO_IPV4: (EtherType.IP, IPV4_HEADER), NFPROTO_IPV6: (EtherType.IPV6, IPV6_HEADER)}
 
@@ -50,10 +50,9 @@ def test_run_nf(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enable
         else:
             ethertype = _HEADERS[pf][0]
             skb.protocol = ethertype >> 8 | (ethertype & 0xFF) << 8
-        come = hook in (NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN, NF_INET_FORWARD)
-        gone = hook in (NF_INET_FORWARD, NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING)
-        devices = (device.struct_address if come else 0, device.struct_address if gone else 0)
-        mem.write(state, STATE.pack(hook, pf, *devices, 0, 0, 0))
+        # Linux looks at the hook before it takes the caller's: the device is the one to leave by
+        out = device.struct_address if attr.ctx_in else 0
+        mem.write(state, STATE.pack(hook, pf, 0, out, 0, 0, 0))
         mem.write(ctx, NF_CTX.pack(state, skb.address))
         retval, duration_ns = run_repeated(prog, ctx, kernel.cpus[0], max(attr.repeat, 1), stats_enabled)
     finally:
@@ -69,9 +68,9 @@ test_run_nf.__test__ = False  # type: ignore[attr-defined]
 def _hook_state(given: bytes) -> tuple[int, int]:
     # verify_and_copy_hook_state()
     if not given:
-        return NF_INET_PRE_ROUTING, NFPROTO_IPV4
+        return NF_INET_LOCAL_OUT, NFPROTO_IPV4
     hook, pf, *pointers = STATE.unpack(given)
-    if any(pointers) or pf not in _HEADERS or hook > NF_INET_POST_ROUTING:
+    if any(pointers) or pf not in _HEADERS:
         raise KernelError(OP, Errno.EINVAL, f"ctx_in: hook {hook}, pf {pf}, and nothing else may be set")
     return hook, pf
 
