@@ -15,7 +15,7 @@ from ebpfsim.btf.types import Array, Composite, Enum, Enum64, Int, Ptr, Type
 from ebpfsim.errors import BtfError
 from ebpfsim.isa.insn import Insn
 
-__all__ = ["POISON_IMM", "CoreRelocator", "CoreResult", "describe", "patch"]
+__all__ = ["POISON_IMM", "CoreRelocator", "CoreResult", "CoreTarget", "describe", "patch"]
 
 MAX_SPEC_LEN = 64  # BPF_CORE_SPEC_MAX_LEN
 POISON_IMM = 0xBAD2310  # "bad relo"
@@ -64,6 +64,14 @@ class CoreResult:
 
 
 @dataclass(frozen=True, slots=True)
+class CoreTarget:
+    """Where an access path leads on the target: from type ``root_id``, index by index."""
+
+    root_id: int
+    path: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Accessor:
     type_id: int
     idx: int
@@ -88,10 +96,17 @@ class CoreRelocator:
         self._local = local
         self._target = target
         self._candidates: dict[int, list[int]] = {}
-        self._results: dict[tuple[int, str, int], CoreResult] = {}
+        self._results: dict[tuple[int, str, int], tuple[CoreResult, CoreTarget | None]] = {}
 
     def resolve(self, relo: CoreRelo) -> CoreResult:
         """Return what becomes of the instruction; BtfError when the record is broken or the kernel's types disagree."""
+        return self._known(relo)[0]
+
+    def target(self, relo: CoreRelo) -> CoreTarget | None:
+        """Return the kernel's first type that matches, None when there is none or the relocation asks for none."""
+        return self._known(relo)[1]
+
+    def _known(self, relo: CoreRelo) -> tuple[CoreResult, CoreTarget | None]:
         key = relo.type_id, relo.access, relo.kind
         if key not in self._results:
             try:
@@ -102,10 +117,10 @@ class CoreRelocator:
                 ) from None
         return self._results[key]
 
-    def _resolve(self, relo: CoreRelo) -> CoreResult:
+    def _resolve(self, relo: CoreRelo) -> tuple[CoreResult, CoreTarget | None]:
         spec = _parse_spec(self._local, relo)
         if relo.kind == K.TYPE_ID_LOCAL:
-            return CoreResult(relo.type_id, relo.type_id, validate=False)
+            return CoreResult(relo.type_id, relo.type_id, validate=False), None
         name = self._local.name_of(relo.type_id)
         if not name:
             raise self._error("anonymous types cannot be found in the kernel")
@@ -115,22 +130,24 @@ class CoreRelocator:
             ids = self._target.ids_by_essential_name(essential_name(name))
             candidates = [i for i in ids if kinds_are_compat(self._target.kind(i), kind)]
         matching: list[int] = []
-        chosen: tuple[CoreResult, int] | None = None
+        chosen: tuple[CoreResult, _Spec] | None = None
         for type_id in candidates:
             found = _match(spec, self._target, type_id)
             if found is None:
                 continue
             result = _calculate(relo, spec, found)
             if chosen is None:
-                chosen = result, found.bit_off
-            elif found.bit_off != chosen[1]:
-                raise self._error(f"the kernel's types disagree on the offset: bit {chosen[1]} and {found.bit_off}")
+                chosen = result, found
+            elif found.bit_off != chosen[1].bit_off:
+                raise self._error(f"the kernel's types disagree: bit {chosen[1].bit_off} and {found.bit_off}")
             elif (result.poison, result.new) != (chosen[0].poison, chosen[0].new):
                 raise self._error(f"the kernel's types disagree on the value: {chosen[0].new} and {result.new}")
             matching.append(type_id)
         # later relocations of this type look only at those that matched
         self._candidates[relo.type_id] = matching or candidates
-        return chosen[0] if chosen is not None else _calculate(relo, spec, None)
+        if chosen is None:
+            return _calculate(relo, spec, None), None
+        return chosen[0], CoreTarget(chosen[1].root_id, tuple(chosen[1].raw))
 
     def _error(self, problem: str) -> BtfError:
         return BtfError(self._local.where, problem)

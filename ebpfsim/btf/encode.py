@@ -66,11 +66,12 @@ class BtfBuilder:
 
     def add(self, type_: Type) -> int:
         """Append a type and return its id."""
+        name_off = self.string(type_.name)  # before those of its parts, as libbpf adds them
         vlen, kflag, size_or_type, trailer = self._parts(type_)
         if not 0 <= vlen <= MAX_VLEN:
             raise BtfError("", f"{type_.kind.name.lower()} '{type_.name}' has {vlen} parts, at most {MAX_VLEN}")
         info = vlen | type_.kind << 24 | kflag << 31
-        self._types += _TRIPLE.pack(self.string(type_.name), info, size_or_type) + trailer
+        self._types += _TRIPLE.pack(name_off, info, size_or_type) + trailer
         self._next_id += 1
         return self._next_id - 1
 

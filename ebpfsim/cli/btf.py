@@ -39,16 +39,48 @@ def dump(file: str, shape: str, as_json: bool) -> None:
     click.echo(json.dumps({"types": rows}) if as_json else "\n".join(btf_text(rows)))
 
 
+@btf.command()
+@click.argument("files", metavar="FILE..", nargs=-1, required=True)
+@click.option("--out", "-o", required=True, metavar="OUT", help="Where the types go.")
+@click.option("--kernel-btf", metavar="BTF", help="The kernel's types; by default those of the simulated kernel.")
+def prune(files: tuple[str, ...], out: str, kernel_btf: str | None) -> None:
+    """Write the part of a kernel's types that the CO-RE relocations of the objects FILE.. need."""
+    from ebpfsim.btf.btf import Btf
+    from ebpfsim.btf.ext import BtfExt
+    from ebpfsim.btf.prune import prune as pruned
+    from ebpfsim.btf.vmlinux import vmlinux
+    from ebpfsim.elf.file import ElfFile
+
+    objects = []
+    for path in files:
+        file = ElfFile(_bytes(path), path)
+        types, ext = file.section(".BTF"), file.section(".BTF.ext")
+        if types is None or ext is None:
+            raise InputError(path, f"has no {'.BTF' if types is None else '.BTF.ext'} section", "build it with -g")
+        local = Btf(types.data, where=path)
+        objects.append((local, BtfExt(ext.data, local, path)))
+    data = pruned(vmlinux() if kernel_btf is None else _read(kernel_btf), objects)
+    try:
+        Path(out).write_bytes(data)
+    except OSError as error:
+        raise InputError(out, f"cannot be written: {(error.strerror or 'error').lower()}") from None
+    click.echo(f"{out}: {Btf(data).nr_types - 1} types, {len(data)} bytes")
+
+
+def _bytes(path: str) -> bytes:
+    if Path(path).is_dir():
+        raise InputError(path, "is a folder, expected an object or BTF file")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {(error.strerror or 'error').lower()}") from None
+
+
 def _read(path: str) -> "Btf":
     from ebpfsim.btf.btf import Btf
     from ebpfsim.elf.file import ElfFile
 
-    if Path(path).is_dir():
-        raise InputError(path, "is a folder, expected an object or BTF file")
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {(error.strerror or 'error').lower()}") from None
+    data = _bytes(path)
     if data[:2] != BTF_MAGIC:
         # as it lies in the file, without what a loader fills in
         section = ElfFile(data, path).section(".BTF")

@@ -101,7 +101,7 @@ def test_candidates_must_agree() -> None:
     same = Btf(encode_types([Int("int", 4, 32), one, one]))
     assert resolve(TASK, "0:0", K.FIELD_BYTE_OFFSET, same).new == 0
     differ = Btf(encode_types([Int("int", 4, 32), one, other]))
-    with pytest.raises(BtfError, match="the kernel's types disagree on the offset: bit 0 and 32"):
+    with pytest.raises(BtfError, match="the kernel's types disagree: bit 0 and 32"):
         resolve(TASK, "0:0", K.FIELD_BYTE_OFFSET, differ)
 
 

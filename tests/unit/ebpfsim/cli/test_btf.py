@@ -44,3 +44,17 @@ def test_files_without_types(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     err = capsys.readouterr().err
     assert "is a folder, expected an object or BTF file" in err
     assert "cannot be read: no such file or directory" in err
+
+
+def test_what_relocations_need(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    core = str(OBJECT.parents[2] / "tests" / "data" / "bpf" / "core.bpf.o")
+    out = tmp_path / "small.btf"
+    assert run(["btf", "prune", core, "-o", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}: 46 types, {len(out.read_bytes())} bytes\n"
+    again = tmp_path / "smaller.btf"
+    assert run(["btf", "prune", core, "-o", str(again), "--kernel-btf", str(out)]) == 0
+    assert again.read_bytes() == out.read_bytes()
+    assert run(["btf", "prune", str(out), "-o", str(again)]) == 2
+    assert "raw BTF, expected an ELF object" in capsys.readouterr().err
+    assert run(["btf", "prune", core, "-o", str(tmp_path)]) == 2
+    assert "cannot be written: is a directory" in capsys.readouterr().err
