@@ -47,6 +47,7 @@ from ebpfsim.uapi.helper_ids import HELPER_NAMES
 from ebpfsim.verifier.verify import LoadAttr, Verified, verify
 from ebpfsim.vm.callback import Callbacks
 from hooks.attach import attach_table
+from hooks.cgroup import CgroupTree
 from hooks.dispatcher import Dispatcher
 from hooks.text import KernelText
 from hooks.tracing import freplace_creator
@@ -58,6 +59,7 @@ from netstack.net import Net
 from tracing.bpf_test_run import TestFunctions
 from tracing.functions import KernelFunctions
 from tracing.helpers import HELPERS as TRACING_HELPERS
+from tracing.lsm import add_security_hooks
 from tracing.raw_tracepoint import raw_tracepoint_opener
 from tracing.sched import Scheduler
 from tracing.trace_pipe import TracePipe
@@ -113,10 +115,12 @@ class Kernel:
         self.audit = AuditLog(clock)
         self.text = KernelText(self)
         self.xdp_dispatcher = Dispatcher(self, text=self.text, retpoline=config.mitigations != "off")
+        self.cgroups = CgroupTree(self)
         self.net = Net(self, index)
         self.device_by_ifindex = self.net.dev_get_by_index
         self.functions = KernelFunctions()
         self.functions.add(TestFunctions(mem))
+        add_security_hooks(self.functions)
         self.trampolines = Trampolines(self, execute)
         self.attach_table = attach_table(self, [trampoline_points(self)])
         self.attach_table.freplace = freplace_creator(self)

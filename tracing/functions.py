@@ -38,6 +38,8 @@ KPROBE_BLACKLIST = frozenset(("int3_exception_notify", "get_kprobe"))
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 Around = Callable[[Function], Function]
+# the name of a function -> the function, or None where there is none
+Maker = Callable[[str], Function | None]
 
 
 def kernel_function(function: FunctionT) -> FunctionT:
@@ -107,9 +109,13 @@ class KernelFunctions:
     def __init__(self) -> None:
         self._sites: dict[str, FunctionSite] = {}
         self._originals: dict[str, Function] = {}
+        self._makers: dict[str, Maker] = {}
 
     def __getattr__(self, name: str) -> Function:
         # only what is in no slot comes here
+        if not name.startswith("__") and self._made(name):
+            found: Function = self.__dict__[name]
+            return found
         raise NotModelled(f"kernel function {name}()", "tracing/functions.py")
 
     def add(self, owner: object) -> None:
@@ -121,6 +127,19 @@ class KernelFunctions:
                     raise InternalError(f"kernel function {name}() is there twice")
                 self._originals[name] = self.__dict__[name] = function
 
+    def make(self, prefix: str, maker: "Maker") -> None:
+        """Let functions whose names begin so be made when they are first asked for."""
+        self._makers[prefix] = maker
+
+    def _made(self, name: str) -> bool:
+        for prefix, maker in self._makers.items():
+            if name.startswith(prefix):
+                function = maker(name)
+                if function is not None:
+                    self._originals[name] = self.__dict__[name] = function
+                    return True
+        return False
+
     def site(self, name: str, op: str = "link_create") -> FunctionSite:
         """Return a function as what programs are attached to; EBUSY and EINVAL where Linux has no place for a call."""
         if name in NO_FTRACE_SITE:
@@ -129,10 +148,9 @@ class KernelFunctions:
             raise KernelError(op, Errno.EINVAL, f"{name}() must not be probed")
         found = self._sites.get(name)
         if found is None:
-            original = self._originals.get(name)
-            if original is None:
+            if name not in self._originals and not self._made(name):
                 raise NotModelled(f"calls of kernel function {name}()", "tracing/functions.py")
-            found = self._sites[name] = FunctionSite(self, name, original)
+            found = self._sites[name] = FunctionSite(self, name, self._originals[name])
         return found
 
     def names(self) -> Iterator[str]:

@@ -1,0 +1,74 @@
+"""Security hooks: ``security_*`` functions and the hooks of the BPF LSM behind them (security/security.c, v6.18).
+
+Every ``bpf_lsm_NAME`` of the kernel's BTF is a function that returns the hook's default; programs on it are run by its
+trampoline, the last one first, and the first result that is not 0 ends the hook. ``security_NAME`` asks the hook and
+returns what it says. Functions are made when somebody first calls them or attaches a program.
+
+Left out: other security modules (capabilities, yama, lockdown, ima, evm); ``security_*`` functions that do more than
+to ask the hook of their name.
+"""
+
+from ebpfsim.btf.types import Kind
+from ebpfsim.btf.vmlinux import vmlinux
+from ebpfsim.cpu import Cpu
+from ebpfsim.errnos import Errno
+from hooks.trampoline import Function
+from tracing.functions import KernelFunctions, kernel_model, kernel_proto
+
+__all__ = ["DEFAULTS", "add_security_hooks"]
+
+HOOK, SECURITY = "bpf_lsm_", "security_"
+ENOPARAM = 519  # include/linux/errno.h, which user space never sees
+# functions whose hook has another name (security/security.c)
+OTHER_NAMES = {"security_bprm_check": "bpf_lsm_bprm_check_security"}
+# what hooks return that say nothing, where that is not 0 (include/linux/lsm_hook_defs.h)
+DEFAULTS: dict[str, int] = {
+    "dentry_init_security": -Errno.EOPNOTSUPP,
+    "fs_context_parse_param": -ENOPARAM,
+    "getprocattr": -Errno.EINVAL,
+    "getselfattr": -Errno.EOPNOTSUPP,
+    "inode_copy_up_xattr": -Errno.EOPNOTSUPP,
+    "inode_getsecurity": -Errno.EOPNOTSUPP,
+    "inode_init_security": -Errno.EOPNOTSUPP,
+    "inode_setsecurity": -Errno.EOPNOTSUPP,
+    "lsmprop_to_secctx": -Errno.EOPNOTSUPP,
+    "secid_to_secctx": -Errno.EOPNOTSUPP,
+    "setprocattr": -Errno.EINVAL,
+    "setselfattr": -Errno.EOPNOTSUPP,
+    "socket_getpeersec_dgram": -Errno.ENOPROTOOPT,
+    "socket_getpeersec_stream": -Errno.ENOPROTOOPT,
+    "task_prctl": -Errno.ENOSYS,
+    "xfrm_state_pol_flow_match": 1,
+}
+
+
+def add_security_hooks(functions: KernelFunctions) -> None:
+    """Let a kernel's functions have the hooks, and the functions that ask them."""
+    functions.make(HOOK, _hook)
+    functions.make(SECURITY, lambda name: _security(functions, name))
+
+
+def _hook(name: str) -> Function | None:
+    if vmlinux().find(name, Kind.FUNC) is None:
+        return None
+    default = DEFAULTS.get(name.removeprefix(HOOK), 0)
+
+    def hook(_cpu: Cpu, *_args: int) -> int:
+        return default
+
+    return hook
+
+
+def _security(functions: KernelFunctions, name: str) -> Function | None:
+    hook, btf = OTHER_NAMES.get(name, HOOK + name.removeprefix(SECURITY)), vmlinux()
+    if btf.find(name, Kind.FUNC) is None or btf.find(hook, Kind.FUNC) is None:
+        return None
+    if kernel_model(name) != kernel_model(hook) or kernel_proto(name).params != kernel_proto(hook).params:
+        # it asks in other words
+        return None
+
+    def security(cpu: Cpu, *args: int) -> int:
+        call: Function = getattr(functions, hook)
+        return call(cpu, *args)
+
+    return security
