@@ -64,6 +64,9 @@ def record(case: Case) -> Json:
             sys.exit(f"error: the kernel refuses {case.name} built for {cpu}: {os.strerror(refused.errno)}\n{tail}")
         try:
             programs[cpu] = {name: loaded.program_info(name) for name in sorted(loaded.programs)}
+            for info in programs[cpu].values():
+                if not case.tag:
+                    del info["tag"]
             result = run(case, loaded)
         finally:
             loaded.close()
