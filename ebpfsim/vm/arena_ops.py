@@ -3,18 +3,19 @@
 A program has pointers of user space; the kernel takes their low 32 bits and adds its own base (``BPF_PROBE_MEM32`` in
 arch/x86/net/bpf_jit_comp.c, v6.18). Where there is no page a load gives 0, and a store is left out.
 
-Differs: Linux reports such an access in the program's stream.
+Differs: Linux reports such an access in the program's stream; in debug mode it is an oops here.
 """
 
 from collections.abc import Callable
 
-from ebpfsim.errors import NotModelled
+from ebpfsim.errors import KernelOops, NotModelled
 from ebpfsim.isa.alu import M32
 from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.table import Form, Row
 from ebpfsim.maps.arena import ArenaMap
 from ebpfsim.memory import PAGE_SIZE
 from ebpfsim.progs.prog import Prog
+from ebpfsim.vm.mem_ops import Place
 from ebpfsim.vm.state import ADDRESS, Op, State
 
 __all__ = ["CAST_KERN", "CAST_USER", "access", "arena_of", "cast"]
@@ -29,8 +30,13 @@ def arena_of(prog: Prog) -> ArenaMap | None:
     return next((map_ for map_ in prog.maps if isinstance(map_, ArenaMap)), None)
 
 
-def access(row: Row, insn: Insn, arena: ArenaMap | None, plain: Callable[[Insn], Op]) -> Op:
-    """Do what ``row`` does outside of arenas; ``plain`` makes its closure for another base register and offset."""
+def access(
+    row: Row, insn: Insn, arena: ArenaMap | None, plain: Callable[[Insn], Op], debugged: Place | None = None
+) -> Op:
+    """Do what ``row`` does outside of arenas; ``plain`` makes its closure for another base register and offset.
+
+    ``debugged`` is the place that is to be told where there is no page; None where that is allowed.
+    """
     load = row.form in _LOADS
     base, off, size, dst = insn.src if load else insn.dst, insn.off, row.size, insn.dst
     if arena is None:
@@ -43,10 +49,20 @@ def access(row: Row, insn: Insn, arena: ArenaMap | None, plain: Callable[[Insn],
         if place >= 0 and touched(place // PAGE_SIZE) and touched((place + last) // PAGE_SIZE):
             state[ADDRESS] = arena.base + place
             do(state)
+        elif debugged is not None:
+            raise _no_page(arena, row, place, debugged)
         elif load:
             state[dst] = 0
 
     return op
+
+
+def _no_page(arena: ArenaMap, row: Row, place: int, debugged: Place) -> KernelOops:
+    kind = "read" if row.form in _LOADS else "write"
+    inside = place >= 0 and place + row.size <= arena.max_entries * PAGE_SIZE
+    bug = "arena-use-of-no-page" if inside else "arena-out-of-bounds"
+    about = f"page {place // PAGE_SIZE} of map '{arena.name}', which has {arena.max_entries}"
+    return KernelOops(f"{bug}: {kind} of {row.size} bytes", *debugged, arena.user_vm_start + place, about)
 
 
 def cast(insn: Insn, arena: ArenaMap | None) -> Op:

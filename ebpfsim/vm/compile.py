@@ -86,7 +86,8 @@ def _probe(factory: Callable[..., Op]) -> Callable[[Site], Op]:
 def _arena_access(site: Site) -> Op:
     row = BY_NAME[site.row.op]
     make, arena = OPERATIONS[row.form], arena_ops.arena_of(site.unit.prog)
-    return arena_ops.access(row, site.insn, arena, lambda insn: make(replace(site, row=row, insn=insn)))
+    debugged = site.place if site.unit.debug else None
+    return arena_ops.access(row, site.insn, arena, lambda insn: make(replace(site, row=row, insn=insn)), debugged)
 
 
 def _cast(site: Site) -> Op:

@@ -2,14 +2,12 @@
 
 import json
 from pathlib import Path
-from struct import Struct
 from typing import Any
 
 import pytest
+from debug_lines import LINE, line_info
 
 import ebpfsim
-from ebpfsim.btf.encode import BtfBuilder
-from ebpfsim.btf.types import FUNC_STATIC, INT_SIGNED, Func, FuncProto, Int
 from ebpfsim.errors import KernelOops
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
@@ -77,19 +75,6 @@ out:
     r0 &= 1
     exit
 """
-LINE = "return *flow & 1;"
-
-
-def _line_info(insn_idx: int) -> tuple[bytes, bytes, bytes]:
-    # BTF with a function and a line of source, func_info, and line_info for the start and for one more slot
-    builder = BtfBuilder()
-    builder.add(Int("int", 4, 32, encoding=INT_SIGNED))
-    builder.add(FuncProto("", 1, ()))
-    function = builder.add(Func("program", 2, FUNC_STATIC))
-    rows = [(0, builder.string("flow.c"), builder.string("first line"), 3 << 10 | 1)]
-    rows.append((insn_idx, builder.string("flow.c"), builder.string(LINE), 17 << 10 | 9))
-    lines = b"".join(Struct("<IIII").pack(*row) for row in rows)
-    return builder.build(), Struct("<II").pack(0, function), lines
 
 
 @pytest.mark.parametrize("engine", ["interp", "jit"])
@@ -101,10 +86,10 @@ def test_a_verified_program_that_uses_a_value_after_it_deleted_it(engine: str, m
         fd = bpf.map_create(map_type, 4, 8, 4, name="flows")
         insns = assemble(USES_A_DELETED_VALUE.format(fd))
         use = len(insns) - 3
-        btf, func_info, line_info = _line_info(use)
+        btf, func_info, lines = line_info(use)
         btf_fd = bpf.btf_load(btf)
         loaded = bpf.prog_load(
-            ProgType.XDP, encode(insns), name="flow", prog_btf_fd=btf_fd, func_info=func_info, line_info=line_info
+            ProgType.XDP, encode(insns), name="flow", prog_btf_fd=btf_fd, func_info=func_info, line_info=lines
         )
         if not debug:
             assert bpf.prog_test_run(loaded.fd, bytes(64)).retval == 1

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ebpfsim.errors import NotModelled
+from ebpfsim.errors import KernelOops, NotModelled
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.table import BY_NAME, TABLE, Form, Row
@@ -138,3 +138,30 @@ def test_casts(world: Any) -> None:
 def test_an_access_needs_an_arena(world: Any) -> None:
     with pytest.raises(NotModelled, match=r"'ldx.u32' in an arena by a program that has none"):
         world().run([BY_NAME["arena_ldx.u32"].insn(dst=1, src=2)], maps=False)
+
+
+@pytest.mark.parametrize("engine", ["interp", "jit"])
+@pytest.mark.parametrize(
+    ("page", "off", "bug"),
+    [
+        (2, 0, "arena-use-of-no-page"),
+        (1, PAGE_SIZE - 4, "arena-use-of-no-page"),  # the second half
+        (PAGES, 0, "arena-out-of-bounds"),
+        (0, -8, "arena-out-of-bounds"),
+    ],
+)
+@pytest.mark.parametrize("row", [row for row in ROWS if row.size == 8], ids=lambda row: row.name)
+def test_debug_mode_tells_where_no_page_is(
+    make_machine: Any, engine: str, page: int, off: int, bug: str, row: Row
+) -> None:
+    world = World(lambda: make_machine(debug=True), engine, STARTS[0])
+    load = BY_NAME[row.op].form in LOADS
+    fields = {"src" if load else "dst": 1, "dst" if load else "src": 2}
+    slot = row.insn(**{name: value for name, value in fields.items() if name in row.operands})
+    address = STARTS[0] + page * PAGE_SIZE + off
+    with pytest.raises(KernelOops) as error:
+        world.run([*wide(1, address), *wide(2, 1), slot])
+    kind = "read" if load else "write"
+    assert (error.value.reason, error.value.insn_idx) == (f"{bug}: {kind} of 8 bytes", 4)
+    # only the low half of a pointer counts
+    assert error.value.address == STARTS[0] + (address - STARTS[0] & M32)
