@@ -301,7 +301,7 @@ class _Reader:
             if table.type == SectionType.REL and table.info == maps_section.idx:
                 for rel in self.file.relocations(table):
                     at = bisect_right(starts, (rel.off, "\U0010ffff")) - 1
-                    if at < 0:
+                    if at < 0 or rel.off + 8 > maps_section.size:
                         raise self.file.error("relocation outside of any map", "", maps_section, rel.off)
                     map_name = starts[at][1]
                     slot, target = self._slot(maps_section, map_name, rel, programs)

@@ -99,8 +99,9 @@ def _load(obj: Object) -> str:
         if program.type == ProgType.UNSPEC:
             program.type = ProgType.XDP
     for map_ in obj.maps.values():
-        # the kernel, not the loader, limits sizes
-        map_.autocreate = map_.autocreate and map_.value_size < 1 << 24 and map_.max_entries < 1 << 14
+        # the kernel, not the loader, limits sizes, and checks those of keys
+        small = map_.value_size < 1 << 24 and map_.max_entries < 1 << 14 and map_.key_size < 1 << 16
+        map_.autocreate = map_.autocreate and small and not (map_.spec.slots and map_.key_size != 4)
     try:
         for variables in (obj.rodata, obj.data, obj.bss, obj.kconfig):
             for name in list(variables)[:20]:

@@ -163,3 +163,11 @@ def test_mutated_objects_open_or_are_errors(
     except (InputError, KernelError, NotModelled) as error:
         assert str(error)  # noqa: PT017
     assert process_time() - start < 2
+
+
+def test_initial_values_lie_in_the_section() -> None:
+    data = bytearray((DATA / "maps.bpf.o").read_bytes())
+    table = next(s for s in ElfFile(bytes(data), "").sections if s.name == ".rel.maps")
+    struct.pack_into("<Q", data, table.offset, 1 << 40)
+    with pytest.raises(ElfError, match=r"section \.maps\+0x10000000000: error: relocation outside of any map"):
+        read_object(bytes(data), "x.o")
