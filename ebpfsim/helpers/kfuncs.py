@@ -257,6 +257,29 @@ bpf_remove_dentry_xattr sleep trusted
 bpf_set_dentry_xattr sleep trusted
 """
 
+# congestion controls call one another's functions
+_CONGESTION = """
+bbr_cwnd_event
+bbr_init
+bbr_main
+bbr_min_tso_segs
+bbr_set_state
+bbr_sndbuf_expand
+bbr_ssthresh
+bbr_undo_cwnd
+cubictcp_acked
+cubictcp_cong_avoid
+cubictcp_cwnd_event
+cubictcp_init
+cubictcp_recalc_ssthresh
+cubictcp_state
+tcp_cong_avoid_ai
+tcp_reno_cong_avoid
+tcp_reno_ssthresh
+tcp_reno_undo_cwnd
+tcp_slow_start
+"""
+
 _TRACING_TYPES = (ProgType.TRACING, ProgType.TRACEPOINT, ProgType.PERF_EVENT, ProgType.LSM)
 _CGROUP_TYPES = (
     ProgType.CGROUP_SKB,
@@ -289,6 +312,7 @@ _SETS: tuple[tuple[str, tuple[ProgType, ...] | None], ...] = (
     (_SOCK_ITER, (ProgType.TRACING,)),
     (_SESSION, (ProgType.KPROBE,)),
     (_FILES, (ProgType.LSM,)),
+    (_CONGESTION, (_STRUCT_OPS,)),
 )
 
 

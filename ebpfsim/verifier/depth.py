@@ -1,7 +1,7 @@
 """The stack of nested calls, and tail calls below them (check_max_stack_depth(), kernel/bpf/verifier.c, v6.18)."""
 
 from ebpfsim.errnos import Errno
-from ebpfsim.uapi.bpf import ProgType
+from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.verifier.env import Env
 from ebpfsim.verifier.opcodes import pseudo_call, pseudo_func, pseudo_kfunc_call
 from ebpfsim.verifier.state import MAX_BPF_STACK, MAX_CALL_FRAMES
@@ -83,9 +83,16 @@ class _Depth:
                 env.subprogs[caller].tail_call_reachable = True
 
 
+def _has_private_stack(env: Env) -> bool:
+    # bpf_enable_priv_stack(): tracing programs when nothing lets them run inside themselves
+    if env.prog_type == ProgType.TRACING:
+        return not env.expected_attach(AttachType.TRACE_ITER)
+    return env.prog_type in _PRIVATE_STACK
+
+
 def check_max_stack_depth(env: Env) -> None:
     """Refuse call chains that need more than the stack of a program (``check_max_stack_depth``)."""
-    private = env.prog_type in _PRIVATE_STACK and not any(subprog.has_tail_call for subprog in env.subprogs)
+    private = _has_private_stack(env) and not any(subprog.has_tail_call for subprog in env.subprogs)
     no_private: set[int] = set()
     for number in range(len(env.subprogs) - 1, -1, -1):
         if number == 0 or env.subprogs[number].is_async_cb:
