@@ -31,6 +31,7 @@ from ebpfsim.recorder import Recorder
 from ebpfsim.rng import Rng
 from ebpfsim.runner import Runner
 from ebpfsim.suggest import did_you_mean
+from ebpfsim.syscall.task import TaskBpf, capabilities
 from ebpfsim.uapi.flags import XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE
 from hooks.xdp import bpf_xdp_link_attach
 from netstack.device import NetDevice
@@ -61,6 +62,13 @@ class Host(HostNet):
 
     def __repr__(self) -> str:
         return f"<Host {self.name}>"
+
+    def bpf_as(self, caps: Iterable[str] = ()) -> TaskBpf:
+        """Return bpf(2) for a task with some capabilities, as ``{"CAP_BPF", "CAP_NET_ADMIN"}``; ``bpf`` is root's.
+
+        Without CAP_BPF the sysctl kernel.unprivileged_bpf_disabled (2 by default) decides what is left.
+        """
+        return TaskBpf(self.kernel.bpf, capabilities(caps))
 
     def nic(
         self,
