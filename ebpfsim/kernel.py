@@ -56,13 +56,15 @@ from hooks.trampoline import Trampolines
 from netstack.bpf_net_context import bpf_net_context
 from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
-from tracing.bpf_test_run import TestFunctions
+from tracing.bpf_test_run import TestFunctions, TracepointFunctions
 from tracing.functions import KernelFunctions
 from tracing.helpers import HELPERS as TRACING_HELPERS
 from tracing.lsm import add_security_hooks
+from tracing.raw_tracepoint import points as tracepoint_points
 from tracing.raw_tracepoint import raw_tracepoint_opener
 from tracing.sched import Scheduler
 from tracing.trace_pipe import TracePipe
+from tracing.tracepoints import SCHED_TRACEPOINTS, Tracepoints
 
 __all__ = ["Kernel"]
 
@@ -121,8 +123,11 @@ class Kernel:
         self.functions = KernelFunctions()
         self.functions.add(TestFunctions(mem))
         add_security_hooks(self.functions)
+        self.tracepoints = Tracepoints(self, execute)
+        self.tracepoints.declare(*SCHED_TRACEPOINTS)
+        self.functions.add(TracepointFunctions(self.tracepoints))
         self.trampolines = Trampolines(self, execute)
-        self.attach_table = attach_table(self, [trampoline_points(self)])
+        self.attach_table = attach_table(self, [trampoline_points(self), tracepoint_points(self)])
         self.attach_table.freplace = freplace_creator(self)
         self.attach_table.raw_tracepoint = raw_tracepoint_opener(self)
         self._callbacks = Callbacks(self)
@@ -136,7 +141,7 @@ class Kernel:
     @cached_property
     def sched(self) -> Scheduler:
         """The tasks and who runs; made when first asked for."""
-        return Scheduler(self)
+        return Scheduler(self, self.tracepoints.fire)
 
     def map_at(self, address: int) -> Map:
         """Return the map whose ``struct bpf_map`` is at that address."""

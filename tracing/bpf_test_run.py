@@ -7,8 +7,9 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.isa.alu import s32, u32
 from ebpfsim.memory import Memory
 from tracing.functions import KernelFunctions, kernel_function
+from tracing.tracepoints import Tracepoints
 
-__all__ = ["TestFunctions", "run_fentry_tests", "run_modify_return_tests"]
+__all__ = ["TestFunctions", "TracepointFunctions", "run_fentry_tests", "run_modify_return_tests"]
 
 
 def _short(value: int) -> int:
@@ -22,7 +23,7 @@ def _char(value: int) -> int:
 
 
 class TestFunctions:
-    """Sums of their arguments, mostly; ``trigger_tp`` is told of bpf_modify_return_test_tp()."""
+    """Sums of their arguments, mostly."""
 
     __test__ = False
 
@@ -97,6 +98,20 @@ class TestFunctions:
         value = s32(self.mem.load(address, 4) + 1)
         self.mem.store(address, 4, value)
         return value
+
+
+class TracepointFunctions:
+    """What calls tracepoints that are there for tests."""
+
+    def __init__(self, tracepoints: Tracepoints) -> None:
+        self._tracepoints = tracepoints
+        tracepoints.declare("bpf_trigger_tp")
+
+    @kernel_function
+    def bpf_modify_return_test_tp(self, cpu: Cpu, nonce: int) -> int:
+        """Call the tracepoint bpf_trigger_tp; return the number."""
+        self._tracepoints.bpf_trigger_tp(cpu, nonce)
+        return s32(nonce)
 
 
 def run_fentry_tests(functions: KernelFunctions, mem: Memory, cpu: Cpu) -> bool:
