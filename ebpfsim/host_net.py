@@ -9,9 +9,12 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.progs.prog import Prog
 from ebpfsim.suggest import did_you_mean
+from ebpfsim.syscall.attach_types import check_attach_type
 from ebpfsim.uapi.bpf import AttachType
-from ebpfsim.uapi.flags import BPF_F_AFTER, BPF_F_BEFORE, BPF_F_ID, BPF_F_LINK
+from ebpfsim.uapi.flags import BPF_F_AFTER, BPF_F_BEFORE, BPF_F_ID, BPF_F_LINK, BPF_F_PREORDER
 from ebpfsim.uapi.net import EtherType
+from hooks.cgroup import ATTACH_TYPES as CGROUP_ATTACH_TYPES
+from hooks.cgroup import Cgroup, cgroup_link_attach
 from hooks.tc import ETH_P_ALL, ActBpf, ClsBpf, TcAct, TcQdisc
 from hooks.tcx import tcx_link_attach
 
@@ -72,12 +75,7 @@ class HostNet:
         kind = DIRECTIONS.get(direction)
         if kind is None:
             raise InputError("", f"direction '{direction}' is not known{did_you_mean(direction, DIRECTIONS)}")
-        flags = id_or_fd = 0
-        for flag, other in ((BPF_F_BEFORE, before), (BPF_F_AFTER, after)):
-            if other is not None:
-                if id_or_fd:
-                    raise InputError("", "a tcx link is before or after another one, not both")
-                flags, id_or_fd = flag | BPF_F_LINK | BPF_F_ID, other.id
+        flags, id_or_fd = _relative(before, after)
         if first:
             flags |= BPF_F_BEFORE
         link = tcx_link_attach(
@@ -105,6 +103,41 @@ class HostNet:
             self.tc_qdisc_add(device, "clsact")
         add = self.tc_filter_replace if replace else self.tc_filter_add
         return add(device, direction, program, pref=pref, handle=handle, label=label)
+
+    def cgroup(self, path: str) -> Cgroup:
+        """Return a control group by its path in the hierarchy, made (with those above it) when there is none."""
+        return self.kernel.cgroups.mkdir(path)
+
+    def attach_cgroup(
+        self,
+        program: "Program | Prog | int",
+        path: str,
+        attach_type: str = "",
+        *,
+        before: AttachedLink | None = None,
+        after: AttachedLink | None = None,
+        preorder: bool = False,
+        label: str = "",
+    ) -> AttachedLink:
+        """Attach a program to a control group by a link (BPF_F_ALLOW_MULTI).
+
+        ``attach_type`` is the kernel's name without BPF_CGROUP_ in lower case (``inet_egress``, ``inet4_connect``), by
+        default what the program was loaded for. ``before`` and ``after`` name a link on the same cgroup.
+        """
+        prog = self.prog(program)
+        kind = prog.expected_attach_type
+        if attach_type:
+            words = {each.name.lower().removeprefix("cgroup_"): each for each in CGROUP_ATTACH_TYPES}
+            if attach_type not in words:
+                raise InputError("", f"attach type '{attach_type}' is not known{did_you_mean(attach_type, words)}")
+            kind = words[attach_type]
+        check_attach_type("link_create", prog, kind)
+        flags, id_or_fd = _relative(before, after)
+        link = cgroup_link_attach(
+            self.kernel, self.cgroup(path), prog, kind,
+            flags=flags | (BPF_F_PREORDER if preorder else 0), id_or_fd=id_or_fd, label=label,
+        )  # fmt: skip
+        return AttachedLink(self, link)
 
     def tc_qdisc_add(self, device: str, kind: str = "clsact") -> TcQdisc:
         """Add a clsact or ingress qdisc (``tc qdisc add dev D clsact``); a device has one of them: EEXIST."""
@@ -222,6 +255,15 @@ class HostNet:
         return ClsBpf(
             self.prog(program), handle, pref, _protocol(protocol), chain, direct_action, classid, tuple(made), label
         )
+
+
+def _relative(before: AttachedLink | None, after: AttachedLink | None) -> tuple[int, int]:
+    # flags and id of a position relative to a link
+    if before is not None and after is not None:
+        raise InputError("", "a link is before or after another one, not both")
+    if before is not None:
+        return BPF_F_BEFORE | BPF_F_LINK | BPF_F_ID, before.id
+    return (BPF_F_AFTER | BPF_F_LINK | BPF_F_ID, after.id) if after is not None else (0, 0)
 
 
 def _protocol(name: str) -> int:

@@ -24,8 +24,9 @@ from ebpfsim.frames import to_frames
 from ebpfsim.host_net import HostNet
 from ebpfsim.jit.engine import ENGINES
 from ebpfsim.kernel import Kernel
-from ebpfsim.loader import Object, Program, open_object
+from ebpfsim.loader import Object, ObjectMap, Program, open_object
 from ebpfsim.memory import Memory
+from ebpfsim.perf_buffer import PerfBuffer
 from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import Recorder
 from ebpfsim.rng import Rng
@@ -146,9 +147,9 @@ class Host(HostNet):
         replay(self.device(device), frames, self._start_ns(at), speed=speed)
         return len(frames)
 
-    def udp_socket(self, address: str = "0.0.0.0", port: int = 0) -> UdpSocket:
-        """Return a simulated UDP socket, bound; ``.received`` has what arrived."""
-        return self.net.udp_socket(address, port)
+    def udp_socket(self, address: str = "0.0.0.0", port: int = 0, *, cgroup: str = "/") -> UdpSocket:
+        """Return a simulated UDP socket, bound; ``.received`` has what arrived. It belongs to a cgroup by its path."""
+        return self.net.udp_socket(address, port, cgroup=self.cgroup(cgroup))
 
     def _start_ns(self, at: str | int | None) -> int:
         return self.sim.clock.now_ns if at is None else parse_duration(at)
@@ -162,6 +163,10 @@ class Host(HostNet):
         if not isinstance(found, Prog):
             raise KernelError("link_create", Errno.EBADF, f"fd {fd} of host '{self.name}' is no program")
         return found
+
+    def perf_buffer(self, events: ObjectMap | int, *, pages: int = 8) -> PerfBuffer:
+        """Read what programs write to a perf event array (or its descriptor): a ring of ``pages`` for each CPU."""
+        return PerfBuffer(self.kernel, events, pages)
 
     def runner(self, program: Program | Prog | int) -> Runner:
         """Return an XDP program as a function of a packet, for many calls from Python (``ebpfsim.runner``)."""

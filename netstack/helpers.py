@@ -1,7 +1,7 @@
 """The helpers of the network floor, for the composition root to merge with those of the core."""
 
 from ebpfsim.progs.runtime import Helper
-from netstack import redirect_helpers, skb_helpers, skb_room, sock_helpers, xdp_helpers
+from netstack import cgroup_bpf, redirect_helpers, skb_helpers, skb_room, sock_helpers, xdp_helpers
 
 __all__ = ["HELPERS"]
 
@@ -11,4 +11,5 @@ HELPERS: dict[int, Helper] = {
     **skb_helpers.HELPERS,
     **skb_room.HELPERS,
     **sock_helpers.HELPERS,
+    **cgroup_bpf.HELPERS,
 }

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
+from ebpfsim.uapi.bpf import AttachType
 from ebpfsim.uapi.net import EtherType
-from netstack.drop_reasons import not_modelled
+from netstack.drop_reasons import SkbDropReason, not_modelled
 from netstack.fib import Route, RouteType
 from netstack.headers import BROADCAST_MAC, IP_DF, IP_HLEN, ZERO_MAC, IpHdr, format_ip, ip_bytes
 from netstack.skb import SkBuff
-from netstack.skb_xmit import NET_XMIT_DROP, dev_hard_header_xmit
+from netstack.skb_xmit import NET_XMIT_CN, NET_XMIT_DROP, NET_XMIT_SUCCESS, dev_hard_header_xmit
 
 if TYPE_CHECKING:
     from netstack.net import Net
@@ -75,7 +76,7 @@ def ip_send_skb(
     df: bool = False,
     sk: "UdpSocket | None" = None,
 ) -> int:
-    """Build an IPv4 packet around ``payload`` and send it (``ip_make_skb``, ``ip_local_out``): NET_XMIT_*.
+    """Build an IPv4 packet around ``payload`` and send it (``ip_make_skb``): 0, NET_XMIT_DROP or -errno.
 
     With ``df`` it has Don't Fragment and the id 0, as datagrams of an unconnected UDP socket have; ``sk`` sends it.
     """
@@ -92,18 +93,33 @@ def ip_send_skb(
         skb.drop(not_modelled("IPv4 fragmentation"))
         return NET_XMIT_DROP
     result = ip_output(skb, cpu)
+    if result == NET_XMIT_CN:
+        # net_xmit_errno(): the packet is on its way
+        return NET_XMIT_SUCCESS
     if result:
         net.snmp.inc("IpOutDiscards")
     return result
 
 
 def ip_output(skb: SkBuff, cpu: Cpu) -> int:
-    """Send a packet that has its route and fits the MTU (``ip_output``, ``ip_finish_output2``): NET_XMIT_*."""
+    """Send a packet that has its route and fits the MTU (``ip_output``): NET_XMIT_* or -errno."""
     route = skb.route
     assert route is not None
     net, dev = route.dev.net, route.dev
     skb.dev = dev
     net.snmp.inc("IpOutTransmits")
+    if skb.sk is None or not skb.sk.cgroup.effective:
+        return _ip_finish_output(skb, route, cpu)
+    # ip_finish_output(): the programs of the sender's cgroup
+    err = net.cgroup_bpf.run_filter_skb(skb.sk, skb, AttachType.CGROUP_INET_EGRESS, cpu)
+    if err not in (NET_XMIT_SUCCESS, NET_XMIT_CN):
+        skb.drop(SkbDropReason.BPF_CGROUP_EGRESS)
+        return err
+    return _ip_finish_output(skb, route, cpu) or err
+
+
+def _ip_finish_output(skb: SkBuff, route: Route, cpu: Cpu) -> int:
+    net, dev = route.dev.net, route.dev
     if dev.loopback:
         return dev_hard_header_xmit(skb, dev, ZERO_MAC, ZERO_MAC, cpu)
     if route.type == RouteType.BROADCAST:

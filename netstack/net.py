@@ -26,7 +26,9 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.recorder import Note, PacketRecord
 from ebpfsim.uapi.net import EtherType, IpProto
+from hooks.cgroup import Cgroup, CgroupTree
 from hooks.dispatcher import Dispatcher
+from netstack.cgroup_bpf import CgroupBpf
 from netstack.device import IfAddress, NetDevice
 from netstack.drop_reasons import SkbDropReason
 from netstack.fib import Fib, Route, RouteType
@@ -62,6 +64,7 @@ class NetKernel(Runtime, Protocol):
     progs: IdTable[Prog]
     links: IdTable[KernelObject]
     xdp_dispatcher: Dispatcher
+    cgroups: CgroupTree
 
     def device_by_ifindex(self, ifindex: int) -> NetDevice | None:
         """Return the device with that number, or None."""
@@ -94,6 +97,7 @@ class Net:
         self.protocols: dict[int, PacketHandler] = {IpProto.ICMP: icmp_rcv, IpProto.UDP: udp_rcv}
         self.xdp = Xdp(kernel, self.dev_get_by_index, execute, kernel.xdp_dispatcher)
         self.tc = Tc(kernel, execute)
+        self.cgroup_bpf = CgroupBpf(kernel, execute)
         self.fib = Fib()
         self.neigh = NeighTable(self, _host_unreachable)
         self.sockets = SocketTable(self)
@@ -160,9 +164,12 @@ class Net:
         route = Route(int(network.network_address), network.prefixlen, RouteType.UNICAST, out, gateway, metric=metric)
         self.fib.add_route(route)
 
-    def udp_socket(self, address: str = "0.0.0.0", port: int = 0) -> UdpSocket:
-        """Return a new UDP socket bound to an address of the host (``0.0.0.0``: any) and a port (0: a free one)."""
-        return self.sockets.bind_udp(address, port)
+    def udp_socket(self, address: str = "0.0.0.0", port: int = 0, *, cgroup: Cgroup | None = None) -> UdpSocket:
+        """Return a new UDP socket bound to an address of the host (``0.0.0.0``: any) and a port (0: a free one).
+
+        It belongs to ``cgroup``, by default the root, whose programs may refuse it or bind it elsewhere.
+        """
+        return self.sockets.bind_udp(address, port, cgroup or self.kernel.cgroups.root)
 
     def ping_socket(self) -> PingSocket:
         """Return a new socket for ICMP echo requests."""

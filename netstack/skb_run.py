@@ -25,11 +25,12 @@ def be16(value: int) -> int:
 
 
 @contextmanager
-def skb_struct(skb: SkBuff, mem: Memory, *, ingress: bool, sk: int = 0) -> Iterator[SkbStruct]:
+def skb_struct(skb: SkBuff, mem: Memory, *, ingress: bool, sk: int = 0, network: bool = False) -> Iterator[SkbStruct]:
     """Make the structure of a packet that has its link-layer header; take it back and free it at the end.
 
     At ingress the data begins with the network header and ``mac_len`` says what is before it; at egress it begins with
-    the link-layer header. ``sk`` is the address of the socket that sends it.
+    the link-layer header. ``sk`` is the address of its socket. With ``network`` the data begins with the network
+    header, whatever is before it, and of what programs change only mark and priority are taken back.
     """
     size = len(skb.data)
     struct = SkbStruct.build(mem, size, NET_SKB_PAD + NET_IP_ALIGN if ingress else LL_HEADROOM)
@@ -37,8 +38,13 @@ def skb_struct(skb: SkBuff, mem: Memory, *, ingress: bool, sk: int = 0) -> Itera
         struct.put(skb.data)
         _fill(struct, skb, ingress=ingress)
         struct.sk = sk
+        if network:
+            struct.pull(skb.network_header)
         yield struct
-        _take_back(struct, skb, ingress=ingress)
+        if network:
+            skb.mark, skb.priority = struct.mark, struct.priority
+        else:
+            _take_back(struct, skb, ingress=ingress)
     finally:
         struct.free()
 

@@ -9,9 +9,9 @@ from netstack.skb import SkBuff
 if TYPE_CHECKING:
     from netstack.device import NetDevice
 
-__all__ = ["NET_XMIT_DROP", "NET_XMIT_SUCCESS", "dev_hard_header_xmit"]
+__all__ = ["NET_XMIT_CN", "NET_XMIT_DROP", "NET_XMIT_SUCCESS", "dev_hard_header_xmit"]
 
-NET_XMIT_SUCCESS, NET_XMIT_DROP = 0, 1  # include/linux/netdevice.h
+NET_XMIT_SUCCESS, NET_XMIT_DROP, NET_XMIT_CN = 0, 1, 2  # include/linux/netdevice.h
 
 
 def dev_hard_header_xmit(skb: SkBuff, dev: "NetDevice", dest: bytes, source: bytes, cpu: Cpu) -> int:

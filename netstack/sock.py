@@ -1,9 +1,9 @@
 """Sockets as simulated objects: UDP and ping sockets of an application that reads at once.
 
 Follows net/ipv4/udp.c and net/ipv4/ping.c, v6.18, as far as addresses and ports go. Left out until there are tasks:
-blocking, buffers (what arrives is received at once, so nothing is dropped for a full buffer), options, connect(). An
-ICMP error about a datagram is kept in ``errors``, as with IP_RECVERR. Differs: free ports are given in ascending order;
-a call takes no CPU time and does not wait for a CPU that is busy receiving.
+blocking, buffers (what arrives is received at once, so nothing is dropped for a full buffer), options. An ICMP error
+about a datagram is kept in ``errors``, as with IP_RECVERR. Differs: free ports are given in ascending order; a call
+takes no CPU time and does not wait for a CPU that is busy receiving.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
+from ebpfsim.uapi.bpf import AttachType
 from ebpfsim.uapi.net import IpProto
+from hooks.cgroup import Cgroup
+from netstack.cgroup_bpf import SockAddr
 from netstack.fib import Route, RouteType
 from netstack.headers import ICMP_HLEN, IP_HLEN, UDP_HLEN, format_ip, icmp_bytes, parse_ip, udp_bytes
 from netstack.ip_output import ip_route_output, ip_send_skb
@@ -82,10 +85,11 @@ class _Socket:
 class UdpSocket(_Socket):
     """A bound UDP socket; ``broadcast`` is SO_BROADCAST."""
 
-    def __init__(self, net: "Net", address: int, port: int) -> None:
+    def __init__(self, net: "Net", cgroup: Cgroup) -> None:
         super().__init__(net)
-        self.address = address
-        self.port = port
+        self.cgroup = cgroup
+        self.address = self.port = 0
+        self.peer: tuple[int, int] | None = None
         self.broadcast = False
         self._struct: SockStruct | None = None
 
@@ -97,6 +101,12 @@ class UdpSocket(_Socket):
             self._struct.set_bound(self.address, self.port)
         return self._struct
 
+    def bound_struct(self) -> bool:
+        """Show the address that it was bound to in ``struct sock``; whether its cgroup has programs."""
+        if self._struct is not None:
+            self._struct.set_bound(self.address, self.port)
+        return bool(self.cgroup.effective)
+
     @property
     def struct_address(self) -> int:
         """Where its ``struct sock`` lies."""
@@ -106,26 +116,88 @@ class UdpSocket(_Socket):
         return f"<UdpSocket {self.net.name} {format_ip(self.address)}:{self.port}>"
 
     def sendto(self, data: bytes, address: str, port: int, cpu: Cpu | None = None) -> None:
-        """Send a datagram now (``udp_sendmsg``); KernelError when it cannot be routed or is too long."""
-        net, daddr = self.net, parse_ip(address) or LOOPBACK
-        if len(data) > MAX_DATAGRAM:
-            raise KernelError("sendto", Errno.EMSGSIZE, f"{len(data)} bytes, a datagram holds {MAX_DATAGRAM}")
-        if not 0 < port <= 0xFFFF:
-            raise KernelError("sendto", Errno.EINVAL, f"port {port}")
+        """Send a datagram now (``udp_sendmsg``); KernelError when it cannot be routed, is too long or refused."""
+        self._send(data, parse_ip(address), port, cpu, saddr=0, op="sendto")
+
+    def connect(self, address: str, port: int, cpu: Cpu | None = None) -> None:
+        """Choose whom to talk to (``udp_pre_connect``, ``__ip4_datagram_connect``); programs may choose another."""
+        net, op = self.net, "connect"
+        cpu = cpu or net.cpus[0]
+        done = self._sock_addr(op, AttachType.CGROUP_INET4_CONNECT, parse_ip(address), port, cpu)
+        daddr = done.address or LOOPBACK
         route, saddr = ip_route_output(net, daddr, self.address if net.fib.is_local(self.address) else 0)
         if route.type == RouteType.BROADCAST and not self.broadcast:
-            raise KernelError("sendto", Errno.EACCES, f"{address} is a broadcast address")
-        _check_size(IP_HLEN + UDP_HLEN + len(data), route)
+            raise KernelError(op, Errno.EACCES, f"{format_ip(daddr)} is a broadcast address")
+        self.address = self.address or saddr
+        self.peer = (daddr, done.port)
+        self.struct.set_bound(self.address, self.port)
+        self.struct.set_peer(*self.peer)
+
+    def send(self, data: bytes, cpu: Cpu | None = None) -> None:
+        """Send a datagram to the other end that ``connect`` chose; EDESTADDRREQ without one."""
+        if self.peer is None:
+            raise KernelError("send", Errno.EDESTADDRREQ)
+        self._send(data, *self.peer, cpu, saddr=0, op="send", connected=True)
+
+    def getpeername(self) -> Endpoint:
+        """Return the other end; ENOTCONN without one. Programs may show another."""
+        if self.peer is None:
+            raise KernelError("getpeername", Errno.ENOTCONN)
+        done = self._sock_addr("getpeername", AttachType.CGROUP_INET4_GETPEERNAME, *self.peer, self.net.cpus[0])
+        return Endpoint(format_ip(done.address), done.port)
+
+    def getsockname(self) -> Endpoint:
+        """Return the socket's own address. Programs may show another."""
+        kind = AttachType.CGROUP_INET4_GETSOCKNAME
+        done = self._sock_addr("getsockname", kind, self.address, self.port, self.net.cpus[0])
+        return Endpoint(format_ip(done.address), done.port)
+
+    def recvfrom(self) -> Datagram:
+        """Return the next datagram that was not read yet; EAGAIN when there is none. Programs may change the sender."""
+        found = super().recvfrom()
+        kind = AttachType.CGROUP_UDP4_RECVMSG
+        if not self.cgroup.effective.get(kind):
+            return found
+        done = self._sock_addr("recvfrom", kind, parse_ip(found.source.address), found.source.port, self.net.cpus[0])
+        return found._replace(source=Endpoint(format_ip(done.address), done.port))
+
+    def _sock_addr(self, op: str, kind: AttachType, address: int, port: int, cpu: Cpu, source: int = 0) -> SockAddr:
+        done = self.net.cgroup_bpf.run_filter_sock_addr(self, kind, address, port, cpu, source)
+        if done.err:
+            raise KernelError(op, -done.err, f"a program of cgroup '{self.cgroup.path}' refused")
+        return done
+
+    def _send(
+        self, data: bytes, daddr: int, port: int, cpu: Cpu | None, *, saddr: int, op: str, connected: bool = False
+    ) -> None:
+        net = self.net
         cpu = cpu or net.cpus[0]
-        net.snmp.inc("UdpOutDatagrams")
+        if len(data) > MAX_DATAGRAM:
+            raise KernelError(op, Errno.EMSGSIZE, f"{len(data)} bytes, a datagram holds {MAX_DATAGRAM}")
+        if not connected and self.cgroup.effective:
+            done = self._sock_addr(op, AttachType.CGROUP_UDP4_SENDMSG, daddr, port, cpu, self.address)
+            daddr, port, saddr = done.address, done.port, done.source
+        if not 0 < port <= 0xFFFF:
+            raise KernelError(op, Errno.EINVAL, f"port {port}")
+        saddr = saddr or self.address
+        daddr = daddr or LOOPBACK
+        route, saddr = ip_route_output(net, daddr, saddr if net.fib.is_local(saddr) else 0)
+        if route.type == RouteType.BROADCAST and not self.broadcast:
+            raise KernelError(op, Errno.EACCES, f"{format_ip(daddr)} is a broadcast address")
+        _check_size(IP_HLEN + UDP_HLEN + len(data), route)
         payload = udp_bytes(saddr, daddr, self.port, port, data)
-        if ip_send_skb(net, route, saddr, daddr, IpProto.UDP, payload, cpu, df=True, sk=self):
+        err = ip_send_skb(net, route, saddr, daddr, IpProto.UDP, payload, cpu, df=True, sk=self)
+        net.softnet[cpu.number].settle()
+        if err < 0:
+            raise KernelError(op, -err, f"a program of cgroup '{self.cgroup.path}' refused")
+        net.snmp.inc("UdpOutDatagrams")
+        if err:
             # ENOBUFS, which udp_send_skb() keeps from sockets without IP_RECVERR
             net.snmp.inc("UdpSndbufErrors")
-        net.softnet[cpu.number].settle()
 
     def close(self) -> None:
-        """Free the port."""
+        """Free the port; programs hear of it (``inet_release``)."""
+        self.net.cgroup_bpf.run_filter_sk(self, AttachType.CGROUP_INET_SOCK_RELEASE, self.net.cpus[0])
         self.net.sockets.remove_udp(self)
         if self._struct is not None:
             self._struct.free()
@@ -168,30 +240,52 @@ class SocketTable:
         """Whether any UDP socket is open."""
         return any(self._udp.values())
 
-    def bind_udp(self, address: str, port: int) -> UdpSocket:
-        """Return a new socket bound to an address of the host (``0.0.0.0``: any) and a port (0: a free one)."""
-        addr = parse_ip(address)
+    def bind_udp(self, address: str, port: int, cgroup: Cgroup) -> UdpSocket:
+        """Return a new socket bound to an address of the host (``0.0.0.0``: any) and a port (0: a free one).
+
+        Programs of its cgroup are asked when it is made, before it is bound, and after.
+        """
+        net, addr = self._net, parse_ip(address)
+        sock, cpu = UdpSocket(net, cgroup), net.cpus[0]
+        _refused("socket", net.cgroup_bpf.run_filter_sk(sock, AttachType.CGROUP_INET_SOCK_CREATE, cpu))
+        if (addr or port) and cgroup.effective:
+            done = net.cgroup_bpf.run_filter_sock_addr(sock, AttachType.CGROUP_INET4_BIND, addr, port, cpu)
+            _refused("bind", done.err)
+            addr, port = done.address, done.port
         route = self._net.fib.local.lookup(addr)
         if addr and route is None:
             # a broadcast address is fine too
-            raise KernelError("bind", Errno.EADDRNOTAVAIL, f"{address} is not an address of {self._net.name}")
+            raise KernelError("bind", Errno.EADDRNOTAVAIL, f"{format_ip(addr)} is not an address of {self._net.name}")
         if not 0 <= port <= 0xFFFF:
             raise KernelError("bind", Errno.EINVAL, f"port {port}")
         port = port or self._free_port()
         users = self._udp.setdefault(port, [])
         if any(not addr or not user.address or user.address == addr for user in users):
             raise KernelError("bind", Errno.EADDRINUSE, f"UDP port {port} of {self._net.name}")
-        sock = UdpSocket(self._net, addr, port)
+        sock.address, sock.port = addr, port
         users.append(sock)
+        if sock.bound_struct():
+            err = net.cgroup_bpf.run_filter_sk(sock, AttachType.CGROUP_INET4_POST_BIND, cpu)
+            if err:
+                users.remove(sock)
+                _refused("bind", err)
         return sock
 
     def remove_udp(self, sock: UdpSocket) -> None:
         """Forget a socket."""
         self._udp[sock.port].remove(sock)
 
-    def udp_receivers(self, address: int, port: int, *, broadcast: bool) -> list[UdpSocket]:
-        """Return the sockets that get a datagram: the best match, or for a broadcast every match."""
-        bound = self._udp.get(port, ())
+    def udp_receivers(
+        self, address: int, port: int, *, broadcast: bool, source: tuple[int, int] | None = None
+    ) -> list[UdpSocket]:
+        """Return the sockets that get a datagram: the best match, or for a broadcast every match.
+
+        A connected socket gets those of its other end only (``source``), and before all others (compute_score).
+        """
+        bound = [sock for sock in self._udp.get(port, ()) if sock.peer is None or sock.peer == source]
+        connected = [sock for sock in bound if sock.peer is not None and sock.address == address]
+        if connected and not broadcast:
+            return connected[:1]
         if broadcast:
             return [sock for sock in bound if not sock.address or sock.address == address]
         exact = [sock for sock in bound if sock.address == address]
@@ -212,6 +306,11 @@ class SocketTable:
             if not self._udp.get(port):
                 return port
         raise KernelError("bind", Errno.EADDRINUSE, "no free port is left")
+
+
+def _refused(op: str, err: int) -> None:
+    if err:
+        raise KernelError(op, -err, "a program of the socket's cgroup refused")
 
 
 def _check_size(size: int, route: Route) -> None:

@@ -5,6 +5,7 @@ arrival, where Linux leaves it to recvmsg(); reason and counters are the same.
 """
 
 from ebpfsim.cpu import Cpu
+from ebpfsim.uapi.bpf import AttachType
 from ebpfsim.uapi.net import IpProto
 from netstack.checksum import csum_fold, csum_partial, csum_tcpudp_nofold
 from netstack.drop_reasons import SkbDropReason
@@ -34,11 +35,19 @@ def udp_rcv(skb: SkBuff, cpu: Cpu) -> None:
         return
     assert skb.route is not None
     broadcast = skb.route.type == RouteType.BROADCAST
-    sockets = net.sockets.udp_receivers(ip.daddr, udp.dest, broadcast=broadcast)
+    sockets = net.sockets.udp_receivers(ip.daddr, udp.dest, broadcast=broadcast, source=(ip.saddr, udp.source))
+    refused = 0
     for sock in sockets:
+        if sock.cgroup.effective and net.cgroup_bpf.run_filter_skb(sock, skb, AttachType.CGROUP_INET_INGRESS, cpu):
+            # udp_queue_rcv_one_skb(): sk_filter_trim_cap() refused
+            net.snmp.inc("UdpInErrors")
+            refused += 1
+            continue
         net.snmp.inc("UdpInDatagrams")
         sock.deliver(cpu.now_ns, (ip.saddr, udp.source), datagram[UDP_HLEN:])
-    if sockets:
+    if sockets and refused == len(sockets):
+        skb.drop(SkbDropReason.SOCKET_FILTER)
+    elif sockets:
         skb.consume()
     elif broadcast:
         net.snmp.inc("UdpIgnoredMulti")

@@ -70,9 +70,9 @@ def bpf(
     return result, after
 
 
-def bpf_bytes(cmd: BpfCmd, attr: bytes) -> int:
+def bpf_bytes(cmd: BpfCmd, attr: bytes | bytearray) -> int:
     """Make one call with a union that is given as bytes; KernelError."""
-    data = ctypes.create_string_buffer(attr, len(attr))
+    data = ctypes.create_string_buffer(bytes(attr), len(attr))
     result = int(libc().syscall(NR_BPF, int(cmd), data, len(attr)))
     if result < 0:
         raise KernelError(cmd.name.lower(), ctypes.get_errno())

@@ -175,12 +175,14 @@ class Model:
         self.links: dict[str, XdpLink] = {}
 
     def link(self, name: str, dev: str, prog: str, flags: int) -> str:
-        from hooks.attach import link_creators
+        from hooks.attach import attach_table
 
         def create() -> None:
-            table = link_creators(self.kernel, {d.ifindex: d for d in self.devices.values()}.get)
+            self.kernel.devices = {d.ifindex: d for d in self.devices.values()}
             ifindex = self.devices[dev].ifindex
-            made = table[AttachType.XDP](self.progs[prog], ifindex, flags, {})
+            row = attach_table(self.kernel).point(AttachType.XDP)
+            assert row.link_create is not None
+            made = row.link_create(self.progs[prog], ifindex, flags, {})
             assert isinstance(made, XdpLink)
             self.links[name] = made
 

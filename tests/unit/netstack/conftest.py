@@ -22,6 +22,7 @@ from ebpfsim.recorder import PacketRecord, Recorder
 from ebpfsim.rng import Rng
 from ebpfsim.uapi.bpf import AttachType, MapType, ProgType
 from ebpfsim.vm.interp import compile_prog
+from hooks.cgroup import CgroupTree
 from hooks.dispatcher import Dispatcher
 from hooks.xdp import XdpLink, bpf_xdp_link_attach
 from netstack.device import NetDevice
@@ -48,6 +49,7 @@ class LabKernel:
         self.maps: IdTable[Map] = IdTable()
         self.progs: IdTable[Prog] = IdTable()
         self.xdp_dispatcher = Dispatcher(self)
+        self.cgroups = CgroupTree(self)
 
     def map_at(self, address: int) -> Map:
         return next(found for found in self.maps if found.address == address)

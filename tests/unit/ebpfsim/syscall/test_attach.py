@@ -8,7 +8,7 @@ import pytest
 from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
-from ebpfsim.objects import FdKind, KernelObject
+from ebpfsim.objects import KernelObject
 from ebpfsim.uapi.bpf import AttachType, BpfCmd, MapType, ProgType
 from ebpfsim.uapi.bpf_attr import ATTRS
 
@@ -63,10 +63,6 @@ def test_other_commands(bpf, cmd, fields, errno) -> None:
     assert ask(bpf, cmd, **fields) == errno
 
 
-class Cgroup(KernelObject):
-    fd_kind = FdKind.CGROUP
-
-
 @pytest.fixture
 def load(kernel):
     def load(prog_type: ProgType, code: str = "r0 = 1; exit") -> int:
@@ -82,15 +78,13 @@ def test_programs_fit_their_attach_type(kernel, load, refused) -> None:
 
 
 def test_hooks_that_are_not_there_say_so(kernel, load) -> None:
-    cgroup = kernel.fds.install(Cgroup())
-    with pytest.raises(NotModelled, match=r"BPF_PROG_ATTACH\) with BPF_CGROUP_INET_EGRESS"):
-        kernel.bpf.prog_attach(load(ProgType.CGROUP_SKB), cgroup, A.CGROUP_INET_EGRESS)
-    with pytest.raises(NotModelled, match=r"BPF_PROG_DETACH\) with BPF_CGROUP_INET_EGRESS"):
-        kernel.bpf.prog_detach(0, cgroup, A.CGROUP_INET_EGRESS)
-    with pytest.raises(NotModelled, match=r"BPF_PROG_QUERY\) with BPF_CGROUP_INET_EGRESS"):
-        kernel.bpf.prog_query(cgroup, A.CGROUP_INET_EGRESS)
-    with pytest.raises(NotModelled, match=r"BPF_RAW_TRACEPOINT_OPEN\) of 'sched_switch'"):
-        kernel.bpf.raw_tracepoint_open("sched_switch", load(ProgType.RAW_TRACEPOINT))
+    map_ = kernel.bpf.map_create(MapType.SOCKMAP, 4, 4, 1)
+    with pytest.raises(NotModelled, match=r"BPF_PROG_ATTACH\) with BPF_SK_MSG_VERDICT"):
+        kernel.bpf.prog_attach(load(ProgType.SK_MSG), map_, A.SK_MSG_VERDICT)
+    with pytest.raises(NotModelled, match=r"BPF_PROG_DETACH\) with BPF_SK_MSG_VERDICT"):
+        kernel.bpf.prog_detach(0, map_, A.SK_MSG_VERDICT)
+    with pytest.raises(NotModelled, match=r"BPF_PROG_QUERY\) with BPF_SK_MSG_VERDICT"):
+        kernel.bpf.prog_query(map_, A.SK_MSG_VERDICT)
 
 
 def test_tracepoints_want_programs_for_them(kernel, load, refused) -> None:
