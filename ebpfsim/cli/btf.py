@@ -2,19 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from ebpfsim.cli.objects import read_bytes, read_types
 from ebpfsim.cli.options import json_option
 from ebpfsim.errors import InputError
 
-if TYPE_CHECKING:
-    from ebpfsim.btf.btf import Btf
-
 __all__ = ["btf"]
-
-BTF_MAGIC = b"\x9f\xeb"
 
 
 @click.group()
@@ -31,7 +26,7 @@ def dump(file: str, shape: str, as_json: bool) -> None:
     from ebpfsim.btf.dump import dump_c
     from ebpfsim.report.bpftool import btf_text, btf_types
 
-    types = _read(file)
+    types = read_types(file)
     if shape == "c":
         click.echo(dump_c(types), nl=False)
         return
@@ -53,40 +48,15 @@ def prune(files: tuple[str, ...], out: str, kernel_btf: str | None) -> None:
 
     objects = []
     for path in files:
-        file = ElfFile(_bytes(path), path)
+        file = ElfFile(read_bytes(path), path)
         types, ext = file.section(".BTF"), file.section(".BTF.ext")
         if types is None or ext is None:
             raise InputError(path, f"has no {'.BTF' if types is None else '.BTF.ext'} section", "build it with -g")
         local = Btf(types.data, where=path)
         objects.append((local, BtfExt(ext.data, local, path)))
-    data = pruned(vmlinux() if kernel_btf is None else _read(kernel_btf), objects)
+    data = pruned(vmlinux() if kernel_btf is None else read_types(kernel_btf), objects)
     try:
         Path(out).write_bytes(data)
     except OSError as error:
         raise InputError(out, f"cannot be written: {(error.strerror or 'error').lower()}") from None
     click.echo(f"{out}: {Btf(data).nr_types - 1} types, {len(data)} bytes")
-
-
-def _bytes(path: str) -> bytes:
-    if Path(path).is_dir():
-        raise InputError(path, "is a folder, expected an object or BTF file")
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {(error.strerror or 'error').lower()}") from None
-
-
-def _read(path: str) -> "Btf":
-    from ebpfsim.btf.btf import Btf
-    from ebpfsim.elf.file import ElfFile
-
-    data = _bytes(path)
-    if data[:2] != BTF_MAGIC:
-        # as it lies in the file, without what a loader fills in
-        section = ElfFile(data, path).section(".BTF")
-        if section is None:
-            raise InputError(path, "has no .BTF section")
-        data = section.data
-    found = Btf(data, where=path)
-    found.validate()
-    return found

@@ -8,11 +8,14 @@ from ebpfsim.errors import InputError
 from ebpfsim.suggest import did_you_mean
 
 if TYPE_CHECKING:
+    from ebpfsim.btf.btf import Btf
     from ebpfsim.elf.spec import ObjectSpec
     from ebpfsim.loader import Object
     from ebpfsim.simulation import Host
 
-__all__ = ["chosen_programs", "open_object", "read_spec"]
+__all__ = ["chosen_programs", "open_object", "read_bytes", "read_spec", "read_types"]
+
+BTF_MAGIC = b"\x9f\xeb"
 
 
 def read_spec(path: str) -> "ObjectSpec":
@@ -26,8 +29,37 @@ def read_spec(path: str) -> "ObjectSpec":
     return spec
 
 
-def open_object(spec: "ObjectSpec", *, debug: bool = False, engine: str = "auto") -> "tuple[Object, Host]":
-    """Return the object, not yet loaded, on a host of its own."""
+def read_bytes(path: str) -> bytes:
+    """Return an object or BTF file's bytes; InputError when they cannot be read."""
+    if Path(path).is_dir():
+        raise InputError(path, "is a folder, expected an object or BTF file")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {(error.strerror or 'error').lower()}") from None
+
+
+def read_types(path: str) -> "Btf":
+    """Return the types of an object or BTF file."""
+    from ebpfsim.btf.btf import Btf
+    from ebpfsim.elf.file import ElfFile
+
+    data = read_bytes(path)
+    if data[:2] != BTF_MAGIC:
+        # as it lies in the file, without what a loader fills in
+        section = ElfFile(data, path).section(".BTF")
+        if section is None:
+            raise InputError(path, "has no .BTF section")
+        data = section.data
+    found = Btf(data, where=path)
+    found.validate()
+    return found
+
+
+def open_object(
+    spec: "ObjectSpec", *, debug: bool = False, engine: str = "auto", core_btf: "Btf | None" = None
+) -> "tuple[Object, Host]":
+    """Return the object, not yet loaded, on a host of its own; ``core_btf`` are other types for CO-RE."""
     from ebpfsim.loader import Object
     from ebpfsim.simulation import Simulation
 
@@ -35,7 +67,7 @@ def open_object(spec: "ObjectSpec", *, debug: bool = False, engine: str = "auto"
     if debug:
         sim.mem.track()
     host = sim.host("prog", debug=debug, engine=engine)
-    return Object(spec, bpf=host.bpf), host
+    return Object(spec, bpf=host.bpf, core_btf=core_btf), host
 
 
 def chosen_programs(spec: "ObjectSpec", names: Iterable[str]) -> list[str]:

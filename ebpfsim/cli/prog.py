@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ebpfsim.cli.errors import exit_code
-from ebpfsim.cli.objects import chosen_programs, open_object, read_spec
+from ebpfsim.cli.objects import chosen_programs, open_object, read_spec, read_types
 from ebpfsim.cli.options import debug_option, engine_option, json_option
 from ebpfsim.cli.prog_dump import dump
 from ebpfsim.cli.show import prog_show
@@ -16,6 +16,7 @@ from ebpfsim.errors import EbpfSimError, InputError, KernelOops, NotModelled, Ve
 from ebpfsim.suggest import did_you_mean
 
 if TYPE_CHECKING:
+    from ebpfsim.btf.btf import Btf
     from ebpfsim.elf.spec import ObjectSpec
     from ebpfsim.loader import Object
     from ebpfsim.progs.prog import Prog
@@ -38,17 +39,21 @@ prog.add_command(prog_show)
 @click.argument("progs", nargs=-1, metavar="[PROG]...")
 @click.option("--log-level", type=click.IntRange(0, 7), default=0, help="Print the verifier's log: 1, 2 or 4.")
 @click.option("--explain/--no-explain", "explained", default=True, help="Say of refused programs what to change.")
+@click.option("--kernel-btf", metavar="FILE", help="Types of another kernel, for CO-RE.")
 @json_option
-def verify(obj: str, progs: tuple[str, ...], log_level: int, explained: bool, as_json: bool) -> int:
+def verify(
+    obj: str, progs: tuple[str, ...], log_level: int, explained: bool, kernel_btf: str | None, as_json: bool
+) -> int:
     """Verify programs (all when none is named), one line each; exits with 3 when one is refused."""
     from ebpfsim.verifier.explain import explain
 
     spec = read_spec(obj)
+    core_btf = read_types(kernel_btf) if kernel_btf is not None else None
     worst = 0
     rows: list[dict[str, Any]] = []
     explanations = {}
     for name in chosen_programs(spec, progs):
-        row, error = _verify(spec, name, log_level)
+        row, error = _verify(spec, name, log_level, core_btf)
         rows.append(row)
         worst = max(worst, exit_code(error) if error is not None else 0)
         if explained and isinstance(error, VerifierError) and error.log:
@@ -170,16 +175,21 @@ def _run_and_write(
     return runs
 
 
-def _verify(spec: "ObjectSpec", name: str, log_level: int) -> tuple[dict[str, Any], EbpfSimError | None]:
+def _verify(
+    spec: "ObjectSpec", name: str, log_level: int, core_btf: "Btf | None"
+) -> tuple[dict[str, Any], EbpfSimError | None]:
     row: dict[str, Any] = {"program": name, "section": spec.programs[name].section, "verdict": "accept", "reason": ""}
     row |= {"insns": 0, "verified_insns": 0, "log": []}
-    opened, _ = open_object(spec)
+    opened, _ = open_object(spec, core_btf=core_btf)
     program = opened.programs[name]
     program.log_level = log_level
     try:
         opened.load(only=[name])
     except VerifierError as error:
-        row |= {"verdict": "reject", "reason": f"{error.errno_name}: {error.reason}", "log": error.log.splitlines()}
+        # what relocation left behind is told in libbpf's words
+        notes = [note.splitlines()[-1] for note in getattr(error, "__notes__", ())]
+        reason = notes[0] if notes else error.reason
+        row |= {"verdict": "reject", "reason": f"{error.errno_name}: {reason}", "log": error.log.splitlines()}
         return row, error
     except NotModelled as error:
         row |= {"verdict": "not modelled", "reason": error.feature}

@@ -40,14 +40,15 @@ def open_object(
     *,
     bpf: BpfCalls | None = None,
     kernel: KernelView | None = None,
+    core_btf: Btf | None = None,
     where: str = "",
 ) -> "Object":
     """Return an object that nothing of is in a kernel yet; ElfError or BtfError when the file is not loadable.
 
     ``bpf`` is what ``load()`` uses by default; ``kernel`` the kernel that CO-RE and externs are resolved against, by
-    default the one behind ``bpf``.
+    default the one behind ``bpf``. ``core_btf`` are other types for CO-RE only (``btf_custom_path`` of libbpf).
     """
-    return Object(read_object(source, where), bpf=bpf, kernel=kernel)
+    return Object(read_object(source, where), bpf=bpf, kernel=kernel, core_btf=core_btf)
 
 
 class MapTable(dict[str, ObjectMap]):
@@ -82,7 +83,14 @@ class Object:
     A context manager: leaving it closes the descriptors.
     """
 
-    def __init__(self, spec: ObjectSpec, *, bpf: BpfCalls | None = None, kernel: KernelView | None = None) -> None:
+    def __init__(
+        self,
+        spec: ObjectSpec,
+        *,
+        bpf: BpfCalls | None = None,
+        kernel: KernelView | None = None,
+        core_btf: Btf | None = None,
+    ) -> None:
         self.spec = spec
         self.name = spec.name
         self.where = spec.where
@@ -91,6 +99,7 @@ class Object:
         self.maps = MapTable(spec.where)
         self._bpf = bpf
         self._kernel = kernel
+        self._core_btf = core_btf
         self._fds: list[tuple[BpfCalls, int]] = []
         self._loaded = False
         for name, prog in spec.programs.items():
@@ -239,7 +248,8 @@ class Object:
         def relocator() -> CoreRelocator:
             if not known:
                 assert isinstance(self.spec.btf, Btf)
-                known.append(CoreRelocator(self.spec.btf, kernel.btf()))
+                target = self._core_btf if self._core_btf is not None else kernel.btf()
+                known.append(CoreRelocator(self.spec.btf, target))
             return known[0]
 
         return Linker(self.spec, relocator)

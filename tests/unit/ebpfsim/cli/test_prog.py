@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ebpfsim.btf.encode import encode_types
 from ebpfsim.cli.main import run
 
 BPF = Path(__file__).resolve().parents[4] / "scenarios" / "bpf"
@@ -186,3 +187,12 @@ def test_wrong_map_entry(entry: str, message: str, tmp_path: Path, capsys: pytes
     wrpcap(str(tmp_path / "in.pcap"), [Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / b"x"])
     assert run(["prog", "run", FIREWALL, "firewall", "--in", str(tmp_path / "in.pcap"), "--map", entry]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_verify_against_the_types_of_another_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    core = str(Path(__file__).resolve().parents[3] / "data" / "bpf" / "core.bpf.o")
+    run(["prog", "verify", core, "fields"])
+    assert "unknown#" not in capsys.readouterr().out
+    (tmp_path / "empty.btf").write_bytes(encode_types([]))
+    assert run(["prog", "verify", core, "fields", "--kernel-btf", str(tmp_path / "empty.btf")]) == 3
+    assert "EINVAL: failed to resolve CO-RE relocation <byte_off> [" in capsys.readouterr().out

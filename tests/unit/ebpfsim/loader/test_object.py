@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from ebpfsim.btf.btf import Btf
+from ebpfsim.btf.encode import encode_types
+from ebpfsim.btf.types import Int, Member, Struct
 from ebpfsim.errors import InputError, KernelError, VerifierError
 from ebpfsim.isa.insn import decode
 from ebpfsim.loader import Object, open_object
@@ -256,3 +259,13 @@ def test_variables_of_an_arena_are_put_into_it(remembered: Any) -> None:
         mapped = remembered.maps[obj.maps["arena"].fd]["mapped"]
     assert len(mapped) == 4 * 4096
     assert mapped[:8] == (5).to_bytes(4, "little") + (7).to_bytes(4, "little")
+
+
+def test_relocation_against_another_kernel() -> None:
+    # btf_custom_path: other types for CO-RE; attach targets and externs are the kernel's own
+    types = [Int("int", 4, 32, 0, 1), Struct("task_struct", 104, (Member("pid", 1, 96 * 8),))]
+    core_btf = Btf(encode_types(types))
+    obj = open_object(DATA / "core.bpf.o", core_btf=core_btf)
+    insns = decode(obj.relocate("fields"))
+    assert insns[0].imm == 96  # the offset of pid, which the first instruction holds
+    assert (0x85, 195896080) in [(insn.code, insn.imm) for insn in insns]
