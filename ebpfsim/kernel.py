@@ -59,6 +59,8 @@ from netstack.net import Net
 from tracing.bpf_test_run import TestFunctions, TracepointFunctions
 from tracing.functions import KernelFunctions
 from tracing.helpers import HELPERS as TRACING_HELPERS
+from tracing.kprobe import Kprobes
+from tracing.kprobe import points as kprobe_points
 from tracing.lsm import add_security_hooks
 from tracing.raw_tracepoint import points as tracepoint_points
 from tracing.raw_tracepoint import raw_tracepoint_opener
@@ -123,11 +125,13 @@ class Kernel:
         self.functions = KernelFunctions()
         self.functions.add(TestFunctions(mem))
         add_security_hooks(self.functions)
+        self.execute = execute
+        self.kprobes = Kprobes(self)
         self.tracepoints = Tracepoints(self, execute)
         self.tracepoints.declare(*SCHED_TRACEPOINTS)
         self.functions.add(TracepointFunctions(self.tracepoints))
         self.trampolines = Trampolines(self, execute)
-        self.attach_table = attach_table(self, [trampoline_points(self), tracepoint_points(self)])
+        self.attach_table = attach_table(self, [trampoline_points(self), tracepoint_points(self), kprobe_points(self)])
         self.attach_table.freplace = freplace_creator(self)
         self.attach_table.raw_tracepoint = raw_tracepoint_opener(self)
         self._callbacks = Callbacks(self)
