@@ -25,6 +25,12 @@ long: $(VENV)/.installed-dev ## run the tests that take long: the whole corpus o
 differential: $(VENV)/.installed-dev ## compare interpreter, JIT and this Linux on 400,000 random programs (an hour)
 	$(BIN)/python tests/differential/run.py verified unverified --count 200000 --jobs $(JOBS)
 
+soundness: $(VENV)/.installed-dev ## 100,000 verified programs with all registers inside the verifier's abstract states
+	$(BIN)/python tests/differential/run.py soundness --count 100000 --jobs $(JOBS)
+
+verdicts: $(VENV)/.installed-dev ## 100,000 random programs, our verifier's answer and log beside this Linux'
+	$(BIN)/python tests/differential/run.py verdicts --count 100000 --jobs $(JOBS)
+
 safety: $(VENV)/.installed-dev ## 10,000,000 loads and stores by wild pointers (some minutes)
 	$(BIN)/python tests/differential/run.py safety --count 10000000 --jobs $(JOBS)
 

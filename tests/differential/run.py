@@ -3,6 +3,8 @@
 ``run.py verified``: programs that the verifier accepts, on both engines, and on Linux where bpf(2) is allowed.
 ``run.py unverified``: programs that nobody has verified, on both engines, plain and in debug mode.
 ``run.py safety``: loads and stores by wild pointers.
+``run.py soundness``: verified programs in debug mode, all registers inside the verifier's abstract states.
+``run.py verdicts``: programs of all sorts, our verifier's answer and log beside Linux'.
 
 Work is cut into batches, each of which a seed determines; a difference names its seed. Prints what was done to standard
 output, progress to standard error; exits with 1 when something differs.
@@ -25,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "support")]
 
 # programs or accesses of a batch
-BATCHES = {"verified": 200, "unverified": 200, "safety": 20_000}
+BATCHES = {"verified": 200, "unverified": 200, "safety": 20_000, "soundness": 100, "verdicts": 500}
 MAX_SHOWN = 5
 
 # what a batch gives: counts by name, and differences
@@ -126,7 +128,45 @@ def safety(seed: int, count: int, _live: bool) -> Result:
     return Counter({"accesses": count, f"by {name}": count, **seen}), []
 
 
-WORK: dict[str, Callable[[int, int, bool], Result]] = {"verified": verified, "unverified": unverified, "safety": safety}
+def soundness(seed: int, count: int, _live: bool) -> Result:
+    """Run verified programs step by step and look for registers that no abstract state holds."""
+    from abstract_states import Violation, Watched
+
+    watched = Watched(seed)
+    try:
+        watched.steps(count)
+    except Violation as violation:
+        return watched.counts, [f"soundness, seed {seed}: {violation}"]
+    finally:
+        watched.close()
+    return watched.counts, []
+
+
+def verdicts(seed: int, count: int, live: bool) -> Result:
+    """Load programs here and into Linux; every tenth one has the log of every step compared."""
+    if not live or not _module(HERE.parent / "conftest.py")._bpf_allowed():
+        return Counter(), []
+    both = _verdicts()
+    before = both.accepted
+    seeds = range(seed * BATCHES["verdicts"], seed * BATCHES["verdicts"] + count)
+    found = [text for number in seeds if (text := both.differs(number, 6 if number % 10 == 0 else 5))]
+    counts = Counter({"programs": count, "accepted": both.accepted - before})
+    return counts, [f"verdicts, {text}" for text in found]
+
+
+@cache
+def _verdicts() -> Any:
+    sys.path.insert(0, str(HERE.parent / "verifier"))
+    return _module(HERE.parent / "verifier" / "test_live_random.py").Verdicts()
+
+
+WORK: dict[str, Callable[[int, int, bool], Result]] = {
+    "verified": verified,
+    "unverified": unverified,
+    "safety": safety,
+    "soundness": soundness,
+    "verdicts": verdicts,
+}
 
 
 def _batch(task: tuple[str, int, int, bool]) -> tuple[str, int, Result]:
@@ -167,7 +207,7 @@ def run(names: list[str], count: int, seed: int, jobs: int, live: bool) -> bool:
         if rows:
             words.append(f"{len(rows)} rows of instructions, each at least {min(rows.values()):,} times")
         print(f"{name}: {', '.join(words)}")
-    wrong = [text for text in differences if not text.startswith("verdict")]
+    wrong = [text for text in differences if not text.startswith("verdict,")]
     for text in differences[:MAX_SHOWN]:
         print(text)
     print(f"{len(wrong)} differences" if wrong else "no difference")
