@@ -116,7 +116,8 @@ def _check_lpm(map_: Map, key: Type, value: Type) -> int:
 
 
 def _check_int_key(map_: Map, key: Type, value: Type) -> int:
-    return 0 if isinstance(key, Int) and key.size == 4 else Errno.EINVAL
+    # bpf_local_storage_map_check_btf()
+    return 0 if isinstance(key, Int) and key.bits == 32 and not key.bit_off else Errno.EINVAL
 
 
 def _check_no_key(map_: Map, key: Type, value: Type) -> int:
