@@ -4,8 +4,10 @@ Only this module knows all of them. Rooms see each other through the Protocols t
 (``progs.runtime.Runtime``, ``syscall.kernel.BpfKernel``, ``hooks.link.LinkKernel``, ``netstack.net.NetKernel``).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, cached_property
+from types import SimpleNamespace
+from typing import Any
 
 from ebpfsim.audit import AuditLog
 from ebpfsim.clock import Clock
@@ -56,7 +58,10 @@ from hooks.trampoline import Trampolines
 from netstack.bpf_net_context import bpf_net_context
 from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
+from tracing import fs_syscalls, namei, process, read_write
+from tracing import open as open_
 from tracing.bpf_test_run import TestFunctions, TracepointFunctions
+from tracing.fs import bound
 from tracing.functions import KernelFunctions
 from tracing.helpers import HELPERS as TRACING_HELPERS
 from tracing.kprobe import Kprobes
@@ -65,10 +70,16 @@ from tracing.lsm import add_security_hooks
 from tracing.raw_tracepoint import points as tracepoint_points
 from tracing.raw_tracepoint import raw_tracepoint_opener
 from tracing.sched import Scheduler
+from tracing.syscalls import Syscalls
 from tracing.trace_pipe import TracePipe
-from tracing.tracepoints import SCHED_TRACEPOINTS, Tracepoints
+from tracing.tracepoints import SCHED_TRACEPOINTS, SYSCALL_TRACEPOINTS, Tracepoints
+from tracing.vfs import Vfs
 
 __all__ = ["Kernel"]
+
+# rooms of the kernel, as modules of functions that take their kernel first
+FUNCTION_MODULES = (namei, open_, process, read_write)
+SYSCALL_MODULES = (fs_syscalls, process)
 
 
 class MapTable(IdTable[Map]):
@@ -124,12 +135,16 @@ class Kernel:
         self.device_by_ifindex = self.net.dev_get_by_index
         self.functions = KernelFunctions()
         self.functions.add(TestFunctions(mem))
-        add_security_hooks(self.functions)
         self.execute = execute
         self.kprobes = Kprobes(self)
         self.tracepoints = Tracepoints(self, execute)
-        self.tracepoints.declare(*SCHED_TRACEPOINTS)
+        self.tracepoints.declare(*SCHED_TRACEPOINTS, *SYSCALL_TRACEPOINTS)
+        self.trace = self.tracepoints.fire
         self.functions.add(TracepointFunctions(self.tracepoints))
+        self.functions.add_later(self._call_paths)
+        add_security_hooks(self.functions, mem)
+        # walks of paths under way, by the address of their ``struct nameidata``
+        self.walks: dict[int, Any] = {}
         self.trampolines = Trampolines(self, execute)
         self.attach_table = attach_table(self, [trampoline_points(self), tracepoint_points(self), kprobe_points(self)])
         self.attach_table.freplace = freplace_creator(self)
@@ -146,6 +161,20 @@ class Kernel:
     def sched(self) -> Scheduler:
         """The tasks and who runs; made when first asked for."""
         return Scheduler(self, self.tracepoints.fire)
+
+    @cached_property
+    def vfs(self) -> Vfs:
+        """The files; made when first asked for."""
+        return Vfs(self.mem)
+
+    @cached_property
+    def syscalls(self) -> Syscalls:
+        """The system calls that tasks make."""
+        return Syscalls(self, SYSCALL_MODULES)
+
+    def _call_paths(self) -> Iterable[object]:
+        # the functions that system calls go through
+        return [*(bound(module, self) for module in FUNCTION_MODULES), SimpleNamespace(**self.syscalls.entries)]
 
     def map_at(self, address: int) -> Map:
         """Return the map whose ``struct bpf_map`` is at that address."""

@@ -128,15 +128,36 @@ class FdTable:
 
     def __init__(self) -> None:
         self._files = {fd: OpenFile(StdStream()) for fd in range(3)}
+        self._reserved: set[int] = set()
 
     def install(self, obj: KernelObject, *, readable: bool = True, writable: bool = True) -> int:
         """Give the object a descriptor, which takes over the caller's reference."""
-        fd = 3
-        while fd in self._files:
+        fd = self.reserve(3)
+        self.install_at(fd, obj, readable=readable, writable=writable)
+        return fd
+
+    def reserve(self, start: int = 0) -> int:
+        """Take the lowest free descriptor from ``start`` on (alloc_fd)."""
+        fd = start
+        while fd in self._files or fd in self._reserved:
             fd += 1
+        self._reserved.add(fd)
+        return fd
+
+    def unreserve(self, fd: int) -> None:
+        """Give back a descriptor that was taken and not used (put_unused_fd)."""
+        self._reserved.discard(fd)
+
+    def install_at(self, fd: int, obj: KernelObject, *, readable: bool = True, writable: bool = True) -> None:
+        """Let a descriptor that was taken stand for an object; it takes over the caller's reference (fd_install)."""
+        self._reserved.discard(fd)
         self._files[fd] = OpenFile(obj, readable, writable)
         obj.get_user()
-        return fd
+
+    def take(self, fd: int) -> KernelObject | None:
+        """Return the object of a descriptor that is closed herewith, with its reference; None when it is not open."""
+        file = self._files.pop(fd, None)
+        return file.obj if file is not None else None
 
     def lookup(self, fd: int) -> KernelObject | None:
         """Return the object behind a descriptor, or None."""

@@ -10,7 +10,7 @@
     sim.run(until="5ms")
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,8 @@ from ebpfsim.rng import Rng
 from ebpfsim.runner import Runner
 from ebpfsim.suggest import did_you_mean
 from ebpfsim.syscall.task import TaskBpf, capabilities
+from ebpfsim.task_steps import Value
+from ebpfsim.tasks import HostTask
 from ebpfsim.uapi.flags import XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE
 from hooks.xdp import bpf_xdp_link_attach
 from netstack.device import NetDevice
@@ -146,6 +148,28 @@ class Host(HostNet):
         frames = read_capture(Path(capture))
         replay(self.device(device), frames, self._start_ns(at), speed=speed)
         return len(frames)
+
+    def spawn(
+        self,
+        name: str,
+        *,
+        uid: int = 0,
+        gid: int | None = None,
+        cpu: int | None = None,
+        steps: Sequence[object] | None = None,
+        at: str | int | None = None,
+    ) -> HostTask:
+        """Start a task that makes the system calls of ``steps`` and exits; without steps it waits for ``syscall``.
+
+        A step is ``{openat: ["/etc/passwd", "O_RDONLY"], "as": "fd"}``; see ``ebpfsim.task_steps``. ``results`` of the
+        task tell what each came to. ``at`` is absolute; by default the task starts now.
+        """
+        start_ns = self._start_ns(at)
+        return HostTask(self.kernel, name, steps, uid=uid, gid=gid, cpu=cpu, start_ns=start_ns)
+
+    def syscall(self, task: HostTask, name: str, *args: Value) -> int:
+        """Let a task without steps of its own make one system call; the result, a negative errno included."""
+        return task.call(name, *args)
 
     def udp_socket(self, address: str = "0.0.0.0", port: int = 0, *, cgroup: str = "/") -> UdpSocket:
         """Return a simulated UDP socket, bound; ``.received`` has what arrived. It belongs to a cgroup by its path."""

@@ -11,7 +11,7 @@ kprobes put theirs around it); the last one that goes puts the function back.
 Functions that the kernel has and nobody has written here cannot be attached to: NotModelled.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from ebpfsim.btf.types import Func, FuncProto, Kind
@@ -110,10 +110,11 @@ class KernelFunctions:
         self._sites: dict[str, FunctionSite] = {}
         self._originals: dict[str, Function] = {}
         self._makers: dict[str, Maker] = {}
+        self._later: list[Callable[[], Iterable[object]]] = []
 
     def __getattr__(self, name: str) -> Function:
         # only what is in no slot comes here
-        if not name.startswith("__") and self._made(name):
+        if self._made(name):
             found: Function = self.__dict__[name]
             return found
         raise NotModelled(f"kernel function {name}()", "tracing/functions.py")
@@ -127,11 +128,24 @@ class KernelFunctions:
                     raise InternalError(f"kernel function {name}() is there twice")
                 self._originals[name] = self.__dict__[name] = function
 
+    def add_later(self, load: Callable[[], Iterable[object]]) -> None:
+        """Take over the functions of what ``load`` returns, once somebody asks for a function that is not here."""
+        self._later.append(load)
+
+    def _load(self) -> None:
+        later, self._later = self._later, []
+        for load in later:
+            for owner in load():
+                self.add(owner)
+
     def make(self, prefix: str, maker: "Maker") -> None:
         """Let functions whose names begin so be made when they are first asked for."""
         self._makers[prefix] = maker
 
     def _made(self, name: str) -> bool:
+        self._load()
+        if name in self._originals:
+            return True
         for prefix, maker in self._makers.items():
             if name.startswith(prefix):
                 function = maker(name)
@@ -148,11 +162,12 @@ class KernelFunctions:
             raise KernelError(op, Errno.EINVAL, f"{name}() must not be probed")
         found = self._sites.get(name)
         if found is None:
-            if name not in self._originals and not self._made(name):
+            if not self._made(name):
                 raise NotModelled(f"calls of kernel function {name}()", "tracing/functions.py")
             found = self._sites[name] = FunctionSite(self, name, self._originals[name])
         return found
 
     def names(self) -> Iterator[str]:
         """Return the names of all functions that there are, in order."""
+        self._load()
         return iter(sorted(self._originals))

@@ -4,23 +4,33 @@ Every ``bpf_lsm_NAME`` of the kernel's BTF is a function that returns the hook's
 trampoline, the last one first, and the first result that is not 0 ends the hook. ``security_NAME`` asks the hook and
 returns what it says. Functions are made when somebody first calls them or attaches a program.
 
-Left out: other security modules (capabilities, yama, lockdown, ima, evm); ``security_*`` functions that do more than
-to ask the hook of their name.
+Left out: other security modules (yama, lockdown, ima, evm) and most of what the capability module says; ``security_*``
+functions that do more than to ask the hook of their name.
 """
+
+from collections.abc import Callable
 
 from ebpfsim.btf.types import Kind
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
+from ebpfsim.memory import Memory
 from hooks.trampoline import Function
 from tracing.functions import KernelFunctions, kernel_model, kernel_proto
+from tracing.task import Cred
 
 __all__ = ["DEFAULTS", "add_security_hooks"]
 
 HOOK, SECURITY = "bpf_lsm_", "security_"
 ENOPARAM = 519  # include/linux/errno.h, which user space never sees
-# functions whose hook has another name (security/security.c)
-OTHER_NAMES = {"security_bprm_check": "bpf_lsm_bprm_check_security"}
+# functions whose hook has another name than their own or NAME_security (security/security.c)
+OTHER_NAMES = {
+    "security_create_user_ns": "bpf_lsm_userns_create",
+    "security_free_mnt_opts": "bpf_lsm_sb_free_mnt_opts",
+    "security_prepare_creds": "bpf_lsm_cred_prepare",
+    "security_sock_rcv_skb": "bpf_lsm_socket_sock_rcv_skb",
+    "security_transfer_creds": "bpf_lsm_cred_transfer",
+}
 # what hooks return that say nothing, where that is not 0 (include/linux/lsm_hook_defs.h)
 DEFAULTS: dict[str, int] = {
     "dentry_init_security": -Errno.EOPNOTSUPP,
@@ -42,10 +52,10 @@ DEFAULTS: dict[str, int] = {
 }
 
 
-def add_security_hooks(functions: KernelFunctions) -> None:
+def add_security_hooks(functions: KernelFunctions, mem: Memory) -> None:
     """Let a kernel's functions have the hooks, and the functions that ask them."""
     functions.make(HOOK, _hook)
-    functions.make(SECURITY, lambda name: _security(functions, name))
+    functions.make(SECURITY, lambda name: _security(functions, mem, name))
 
 
 def _hook(name: str) -> Function | None:
@@ -59,16 +69,29 @@ def _hook(name: str) -> Function | None:
     return hook
 
 
-def _security(functions: KernelFunctions, name: str) -> Function | None:
+def _security(functions: KernelFunctions, mem: Memory, name: str) -> Function | None:
     hook, btf = OTHER_NAMES.get(name, HOOK + name.removeprefix(SECURITY)), vmlinux()
+    if btf.find(hook, Kind.FUNC) is None:
+        hook += "_security"
     if btf.find(name, Kind.FUNC) is None or btf.find(hook, Kind.FUNC) is None:
         return None
     if kernel_model(name) != kernel_model(hook) or kernel_proto(name).params != kernel_proto(hook).params:
         # it asks in other words
         return None
 
+    own = CAPABILITY.get(name)
+
     def security(cpu: Cpu, *args: int) -> int:
+        ret = own(mem, *args) if own is not None else 0
         call: Function = getattr(functions, hook)
-        return call(cpu, *args)
+        return ret or call(cpu, *args)
 
     return security
+
+
+def _cap_capable(mem: Memory, cred: int, _ns: int, cap: int, _opts: int) -> int:
+    return 0 if Cred(mem, cred).cap_effective >> cap & 1 else -Errno.EPERM
+
+
+# what the capability module says, which is asked before all others (security/commoncap.c)
+CAPABILITY: dict[str, Callable[..., int]] = {"security_capable": _cap_capable}

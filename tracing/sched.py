@@ -21,13 +21,21 @@ from ebpfsim.errors import InternalError
 from ebpfsim.memory import Memory
 from tracing.task import PF_EXITING, PF_KTHREAD, Namespaces, Task, TaskState
 
-__all__ = ["FIRST_PID", "SchedTrace", "Scheduler", "WaitQueue"]
+__all__ = ["FIRST_PID", "SchedTrace", "Scheduler", "TaskExit", "WaitQueue"]
 
 FIRST_PID = 1000  # of the tasks that scenarios start; those below belong to a system that started before them
 
 # a tracepoint's name and its arguments, fired on a CPU
 SchedTrace = Callable[..., None]
 Main = Callable[[Task], int]
+
+
+class TaskExit(BaseException):
+    """Ends the task that raises it, from wherever in the kernel it is; ``code`` is ``task->exit_code``."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.code = code
 
 
 class _Runqueue:
@@ -122,6 +130,11 @@ class Scheduler:
         """Return the task that a CPU runs: what ``current`` is in the kernel."""
         return self._queues[cpu.number].current
 
+    def running_cpu(self) -> Cpu:
+        """Return the CPU whose task runs just now; the first one when none does."""
+        queue = self._running_queue()
+        return queue.cpu if queue is not None else self.kernel.cpus[0]
+
     def cpu_of(self, task: Task) -> Cpu:
         """Return the CPU that a task runs on."""
         return self._threads[task].queue.cpu
@@ -139,7 +152,7 @@ class Scheduler:
         gid: int | None = None,
         cpu: int | None = None,
     ) -> Task:
-        """Start a task that runs ``main``, whose result is its exit code.
+        """Start a task that runs ``main``, whose result is its exit status.
 
         ``leader`` makes it a thread of that process. Without ``uid`` it is who its parent (by default init) is.
         """
@@ -213,13 +226,14 @@ class Scheduler:
             rq.busy = True
             self._switch_to_hub()
 
-    def wait_child(self, task: Task) -> Task | None:
-        """Return a child of ``task`` that has exited, as soon as there is one, released; None without children."""
+    def wait_child(self, task: Task) -> tuple[int, int] | None:
+        """Return pid and exit code of a child that has exited, as soon as there is one; None without children."""
         while task.children:
             for child in task.children:
                 if child.struct.exit_state == TaskState.EXIT_ZOMBIE:
+                    ended = child.pid, child.struct.exit_code
                     self._release(child)
-                    return child
+                    return ended
             self.wait(self._child_exits.setdefault(task, WaitQueue()))
         return None
 
@@ -313,10 +327,15 @@ class Scheduler:
     # do_exit
     def _main(self, task: Task, main: Main) -> None:
         thread = self._threads[task]
-        thread.code = main(task)
+        try:
+            thread.code = (main(task) & 0xFF) << 8
+        except TaskExit as end:
+            thread.code = end.code
         task.struct.flags |= PF_EXITING
         task.struct.exit_code = thread.code
         self.trace(thread.queue.cpu, "sched_process_exit", task.address, task.leader is task)
+        if task.leader is task:
+            task.files.close_all()
         task.alive = False
 
     # exit_notify, forget_original_parent

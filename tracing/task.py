@@ -8,12 +8,26 @@ Left out: scheduling classes, signal queues, key rings, and nested namespaces: a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ebpfsim.btf.view import Field, KernelStruct, Text, place, size_of
 from ebpfsim.memory import Memory
 from ebpfsim.memory.user import UserMemory
+from ebpfsim.objects import FdTable
+from tracing.vfs import Dentry
 
-__all__ = ["CAP_ALL", "PF_EXITING", "PF_KTHREAD", "Cred", "Namespaces", "Task", "TaskState", "TaskStruct"]
+__all__ = [
+    "CAP_ALL",
+    "PF_EXITING",
+    "PF_FORKNOEXEC",
+    "PF_KTHREAD",
+    "Cred",
+    "Namespaces",
+    "PtRegs",
+    "Task",
+    "TaskState",
+    "TaskStruct",
+]
 
 # include/linux/sched.h
 PF_EXITING, PF_FORKNOEXEC, PF_RANDOMIZE, PF_KTHREAD = 0x4, 0x40, 0x0040_0000, 0x0020_0000
@@ -109,6 +123,17 @@ class MmStruct(KernelStruct):
     env_end = Field()
     owner = Field()
     exe_file = Field()
+
+
+class PtRegs(KernelStruct):
+    """``struct pt_regs``."""
+
+    struct_name = "pt_regs"
+    ax = Field()
+    orig_ax = Field()
+    ip = Field()
+    di = Field()
+    si = Field()
 
 
 class _Pid(KernelStruct):
@@ -221,6 +246,9 @@ class Task:
         self.mm: MmStruct | None = None
         self.user: UserMemory | None = None
         self.alive = True
+        # shared by the threads of a process: descriptors, and where relative paths begin (None: the root)
+        self.files: FdTable = self.leader.files if leader is not None else FdTable()
+        self.cwd: Dentry | None = leader.cwd if leader is not None else None
         self._fill(comm)
 
     def __repr__(self) -> str:
@@ -239,6 +267,16 @@ class Task:
     def pid_tgid(self) -> int:
         """What bpf_get_current_pid_tgid() returns."""
         return self.tgid << 32 | self.pid
+
+    @cached_property
+    def regs(self) -> PtRegs:
+        """Its registers in user space while it is in a system call (task_pt_regs)."""
+        return PtRegs.alloc(self.mem)
+
+    @property
+    def umask(self) -> int:
+        """Permissions that new files do not get."""
+        return self._fs.umask
 
     def _fill(self, comm: str) -> None:
         struct, mem = self.struct, self.mem
@@ -279,6 +317,11 @@ class Task:
         self.struct.mm_ptr = self.struct.active_mm = mm.address
         return mm
 
+    def exec_mm(self, args: Sequence[str], env: Sequence[str], exe_file: int) -> None:
+        """Replace the address space by that of a new program, whose ``struct file`` is ``exe_file``."""
+        self._drop_mm()
+        self.new_mm(args, env).exe_file = exe_file
+
     def share_mm(self, other: "Task") -> None:
         """Use the address space of another task of the same process."""
         self.mm, self.user = other.mm, other.user
@@ -289,14 +332,19 @@ class Task:
     def release(self) -> None:
         """Give back the memory of a task that nobody waits for any more (release_task)."""
         self.mem.free(self.struct.thread_pid)
+        if "regs" in self.__dict__:
+            self.regs.free()
         self._signal.nr_threads -= 1
         if not self._signal.nr_threads:
             self._signal.free()
             self._fs.free()
+        self._drop_mm()
+        self.cred.free()
+        self.struct.free()
+
+    def _drop_mm(self) -> None:
         if self.mm is not None:
             self.mm.users -= 1
             if not self.mm.users and self.user is not None:
                 self.user.release()
                 self.mm.free()
-        self.cred.free()
-        self.struct.free()

@@ -26,7 +26,7 @@ from hooks.link import Link, note
 from hooks.run import Execute, bpf_prog_run
 from hooks.tracing import TracingKernel
 
-__all__ = ["SCHED_TRACEPOINTS", "RawTpLink", "Tracepoint", "Tracepoints", "raw_tp_link_attach"]
+__all__ = ["SCHED_TRACEPOINTS", "SYSCALL_TRACEPOINTS", "RawTpLink", "Tracepoint", "Tracepoints", "raw_tp_link_attach"]
 
 PREFIX = "btf_trace_"
 OP = "raw_tracepoint_open"
@@ -37,6 +37,8 @@ WRITABLE = {"bpf_test_finish": 4, "nbd_send_request": 28}
 SCHED_TRACEPOINTS = (
     *("sched_process_fork", "sched_wakeup_new", "sched_waking", "sched_wakeup", "sched_switch", "sched_process_exit"),
 )
+# those of system calls (``tracing.syscalls``, ``tracing.process``)
+SYSCALL_TRACEPOINTS = ("sys_enter", "sys_exit", "sched_process_exec", "task_rename")
 
 Fire = Callable[..., None]
 

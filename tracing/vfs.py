@@ -275,6 +275,11 @@ class Vfs:
             self._dput(dentry)
             self._iput(dentry.inode)
 
+    def forget(self, file: File) -> None:
+        """Free the structure of a file that is closed."""
+        del self.by_address[file.address]
+        file.struct.free()
+
     def _dput(self, dentry: Dentry) -> None:
         # a name that was removed goes with the last file that points to it
         if dentry.address not in self.by_address and not dentry.opens:

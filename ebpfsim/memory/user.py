@@ -64,6 +64,12 @@ class UserMemory:
         if area.own:
             self._mem.free(area.kernel_address)
 
+    def forget(self, address: int) -> None:
+        """End what began at that address, if it still does."""
+        at = bisect_right(self._starts, address) - 1
+        if at >= 0 and self._starts[at] == address:
+            self.unmap(address)
+
     def release(self) -> None:
         """End all areas (exit_mmap)."""
         for start in list(self._starts):

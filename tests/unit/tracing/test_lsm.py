@@ -3,6 +3,7 @@
 import pytest
 
 from ebpfsim.errors import NotModelled
+from ebpfsim.memory import Memory
 from tracing.functions import KernelFunctions
 from tracing.lsm import add_security_hooks
 
@@ -10,7 +11,7 @@ from tracing.lsm import add_security_hooks
 @pytest.fixture
 def functions() -> KernelFunctions:
     functions = KernelFunctions()
-    add_security_hooks(functions)
+    add_security_hooks(functions, Memory())
     return functions
 
 

@@ -1,0 +1,122 @@
+"""Tasks as users hold them: ``host.spawn()`` starts one, its steps are system calls, ``results`` what they came to."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ebpfsim.errors import InputError
+from ebpfsim.task_steps import Room, Step, StepResult, Value, arguments, parse_step
+from tracing.sched import WaitQueue
+from tracing.task import Task
+
+if TYPE_CHECKING:
+    from ebpfsim.kernel import Kernel
+
+__all__ = ["HostTask"]
+
+
+class HostTask:
+    """A task of a host. ``results`` has one entry for each step that has ended.
+
+    With steps it runs them and exits; without, it waits for ``Host.syscall`` until ``exit``.
+    """
+
+    def __init__(
+        self,
+        kernel: "Kernel",
+        name: str,
+        steps: Sequence[object] | None,
+        *,
+        uid: int = 0,
+        gid: int | None = None,
+        cpu: int | None = None,
+        start_ns: int = 0,
+    ) -> None:
+        self._kernel = kernel
+        calls = kernel.syscalls.table
+        self.steps = [parse_step(step, calls) for step in steps or ()]
+        self.results: list[StepResult] = []
+        self._waiting: deque[Step] | None = None if steps is not None else deque()
+        self._work = WaitQueue()
+        self._named: dict[str, int] = {}
+        self._over = False
+        self.name = name
+        self._task: Task | None = None
+
+        def start() -> None:
+            self._task = kernel.sched.spawn(name, self._main, uid=uid, gid=gid, cpu=cpu)
+
+        if start_ns > kernel.clock.now_ns:
+            kernel.clock.call_at(start_ns, start)
+        else:
+            start()
+
+    def __repr__(self) -> str:
+        return f"<HostTask {self.name}>"
+
+    @property
+    def task(self) -> Task:
+        """The task in the simulated kernel; InputError before it has started."""
+        if self._task is None:
+            raise InputError("", f"task '{self.name}' has not started")
+        return self._task
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self.task.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has started and not exited."""
+        return self._task is not None and self._task.alive
+
+    def call(self, name: str, *args: Value) -> int:
+        """Make one system call now and return its result; the simulation goes on until it has ended."""
+        if self._waiting is None or not self.running:
+            why = "runs steps of its own" if self.running else "has exited"
+            raise InputError("", f"task '{self.name}' {why}")
+        step = parse_step({name: list(args)}, self._kernel.syscalls.table)
+        self._waiting.append(step)
+        before = len(self.results)
+        self._wake()
+        while len(self.results) == before and self.running:
+            if not self._kernel.clock.step():
+                raise InputError("", f"{name}() of task '{self.name}' waits for something that does not happen")
+        return self.results[-1].retval if len(self.results) > before else 0
+
+    def exit(self) -> None:
+        """Let a task that waits for calls end."""
+        self._over = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._kernel.sched.wake_up_all(self._work, self._kernel.cpus[0])
+
+    def _main(self, task: Task) -> int:
+        for index, step in enumerate(self.steps):
+            self._do(task, index, step)
+        while self._waiting is not None and not self._over:
+            if self._waiting:
+                self._do(task, len(self.results), self._waiting.popleft())
+            else:
+                self._kernel.sched.wait(self._work)
+        return 0
+
+    def _do(self, task: Task, index: int, step: Step) -> None:
+        kernel = self._kernel
+        cpu = kernel.sched.cpu_of(task)
+        start_ns = cpu.now_ns
+        room = Room(task)
+        name, args = arguments(step, room, self._named)
+        retval = kernel.syscalls.call(task, name, *args)
+        room.release()
+        if step.name:
+            self._named[step.name] = retval
+        self.results.append(StepResult(index, step.call, retval, start_ns, cpu.now_ns))
+        kernel.sched.advance()
+
+    @property
+    def named(self) -> Mapping[str, int]:
+        """Results of steps by the names that ``as`` gave them."""
+        return self._named

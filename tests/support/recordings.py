@@ -1,0 +1,51 @@
+"""What Linux 6.12 called in 143 recorded scenarios (function_graph): tests/data/call_paths_6.12.tar.xz.
+
+A tree has one function a line; ``NAME~`` stands for a part of a function that the compiler cut out, ``NAME xN`` for N
+calls in a row.
+"""
+
+import re
+import tarfile
+from functools import cache
+from pathlib import Path
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "call_paths_6.12.tar.xz"
+_LINE = re.compile(r"\s*(\w+)(~?)(?: x(\d+))?(?: \[\w+\])?(?: x(\d+))?")
+
+
+# functions of which a part was seen: their calls are not all in the recordings
+PARTS: set[str] = set()
+
+
+@cache
+def trees() -> dict[str, list[str]]:
+    """Return the functions of each scenario in the order of their calls."""
+    found = {}
+    with tarfile.open(DATA) as archive:
+        for member in archive.getmembers():
+            folder, _, name = member.name.removeprefix("./").rpartition("/")
+            file = archive.extractfile(member) if folder == "trees" else None
+            if file is not None:
+                found[name.removesuffix(".txt")] = _calls(file.read().decode())
+    return found
+
+
+def _calls(text: str) -> list[str]:
+    calls = []
+    for line in text.splitlines():
+        if line.startswith("#") or not line.strip():
+            # which task made the calls below
+            continue
+        match = _LINE.fullmatch(line)
+        assert match, line
+        if not match[2]:
+            calls += [match[1]] * int(match[3] or match[4] or 1)
+        else:
+            PARTS.add(match[1])
+    return calls
+
+
+@cache
+def known() -> frozenset[str]:
+    """Return every function that occurs in a recording whenever it is called."""
+    return frozenset(name for tree in trees().values() for name in tree) - PARTS

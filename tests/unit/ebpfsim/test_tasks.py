@@ -1,0 +1,86 @@
+"""Tasks of a host: steps, results, and programs that watch them."""
+
+import pytest
+
+import ebpfsim
+from ebpfsim.btf.types import Kind
+from ebpfsim.btf.vmlinux import vmlinux
+from ebpfsim.errors import InputError
+from ebpfsim.isa.asm import assemble
+from ebpfsim.isa.insn import encode
+from ebpfsim.uapi.bpf import AttachType, MapType, ProgType
+
+
+@pytest.fixture
+def host() -> ebpfsim.Host:
+    return ebpfsim.Simulation(seed=1).host("h")
+
+
+def test_steps_are_system_calls(host: ebpfsim.Host) -> None:
+    host.kernel.vfs.add("srv/secret", b"x", mode=0o600)
+    steps = [{"openat": ["/etc/passwd", "O_RDONLY"], "as": "fd"}, {"read": ["$fd", 16]}, {"close": "$fd"},
+             {"openat": ["/srv/secret"]}, {"sleep": "5ms"}, {"write": [1, "text"]}, "getpid",
+             {"close": 77}]  # fmt: skip
+    task = host.spawn("cat", uid=1000, steps=steps)
+    host.sim.run()
+    assert [result.retval for result in task.results] == [3, 16, 0, -13, 0, -22, 1000, -9]
+    assert [result.errno for result in task.results[3:6]] == ["EACCES", "", "EINVAL"]
+    assert task.results[4].end_ns - task.results[4].start_ns >= 5_000_000
+    assert not task.running
+
+
+def test_a_task_makes_one_call_after_the_other(host: ebpfsim.Host) -> None:
+    task = host.spawn("shell")
+    fd = host.syscall(task, "openat", "/tmp/new", "O_CREAT|O_RDWR", 0o600)
+    assert (fd, host.syscall(task, "write", fd, "hello"), host.syscall(task, "close", fd)) == (3, 5, 0)
+    assert bytes(host.kernel.vfs.lookup("/tmp/new").inode.data) == b"hello"  # type: ignore[union-attr]
+    task.exit()
+    host.sim.run()
+    assert not task.running
+    with pytest.raises(InputError, match="'shell' has exited"):
+        host.syscall(task, "getpid")
+
+
+def test_tasks_start_when_they_should(host: ebpfsim.Host) -> None:
+    task = host.spawn("late", steps=["getpid"], at="3ms")
+    with pytest.raises(InputError, match="has not started"):
+        _ = task.pid
+    host.sim.run()
+    assert task.results[0].start_ns == 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("steps", "problem"),
+    [([{"opennat": "/x"}], "did you mean 'openat'"), ([{}], "step has 0 calls"), ([7], "step 7 is no mapping"),
+     ([{"read": 1}], "read has 1 arguments"), ([{"openat": ["/x", "O_RDNLY"]}], "did you mean 'O_RDONLY'"),
+     ([{"close": "$fd"}], r"'\$fd' is no result"), ([{"close": [{}]}], "is no number and no text")],
+)  # fmt: skip
+def test_mistakes(host: ebpfsim.Host, steps: list[object], problem: str) -> None:
+    def run() -> None:
+        host.spawn("x", steps=steps)
+        host.sim.run()
+
+    with pytest.raises(InputError, match=problem):
+        run()
+
+
+def test_a_program_sees_who_opens_what(host: ebpfsim.Host) -> None:
+    bpf = host.bpf
+    ring = bpf.map_create(MapType.ARRAY, 4, 24, 1)
+    # fentry of do_sys_openat2(int dfd, const char *filename, struct open_how *how)
+    text = f"""
+        r6 = r1; *(u32 *)(r10 - 4) = 0; r2 = r10; r2 += -4; r1 = map_fd[{ring}] ll
+        call bpf_map_lookup_elem; if r0 == 0 goto out; r7 = r0
+        call bpf_get_current_pid_tgid; *(u64 *)(r7 + 0) = r0
+        r1 = r7; r1 += 8; r2 = 16; r3 = *(u64 *)(r6 + 8); call bpf_probe_read_user_str
+        out: r0 = 0; exit"""
+    name = "do_sys_openat2"
+    prog = bpf.prog_load(
+        ProgType.TRACING, encode(assemble(text)), expected_attach_type=AttachType.TRACE_FENTRY,
+        attach_btf_id=vmlinux().by_name(name, Kind.FUNC),
+    ).fd  # fmt: skip
+    bpf.link_create(prog, 0, AttachType.TRACE_FENTRY)
+    host.spawn("cat", steps=[{"openat": "/etc/passwd"}])
+    host.sim.run()
+    value = bpf.map_lookup_elem(ring, bytes(4))
+    assert value == (1000 << 32 | 1000).to_bytes(8, "little") + b"/etc/passwd\0" + bytes(4)

@@ -1,0 +1,87 @@
+"""What the files that model the kernel's fs/ share: the kernel around them, ERR_PTR, functions of one kernel."""
+
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType, SimpleNamespace
+from typing import Any, Protocol
+
+from ebpfsim.cpu import Cpu
+from ebpfsim.isa.alu import s64
+from ebpfsim.memory import Memory
+from tracing.sched import Scheduler
+from tracing.task import Task
+from tracing.vfs import Dentry, File, Inode, Vfs
+
+__all__ = ["FsKernel", "bound", "is_err", "task_of"]
+
+MAX_ERRNO = 4095
+
+
+class FsKernel(Protocol):
+    """What functions of the file system need of a kernel."""
+
+    mem: Memory
+    # walks under way by the address of their ``struct nameidata``
+    walks: dict[int, Any]
+
+    def trace(self, cpu: Cpu, name: str, *args: int) -> None:
+        """Fire a tracepoint."""
+        ...
+
+    @property
+    def sched(self) -> Scheduler:
+        """Its tasks."""
+        ...
+
+    @property
+    def vfs(self) -> Vfs:
+        """Its files."""
+        ...
+
+    @property
+    def functions(self) -> Any:
+        """Its functions, to be called through their slots."""
+        ...
+
+
+def is_err(value: int) -> int:
+    """Return the negative errno that a pointer carries (IS_ERR, PTR_ERR), 0 when it is a pointer."""
+    value = s64(value)
+    return value if -MAX_ERRNO <= value < 0 else 0
+
+
+def task_of(k: FsKernel, cpu: Cpu) -> Task:
+    """Return the task whose system call this is."""
+    return k.sched.current(cpu)
+
+
+def dentry_at(k: FsKernel, address: int) -> Dentry:
+    """Return the dentry at an address."""
+    found = k.vfs.by_address[address]
+    assert isinstance(found, Dentry)
+    return found
+
+
+def inode_at(k: FsKernel, address: int) -> Inode:
+    """Return the inode at an address."""
+    found = k.vfs.by_address[address]
+    assert isinstance(found, Inode)
+    return found
+
+
+def file_at(k: FsKernel, address: int) -> File:
+    """Return the open file at an address."""
+    found = k.vfs.by_address[address]
+    assert isinstance(found, File)
+    return found
+
+
+def bound(module: ModuleType, kernel: object) -> SimpleNamespace:
+    """Return the kernel functions of a module, which take their kernel first, as functions of one kernel."""
+    found = SimpleNamespace()
+    for name, function in vars(module).items():
+        if getattr(function, "kernel_function", False):
+            call: Callable[..., Any] = partial(function, kernel)
+            call.__dict__["kernel_function"] = True
+            setattr(found, name, call)
+    return found
