@@ -81,7 +81,8 @@ _BY_TYPE: Mapping[int, Mapping[ProgType, str]] = {
     173: {T.KPROBE: "bpf_get_func_ip_kprobe"},
     174: {
         T.KPROBE: "bpf_get_attach_cookie_trace", T.TRACEPOINT: "bpf_get_attach_cookie_trace",
-        T.PERF_EVENT: "bpf_get_attach_cookie_pe", T.TRACING: "bpf_get_attach_cookie_tracing",
+        T.PERF_EVENT: "bpf_get_attach_cookie_pe",
+        **dict.fromkeys((T.RAW_TRACEPOINT, T.RAW_TRACEPOINT_WRITABLE, T.TRACING), "bpf_get_attach_cookie_tracing"),
     },
 }
 # programs for many functions at once
