@@ -22,7 +22,6 @@ from ebpfsim.jit.compile import Listed, compile_listed
 from ebpfsim.jit.engine import unavailable
 from ebpfsim.jit.objects import object_routines
 from ebpfsim.jit.program import Image
-from ebpfsim.jit.routine import Routine
 from ebpfsim.memory import KERNEL_BASE
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.helper_ids import HELPER_NAMES
@@ -106,7 +105,6 @@ class _Listing:
         found: dict[int, str] = {}
         if image.kernel.config.debug:
             found.update({at: name for name, at in object_routines(image.kernel.mem).addresses.items()})
-        found.update({call.address: "routine" for call in image.calls if isinstance(call, Routine)})
         return found
 
     def functions(self, disassembler: Any) -> Iterator[Function]:
@@ -129,7 +127,7 @@ class _Listing:
             if operand.type == capstone.x86.X86_OP_MEM and insn.reg_name(operand.mem.base) == "r10":
                 notes.append("" if operand.mem.index else self.words.get(operand.mem.disp, ""))
             elif operand.type == capstone.x86.X86_OP_IMM and any(insn.group(group) for group in jumps):
-                operands = [self._target(operand.imm, number)]
+                operands = [self._target(operand.imm, number, insn.address)]
             elif operand.type == capstone.x86.X86_OP_IMM:
                 notes.append(self._constant(operand.imm & M64, operands, insn.address))
         note = ", ".join(note for note in notes if note)
@@ -137,15 +135,15 @@ class _Listing:
         return Line(pc, insn.mnemonic, tuple(operands), bytes(insn.bytes), self.slot_at.get(insn.address, -1), note)
 
     # where a jump or call leads: a place in the function, in another one, or in what all programs share
-    def _target(self, at: int, number: int) -> str:
+    def _target(self, at: int, number: int, asked: int) -> str:
         if 0 <= at < len(self.code):
             other = bisect_right(self.starts, at) - 1
             rest = at - self.starts[other]
             if other == number:
                 return f"{rest:#x}"
             return f"{self._name(other)}+{rest:#x}" if rest else self._name(other)
-        address = at + self.listed.image.address
-        return self.symbols.get(address, "outside")
+        # a native routine does what a helper does
+        return self.symbols.get(at + self.listed.image.address) or self._owner(asked)
 
     # a number that means something: a map, or what lies in the memory of this process, which gets a name
     def _constant(self, value: int, operands: list[str], at: int) -> str:

@@ -82,3 +82,24 @@ def test_without_a_disassembler(machine: Any, monkeypatch: pytest.MonkeyPatch) -
         "error: machine code is shown by capstone, which is not installed\n"
         "try: pip install 'ebpfsim[disasm]', or pip install capstone"
     )
+
+
+def test_native_routines_have_the_names_of_their_helpers() -> None:
+    pytest.importorskip("capstone")
+    import ebpfsim
+    from ebpfsim.isa.asm import assemble
+    from ebpfsim.isa.insn import encode
+    from ebpfsim.uapi.bpf import MapType, ProgType
+
+    host = ebpfsim.Simulation(seed=1).host("h", engine="jit")
+    fd = host.bpf.map_create(MapType.HASH, 4, 8, 4, name="flows")
+    code = f"""
+        *(u32 *)(r10 - 4) = 1; r2 = r10; r2 += -4; r1 = map_fd[{fd}] ll; call bpf_map_lookup_elem
+        *(u32 *)(r10 - 4) = 1; r2 = r10; r2 += -4; r1 = map_fd[{fd}] ll; call bpf_map_delete_elem
+        call bpf_get_prandom_u32; r0 = 2; exit
+    """
+    prog = host.prog(host.bpf.prog_load(ProgType.XDP, encode(assemble(code)), license="GPL").fd)
+    lines = [line for function in listing(prog, _name) for line in function.lines]
+    called = {line.operands[0] for line in lines if line.operation == "callq" and "bpf_" in line.operands[0]}
+    assert called >= {"bpf_map_lookup_elem", "bpf_map_delete_elem", "bpf_get_prandom_u32"}
+    assert not any("outside" in operand for line in lines for operand in line.operands)
