@@ -11,6 +11,7 @@
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.frames import to_frames
 from ebpfsim.host_net import HostNet
+from ebpfsim.host_tracing import HostTracing, attach_all
 from ebpfsim.jit.engine import ENGINES
 from ebpfsim.kernel import Kernel
 from ebpfsim.loader import Object, ObjectMap, Program, open_object
@@ -52,7 +54,7 @@ __all__ = ["Host", "Simulation"]
 _XDP_MODES = {"": 0, "native": XDP_FLAGS_DRV_MODE, "generic": XDP_FLAGS_SKB_MODE}
 
 
-class Host(HostNet):
+class Host(HostNet, HostTracing):
     """One simulated machine. ``bpf`` is its bpf(2), ``net`` its network stack, ``trace_pipe`` what programs print."""
 
     def __init__(self, sim: "Simulation", name: str, config: KernelConfig) -> None:
@@ -96,7 +98,9 @@ class Host(HostNet):
 
     def open(self, path: str | PathLike[str]) -> Object:
         """Open an object file; nothing is loaded before ``load()`` of what this returns."""
-        return open_object(path, bpf=self.bpf)
+        obj = open_object(path, bpf=self.bpf)
+        obj.attach_all = partial(attach_all, self)
+        return obj
 
     def load(self, path: str | PathLike[str]) -> Object:
         """Open an object file, create its maps and load every program that autoloads."""

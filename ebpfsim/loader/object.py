@@ -5,10 +5,11 @@ leaves out, where libbpf fails; an object with neither programs nor maps is refu
 does nothing; descriptors are known before programs are relocated, so that there are no placeholders.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from os import PathLike
 from types import TracebackType
+from typing import Any
 
 from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.core import CoreRelocator
@@ -95,6 +96,8 @@ class Object:
         self.name = spec.name
         self.where = spec.where
         self.btf_fd = -1
+        # what attaches all programs, where the object belongs to a host
+        self.attach_all: Callable[[Object], dict[str, Any]] | None = None
         self.programs = ProgramTable(spec.where)
         self.maps = MapTable(spec.where)
         self._bpf = bpf
@@ -317,6 +320,12 @@ class Object:
         self._loaded = False
         for bpf, fd in reversed(fds):
             bpf.close(fd)
+
+    def attach(self) -> dict[str, Any]:
+        """Attach every loaded program where its SEC() says, as libbpf does; return the links by program."""
+        if self.attach_all is None:
+            raise InputError(self.where, "attach() needs a host", "open the object by host.open() or host.load()")
+        return self.attach_all(self)
 
     def __iter__(self) -> Iterator[Program]:
         return iter(self.programs.values())

@@ -1,0 +1,211 @@
+"""Attaching programs to functions and tracepoints of a host's kernel, and to other programs, in the words of libbpf."""
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, cast
+
+from ebpfsim.attached import AttachedLink
+from ebpfsim.btf.types import Func
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import InputError, KernelError, NotModelled
+from ebpfsim.progs.prog import Prog
+from ebpfsim.suggest import did_you_mean
+from ebpfsim.uapi.bpf import AttachType, ProgType
+from hooks.link import Link
+from hooks.tracing import bpf_tracing_prog_attach
+from tracing.kprobe import BPF_F_KPROBE_MULTI_RETURN
+from tracing.tracepoints import raw_tp_link_attach
+
+if TYPE_CHECKING:
+    from ebpfsim.host_net import HostNet
+    from ebpfsim.kernel import Kernel
+    from ebpfsim.loader import Object, Program
+
+__all__ = ["HostTracing"]
+
+KINDS = {
+    AttachType.TRACE_FENTRY: "fentry",
+    AttachType.TRACE_FEXIT: "fexit",
+    AttachType.MODIFY_RETURN: "fmod_ret",
+    AttachType.LSM_MAC: "lsm",
+}
+
+
+class HostTracing:
+    """The tracing side of ``Host``."""
+
+    name: str
+    kernel: "Kernel"
+
+    def prog(self, program: "Program | Prog | int") -> Prog:
+        """Return the loaded program behind an object's program or a descriptor; KernelError EBADF."""
+        raise NotImplementedError
+
+    def attach_fentry(self, program: "Program | Prog | int", *, cookie: int = 0, label: str = "") -> AttachedLink:
+        """Attach a program to the beginning of the function that it was loaded for."""
+        return self._trampoline(program, AttachType.TRACE_FENTRY, cookie, label)
+
+    def attach_fexit(self, program: "Program | Prog | int", *, cookie: int = 0, label: str = "") -> AttachedLink:
+        """Attach a program to the end of the function that it was loaded for."""
+        return self._trampoline(program, AttachType.TRACE_FEXIT, cookie, label)
+
+    def attach_fmod_ret(self, program: "Program | Prog | int", *, cookie: int = 0, label: str = "") -> AttachedLink:
+        """Attach a program that may replace what the function that it was loaded for returns."""
+        return self._trampoline(program, AttachType.MODIFY_RETURN, cookie, label)
+
+    def attach_lsm(self, program: "Program | Prog | int", *, cookie: int = 0, label: str = "") -> AttachedLink:
+        """Attach a program to the security hook that it was loaded for."""
+        return self._trampoline(program, AttachType.LSM_MAC, cookie, label)
+
+    def attach_freplace(
+        self,
+        program: "Program | Prog | int",
+        target: "Program | Prog | int | None" = None,
+        function: str = "",
+        *,
+        label: str = "",
+    ) -> AttachedLink:
+        """Put a program in the place of a function: the one that it was loaded for, or one of another program."""
+        prog, opts, target_fd = self.prog(program), {}, 0
+        if target is not None:
+            into = self.prog(target)
+            opts = {"target_btf_id": self._function_of(into, function)}
+            into.get()
+            target_fd = self.kernel.fds.install(into)
+        try:
+            kind = AttachType(0)
+            link = bpf_tracing_prog_attach(self.kernel, prog, opts, kind=kind, target_fd=target_fd, label=label)
+        finally:
+            if target_fd:
+                self.kernel.fds.close(target_fd)
+        return self._attached(link)
+
+    def attach_raw_tp(
+        self, program: "Program | Prog | int", tracepoint: str = "", *, cookie: int = 0, label: str = ""
+    ) -> AttachedLink:
+        """Attach a program to a tracepoint by its name, or (tp_btf) to the one that it was loaded for."""
+        return self._attached(raw_tp_link_attach(self.kernel, self.prog(program), tracepoint, cookie, label))
+
+    def attach_kprobe(
+        self, program: "Program | Prog | int", function: str, *, cookie: int = 0, label: str = ""
+    ) -> AttachedLink:
+        """Attach a program to the beginning of a function by a perf event of its own."""
+        return self._kprobe(program, function, False, cookie, label)
+
+    def attach_kretprobe(
+        self, program: "Program | Prog | int", function: str, *, cookie: int = 0, label: str = ""
+    ) -> AttachedLink:
+        """Attach a program to the return of a function by a perf event of its own."""
+        return self._kprobe(program, function, True, cookie, label)
+
+    def attach_kprobe_multi(
+        self,
+        program: "Program | Prog | int",
+        functions: "str | Sequence[str]",
+        *,
+        cookies: Sequence[int] = (),
+        retprobe: bool = False,
+        label: str = "",
+    ) -> AttachedLink:
+        """Attach a program to functions, or to all that a pattern such as ``bpf_fentry_test*`` names."""
+        names = self._matching(functions) if isinstance(functions, str) else list(functions)
+        flags = BPF_F_KPROBE_MULTI_RETURN if retprobe else 0
+        return self._attached(self.kernel.kprobes.attach_multi(self.prog(program), names, cookies, flags, label))
+
+    def attach_tracepoint(self, program: "Program | Prog | int", category: str, tracepoint: str) -> AttachedLink:
+        """Attach a program of type tracepoint: not modelled, raw_tp and tp_btf are."""
+        what = f"program '{self.prog(program).name}' on the record of tracepoint {category}:{tracepoint}"
+        raise NotModelled(what, "kernel/trace/bpf_trace.c: perf_trace_run_bpf_submit")
+
+    def auto_attach(self, program: "Program", *, label: str = "") -> AttachedLink | None:
+        """Attach a program where its SEC() says, as libbpf does; None for programs that say nothing of the kind."""
+        prog = self.prog(program)
+        if prog.type == ProgType.TRACING and prog.expected_attach_type == AttachType.TRACE_RAW_TP:
+            return self.attach_raw_tp(prog, label=label)
+        if prog.type in (ProgType.TRACING, ProgType.LSM) and prog.expected_attach_type in KINDS:
+            return self._trampoline(prog, prog.expected_attach_type, 0, label)
+        if prog.type == ProgType.EXT:
+            return self.attach_freplace(prog, label=label)
+        kind, _, target = program.section.partition("/")
+        if prog.type in (ProgType.RAW_TRACEPOINT, ProgType.RAW_TRACEPOINT_WRITABLE):
+            return self.attach_raw_tp(prog, target, label=label) if target else None
+        attach = BY_SECTION.get(kind)
+        return attach(self, prog, target, label) if attach is not None and target else None
+
+    def _trampoline(self, program: "Program | Prog | int", kind: AttachType, cookie: int, label: str) -> AttachedLink:
+        prog = self.prog(program)
+        if prog.expected_attach_type != kind or prog.type not in (ProgType.TRACING, ProgType.LSM):
+            what = f"program '{prog.name}' was not loaded for {KINDS[kind]}"
+            raise InputError("", what, f'use SEC("{KINDS[kind]}/function")')
+        opts = {"cookie": cookie}
+        return self._attached(bpf_tracing_prog_attach(self.kernel, prog, opts, kind=kind, label=label))
+
+    def _kprobe(
+        self, program: "Program | Prog | int", function: str, is_return: bool, cookie: int, label: str
+    ) -> AttachedLink:
+        event = self.kernel.kprobes.open(function, is_return=is_return)
+        try:
+            return self._attached(self.kernel.kprobes.attach(self.prog(program), event, cookie, label))
+        finally:
+            event.put()
+
+    def _matching(self, pattern: str) -> list[str]:
+        if "*" not in pattern and "?" not in pattern:
+            return [pattern]
+        found = [name for name in self.kernel.functions.names() if fnmatchcase(name, pattern)]
+        if not found:
+            raise KernelError("attach", Errno.ENOENT, f"no function that is modelled matches '{pattern}'")
+        return found
+
+    def _function_of(self, prog: Prog, function: str) -> int:
+        btf = prog.btf
+        names: dict[str, int] = {}
+        for sub in prog.subprogs:
+            func = btf.type(sub.type_id) if btf is not None and sub.type_id else None
+            if isinstance(func, Func):
+                names[func.name] = sub.type_id
+        if function not in names:
+            hint = did_you_mean(function, names)
+            raise InputError("", f"program '{prog.name}' has no function '{function}'{hint}")
+        return names[function]
+
+    def _attached(self, link: Link) -> AttachedLink:
+        return AttachedLink(cast("HostNet", self), link)
+
+
+Attach = Callable[[HostTracing, Prog, str, str], AttachedLink]
+# sections of programs whose type says nothing of where they go
+BY_SECTION: dict[str, Attach] = {
+    "kprobe": lambda host, prog, target, label: host.attach_kprobe(prog, target, label=label),
+    "kretprobe": lambda host, prog, target, label: host.attach_kretprobe(prog, target, label=label),
+    "kprobe.multi": lambda host, prog, target, label: host.attach_kprobe_multi(prog, target, label=label),
+    "kprobe.session": lambda host, prog, target, label: host.attach_kprobe_multi(prog, target, label=label),
+    "kretprobe.multi": lambda host, prog, target, label: host.attach_kprobe_multi(
+        prog, target, retprobe=True, label=label
+    ),
+    "tracepoint": lambda host, prog, target, _label: host.attach_tracepoint(prog, *_two(target)),
+    "tp": lambda host, prog, target, _label: host.attach_tracepoint(prog, *_two(target)),
+}
+
+
+def _two(target: str) -> tuple[str, str]:
+    category, _, name = target.partition("/")
+    return category, name
+
+
+def attach_all(host: HostTracing, obj: "Object") -> dict[str, AttachedLink]:
+    """Attach every loaded program of an object where its SEC() says (bpf_object__attach_skeleton); links by program.
+
+    A program that cannot be attached takes those that were attached before it off again.
+    """
+    links: dict[str, AttachedLink] = {}
+    try:
+        for program in obj.programs.values():
+            link = host.auto_attach(program) if program.loaded else None
+            if link is not None:
+                links[program.name] = link
+    except BaseException:
+        for link in links.values():
+            link.close()
+        raise
+    return links
