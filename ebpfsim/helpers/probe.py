@@ -1,12 +1,12 @@
 """Reads of kernel memory that may fail (kernel/trace/bpf_trace.c, v6.18).
 
 A read of what is not mapped returns EFAULT and clears the destination; an address that can be none of the kernel's
-gives ERANGE (``copy_from_kernel_nofault_allowed``, arch/x86/mm/maccess.c). Left out: reads of user memory, which is not
-modelled yet.
+gives ERANGE (``copy_from_kernel_nofault_allowed``, arch/x86/mm/maccess.c). Reads of user memory: ``helpers.user``.
 """
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelOops, NotModelled
+from ebpfsim.errors import KernelOops
+from ebpfsim.helpers.user import probe_read_user, probe_read_user_str
 from ebpfsim.isa.alu import u32
 from ebpfsim.memory import PAGE_SIZE
 from ebpfsim.progs.runtime import Helper, Run
@@ -52,18 +52,17 @@ def probe_errno(address: int) -> int:
 
 
 # bpf_probe_read_compat() and _compat_str(): the address says whose memory it is
-def _compat(helper: Helper) -> Helper:
+def _compat(kernel: Helper, user: Helper) -> Helper:
     def read(run: Run, dst: int, size: int, unsafe_ptr: int, r4: int, r5: int) -> int:
-        if unsafe_ptr < _TASK_SIZE:
-            raise NotModelled("reads of user memory by bpf_probe_read()", "kernel/trace/bpf_trace.c")
+        helper = user if unsafe_ptr < _TASK_SIZE else kernel
         return helper(run, dst, size, unsafe_ptr, r4, r5)
 
     return read
 
 
 HELPERS: dict[int, Helper] = {
-    HELPER_IDS["bpf_probe_read"]: _compat(probe_read_kernel),
-    HELPER_IDS["bpf_probe_read_str"]: _compat(probe_read_kernel_str),
+    HELPER_IDS["bpf_probe_read"]: _compat(probe_read_kernel, probe_read_user),
+    HELPER_IDS["bpf_probe_read_str"]: _compat(probe_read_kernel_str, probe_read_user_str),
     HELPER_IDS["bpf_probe_read_kernel"]: probe_read_kernel,
     HELPER_IDS["bpf_probe_read_kernel_str"]: probe_read_kernel_str,
 }

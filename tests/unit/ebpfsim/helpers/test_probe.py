@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from ebpfsim.errors import NotModelled
 from ebpfsim.memory import PAGE_SIZE
+from ebpfsim.memory.user import UserMemory
 
 EFAULT = -14 & 0xFFFF_FFFF
 
@@ -53,9 +53,16 @@ def test_a_string_may_end_right_before_unmapped_memory(machine: Any) -> None:
     assert call(machine, "bpf_probe_read_kernel_str", machine.mem.alloc(8), 8, edge) == 3
 
 
-def test_user_memory_is_not_modelled(machine: Any) -> None:
-    with pytest.raises(NotModelled, match=r"reads of user memory by bpf_probe_read\(\)"):
-        call(machine, "bpf_probe_read", machine.mem.alloc(8), 4, 0x1000)
+@pytest.mark.parametrize("helper", ["bpf_probe_read", "bpf_probe_read_str"])
+def test_low_addresses_are_the_tasks(machine: Any, helper: str) -> None:
+    # bpf_probe_read_compat(): below TASK_SIZE it is user memory, of which the idle task has none
+    user, dst = UserMemory(machine.mem), machine.mem.alloc(8)
+    page = user.alloc(8, b"abc")
+    assert call(machine, helper, dst, 4, page) == EFAULT
+    machine.cpus[0].user = user
+    assert call(machine, helper, dst, 4, page) == (4 if helper.endswith("str") else 0)
+    assert machine.mem.read(dst, 4) == b"abc\0"
+
 
 
 # asked of Linux 6.18: copy_from_kernel_nofault_allowed() of arch/x86/mm/maccess.c
