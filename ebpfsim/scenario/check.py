@@ -10,6 +10,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.types import Kind
 from ebpfsim.btf.values import to_bytes
 from ebpfsim.costs import profile_names
@@ -23,11 +24,11 @@ from ebpfsim.scenario.frames import build_frames
 from ebpfsim.scenario.layers import PacketProblem, check_value, field_of, layer_class
 from ebpfsim.scenario.load import Scenario
 from ebpfsim.scenario.mapvalues import PERCPU, check_wanted, record_type
-from ebpfsim.scenario.objects import CheckedObject, place_in, read_block
+from ebpfsim.scenario.objects import CheckedObject, place_in, read_block, read_types
 from ebpfsim.scenario.packets import PacketError, PacketExpr
 from ebpfsim.scenario.paths import PathProblem, locate
 from ebpfsim.scenario.problems import raise_together
-from ebpfsim.scenario.schema import AttachBlock, EventBlock, ExpectBlock, HostBlock
+from ebpfsim.scenario.schema import AttachBlock, EventBlock, ExpectBlock, HostBlock, KernelBlock
 from ebpfsim.scenario.source import listed, shown
 from ebpfsim.suggest import did_you_mean
 from ebpfsim.uapi.bpf import MapType
@@ -62,11 +63,19 @@ class Target(NamedTuple):
 
 @dataclass
 class Checked:
-    """A scenario that can be run. ``packets`` are the packet strings by the index of their event."""
+    """A scenario that can be run.
+
+    ``packets`` are the packet strings by the index of their event, ``core_btf`` the types by the block that names them.
+    """
 
     scenario: Scenario
     objects: dict[str, CheckedObject] = field(default_factory=dict)
     packets: dict[int, PacketExpr] = field(default_factory=dict)
+    core_btf: dict[Path, Btf] = field(default_factory=dict)
+
+    def types_for(self, host: str) -> Btf | None:
+        """Return the types that CO-RE on a host follows, None for those of the simulated kernel."""
+        return self.core_btf.get(("hosts", host), self.core_btf.get(("kernel",)))
 
     def program(self, text: str) -> Target:
         """Return the program that ``fw/firewall``, or ``fw`` when it has just one, names."""
@@ -209,10 +218,10 @@ class _Check:
     def hosts(self) -> None:
         if not self.model.hosts:
             self.wrong(("hosts",), "a scenario has at least one host", "hosts: {a: {}}")
-        self.kernel(("kernel",), self.model.kernel.costs, self.model.kernel.sysctl)
+        self.kernel(("kernel",), self.model.kernel)
         for name, host in self.model.hosts.items():
             path: Path = ("hosts", name)
-            self.kernel(path, host.costs, host.sysctl)
+            self.kernel(path, host)
             addresses: dict[str, str] = {}
             for device, interface in host.interfaces.items():
                 here = (*path, "interfaces", device)
@@ -242,10 +251,16 @@ class _Check:
             if address.version == 6:
                 self.not_modelled(path, "IPv6 routes")
 
-    def kernel(self, path: Path, costs: str | None, sysctl: Mapping[str, object] | None) -> None:
-        if costs is not None and costs not in profile_names():
-            self.unknown((*path, "costs"), "cost profile", costs, profile_names())
-        for name, value in (sysctl or {}).items():
+    def kernel(self, path: Path, block: KernelBlock) -> None:
+        if block.costs is not None and block.costs not in profile_names():
+            self.unknown((*path, "costs"), "cost profile", block.costs, profile_names())
+        if block.btf is not None:
+            try:
+                place = self.scenario.node(*path, "btf")
+                self.result.core_btf[path] = read_types(block.btf, place, self.scenario.folder)
+            except ScenarioError as error:
+                self.errors.append(error)
+        for name, value in (block.sysctl or {}).items():
             here = (*path, "sysctl", name)
             if isinstance(value, bool) or not isinstance(value, int | str):
                 self.wrong(here, f"sysctl {name}: expected a number or text, have {shown(value)}")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ebpfsim.btf.btf import Btf
 from ebpfsim.elf.reader import read_object
 from ebpfsim.elf.spec import ObjectSpec
 from ebpfsim.errors import AsmError, BtfError, ElfError, ScenarioError
@@ -59,6 +60,18 @@ def read_block(name: str, block: ObjectBlock, node: Node, folder: Path) -> Check
     except (ElfError, BtfError) as error:
         raise place.error(f"object '{name}': {error.where}: {error.problem}", error.hint) from None
     return CheckedObject(name, block, path, spec)
+
+
+def read_types(text: str, place: Node, folder: Path) -> Btf:
+    """Read the BTF file that ``btf: text`` names; ScenarioError there when it is none."""
+    try:
+        btf = Btf(locate(folder, text).read_bytes(), where=text)
+        btf.validate()
+    except PathProblem as problem:
+        raise place.error(f"btf: {problem.problem}", problem.hint) from None
+    except BtfError as error:
+        raise place.error(f"btf: {error.where}: {error.problem}", error.hint) from None
+    return btf
 
 
 def _read_asm(name: str, block: ObjectBlock, node: Node) -> CheckedObject:

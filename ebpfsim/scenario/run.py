@@ -277,7 +277,7 @@ def _consume(running: Running, text: str) -> None:
 def _build_host(running: Running, name: str, host: HostBlock, defaults: KernelBlock) -> None:
     settings: dict[str, Any] = {}
     for block in (defaults, host):
-        rows = {key: getattr(block, key) for key in KernelBlock.model_fields}
+        rows = {key: getattr(block, key) for key in KernelBlock.model_fields if key != "btf"}
         settings |= {key: value for key, value in rows.items() if value is not None}
     settings["sysctl"] = {**(defaults.sysctl or {}), **(host.sysctl or {})}
     with running.at("hosts", name):
@@ -326,7 +326,7 @@ def _load(running: Running, name: str) -> None:
 def _open(running: Running, name: str, host: Host) -> Object:
     checked = running.checked.objects[name]
     assert checked.spec is not None
-    obj = Object(checked.spec, bpf=host.bpf)
+    obj = Object(checked.spec, bpf=host.bpf, core_btf=running.checked.types_for(host.name))
     for variable, value in checked.block.rodata.items():
         with running.at("objects", name, "rodata", variable):
             obj.rodata[variable] = value

@@ -99,7 +99,10 @@ class Block(BaseModel):
 
 
 class KernelBlock(Block):
-    """Settings of simulated kernels: defaults for all hosts, or one host's."""
+    """Settings of simulated kernels: defaults for all hosts, or one host's.
+
+    ``btf`` is a file with the types of another kernel, which CO-RE relocations follow instead of the simulated one's.
+    """
 
     cpus: Annotated[int, Field(ge=1, le=MAX_CPUS)] | None = None
     mitigations: Literal["auto", "off"] | None = None
@@ -107,6 +110,7 @@ class KernelBlock(Block):
     stats: bool | None = None
     debug: bool | None = None
     engine: Literal["auto", "interp", "jit"] | None = None
+    btf: str | None = None
     sysctl: dict[str, Any] | None = None
 
 

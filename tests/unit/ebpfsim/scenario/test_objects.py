@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from ebpfsim.btf.encode import encode_types
+from ebpfsim.btf.types import Int
 from ebpfsim.errors import ScenarioError
 from ebpfsim.scenario.document import compose
-from ebpfsim.scenario.objects import place_in, read_block
+from ebpfsim.scenario.objects import place_in, read_block, read_types
 from ebpfsim.scenario.schema import ObjectBlock
 from ebpfsim.scenario.source import Source
 from ebpfsim.uapi.bpf import ProgType
@@ -56,3 +58,14 @@ def test_program_without_instructions() -> None:
 def test_place_in_text_with_two_lines() -> None:
     node = compose(Source("x.yaml", "a: >\n  one\n  two\n")).find(("a",))
     assert place_in(node, 4, 3) is node
+
+
+def test_types_of_another_kernel(tmp_path: Path) -> None:
+    place = compose(Source("x.yaml", "{btf: other.btf}")).find(("btf",))
+    (tmp_path / "other.btf").write_bytes(encode_types([Int("int", 4, 32)]))
+    assert read_types("other.btf", place, tmp_path).nr_types == 2
+    with pytest.raises(ScenarioError, match=r"x\.yaml:1:7: error: btf: file 'missing\.btf' does not exist"):
+        read_types("missing.btf", place, tmp_path)
+    (tmp_path / "cut.btf").write_bytes(encode_types([Int("int", 4, 32)])[:30])
+    with pytest.raises(ScenarioError, match=r"x\.yaml:1:7: error: btf: cut\.btf: "):
+        read_types("cut.btf", place, tmp_path)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ebpfsim.btf.encode import encode_types
+from ebpfsim.btf.types import Struct
 from ebpfsim.errors import InputError, KernelError, ScenarioError, VerifierError
 
 if TYPE_CHECKING:
@@ -117,3 +119,30 @@ def test_scenario_without_an_end_is_told(play: "Play", monkeypatch: pytest.Monke
     assert running.sim.now_ns == 3_000_000
     # one bounce takes 50 us on the wire and a little more
     assert 20 <= running.attachments["pb@eth0"].runs <= 30
+
+
+def test_relocations_follow_the_types_that_a_kernel_names(play: "Play", tmp_path: Path) -> None:
+    core = Path(__file__).resolve().parents[3] / "data" / "bpf" / "core.bpf.o"
+    (tmp_path / "core.bpf.o").write_bytes(core.read_bytes())
+    (tmp_path / "other.btf").write_bytes(encode_types([Struct("task_struct", 4, ())]))
+    text = """\
+name: other
+kernel: {btf: other.btf}
+hosts: {a: {}, b: {btf: core.min.btf}}
+objects: {x: {host: a, file: core.bpf.o}, y: {host: b, file: core.bpf.o}}
+expect:
+  - {load: x/fields, verdict: reject}
+  - {load: x/types, verdict: reject}
+  - {load: x/loads, verdict: reject}
+  - {load: y/fields, verdict: reject}
+  - {load: y/types, verdict: reject}
+  - {load: y/loads, verdict: reject}
+"""
+    (tmp_path / "core.min.btf").write_bytes((core.parent / "core.min.btf").read_bytes())
+    running, _ = play(text)
+    errors = {(load.object, load.program): load.error for load in running.loads}
+    first, second = errors["x", "fields"], errors["y", "fields"]
+    assert isinstance(first, VerifierError)
+    assert isinstance(second, VerifierError)
+    assert first.reason == "invalid func unknown#195896080"
+    assert second.reason.startswith("math between ctx pointer")
