@@ -251,6 +251,9 @@ def check_reg_type(env: Env, regno: int, arg_type: int, func_id: int, arg_btf: A
             text = f"{func_id_name(func_id)}() may write into memory pointed by R{regno} "
             raise env.fail(Errno.EACCES, f"{text}type={reg_type_str(reg.type)}\n")
         return
+    if reg.type & MEM_ALLOC and reg.type & PTR_MAYBE_NULL:
+        # objects of programs are to be compared with NULL first
+        raise env.bug("invalid PTR_TO_BTF_ID register for type match")
     check_btf_arg(env, regno, arg_type, func_id, arg_btf)
 
 

@@ -176,7 +176,12 @@ class _Args:
     def kernel_type(self, number: int, target: Type, arg_type: int) -> SubprogArg | int:
         # btf_get_ptr_to_btf_id: the kernel's type of the same name, without the program's flavour
         name, kernel = target.name, vmlinux()
-        found = kernel.ids_by_essential_name(essential_name(name), target.kind) if name else []
+        if not name:
+            self.env.verbose(
+                f"arg#{number} reference type('{_kind_name(target)} (anon)') candidate matching error: -22\n"
+            )
+            return Errno.EINVAL
+        found = kernel.ids_by_essential_name(essential_name(name), target.kind)
         if len(found) != 1:
             what = "is ambiguous" if found else "has no matches"
             self.env.verbose(f"arg#{number} reference type('{_kind_name(target)} {name}') {what}\n")

@@ -138,12 +138,16 @@ def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
         with _without_collector():
             _check(env)
             fixed, shown = fixup(env)
+            xlated = Xlated(shown, facts_of(env), env.attr.func_info, env.attr.line_info)
+            if xlated.missing_function is not None:
+                env.subprogs = list(fixed.subprogs)
+                raise env.bug(f"No program to jit at insn {xlated.missing_function} (subprog < 0)")
     except Reject as reject:
         if not attr.log_level:
             return verify(replace(attr, log_level=BPF_LOG_LEVEL1_STATS), kernel)
         _print_stats(env)
         raise VerifierError("prog_load", reject.errno, str(env.log), env.insn_idx) from None
-    return _finish(env, fixed, shown)
+    return _finish(env, fixed, xlated)
 
 
 @contextmanager
@@ -185,8 +189,7 @@ def _check(env: Env) -> None:
     check_max_stack_depth(env)
 
 
-def _finish(env: Env, fixed: Fixed, shown: Fixed) -> Verified:
-    xlated = Xlated(shown, facts_of(env), env.attr.func_info, env.attr.line_info)
+def _finish(env: Env, fixed: Fixed, xlated: Xlated) -> Verified:
     env.subprogs = list(fixed.subprogs)
     if env.seen_exception and not env.exception_callback:
         # a function of its own, hidden, ends a program that throws (add_hidden_subprog)

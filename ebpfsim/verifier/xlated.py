@@ -79,6 +79,14 @@ class Xlated:
         return tuple(_show_calls(self._done))
 
     @property
+    def missing_function(self) -> int | None:
+        """The slot of a callback that is gone, where the kernel looks for a function (``jit_subprogs``), or None."""
+        before = self._fixed
+        if len(before.subprogs) + self._facts.throws < 2 or not _gone(before):
+            return None
+        return next(iter(_gone(self._done)), None)
+
+    @property
     def functions(self) -> tuple[tuple[Insn, ...], ...]:
         """The functions but the hidden one, as they are when the kernel gives each its tag (``bpf_jit_subprogs``)."""
         done = self._done
@@ -200,6 +208,13 @@ def _function_refs(fixed: Fixed) -> list[tuple[int, int]]:
     numbers = {start: number for number, (start, _) in enumerate(fixed.extents)}
     targets = ((i, i + 1 + insn.imm) for i, insn in enumerate(fixed.insns) if pseudo_call(insn) or pseudo_func(insn))
     return [(i, numbers[target]) for i, target in targets if target in numbers]
+
+
+def _gone(fixed: Fixed) -> list[int]:
+    # where callbacks that no path calls would start, unless the next function took their place
+    starts = {start for start, _ in fixed.extents}
+    targets = (i + 1 + insn.imm for i, insn in enumerate(fixed.insns) if pseudo_func(insn))
+    return [target for target in targets if target not in starts]
 
 
 def _show_calls(fixed: Fixed) -> list[Insn]:

@@ -95,3 +95,28 @@ SEC("iter/sockmap") int fills_sockmap(struct bpf_iter__sockmap *ctx) {
         bpf_map_delete_elem(&hashed, &key);
     return 0;
 }
+
+__noinline int unnamed(struct { int a; } *p __attribute__((btf_decl_tag("arg:untrusted")))) {
+    return p->a;
+}
+
+SEC("tp_btf/task_newtask") int passes_unnamed(u64 *ctx) {
+    return unnamed((void *)ctx);
+}
+
+static __noinline int large(int number) {
+    char bytes[300];
+    bpf_get_current_comm(bytes, sizeof(bytes));
+    return bytes[number & 15];
+}
+
+SEC("tp_btf/sys_enter") int stack_of_its_own(void *ctx) {
+    char bytes[300];
+    bpf_get_current_comm(bytes, sizeof(bytes));
+    return bytes[3] + large(bytes[1]);
+}
+
+SEC("xdp") int stack_too_large(void *ctx) {
+    char bytes[300] = {};
+    return bytes[3] + large(bytes[1] + bpf_get_prandom_u32());
+}
