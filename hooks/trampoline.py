@@ -27,6 +27,7 @@ from ebpfsim.progs.runtime import Ran, Runtime
 from ebpfsim.recorder import ProgRun
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.helper_ids import HELPER_IDS
+from hooks.frame import pop_frame, push_frame
 from hooks.func_model import FuncModel
 from hooks.link import HookKernel, Link, note
 from hooks.run import Execute, bpf_prog_run
@@ -164,8 +165,8 @@ class Generation:
 
     def call(self, cpu: Cpu, *args: int) -> int:
         """Call the function, with its programs around it, and return what comes of it."""
-        mem, top = self._kernel.mem, cpu.stack_top
-        cpu.stack_top = frame = top - self._frame_bytes
+        mem = self._kernel.mem
+        frame = push_frame(mem, cpu, self._frame_bytes)
         ctx = frame + _HEAD.size
         words = [value & mask for value, mask in zip(args, self._masks, strict=True)]
         mem.write(frame, _HEAD.pack(self._site.address, self._nr) + self._words.pack(*words, 0))
@@ -184,7 +185,7 @@ class Generation:
             return self._model.result(mem.load(result_at, 8))
         finally:
             self.running -= 1
-            cpu.stack_top = top
+            pop_frame(mem, cpu, frame, self._frame_bytes)
 
     def _modify(self, ctx: int, result_at: int, cpu: Cpu) -> bool:
         # programs that may replace the result, until one of them does: then the function is not called

@@ -24,6 +24,7 @@ from ebpfsim.objects import FdKind, KernelObject
 from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import ProgRun
 from ebpfsim.uapi.bpf import AttachType, LinkType, ProgType
+from hooks.frame import pop_frame, push_frame
 from hooks.link import Link, note
 from hooks.point import AttachPoint, Opts, Points
 from hooks.run import bpf_prog_run
@@ -39,6 +40,7 @@ PERF_EVENT_KPROBE, PERF_EVENT_KRETPROBE = 3, 4  # enum bpf_perf_event_type
 MULTI = (AttachType.TRACE_KPROBE_MULTI, AttachType.TRACE_KPROBE_SESSION)
 # struct pt_regs: r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss
 PT_REGS = Struct("<21Q")
+REGS_BYTES = 176  # with padding to 16
 KERNEL_CS, KERNEL_SS, FLAGS = 0x10, 0x18, 0x246
 INT3_BYTES, FENTRY_BYTES = 1, 5  # how far ip is behind the symbol: past the breakpoint, past the call
 # bpf_get_func_ip() of kretprobes and entries is the symbol's
@@ -298,12 +300,13 @@ class Kprobes:
             return 0
         saved = {name: scratch.get(name) for name in (COOKIE, ENTRY_IP)}
         scratch.update({ACTIVE: 1, COOKIE: cookie, ENTRY_IP: site.address})
-        top = cpu.stack_top
+        size = _frame_bytes(regs[0])
+        frame = push_frame(kernel.mem, cpu, size)
         try:
-            ctx = self._pt_regs(cpu, site, *regs)
+            ctx = self._pt_regs(frame, site, *regs)
             ran = bpf_prog_run(kernel, prog, ctx, cpu, kernel.execute)
         finally:
-            cpu.stack_top = top
+            pop_frame(kernel.mem, cpu, frame, size)
             scratch.update(saved)
             scratch[ACTIVE] = 0
         link.stats.count("", ran.cost_ps + charge_ps, 0)
@@ -318,20 +321,22 @@ class Kprobes:
         retval: int = ran.retval
         return retval
 
-    def _pt_regs(self, cpu: Cpu, site: FunctionSite, words: Sequence[int], result: int | None, behind: int) -> int:
+    def _pt_regs(self, frame: int, site: FunctionSite, words: Sequence[int], result: int | None, behind: int) -> int:
         # on the stack: the registers, and where sp points the return address and the arguments behind the sixth
-        on_stack = words[6:]
-        stack_bytes = -(-8 * (1 + len(on_stack)) // 16) * 16
-        sp = cpu.stack_top - stack_bytes
-        cpu.stack_top = ctx = sp - 176
+        on_stack, sp = words[6:], frame + REGS_BYTES
         di, si, dx, cx, r8, r9 = [*words, *[0] * 6][:6]
         ax, orig_ax = (M64, 0) if result is None else (result, M64)
         ip = site.address + behind if result is None else 0
         values = (0, 0, 0, 0, 0, 0, 0, 0, r9, r8, ax, cx, dx, si, di, orig_ax, ip, KERNEL_CS, FLAGS, sp, KERNEL_SS)
         memory = self.kernel.mem
-        memory.write(ctx, PT_REGS.pack(*values))
+        memory.write(frame, PT_REGS.pack(*values))
         memory.write(sp, Struct(f"<{1 + len(on_stack)}Q").pack(0, *on_stack))
-        return ctx
+        return frame
+
+
+def _frame_bytes(words: Sequence[int]) -> int:
+    # registers, the return address, and the arguments behind the sixth
+    return REGS_BYTES + -(-8 * (1 + len(words[6:])) // 16) * 16
 
 
 def _hook_of(link: Link) -> str:

@@ -22,6 +22,7 @@ from ebpfsim.isa.alu import M64
 from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import ProgRun
 from ebpfsim.uapi.bpf import AttachType, LinkType, ProgType
+from hooks.frame import pop_frame, push_frame
 from hooks.link import Link, note
 from hooks.run import Execute, bpf_prog_run
 from hooks.tracing import TracingKernel
@@ -100,15 +101,15 @@ class Tracepoint:
 
     def fire(self, cpu: Cpu, *args: int) -> None:
         """Run the programs on arguments (``bpf_trace_runN``)."""
-        kernel, top = self._owner.kernel, cpu.stack_top
+        kernel = self._owner.kernel
         size = -(-self._args.size // 16) * 16
-        cpu.stack_top = ctx = top - size
+        ctx = push_frame(kernel.mem, cpu, size)
         kernel.mem.write(ctx, self._args.pack(*(value & M64 for value in args or (0,))))
         try:
             for link in self.links:
                 self._run(link, ctx, cpu)
         finally:
-            cpu.stack_top = top
+            pop_frame(kernel.mem, cpu, ctx, size)
 
     def _run(self, link: RawTpLink, ctx: int, cpu: Cpu) -> None:
         # __bpf_trace_run

@@ -121,6 +121,7 @@ def _patch_blocks(image: vm.Image, start: int, handler: Handler | None) -> None:
         run = state[vm.RUN]
         run.flush()
         registers, saved, prog = tuple(state[1:6]), list(state[: vm.LEFT]), run.prog
+        elapsed_ps = run.cpu.elapsed_ps - run.cost_ps
 
         def proceed() -> int:
             state[: vm.LEFT] = saved
@@ -133,6 +134,8 @@ def _patch_blocks(image: vm.Image, start: int, handler: Handler | None) -> None:
             return result
 
         result = handler(run, registers, proceed)
+        # what other programs took meanwhile is part of what this one took, as in machine code
+        run.cost_ps += run.cpu.elapsed_ps - run.cost_ps - elapsed_ps
         state[: vm.LEFT] = saved
         run.prog = prog
         state[0] = result & M64

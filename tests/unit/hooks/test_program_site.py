@@ -46,3 +46,36 @@ def test_a_function_of_the_kernel_is_none(xmain) -> None:
     prog, _ = xmain
     with pytest.raises(InternalError, match=r"f\(\) is no function of a program"):
         ProgramSite(AttachTarget(prog.btf, 1, "f", None))
+
+
+def test_engines_agree_on_traced_traffic() -> None:
+    # results, runs, instructions and costs, while a tracer comes and goes
+    from scapy.layers.inet import IP, UDP
+    from scapy.layers.l2 import Ether
+
+    outcomes = []
+    for config in ({"engine": "jit"}, {"engine": "interp"}, {"engine": "jit", "debug": True}):
+        sim = Simulation(seed=1)
+        a, b = sim.host("a"), sim.host("b", **config)
+        sim.link(a.nic("eth0", "10.0.0.1/24"), b.nic("eth0", "10.0.0.2/24"), rate="10Gbit", delay="20us")
+        target = b.open(OBJECT)
+        target.load(only=["xmain"])
+        xdp = b.attach_xdp(target.programs["xmain"], "eth0")
+        links, objects = [], []
+        for name in ("fentry_xmain", "fexit_xmain", "fexit_sub_s"):
+            obj = b.open(OBJECT)
+            obj.programs[name].attach_prog_fd = target.programs["xmain"].fd
+            obj.load(only=[name])
+            objects.append(obj)
+            links.append(b.auto_attach(obj.programs[name]))
+        a.send("eth0", Ether() / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(dport=53), count=40, every="10us")
+        sim.run(until="200us")
+        links[0].close()
+        sim.run()
+        runs = sim.recorder.runs
+        costs = [(run.hook, run.prog, run.insns, run.cost_ps, run.retval) for run in runs]
+        seen = [list(obj.bss["seen"]) for obj in objects]
+        outcomes.append((xdp.verdicts, [link.runs for link in links], costs, seen, b.kernel.cpus[0].elapsed_ps))
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert outcomes[0][1][1:] == [40, 40]
+    assert 0 < outcomes[0][1][0] < 40
