@@ -24,6 +24,7 @@ from ebpfsim.helpers import (
     objects,
     perf,
     probe,
+    seq,
     storage,
     time,
     timer,
@@ -51,6 +52,7 @@ from ebpfsim.vm.callback import Callbacks
 from hooks.attach import attach_table
 from hooks.cgroup import CgroupTree
 from hooks.dispatcher import Dispatcher
+from hooks.iter import points as iter_points
 from hooks.text import KernelText
 from hooks.tracing import freplace_creator
 from hooks.tracing import points as trampoline_points
@@ -146,7 +148,9 @@ class Kernel:
         # walks of paths under way, by the address of their ``struct nameidata``
         self.walks: dict[int, Any] = {}
         self.trampolines = Trampolines(self, execute)
-        self.attach_table = attach_table(self, [trampoline_points(self), tracepoint_points(self), kprobe_points(self)])
+        self.attach_table = attach_table(
+            self, [trampoline_points(self), tracepoint_points(self), kprobe_points(self), iter_points(self)]
+        )
         self.attach_table.freplace = freplace_creator(self)
         self.attach_table.raw_tracepoint = raw_tracepoint_opener(self)
         self._callbacks = Callbacks(self)
@@ -222,7 +226,22 @@ class Kernel:
 def _all_helpers() -> Mapping[int, Helper]:
     merged: dict[int, Helper] = {}
     families = (
-        *(csum, dynptr, loop, map_helpers, misc, objects, perf, probe, ringbuf_helpers, storage, time, timer, trace),
+        *(
+            csum,
+            dynptr,
+            loop,
+            map_helpers,
+            misc,
+            objects,
+            perf,
+            probe,
+            ringbuf_helpers,
+            seq,
+            storage,
+            time,
+            timer,
+            trace,
+        ),
         *(trampoline, user),
     )
     for table in (*(family.HELPERS for family in families), TRACING_HELPERS, NET_HELPERS):
