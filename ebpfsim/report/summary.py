@@ -93,7 +93,7 @@ def _link(attachment: Attachment) -> dict[str, Any]:
         "program": attachment.program,
         "host": attachment.host,
         "device": attachment.device,
-        "hook": "xdp",
+        "hook": attachment.hook,
         "mode": attachment.mode,
         "attached_ns": attachment.attached_ns,
         "runs": attachment.runs,
@@ -112,6 +112,11 @@ def _event(running: Running, index: int, event: EventBlock) -> dict[str, Any]:
         row["what"] = event.attach.program
     elif event.detach is not None:
         row["what"] = event.detach
+    elif event.socket is not None:
+        verb, address = ("connect", event.connect) if event.connect is not None else ("to", event.to)
+        assert address is not None
+        row |= {"what": event.socket, "calls": event.count or 1, "every_ns": event.every or 0}
+        row[verb] = f"{address[0]}:{address[1]}"
     elif event.map is not None:
         row["what"] = ", ".join(event.map)
     return row

@@ -71,7 +71,7 @@ def _happened(summary: dict[str, Any], console: "Console") -> None:
             lines.append((0, f"{load['host']}: program '{name}' refused by the verifier ({load['errno']}):"))
             lines += [(0, f"    {line}") for line in load["log"][-MAX_SHOWN_LINES:]]
     for link in summary["links"]:
-        where = f"{link['hook']} of {link['device']}, {link['mode']} mode"
+        where = f"{link['hook']} of {link['device']}" + (f", {link['mode']} mode" if link["mode"] else "")
         what = f"{link['host']}: '{link['program']}' attached to {where}, as '{link['id']}'"
         lines.append((link["attached_ns"], what))
     happened = [event for event in summary["events"] if event["at_ns"] <= summary["end_ns"]]
@@ -93,6 +93,9 @@ def _event_words(event: dict[str, Any]) -> str:
             frames = f"{event['packets']} packet{'s' if event['packets'] != 1 else ''}"
             verb = "sends" if event["kind"] == "send" else "replays"
             return f"{event['host']}: {verb} {frames} from {event['device']}{spaced}: {event['what']}"
+        case "socket":
+            does = f"connects to {event['connect']}" if "connect" in event else f"sends to {event['to']}"
+            return f"socket '{event['what']}' {does}" + (f", {event['calls']} times" if event["calls"] > 1 else "")
         case "detach":
             return f"link '{event['what']}' is detached"
     return f"map '{event['what']}' is changed"
@@ -103,7 +106,7 @@ def _programs(summary: dict[str, Any], console: "Console") -> None:
         [
             link["id"],
             link["program"],
-            f"{link['host']}/{link['device']}",
+            f"{link['host']}/{link['device'].removeprefix('/')}",
             str(link["runs"]),
             ", ".join(f"{verdict} {count}" for verdict, count in link["verdicts"].items()) or "none",
             f"{link['ns_per_run']:.1f}",

@@ -21,6 +21,7 @@ from ebpfsim.loader import Object, ObjectMap
 from ebpfsim.rng import Rng
 from ebpfsim.scenario.document import Key, Node
 from ebpfsim.scenario.frames import build_frames
+from ebpfsim.scenario.hooks import HOOKS, LATER_HOOKS, VERDICTS, HookRow
 from ebpfsim.scenario.layers import PacketProblem, check_value, field_of, layer_class
 from ebpfsim.scenario.load import Scenario
 from ebpfsim.scenario.mapvalues import PERCPU, check_wanted, record_type
@@ -32,7 +33,6 @@ from ebpfsim.scenario.schema import AttachBlock, EventBlock, ExpectBlock, HostBl
 from ebpfsim.scenario.source import listed, shown
 from ebpfsim.suggest import did_you_mean
 from ebpfsim.uapi.bpf import MapType
-from ebpfsim.uapi.net import XdpAction
 from netstack.device import LinkStats
 from netstack.sysctl import SYSCTLS, read_sysctls
 
@@ -40,15 +40,6 @@ __all__ = ["Checked", "check_scenario"]
 
 Path = tuple[Key, ...]
 
-HOOKS = ("xdp",)
-# hooks of Linux that are not modelled yet, by their names in scenarios
-LATER_HOOKS = (
-    "cgroup", "fentry", "fexit", "flow_dissector", "fmod_ret", "freplace", "iter", "kprobe", "kprobe_multi",
-    "kretprobe", "lsm", "netfilter", "netkit", "perf_event", "raw_tp", "sk_lookup", "sk_msg", "sk_skb", "sock_ops",
-    "socket_filter", "struct_ops", "tc_egress", "tc_ingress", "tcx_egress", "tcx_ingress", "tp_btf", "tracepoint",
-    "uprobe", "uretprobe",
-)  # fmt: skip
-VERDICTS = tuple(action.name for action in XdpAction)
 COUNTERS = tuple(LinkStats().as_dict())
 # any device will do to see whether a packet string can be built
 _SOMEBODY = Sender("02:00:00:00:00:01", "192.0.2.1", lambda _address: None)
@@ -364,13 +355,12 @@ class _Check:
 
     def attach(self, path: Path, attach: AttachBlock, *, event: bool = False) -> None:
         found = self.program_name((*path, "program"), attach.program)
-        if attach.hook not in HOOKS:
-            if attach.hook in LATER_HOOKS:
-                self.not_modelled((*path, "hook"), f"hook '{attach.hook}'")
-            else:
-                self.unknown((*path, "hook"), "hook", attach.hook, [*HOOKS, *LATER_HOOKS])
+        if attach.hook in HOOKS:
+            self.place(path, attach, found, HOOKS[attach.hook])
+        elif attach.hook in LATER_HOOKS:
+            self.not_modelled((*path, "hook"), f"hook '{attach.hook}'")
         else:
-            self.xdp(path, attach, found)
+            self.unknown((*path, "hook"), "hook", attach.hook, [*HOOKS, *LATER_HOOKS])
         host = self.host_name((*path, "host"), attach.host)
         if found is not None and host is not None and attach.host != found.block.host:
             problem = f"program '{attach.program}' is loaded on host '{found.block.host}', not on '{attach.host}'"
@@ -384,16 +374,21 @@ class _Check:
                 self.wrong((*path, "id"), f"link id '{attach.id}' is given twice", "another id")
             self.link_ids.setdefault(attach.id, attach.program)
 
-    def xdp(self, path: Path, attach: AttachBlock, found: CheckedObject | None) -> None:
-        if attach.device is None:
-            self.wrong(path, "hook 'xdp' needs the key 'device'")
-        elif found is not None:
-            self.device_name((*path, "device"), found.block.host, attach.device)
+    def place(self, path: Path, attach: AttachBlock, found: CheckedObject | None, row: HookRow) -> None:
+        where = getattr(attach, row.place)
+        if where is None:
+            self.wrong(path, f"hook '{attach.hook}' needs the key '{row.place}'")
+        elif found is not None and row.place == "device":
+            self.device_name((*path, "device"), found.block.host, where)
         if attach.mode == "offload":
             self.not_modelled((*path, "mode"), "XDP offload to hardware")
-        for name in ("before", "after", "target", "cookie"):
-            if name in attach.model_fields_set:
-                self.wrong((*path, name), f"key '{name}' does not belong to hook 'xdp'", key=True)
+        for name in sorted(
+            attach.model_fields_set - {"id", "program", "hook", "host", "replace", row.place, *row.keys}
+        ):
+            self.wrong((*path, name), f"key '{name}' does not belong to hook '{attach.hook}'", key=True)
+        for name in ("before", "after"):
+            if name in row.keys and getattr(attach, name) is not None:
+                self.link_name((*path, name), getattr(attach, name))
 
     # events
 
@@ -420,6 +415,14 @@ class _Check:
     def event_attach(self, path: Path, event: EventBlock) -> None:
         assert event.attach is not None
         self.attach((*path, "attach"), event.attach, event=True)
+
+    def event_socket(self, path: Path, event: EventBlock) -> None:
+        if event.socket not in self.model.sockets:
+            self.unknown((*path, "socket"), "socket", event.socket, self.model.sockets)
+        for key in ("connect", "to"):
+            address = getattr(event, key)
+            if address is not None and ":" in address[0]:
+                self.not_modelled((*path, key), "IPv6 sockets")
 
     def event_detach(self, path: Path, event: EventBlock) -> None:
         self.link_name((*path, "detach"), str(event.detach))
@@ -554,6 +557,7 @@ EVENT_CHECKS: dict[str, EventCheck] = {
     "attach": _Check.event_attach,
     "detach": _Check.event_detach,
     "map": _Check.event_map,
+    "socket": _Check.event_socket,
     "task": _Check.event_task,
     "call": _Check.event_task,
 }

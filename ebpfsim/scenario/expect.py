@@ -194,6 +194,9 @@ def _socket(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
     received = running.sockets[name].received
     if expect.received is not None:
         yield _counted(f"socket '{name}': datagrams received", expect.received, len(received))
+    refused: dict[str, int] = dict(running.refused.get(name, {}))
+    for errno, want in (expect.refused or {}).items():
+        yield _counted(f"socket '{name}': calls refused with {errno}", want, refused.get(errno, 0))
     if expect.contains is not None:
         text = str(expect.contains)
         count = sum(1 for datagram in received if text.encode() in datagram.data)

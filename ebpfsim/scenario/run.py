@@ -4,18 +4,19 @@ Whatever the simulated kernel refuses carries the place in the scenario that led
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ebpfsim.attached import AttachedLink
 from ebpfsim.errors import EbpfSimError, InputError, KernelError, VerifierError
 from ebpfsim.isa.insn import encode
 from ebpfsim.loader import Object, ObjectMap
 from ebpfsim.maps.ringbuf import RingbufMap
 from ebpfsim.scenario.check import Checked
 from ebpfsim.scenario.document import Key
+from ebpfsim.scenario.hooks import HOOKS, Attached
 from ebpfsim.scenario.load import Scenario
 from ebpfsim.scenario.mapvalues import update_map
 from ebpfsim.scenario.schema import AttachBlock, HostBlock, KernelBlock
@@ -44,7 +45,8 @@ class Attachment:
     device: str
     mode: str
     attached_ns: int
-    link: AttachedLink
+    hook: str
+    link: Attached
     before: "_Counters"
     after: "_Counters | None" = None
 
@@ -93,7 +95,7 @@ class _Counters:
     packet_ps: int
 
 
-def _counters(link: AttachedLink) -> _Counters:
+def _counters(link: Attached) -> _Counters:
     stats = link.stats
     return _Counters(stats.runs, dict(stats.verdicts), stats.run_cost_ps, stats.packet_cost_ps)
 
@@ -124,6 +126,7 @@ class Running:
     loads: list[LoadOutcome] = field(default_factory=list)
     attachments: dict[str, Attachment] = field(default_factory=dict)
     sockets: dict[str, UdpSocket] = field(default_factory=dict)
+    refused: dict[str, Counter[str]] = field(default_factory=dict)
     sent: dict[int, int] = field(default_factory=dict)
     traces: dict[str, str] = field(default_factory=dict)
     records: dict[str, list[bytes]] = field(default_factory=dict)
@@ -166,22 +169,22 @@ class Running:
         """Attach a program as an ``attach`` block says."""
         target = self.checked.program(block.program)
         host_name = self.checked.objects[target.object].block.host
-        host, device = self.sim.hosts[host_name], str(block.device)
+        host, row = self.sim.hosts[host_name], HOOKS[block.hook]
+        device = str(getattr(block, row.place))
         name = block.id or f"{block.program}@{device}"
         with self.at(*path):
             fd = self.program_fd(block.program)
             if block.replace is not None:
                 link = self._replace(block.replace, host, device, fd, name)
             else:
-                mode = "" if block.mode == "auto" else block.mode
-                link = host.attach_xdp(fd, device, mode=mode, label=name)
-        mode_in_use = host.device(device).xdp.mode.name.lower()
+                link = row.attach(self, host, block, fd, name)
+        mode_in_use = host.device(device).xdp.mode.name.lower() if block.hook == "xdp" else ""
         now_ns = self.sim.now_ns
         self.attachments[name] = Attachment(
-            name, block.program, host_name, device, mode_in_use, now_ns, link, _counters(link)
+            name, block.program, host_name, device, mode_in_use, now_ns, block.hook, link, _counters(link)
         )
 
-    def _replace(self, old_name: str, host: Host, device: str, fd: int, name: str) -> AttachedLink:
+    def _replace(self, old_name: str, host: Host, device: str, fd: int, name: str) -> Attached:
         old = self.attachments[old_name]
         old.check_attached()
         if (old.host, old.device) != (host.name, device):
@@ -223,7 +226,7 @@ def build(checked: Checked, *, debug: bool = False, engine: str = "") -> Running
             running.sim.link(a, b, rate=link.rate, delay=link.delay, loss=link.loss, queue=link.queue)
     for name, socket in model.sockets.items():
         with running.at("sockets", name, "udp"):
-            running.sockets[name] = running.sim.hosts[socket.host].udp_socket(*socket.udp)
+            running.sockets[name] = running.sim.hosts[socket.host].udp_socket(*socket.udp, cgroup=socket.cgroup)
     for name in model.objects:
         with running.at("objects", name):
             _load(running, name)

@@ -49,6 +49,7 @@ EVENT_KINDS: dict[str, tuple[str, ...]] = {
     "attach": (),
     "detach": (),
     "map": (),
+    "socket": ("connect", "to", "data", "count", "every"),
     "task": ("host",),
     "call": ("host",),
 }
@@ -57,7 +58,7 @@ EXPECT_KINDS: dict[str, tuple[str, ...]] = {
     "link": ("runs", "verdicts"),
     "map": ("key", "equals", "contains", "entries"),
     "packets": ("count",),
-    "socket": ("received", "contains"),
+    "socket": ("received", "contains", "refused"),
     "device": ("counters",),
     "trace_pipe": ("contains", "count"),
     "load": ("verdict", "errno", "message"),
@@ -176,14 +177,21 @@ class ObjectBlock(Block):
 
 
 class SocketBlock(Block):
-    """A UDP socket that a host opens at the start, ``udp: ADDRESS:PORT``; what arrives is kept for ``expect``."""
+    """A UDP socket that a host opens at the start, ``udp: ADDRESS:PORT``; what arrives is kept for ``expect``.
+
+    It belongs to the control group ``cgroup``, a path such as ``/web``.
+    """
 
     host: str
     udp: PortAddress
+    cgroup: str = "/"
 
 
 class AttachBlock(Block):
-    """A program on a hook: ``hook: xdp`` with ``device`` and ``mode`` (native where the driver can, unless told).
+    """A program on a hook: ``hook: xdp`` with ``device`` and ``mode`` (native where the driver can, unless told);
+    ``tcx_ingress`` and ``tcx_egress`` with ``device``, ``before`` or ``after`` another link; ``tc_ingress`` and
+    ``tc_egress`` (filters of a clsact qdisc, in direct-action mode) with ``device``, ``pref``, ``handle`` and
+    ``protocol``; ``cgroup`` with ``cgroup``, a path, for what the program was loaded for.
 
     ``id`` names the link. In an event, ``replace`` updates that link to the new program without a gap; it then goes by
     the new ``id``, and each id counts its own runs.
@@ -196,9 +204,13 @@ class AttachBlock(Block):
     device: str | None = None
     mode: Literal["auto", "native", "generic", "offload"] = "auto"
     replace: str | None = None
-    # of hooks that are not modelled yet
     before: str | None = None
     after: str | None = None
+    cgroup: str | None = None
+    pref: Annotated[int, Field(ge=0, le=0xFFFF)] = 0
+    handle: Annotated[int, Field(ge=0, le=0x7FFF_FFFF)] = 0
+    protocol: str = "all"
+    # of hooks that are not modelled yet
     target: Any = None
     cookie: Any = None
 
@@ -207,7 +219,9 @@ class EventBlock(Block):
     """Something that happens at ``at``, exactly one of:
 
     ``send`` a packet string from ``host`` and ``device``, ``count`` times, one ``every`` so often; ``replay`` a pcap or
-    pcapng, ``speed`` times as fast; ``attach``; ``detach`` a link by its id; ``map``: set entries, null removes one.
+    pcapng, ``speed`` times as fast; ``attach``; ``detach`` a link by its id; ``map``: set entries, null removes one;
+    ``socket``: what a socket does, ``connect`` and then send ``data`` there, or send it ``to`` an address, ``count``
+    times, one ``every`` so often; what is refused counts under ``refused`` of the socket.
     """
 
     at: Duration
@@ -221,6 +235,10 @@ class EventBlock(Block):
     attach: AttachBlock | None = None
     detach: str | None = None
     map: dict[str, Any] | None = None
+    socket: str | None = None
+    connect: PortAddress | None = None
+    to: PortAddress | None = None
+    data: str | None = None
     task: Any = None
     call: Any = None
 
@@ -234,6 +252,8 @@ class EventBlock(Block):
         _check_kind("an event", EVENT_KINDS, self.model_fields_set - {"at"}, self.__dict__)
         if self.send is not None or self.replay is not None:
             _require(self.model_fields_set, "host", "device", of=f"'{self.kind}'")
+        if self.socket is not None and (self.connect is None) == (self.to is None):
+            raise Wrong("a socket does one of 'connect' and 'to'", key="socket")
         return self
 
 
@@ -256,7 +276,8 @@ class ExpectBlock(Block):
 
     ``link``: ``runs``, ``verdicts``. ``map``: ``key`` and ``equals`` (null: no entry), ``equals`` for all entries,
     ``contains`` for some, ``entries``; a single value of a per-CPU map is the sum over the CPUs. ``packets``:
-    ``count``. ``socket``: ``received``, ``contains``. ``device`` HOST/INTERFACE: ``counters`` as in ip -s link.
+    ``count``. ``socket``: ``received``, ``contains``,
+    ``refused``. ``device`` HOST/INTERFACE: ``counters`` as in ip -s link.
     ``trace_pipe`` of a host: ``contains``, ``count``. ``load`` OBJECT or OBJECT/PROGRAM: ``verdict`` accept or reject,
     ``errno``, ``message`` (part of the verifier's log). ``records`` of a ring buffer: ``count``, ``first``, ``last``,
     ``contains``, with ``type``, the C struct that they are.
@@ -274,6 +295,7 @@ class ExpectBlock(Block):
     count: Count | None = None
     socket: str | None = None
     received: Count | None = None
+    refused: dict[str, Count] | None = None
     device: str | None = None
     counters: dict[str, Count] | None = None
     trace_pipe: str | None = None

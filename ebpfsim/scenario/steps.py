@@ -1,8 +1,9 @@
 """Events: what each kind of ``events`` entry puts on the time line."""
 
+from collections import Counter
 from collections.abc import Callable
 
-from ebpfsim.errors import InputError
+from ebpfsim.errors import InputError, KernelError
 from ebpfsim.frames import sender_of
 from ebpfsim.scenario.frames import build_frames
 from ebpfsim.scenario.mapvalues import update_map
@@ -75,10 +76,30 @@ def _map(running: Running, index: int, event: EventBlock) -> None:
     running.sim.clock.call_at(event.at, update)
 
 
+def _socket(running: Running, index: int, event: EventBlock) -> None:
+    name, data = str(event.socket), (event.data or "").encode()
+
+    def act() -> None:
+        sock = running.sockets[name]
+        try:
+            if event.connect is not None:
+                sock.connect(*event.connect)
+            if event.to is not None:
+                sock.sendto(data, *event.to)
+            elif event.data is not None:
+                sock.send(data)
+        except KernelError as error:
+            running.refused.setdefault(name, Counter())[error.errno_name] += 1
+
+    for number in range(event.count or 1):
+        running.sim.clock.call_at(event.at + number * (event.every or 0), act)
+
+
 STEPS: dict[str, Callable[[Running, int, EventBlock], None]] = {
     "send": _send,
     "replay": _replay,
     "attach": _attach,
     "detach": _detach,
     "map": _map,
+    "socket": _socket,
 }

@@ -1,0 +1,92 @@
+"""THE table of hooks that scenarios can name: which keys an attachment has, and what attaches it.
+
+A row is all that another hook needs; ``check`` looks at the keys, ``run`` calls ``attach``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ebpfsim.attached import AttachedLink
+from ebpfsim.attached_filter import AttachedFilter
+from ebpfsim.errors import InputError
+from ebpfsim.uapi.net import XdpAction
+from hooks.tc import TcAct
+
+if TYPE_CHECKING:
+    from ebpfsim.scenario.run import Running
+    from ebpfsim.scenario.schema import AttachBlock
+    from ebpfsim.simulation import Host
+
+__all__ = ["HOOKS", "LATER_HOOKS", "VERDICTS", "Attached", "HookRow"]
+
+Attached = AttachedLink | AttachedFilter
+# (scenario, host, block, descriptor of the program, name of the link) -> the attachment
+Attach = Callable[["Running", "Host", "AttachBlock", int, str], Attached]
+
+
+@dataclass(frozen=True, slots=True)
+class HookRow:
+    """One hook: the key that says where, the other keys that it knows, and what attaches a program."""
+
+    place: str
+    keys: tuple[str, ...]
+    attach: Attach
+
+
+def _xdp(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> Attached:
+    mode = "" if block.mode == "auto" else block.mode
+    return host.attach_xdp(fd, str(block.device), mode=mode, label=name)
+
+
+def _relative(running: "Running", name: str | None) -> AttachedLink | None:
+    if name is None:
+        return None
+    found = running.attachments.get(name)
+    if found is None or not isinstance(found.link, AttachedLink):
+        raise InputError("", f"link '{name}' is not attached at this time")
+    return found.link
+
+
+def _tcx(running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> Attached:
+    before, after = _relative(running, block.before), _relative(running, block.after)
+    direction = block.hook.removeprefix("tcx_")
+    return host.attach_tcx(fd, str(block.device), direction, before=before, after=after, label=name)
+
+
+def _tc(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> Attached:
+    direction, device = block.hook.removeprefix("tc_"), str(block.device)
+    if host.device(device).qdisc is None:
+        host.tc_qdisc_add(device, "clsact")
+    return host.tc_filter_add(
+        device, direction, fd, pref=block.pref, handle=block.handle, protocol=block.protocol, label=name
+    )
+
+
+def _cgroup(running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> Attached:
+    before, after = _relative(running, block.before), _relative(running, block.after)
+    return host.attach_cgroup(fd, str(block.cgroup), before=before, after=after, label=name)
+
+
+_ORDERED = ("before", "after")
+_FILTER = ("pref", "handle", "protocol")
+HOOKS: Mapping[str, HookRow] = {
+    "xdp": HookRow("device", ("mode",), _xdp),
+    "tcx_ingress": HookRow("device", _ORDERED, _tcx),
+    "tcx_egress": HookRow("device", _ORDERED, _tcx),
+    "tc_ingress": HookRow("device", _FILTER, _tc),
+    "tc_egress": HookRow("device", _FILTER, _tc),
+    "cgroup": HookRow("cgroup", _ORDERED, _cgroup),
+}
+# hooks of Linux that scenarios cannot name yet
+LATER_HOOKS = (
+    "fentry", "fexit", "flow_dissector", "fmod_ret", "freplace", "iter", "kprobe", "kprobe_multi", "kretprobe", "lsm",
+    "netfilter", "netkit", "perf_event", "raw_tp", "sk_lookup", "sk_msg", "sk_skb", "sock_ops", "socket_filter",
+    "struct_ops", "tp_btf", "tracepoint", "uprobe", "uretprobe",
+)  # fmt: skip
+VERDICTS = (
+    *(action.name for action in XdpAction),
+    *("TCX_NEXT", "TCX_PASS", "TCX_DROP", "TCX_REDIRECT"),
+    *(f"TC_ACT_{code.name}" for code in TcAct),
+    *("allow", "deny"),
+)
