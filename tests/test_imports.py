@@ -51,7 +51,7 @@ HOMES: dict[str, list[str]] = {
     ],
     "networkx": ["ebpfsim.cli", "ebpfsim.report"],
     "pcapng": ["ebpfsim.report", "netstack.pcap"],
-    "capstone": ["ebpfsim.jit.listing"],
+    "capstone": ["ebpfsim.jit.listing", "ebpfsim.jit.text_listing"],
     "pydantic": ["ebpfsim.scenario", "ebpfsim.cli"],
     "click": ["ebpfsim.cli"],
     "rich": ["ebpfsim.cli", "ebpfsim.report"],
