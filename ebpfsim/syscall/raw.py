@@ -6,7 +6,7 @@ back. Sizes, tails and pointers are checked here, everything else there.
 """
 
 from collections.abc import Callable, Mapping
-from struct import pack
+from struct import Struct, pack
 from typing import TYPE_CHECKING, cast
 
 from ebpfsim.errnos import Errno
@@ -17,7 +17,7 @@ from ebpfsim.syscall import raw_maps, raw_progs
 from ebpfsim.syscall.raw_call import Call, refuse_token
 from ebpfsim.syscall.raw_info import write_info
 from ebpfsim.uapi import flags as f
-from ebpfsim.uapi.bpf import BpfCmd
+from ebpfsim.uapi.bpf import AttachType, BpfCmd
 from ebpfsim.uapi.bpf_attr import ATTR_ENDS, ATTRS, LINK_CREATE_OPTS, LINK_CREATE_OPTS_OFF, SIZEOF_BPF_ATTR
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["RawCalls"]
 
 PATH_MAX = 4096
+# of union bpf_attr.link_create for iterators: iter_info, iter_info_len; and what lies there: union bpf_iter_link_info
+ITER_OPTS, ITER_LINK_INFO_BYTES = Struct("<QI"), 16
 TP_NAME_BYTES = 128
 
 
@@ -120,12 +122,26 @@ def _refuse_path_fd(call: Call) -> None:
 
 def _link_create(call: Call) -> int:
     more = call.data[LINK_CREATE_OPTS_OFF:]
+    if call.number("attach_type") == AttachType.TRACE_ITER:
+        return _iter_link_create(call, more)
     if any(more[LINK_CREATE_OPTS.size :]):
         call.bpf._prog(call.op, call.number("prog_fd"))
         raise NotModelled("bpf(BPF_LINK_CREATE) with fields of its attach type", "kernel/bpf/syscall.c: link_create")
     opts = {name: value for name, value in LINK_CREATE_OPTS.unpack(more).items() if isinstance(value, int) and value}
     numbers = (call.number(name) for name in ("prog_fd", "target_fd", "attach_type"))
     return call.bpf.link_create(*numbers, flags=call.number("flags"), **opts)
+
+
+def _iter_link_create(call: Call, more: bytes) -> int:
+    # bpf_iter_link_attach(): iter_info and its size
+    address, size = ITER_OPTS.unpack_from(more)
+    if bool(address) != bool(size):
+        raise call.fail(Errno.EINVAL, f"iter_info of {size} bytes at {address:#x}")
+    info = call.user.read(address, size)
+    if any(info[ITER_LINK_INFO_BYTES:]):
+        raise call.fail(Errno.E2BIG, f"iter_info that is not zero behind byte {ITER_LINK_INFO_BYTES}")
+    numbers = (call.number(name) for name in ("prog_fd", "target_fd", "attach_type"))
+    return call.bpf.link_create(*numbers, flags=call.number("flags"), iter_info=info)
 
 
 def _link_update(call: Call) -> int:

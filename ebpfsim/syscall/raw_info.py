@@ -51,6 +51,8 @@ def write_info(op: str, user: UserMemory, info: Info, address: int, length: int)
             data = _btf_record(op, user, info, wanted)
         case LinkInfo():
             data = _link_record(info)
+            if info.type == LinkType.ITER:
+                _put_target_name(op, user, info, user.read(address, length), data)
     user.write(address, bytes(data).ljust(size, b"\0")[:length])
     return length
 
@@ -126,6 +128,25 @@ def _link_record(info: LinkInfo) -> bytearray:
         packed = union.pack({name: value for name, value in fields.items() if isinstance(value, int | bytes)})
         data[LINK_UNION_OFF : LINK_UNION_OFF + len(packed)] = packed
     return data
+
+
+def _put_target_name(op: str, user: UserMemory, info: LinkInfo, given: bytes, data: bytearray) -> None:
+    # bpf_iter_link_fill_link_info(): a name that does not fit is cut, and that is ENOSPC
+    layout = LINK_UNIONS[LinkType.ITER]
+    wanted = layout.unpack(given[LINK_UNION_OFF:].ljust(layout.size, b"\0"))
+    address, room = wanted["target_name"], wanted["target_name_len"]
+    assert isinstance(address, int)
+    assert isinstance(room, int)
+    if bool(address) != bool(room):
+        raise KernelError(op, Errno.EINVAL, "a name without pointer or length")
+    name = str(info.details["target_name"]).encode() + b"\0"
+    if room:
+        user.write(address, name if len(name) <= room else name[: room - 1] + b"\0")
+    if room and len(name) > room:
+        raise KernelError(op, Errno.ENOSPC, f"a name of {len(name)} bytes, room for {room}")
+    numbers = {"target_name": address, "target_name_len": len(name), "map_id": info.details.get("map_id", 0)}
+    packed = layout.pack({key: value for key, value in numbers.items() if isinstance(value, int)})
+    data[LINK_UNION_OFF : LINK_UNION_OFF + len(packed)] = packed
 
 
 def _words(numbers: Sequence[int]) -> bytes:

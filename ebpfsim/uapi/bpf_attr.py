@@ -179,6 +179,7 @@ LINK_UNIONS: Mapping[LinkType, Layout] = {
     LinkType.TRACING: _layout(attach_type="I", target_obj_id="I", target_btf_id="I"),
     LinkType.CGROUP:  _layout(cgroup_id="Q", attach_type="I"),
     LinkType.NETNS:   _layout(netns_ino="I", attach_type="I"),
+    LinkType.ITER:    _layout(target_name="Q", target_name_len="I", map_id="I"),
     LinkType.XDP:     _layout(ifindex="I"),
     LinkType.TCX:     _layout(ifindex="I", attach_type="I"),
     LinkType.NETKIT:  _layout(ifindex="I", attach_type="I"),

@@ -10,7 +10,7 @@ from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errors import KernelError
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
-from ebpfsim.uapi.bpf import AttachType, LinkType, MapType, ProgType
+from ebpfsim.uapi.bpf import AttachType, BpfCmd, LinkType, MapType, ProgType
 from hooks.iter import _layout
 
 # the record that every call writes: seq_num, session, and whether there is an object (or its id)
@@ -188,3 +188,21 @@ def test_text(bpf) -> None:
         bpf.map_create(MapType.ARRAY, 4, 4, 1)
     it = bpf.iter_create(attach(bpf, "bpf_map", text))
     assert read_all(bpf, it) == b"1\n2\n3\n"
+
+
+def test_iterators_by_the_bytes_of_the_system_call(bpf) -> None:
+    fd = bpf.map_create(MapType.HASH, 4, 8, 4)
+    btf_id = vmlinux().by_name("bpf_iter_bpf_map_elem", Kind.FUNC)
+    insns = encode(assemble(ELEM.format(size=8)))
+    prog = bpf.prog_load(ProgType.TRACING, insns, expected_attach_type=AttachType.TRACE_ITER, attach_btf_id=btf_id).fd
+    info = bpf.user.alloc(4, struct.pack("<I", fd))
+    # union bpf_attr.link_create: prog_fd, target_fd, attach_type, flags, iter_info, iter_info_len
+    attr = struct.pack("<IIIIQI", prog, 0, AttachType.TRACE_ITER, 0, info, 4)
+    link = bpf.raw(BpfCmd.LINK_CREATE, bytearray(attr), len(attr))
+    name = bpf.user.alloc(32)
+    # struct bpf_link_info: type, id, prog_id; target_name, target_name_len, map_id
+    record = bpf.user.alloc(64, struct.pack("<IIIIQI", 0, 0, 0, 0, name, 32))
+    attr = struct.pack("<IIQ", link, 64, record)
+    assert bpf.raw(BpfCmd.OBJ_GET_INFO_BY_FD, bytearray(attr), len(attr)) == 0
+    assert bpf.user.read_string(name, 32) == b"bpf_map_elem"
+    assert struct.unpack_from("<II", bpf.user.read(record, 64), 24) == (13, bpf.obj_get_info_by_fd(fd).id)
