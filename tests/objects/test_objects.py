@@ -97,9 +97,8 @@ def replay(name: str, cpu: str, bpf: Any) -> dict[str, Any]:
 def expected(name: str, cpu: str) -> dict[str, Any]:
     """What Linux answered, in the form that ``replay`` returns."""
     case = recorded(name)
-    # xlated_bytes is recorded for the day when the simulator inlines the helpers that the kernel inlines
     programs = {
-        program: {key: fields[key] for key in ("tag", "verified_insns") if key in fields}
+        program: {key: fields[key] for key in ("tag", "verified_insns", "xlated_bytes") if key in fields}
         for program, fields in case["programs"][cpu].items()
     }
     return {"runs": case["runs"], "maps_after": case["maps_after"], "programs": programs}
@@ -125,7 +124,8 @@ def refusal(name: str, cpu: str, program: str, bpf: Any) -> dict[str, Any]:
 def info(bpf: Any, fd: int) -> dict[str, Any]:
     """The fields of ``struct bpf_prog_info`` that are recorded."""
     found = bpf.obj_get_info_by_fd(fd)
-    return {"tag": found.tag.hex(), "verified_insns": found.verified_insns}
+    numbers = {"verified_insns": found.verified_insns, "xlated_bytes": found.xlated_prog_len}
+    return {"tag": found.tag.hex(), **numbers}
 
 
 def contents(bpf: Any, map_: Any) -> Any:
