@@ -3,9 +3,10 @@
 from struct import Struct
 
 from ebpfsim.btf.btf import Btf
-from ebpfsim.btf.types import DatasecVar, Kind
+from ebpfsim.btf.layout import sizeof
+from ebpfsim.btf.types import Array, Datasec, DatasecVar, Kind, Var
 
-__all__ = ["BtfEditor"]
+__all__ = ["BtfEditor", "resize_datasec"]
 
 _U32 = Struct("<I")
 _SECINFO = Struct("<III")
@@ -62,6 +63,12 @@ class BtfEditor:
         self._added += 1
         return self._btf.nr_types + self._added - 1, name_off
 
+    def add_array(self, type_id: int, index_type_id: int, nelems: int) -> int:
+        """Append an array type; return its id."""
+        self._types += Struct("<IIIIII").pack(0, Kind.ARRAY << 24, 0, type_id, index_type_id, nelems)
+        self._added += 1
+        return self._btf.nr_types + self._added - 1
+
     def finish(self) -> Btf:
         """Return the changed blob; the old one when nothing changed."""
         if not self.changed and not self._added:
@@ -75,3 +82,25 @@ class BtfEditor:
         header = self._raw[: int.from_bytes(self._raw[4:8], "little")]
         Struct("<IIII").pack_into(header, 8, 0, len(types), len(types), len(strings))
         return Btf(bytes(header) + types + strings, where=self._btf.where)
+
+
+def resize_datasec(btf: Btf, type_id: int, size: int) -> Btf | None:
+    """Return types in which a section has ``size`` bytes, because the array at its end is longer or shorter.
+
+    None when there is no array at its end, or no whole number of elements fits (map_btf_datasec_resize of libbpf).
+    """
+    section = btf.type(type_id)
+    if not isinstance(section, Datasec) or not section.vars:
+        return None
+    last = section.vars[-1]
+    var = btf.type(last.type_id)
+    array = btf.resolved(var.type_id) if isinstance(var, Var) else var
+    if not isinstance(array, Array):
+        return None
+    rest, element = size - last.off, sizeof(btf, array.type_id)
+    if rest < 0 or not element or rest % element:
+        return None
+    editor = BtfEditor(btf)
+    editor.set_type(last.type_id, editor.add_array(array.type_id, array.index_type_id, rest // element))
+    editor.set_datasec(type_id, size, [*section.vars[:-1], DatasecVar(last.type_id, last.off, rest)])
+    return editor.finish()

@@ -97,7 +97,7 @@ def _create(bpf: BpfCalls, map_: ObjectMap, btf_fd: int, inner_fd: int) -> int:
     max_entries = map_.max_entries
     if map_.type == MapType.PERF_EVENT_ARRAY and not max_entries:
         max_entries = map_.max_entries = possible_cpus(bpf)
-    key_id, value_id = spec.key_type_id, spec.value_type_id
+    key_id, value_id = map_.key_type_id, map_.value_type_id
 
     def create(btf_fd: int, key_id: int, value_id: int) -> int:
         return bpf.map_create(

@@ -1,6 +1,6 @@
 """A map of an object: settable before load, then a typed mapping over bpf(2)."""
 
-from collections.abc import ItemsView, Iterator, KeysView, MutableMapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, MutableMapping, ValuesView
 from typing import Any
 
 from ebpfsim.btf.btf import Btf
@@ -58,7 +58,8 @@ class ObjectMap(MutableMapping[Any, Any]):
         self.spec = spec
         self.type: int = MapType(spec.type) if spec.type in MapType.__members__.values() else spec.type
         self.key_size = spec.key_size
-        self.value_size = spec.value_size
+        self.on_resize: Callable[[ObjectMap, int], None] | None = None
+        self._value_size = spec.value_size
         self.max_entries = spec.max_entries
         self.flags = spec.flags
         self.map_extra = spec.map_extra
@@ -66,6 +67,8 @@ class ObjectMap(MutableMapping[Any, Any]):
         self.autocreate = spec.autocreate
         self.numa_node = spec.numa_node
         self.btf_vmlinux_value_type_id = 0
+        self.key_type_id = spec.key_type_id
+        self.value_type_id = spec.value_type_id
         self._btf = btf
         self._where = where
         self._bpf: BpfCalls | None = None
@@ -109,14 +112,19 @@ class ObjectMap(MutableMapping[Any, Any]):
     # -- values ------------------------------------------------------------------------------------------------------
 
     @property
-    def key_type_id(self) -> int:
-        """BTF id of the key's type, 0 for none; array indexes have none in old definitions."""
-        return self.spec.key_type_id
+    def value_size(self) -> int:
+        """Bytes of a value; for a section of variables its size, which the array at its end follows."""
+        return self._value_size
 
-    @property
-    def value_type_id(self) -> int:
-        """BTF id of the value's type, 0 for none."""
-        return self.spec.value_type_id
+    @value_size.setter
+    def value_size(self, size: int) -> None:
+        self._value_size = size
+        if self.on_resize is not None:
+            self.on_resize(self, size)
+
+    def set_types(self, btf: Btf) -> None:
+        """Take over types that were changed; the object calls this."""
+        self._btf = btf
 
     def _where_of(self, what: str) -> str:
         return f"{self._where}: map '{self.name}': {what}"

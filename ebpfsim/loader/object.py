@@ -7,12 +7,14 @@ does nothing; descriptors are known before programs are relocated, so that there
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from os import PathLike
 from types import TracebackType
 from typing import Any
 
 from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.core import CoreRelocator
+from ebpfsim.btf.edit import resize_datasec
 from ebpfsim.elf.link import LinkedProgram, Linker
 from ebpfsim.elf.reader import read_object
 from ebpfsim.elf.spec import MapKind, ObjectSpec, RelocKind
@@ -114,6 +116,8 @@ class Object:
             for name, map_spec in spec.maps.items()
             if map_spec.is_data
         }
+        for name in self._images:
+            self.maps[name].on_resize = self._resize
         self.rodata = self._variables(".rodata", MapKind.RODATA)
         self.data = self._variables(".data", MapKind.DATA)
         self.bss = self._variables(".bss", MapKind.BSS)
@@ -138,6 +142,22 @@ class Object:
     def _variables(self, section: str, kind: MapKind) -> Variables:
         maps = [map_ for map_ in self.maps.values() if map_.spec.kind is kind]
         return Variables(section, maps, self._images, self.spec.btf, self.where)
+
+    def _resize(self, map_: ObjectMap, size: int) -> None:
+        # bpf_map__set_value_size: without an array at its end a section loses its types
+        self._images[map_.name].size = size
+        btf = self.spec.btf
+        if btf is None or not map_.value_type_id:
+            return
+        resized = resize_datasec(btf, map_.value_type_id, size)
+        if resized is None:
+            map_.key_type_id = map_.value_type_id = 0
+            resized = btf
+        self.spec = replace(self.spec, btf=resized)
+        for other in self.maps.values():
+            other.set_types(resized)
+        for variables in (self.rodata, self.data, self.bss, self.kconfig):
+            variables.set_types(resized)
 
     @property
     def license(self) -> str:

@@ -44,9 +44,15 @@ class Variables(MutableMapping[str, Any]):
     """
 
     def __init__(self, kind: str, maps: list[ObjectMap], images: dict[str, Image], btf: Btf | None, where: str) -> None:
-        self._kind, self._images, self._btf, self._where = kind, images, btf, where
+        self._kind, self._images, self._where = kind, images, where
+        self._maps = maps
+        self.set_types(btf)
+
+    def set_types(self, btf: Btf | None) -> None:
+        """Take over types that were changed; the object calls this."""
+        self._btf = btf
         self._places: dict[str, tuple[ObjectMap, DatasecVar]] = {}
-        for map_ in maps if btf is not None else ():
+        for map_ in self._maps if btf is not None else ():
             assert btf is not None
             if map_.value_type_id and isinstance(btf.type(map_.value_type_id), Datasec):
                 for row in expect(btf, map_.value_type_id, Datasec).vars:

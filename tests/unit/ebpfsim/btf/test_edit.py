@@ -1,13 +1,14 @@
 """Changing a blob in place."""
 
 from ebpfsim.btf.btf import Btf
-from ebpfsim.btf.edit import BtfEditor
+from ebpfsim.btf.edit import BtfEditor, resize_datasec
 from ebpfsim.btf.encode import encode_types
 from ebpfsim.btf.types import (
     FUNC_GLOBAL,
     FUNC_STATIC,
     VAR_GLOBAL,
     VAR_STATIC,
+    Array,
     Datasec,
     DatasecVar,
     Func,
@@ -68,3 +69,16 @@ def test_a_longer_header_is_kept() -> None:
     changed = editor.finish()
     assert changed.raw[4] == 32
     assert changed.type(new_id) == Var("dummy", 1, VAR_GLOBAL)
+
+
+def test_sections_end_with_an_array_that_may_grow() -> None:
+    # map_btf_datasec_resize, tools/lib/bpf/libbpf.c
+    types = [Int("int", 4, 32), Array("", 1, 1, 3), Var("numbers", 2, 1), Datasec(".bss", 16, (DatasecVar(3, 4, 12),))]
+    resized = resize_datasec(Btf(encode_types(types)), 4, 24)
+    assert resized is not None
+    assert resized.type(4) == Datasec(".bss", 24, (DatasecVar(3, 4, 20),))
+    assert resized.type(3) == Var("numbers", 5, 1)
+    assert resized.type(5) == Array("", 1, 1, 5)
+    for size in (0, 23):
+        assert resize_datasec(Btf(encode_types(types)), 4, size) is None
+    assert resize_datasec(Btf(encode_types(types)), 1, 24) is None

@@ -269,3 +269,41 @@ def test_relocation_against_another_kernel() -> None:
     insns = decode(obj.relocate("fields"))
     assert insns[0].imm == 96  # the offset of pid, which the first instruction holds
     assert (0x85, 195896080) in [(insn.code, insn.imm) for insn in insns]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "btf"),
+    [
+        # SHA-256 of the BTF that libbpf 1.8 loads after bpf_map__set_value_size
+        ("resize.bss", 400, "e815b236bb9ba8d358aa80fcbfaa588b72573bb545d8256a45c6af283fad6a0a"),
+        ("resize.rodata", 72, "526498a17a351e31020738c3a4d248150475977b27ab641ce3f66e764755ec81"),
+    ],
+)
+def test_an_array_at_the_end_of_a_section_grows(remembered: Any, name: str, size: int, btf: str) -> None:
+    obj = open_object(DATA / "resize.bpf.o")
+    obj.maps[name].value_size = size
+    with obj.load(remembered):
+        assert digest(remembered.blobs[0]) == btf
+        made = remembered.maps[obj.maps[name].fd]
+        assert (made["value"], made["btf_value_type_id"]) == (size, obj.maps[name].spec.value_type_id)
+
+
+def test_elements_that_were_not_in_the_source(remembered: Any) -> None:
+    obj = open_object(DATA / "resize.bpf.o")
+    variables = obj.bss
+    obj.maps["resize.bss"].value_size = 40
+    variables["pairs"] = [{"a": i, "b": 100 + i} for i in range(10)]
+    with obj.load(remembered):
+        assert variables["pairs"][9] == {"a": 9, "b": 109}
+        content = remembered.maps[obj.maps["resize.bss"].fd]["content"][bytes(4)]
+    assert content[-4:] == bytes([9, 0, 109, 0])
+
+
+@pytest.mark.parametrize(("name", "size"), [("resize.bss", 10), (".data.custom", 204)])
+def test_sections_that_cannot_grow_lose_their_types(remembered: Any, name: str, size: int) -> None:
+    obj = open_object(DATA / "resize.bpf.o")
+    obj.maps[name].value_size = size
+    with obj.load(remembered):
+        made = remembered.maps[obj.maps[name].fd]
+        assert (made["value"], made["btf_value_type_id"]) == (size, 0)
+        assert digest(remembered.blobs[0]) == LIBBPF["resize.bpf.o"]["btf"]
