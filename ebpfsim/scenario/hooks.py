@@ -3,13 +3,13 @@
 A row is all that another hook needs; ``check`` looks at the keys, ``run`` calls ``attach``.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ebpfsim.attached import AttachedLink
-from ebpfsim.attached_filter import AttachedFilter
 from ebpfsim.errors import InputError
+from ebpfsim.scenario.hook_row import Attached, HookRow
+from ebpfsim.scenario.hooks_tracing import TRACING_HOOKS
 from ebpfsim.uapi.net import XdpAction
 from hooks.tc import TcAct
 
@@ -19,19 +19,6 @@ if TYPE_CHECKING:
     from ebpfsim.simulation import Host
 
 __all__ = ["HOOKS", "LATER_HOOKS", "VERDICTS", "Attached", "HookRow"]
-
-Attached = AttachedLink | AttachedFilter
-# (scenario, host, block, descriptor of the program, name of the link) -> the attachment
-Attach = Callable[["Running", "Host", "AttachBlock", int, str], Attached]
-
-
-@dataclass(frozen=True, slots=True)
-class HookRow:
-    """One hook: the key that says where, the other keys that it knows, and what attaches a program."""
-
-    place: str
-    keys: tuple[str, ...]
-    attach: Attach
 
 
 def _xdp(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> Attached:
@@ -77,12 +64,12 @@ HOOKS: Mapping[str, HookRow] = {
     "tc_ingress": HookRow("device", _FILTER, _tc),
     "tc_egress": HookRow("device", _FILTER, _tc),
     "cgroup": HookRow("cgroup", _ORDERED, _cgroup),
+    **TRACING_HOOKS,
 }
 # hooks of Linux that scenarios cannot name yet
 LATER_HOOKS = (
-    "fentry", "fexit", "flow_dissector", "fmod_ret", "freplace", "iter", "kprobe", "kprobe_multi", "kretprobe", "lsm",
-    "netfilter", "netkit", "perf_event", "raw_tp", "sk_lookup", "sk_msg", "sk_skb", "sock_ops", "socket_filter",
-    "struct_ops", "tp_btf", "tracepoint", "uprobe", "uretprobe",
+    "flow_dissector", "freplace", "iter", "netfilter", "netkit", "perf_event", "sk_lookup", "sk_msg", "sk_skb",
+    "sock_ops", "socket_filter", "struct_ops", "tracepoint", "uprobe", "uretprobe",
 )  # fmt: skip
 VERDICTS = (
     *(action.name for action in XdpAction),

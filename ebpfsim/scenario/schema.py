@@ -191,7 +191,9 @@ class AttachBlock(Block):
     """A program on a hook: ``hook: xdp`` with ``device`` and ``mode`` (native where the driver can, unless told);
     ``tcx_ingress`` and ``tcx_egress`` with ``device``, ``before`` or ``after`` another link; ``tc_ingress`` and
     ``tc_egress`` (filters of a clsact qdisc, in direct-action mode) with ``device``, ``pref``, ``handle`` and
-    ``protocol``; ``cgroup`` with ``cgroup``, a path, for what the program was loaded for.
+    ``protocol``; ``cgroup`` with ``cgroup``, a path, for what the program was loaded for; ``fentry``, ``fexit``,
+    ``fmod_ret``, ``lsm``, ``kprobe``, ``kretprobe``, ``kprobe_multi``, ``raw_tp`` and ``tp_btf`` with ``target``, the
+    name of a function, security hook or tracepoint, and ``cookie``.
 
     ``id`` names the link. In an event, ``replace`` updates that link to the new program without a gap; it then goes by
     the new ``id``, and each id counts its own runs.
@@ -210,7 +212,7 @@ class AttachBlock(Block):
     pref: Annotated[int, Field(ge=0, le=0xFFFF)] = 0
     handle: Annotated[int, Field(ge=0, le=0x7FFF_FFFF)] = 0
     protocol: str = "all"
-    # of hooks that are not modelled yet
+    # of hooks at functions and tracepoints
     target: Any = None
     cookie: Any = None
 

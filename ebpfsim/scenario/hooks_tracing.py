@@ -1,0 +1,87 @@
+"""Rows of ``ebpfsim.scenario.hooks`` for functions and tracepoints of the kernel: ``target`` says which.
+
+Programs that were loaded for a function (fentry and its like) name it in their SEC(); what a scenario says has to be
+the same.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from ebpfsim.attached import AttachedLink
+from ebpfsim.errors import InputError
+from ebpfsim.scenario.hook_row import HookRow
+from ebpfsim.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from ebpfsim.scenario.run import Running
+    from ebpfsim.scenario.schema import AttachBlock
+    from ebpfsim.simulation import Host
+
+__all__ = ["TRACING_HOOKS"]
+
+Attach = Callable[["Running", "Host", "AttachBlock", int, str], AttachedLink]
+
+
+def _cookie(block: "AttachBlock") -> int:
+    value = block.cookie or 0
+    if not isinstance(value, int) or not 0 <= value < 1 << 64:
+        raise InputError("", f"cookie '{value}' is no number of 64 bits")
+    return value
+
+
+def _function(host: "Host", block: "AttachBlock") -> str:
+    name = str(block.target)
+    known = [*host.kernel.functions.names()]
+    hint = did_you_mean(name, known) if name not in known else ""
+    if hint:
+        raise InputError("", f"function '{name}' is not modelled{hint}")
+    return name
+
+
+def _loaded_for(host: "Host", block: "AttachBlock", fd: int) -> int:
+    # the target of the program is the one that the scenario names
+    target = host.prog(fd).attach_target
+    name = target.name.removeprefix("bpf_lsm_") if target is not None else ""
+    if name != str(block.target):
+        raise InputError("", f"program '{block.program}' was loaded for '{name}', not for '{block.target}'")
+    return fd
+
+
+def _kprobe(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+    return host.attach_kprobe(fd, _function(host, block), cookie=_cookie(block), label=name)
+
+
+def _kretprobe(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+    return host.attach_kretprobe(fd, _function(host, block), cookie=_cookie(block), label=name)
+
+
+def _kprobe_multi(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+    return host.attach_kprobe_multi(fd, str(block.target), label=name)
+
+
+def _raw_tp(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+    return host.attach_raw_tp(fd, str(block.target), cookie=_cookie(block), label=name)
+
+
+def _tp_btf(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+    return host.attach_raw_tp(_loaded_for(host, block, fd), cookie=_cookie(block), label=name)
+
+
+def _trampoline(method: str) -> Attach:
+    def attach(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+        call: Callable[..., AttachedLink] = getattr(host, method)
+        return call(_loaded_for(host, block, fd), cookie=_cookie(block), label=name)
+
+    return attach
+
+
+_COOKIE = ("cookie",)
+TRACING_HOOKS: Mapping[str, HookRow] = {
+    **{name: HookRow("target", _COOKIE, _trampoline(f"attach_{name}")) for name in ("fentry", "fexit", "fmod_ret")},
+    "lsm": HookRow("target", _COOKIE, _trampoline("attach_lsm")),
+    "kprobe": HookRow("target", _COOKIE, _kprobe),
+    "kretprobe": HookRow("target", _COOKIE, _kretprobe),
+    "kprobe_multi": HookRow("target", (), _kprobe_multi),
+    "raw_tp": HookRow("target", _COOKIE, _raw_tp),
+    "tp_btf": HookRow("target", _COOKIE, _tp_btf),
+}

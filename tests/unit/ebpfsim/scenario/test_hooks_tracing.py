@@ -1,0 +1,83 @@
+"""Hooks at functions and tracepoints in scenarios: targets, cookies, mistakes with hints."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ebpfsim.errors import EbpfSimError, ScenarioError
+from ebpfsim.scenario.hooks_tracing import TRACING_HOOKS
+
+if TYPE_CHECKING:
+    from conftest import Play
+
+OBJECT = Path(__file__).resolve().parents[3] / "data" / "trampolines" / "kernel.bpf.o"
+SCENARIO = """\
+hosts: {{h: {{}}}}
+objects: {{p: {{host: h, file: kernel.bpf.o}}}}
+attach: [{attach}]
+"""
+
+
+@pytest.fixture
+def attach(play: "Play", tmp_path: Path):
+    shutil.copy(OBJECT, tmp_path)
+
+    def attach(text: str):
+        running, _ = play(SCENARIO.format(attach=text), tmp_path)
+        return running
+
+    return attach
+
+
+BLOCKS = [
+    ("fentry", "fentry", "bpf_fentry_test1"),
+    ("fexit", "fexit", "bpf_fentry_test1"),
+    ("kprobe", "kprobe", "bpf_fentry_test1"),
+    ("kretprobe", "kretprobe", "bpf_fentry_test1"),
+    ("multi", "kprobe_multi", "bpf_fentry_test*"),
+    ("raw_tp", "raw_tp", "bpf_trigger_tp"),
+    ("tp_btf", "tp_btf", "bpf_trigger_tp"),
+    ("lsm", "lsm", "file_open"),
+]
+
+
+@pytest.mark.parametrize(("program", "hook", "target"), BLOCKS)
+def test_each_hook_runs_its_program(attach, program: str, hook: str, target: str) -> None:
+    running = attach(f"{{id: mine, program: p/{program}, hook: {hook}, target: '{target}'}}")
+    kernel = running.sim.hosts["h"].kernel
+    call, cpu = kernel.functions, kernel.cpus[0]
+    call.bpf_fentry_test1(cpu, 1)
+    call.bpf_modify_return_test_tp(cpu, 1)
+    call.security_file_open(cpu, 0)
+    assert running.attachments["mine"].runs == 1
+    assert [(run.link, run.prog) for run in running.sim.recorder.runs] == [("mine", program)]
+
+
+def test_every_row_is_tried() -> None:
+    assert {hook for _, hook, _ in BLOCKS} | {"fmod_ret"} == set(TRACING_HOOKS)
+
+
+def test_cookies(attach) -> None:
+    running = attach("{id: mine, program: p/kprobe, hook: kprobe, target: bpf_fentry_test1, cookie: 7}")
+    assert running.attachments["mine"].link.info()["cookie"] == 7
+
+
+WRONG = [
+    ("{program: p/kprobe, hook: kprobe}", "hook 'kprobe' needs the key 'target'"),
+    ("{program: p/kprobe, hook: kprob, target: x}", "unknown hook 'kprob'; did you mean 'kprobe'?"),
+    ("{program: p/fentry, hook: fentry, target: x, device: lo}", "key 'device' does not belong to hook 'fentry'"),
+    ("{program: p/kprobe, hook: kprobe, target: bpf_fentry_tes1}", "did you mean 'bpf_fentry_test1'?"),
+    ("{program: p/fentry, hook: fentry, target: do_exit}", "was loaded for 'bpf_fentry_test1', not for 'do_exit'"),
+    ("{program: p/kprobe, hook: kprobe, target: bpf_fentry_test1, cookie: x}", "cookie 'x' is no number of 64 bits"),
+]
+
+
+@pytest.mark.parametrize(("block", "problem"), WRONG)
+def test_mistakes(attach, block: str, problem: str) -> None:
+    with pytest.raises(EbpfSimError) as wrong:
+        attach(block)
+    assert problem in str(wrong.value)
+    assert isinstance(wrong.value, ScenarioError)
+    assert ".yaml:3:" in str(wrong.value)
