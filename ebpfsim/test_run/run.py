@@ -18,6 +18,7 @@ from ebpfsim.test_run.netfilter import test_run_nf
 from ebpfsim.test_run.raw_tp import test_run_raw_tp
 from ebpfsim.test_run.sk_lookup import test_run_sk_lookup
 from ebpfsim.test_run.skb import SKB_TYPES, test_run_skb
+from ebpfsim.test_run.struct_ops import test_run_struct_ops
 from ebpfsim.test_run.syscall import test_run_syscall
 from ebpfsim.test_run.tracing import test_run_tracing
 from ebpfsim.test_run.xdp import test_run_xdp
@@ -57,6 +58,7 @@ RUNNERS: Mapping[ProgType, Callable[["BpfKernel", Prog, TestRunAttr, bool], Test
     ProgType.FLOW_DISSECTOR: test_run_flow_dissector,
     ProgType.NETFILTER: test_run_nf,
     ProgType.TRACING: test_run_tracing,
+    ProgType.STRUCT_OPS: test_run_struct_ops,
 }
 
 
