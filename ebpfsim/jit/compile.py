@@ -17,14 +17,11 @@ from dataclasses import dataclass
 from functools import partial
 from weakref import ref
 
-from ebpfsim.errors import KernelOops
 from ebpfsim.helpers.protos import SYNC_CALLBACK_HELPERS
-from ebpfsim.isa.alu import u32
 from ebpfsim.isa.table import TABLE, Form
 from ebpfsim.jit import layout
-from ebpfsim.jit import tail_call as tail
 from ebpfsim.jit.account import CARRY_ON, EdgeAccount, ExactAccount
-from ebpfsim.jit.call_out import CallOut, carry_on, closure_call, helper_call, tail_call
+from ebpfsim.jit.call_out import CallOut, carry_on, closure_call, helper_call
 from ebpfsim.jit.emit import AUX, emit
 from ebpfsim.jit.encoder import NEGATED, NOP5, RAX, RET, Code, Label, insn, mov_imm, short_jcc, short_jmp
 from ebpfsim.jit.frame import find_frames, writes
@@ -37,12 +34,12 @@ from ebpfsim.jit.outline import FUNCTION_ADDRESS, CodeBlock, Op, Outline
 from ebpfsim.jit.pairs import sets_flags
 from ebpfsim.jit.program import Image
 from ebpfsim.jit.routine import ASK_PYTHON, OTHER_COST
-from ebpfsim.maps.prog_array import ProgArrayMap
+from ebpfsim.jit.tail_call import DirectCall, arrived, emit_tail_call
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import BPF_MAX_LOOPS
 from ebpfsim.vm.compile import Site
-from ebpfsim.vm.cost import MAP_OPERATIONS, tail_call_key
+from ebpfsim.vm.cost import MAP_OPERATIONS
 from ebpfsim.vm.objects import frame_depth, is_checked
 
 __all__ = ["EMIT_ENDS", "Image", "Listed", "compile_image", "compile_listed"]
@@ -53,7 +50,7 @@ _PRESERVED = range(6, 10)
 
 def compile_image(prog: Prog, kernel: Runtime, *, checked: bool) -> Image:
     """Compile a program; ``checked`` code asks the page table before every access."""
-    return _Compiler(Outline(prog, kernel), checked=checked or kernel.config.debug).compile()
+    return Compiler(Outline(prog, kernel), checked=checked or kernel.config.debug).compile()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +67,17 @@ class Listed:
 
 def compile_listed(prog: Prog, kernel: Runtime, *, checked: bool) -> Listed:
     """Compile a program once more, to be looked at."""
-    compiler = _Compiler(Outline(prog, kernel), checked=checked or kernel.config.debug)
+    compiler = Compiler(Outline(prog, kernel), checked=checked or kernel.config.debug)
     compiler.places = []
     image = compiler.compile()
     return Listed(image, compiler.code.labels, compiler.places)
 
 
 def _careful(kernel: Runtime, image: "ref[Image]") -> Callable[[Prog], Image]:
-    return lambda prog: _Compiler(Outline(prog, kernel), checked=False, careful_of=image()).compile()
+    return lambda prog: Compiler(Outline(prog, kernel), checked=False, careful_of=image()).compile()
 
 
-class _Compiler:
+class Compiler:
     def __init__(self, outline: Outline, *, checked: bool, careful_of: Image | None = None) -> None:
         self.outline, self.checked, self.careful = outline, checked, careful_of is not None
         self.unit, self.blocks = outline.unit, outline.blocks
@@ -105,7 +102,7 @@ class _Compiler:
         self.rare: list[Callable[[], None]] = []
         # for listings: where the code of slots begins, and with -1 what stands behind all blocks
         self.places: list[tuple[int, int]] | None = None
-        self.direct: list[tuple[tail.DirectCall, int]] = []
+        self.direct: list[tuple[DirectCall, int]] = []
         # a block that asks whether a look-up found something, which the code in front of it knows
         self.known_null_check: CodeBlock | None = None
         # helpers in Python: calls of the same one share the function, and the code that names it
@@ -150,7 +147,7 @@ class _Compiler:
         self.mark(slot)
         if not slot:
             code.label("tail")
-            code.add(tail.arrived(self.image.number), short_jmp(len(NOP5)))
+            code.add(arrived(self.image.number), short_jmp(len(NOP5)))
         code.label(("function", slot))
         # where callers are led elsewhere (``ebpfsim.jit.patch``); tail calls are not
         code.add(NOP5)
@@ -378,82 +375,8 @@ class _Compiler:
 
         self.rare.append(placed_there)
 
-    # ---- tail calls ------------------------------------------------------------------------------------------------
 
-    def tail_call(self, idx: int) -> None:
-        code, kernel = self.code, self.kernel
-        known = tail.known_registers([self.outline.site(slot) for slot in self.block.slots[:-1]])
-        # as Unit.constant_slot() has it
-        direct = 2 in known and 3 in known
-        miss, ask = ("miss", idx), ("ask", idx)
-        maps = [] if self.checked else self.program_arrays(known.get(2))
-        ps = kernel.costs.ps(tail_call_key(direct, kernel.config.mitigations))
-        self.later(lambda: self.ask_for_tail_call(idx, direct))
-        if not maps:
-            code.jump(ask)
-        elif direct and not self.careful:
-            self.direct_call(idx, tail.table_of(maps[0]), u32(known[3]), ps)
-        else:
-            for number, map_ in enumerate(maps, 1):
-                if 2 not in known:
-                    tail.unless_map(code, map_.address, ask if number == len(maps) else (f"map {number}", idx))
-                self.indirect_call(tail.table_of(map_), miss, ask, ps)
-                code.label((f"map {number}", idx))
-        code.label(miss)
-        code.add(charge(kernel.costs.ps("tail.miss")))
-        code.label(("missed", idx))
-
-    def program_arrays(self, address: int | None) -> list[ProgArrayMap]:
-        # what R2 may be, as far as machine code knows
-        if address is None:
-            found = list(self.unit.prog.maps)
-        else:
-            try:
-                found = [self.kernel.map_at(address)]
-            except KernelOops:
-                return []
-        arrays = [map_ for map_ in found if isinstance(map_, ProgArrayMap) and map_.max_entries <= tail.IMM_MAX]
-        self.image.calls += [tail.table_of(map_) for map_ in arrays]
-        return arrays
-
-    def indirect_call(self, table: tail.Table, miss: tuple[str, int], ask: tuple[str, int], cost_ps: int) -> None:
-        code = self.code
-        tail.room_left(code, miss)
-        tail.look_up(code, table, miss, ask)
-        code.add(tail.taken(cost_ps), self.account.settled())
-        self.frame.epilogue(code)
-        code.add(insn("jmp", TMP))
-
-    def direct_call(self, idx: int, table: tail.Table, index: int, cost_ps: int) -> None:
-        code, miss = self.code, ("miss", idx)
-        if index >= table.max_entries:
-            return
-        call = tail.DirectCall(table, index)
-        call.begin(code, miss)
-        tail.room_left(code, miss)
-        code.add(tail.taken(cost_ps), self.account.settled())
-        self.frame.epilogue(code)
-        call.end(code)
-        self.direct.append((call, idx))
-
-    def ask_for_tail_call(self, idx: int, direct: bool) -> None:
-        code = self.code
-        function = tail_call(self.outline.site(idx), direct=direct, checked=self.checked)
-        code.label(("ask", idx))
-        code.add(self.account.settled(), self.frame.around_call_out(self.calling(function, "tail_call")))
-        code.add(insn("test", TMP, TMP))
-        code.jump_if("ne", ("go", idx))
-        self.account.unsettle(self.block.following)
-        code.jump(("missed", idx))
-        code.label(("go", idx))
-        if self.checked:
-            code.add(insn("cmp_imm", word(layout.W_UNWIND), imm=0), short_jcc("ne", len(insn("jmp", TMP))))
-            code.add(insn("jmp", TMP))
-        self.frame.epilogue(code)
-        code.add(insn("jmp", TMP))
-
-
-def _compare(compiler: _Compiler) -> str:
+def _compare(compiler: Compiler) -> str:
     # the condition of the jump that ends the block, once the flags are set; those of the instruction in front may serve
     op = compiler.block.ops[-1]
     if not sets_flags(compiler.block.ops):
@@ -462,28 +385,28 @@ def _compare(compiler: _Compiler) -> str:
     return op.condition
 
 
-def _jump_if(compiler: _Compiler, _op: Op, _idx: int) -> None:
+def _jump_if(compiler: Compiler, _op: Op, _idx: int) -> None:
     compiler.branch(_compare(compiler), compiler.block.target)
 
 
-def _jump(compiler: _Compiler, _op: Op, _idx: int) -> None:
+def _jump(compiler: Compiler, _op: Op, _idx: int) -> None:
     compiler.add_left(compiler.account.to(compiler.block.target))
     compiler.code.jump(compiler.block.target)
 
 
-def _may_goto(compiler: _Compiler, _op: Op, _idx: int) -> None:
+def _may_goto(compiler: Compiler, _op: Op, _idx: int) -> None:
     compiler.code.add(insn("cmp_imm", CREDIT_SLOT, imm=0))
     compiler.branch("e", compiler.block.target)
     compiler.code.add(insn("dec", CREDIT_SLOT))
 
 
-def _leave(compiler: _Compiler, _op: Op, _idx: int) -> None:
+def _leave(compiler: Compiler, _op: Op, _idx: int) -> None:
     compiler.code.add(compiler.account.settled())
     compiler.frame.epilogue(compiler.code)
     compiler.code.add(RET)
 
 
-def _call_local(compiler: _Compiler, op: Op, idx: int) -> None:
+def _call_local(compiler: Compiler, op: Op, idx: int) -> None:
     code, aux = compiler.code, compiler.uses_aux
     code.add(charge(compiler.kernel.costs.ps("call.bpf2bpf")), compiler.account.settled())
     if aux:
@@ -497,9 +420,9 @@ def _call_local(compiler: _Compiler, op: Op, idx: int) -> None:
     compiler.account.unsettle(compiler.block.following)
 
 
-def _call_helper(compiler: _Compiler, op: Op, idx: int) -> None:
+def _call_helper(compiler: Compiler, op: Op, idx: int) -> None:
     if op.tail:
-        compiler.tail_call(idx)
+        emit_tail_call(compiler, idx)
         return
     # R1 is what it is known to be, where that may be relied on
     kernel, helper_id = compiler.kernel, op.insn.imm
@@ -519,11 +442,11 @@ def _call_helper(compiler: _Compiler, op: Op, idx: int) -> None:
         compiler.call_out(op, idx, address)
 
 
-def _call_kernel(compiler: _Compiler, op: Op, idx: int) -> None:
+def _call_kernel(compiler: Compiler, op: Op, idx: int) -> None:
     compiler.call_out(op, idx)
 
 
-EMIT_ENDS: dict[Form, Callable[[_Compiler, Op, int], None]] = {
+EMIT_ENDS: dict[Form, Callable[[Compiler, Op, int], None]] = {
     Form.JMP_IMM: _jump_if,
     Form.JMP_REG: _jump_if,
     Form.JA: _jump,

@@ -16,13 +16,15 @@ leaves for ``tail_call_target`` of ``ebpfsim.helpers.tail_call``. Checked code a
 from collections.abc import Sequence
 from ctypes import addressof, c_uint64
 from struct import Struct
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary, ref
 
-from ebpfsim.isa.alu import BINARY, UNARY, u64
+from ebpfsim.errors import KernelOops
+from ebpfsim.isa.alu import BINARY, UNARY, u32, u64
 from ebpfsim.isa.table import Form
 from ebpfsim.jit import layout
-from ebpfsim.jit.encoder import NOP5, R12, RDX, RSI, Code, Mem, insn, mov_imm
+from ebpfsim.jit.call_out import tail_call
+from ebpfsim.jit.encoder import NOP5, R12, RDX, RSI, Code, Mem, insn, mov_imm, short_jcc
 from ebpfsim.jit.frame import writes
 from ebpfsim.jit.image import code_arena
 from ebpfsim.jit.inline import charge
@@ -33,6 +35,10 @@ from ebpfsim.maps.prog_array import ProgArrayMap
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.flags import MAX_TAIL_CALL_CNT
 from ebpfsim.vm.compile import Site
+from ebpfsim.vm.cost import tail_call_key
+
+if TYPE_CHECKING:
+    from ebpfsim.jit.compile import Compiler
 
 __all__ = [
     "ASK_PYTHON",
@@ -41,12 +47,9 @@ __all__ = [
     "DirectCall",
     "Table",
     "arrived",
+    "emit_tail_call",
     "known_registers",
-    "look_up",
-    "room_left",
     "table_of",
-    "taken",
-    "unless_map",
 ]
 
 EMPTY, ASK_PYTHON = 0, 1
@@ -151,13 +154,13 @@ def _jump(at: int, to: int) -> bytes:
     return _JUMP + _DISTANCE.pack(to - at - 5)
 
 
-def room_left(code: Code, miss: tuple[str, int]) -> None:
+def _room_left(code: Code, miss: tuple[str, int]) -> None:
     """Append the question whether the activation may make another tail call."""
     code.add(insn("cmp_imm", _COUNT, imm=MAX_TAIL_CALL_CNT))
     code.jump_if("ae", miss)
 
 
-def look_up(code: Code, table: Table, miss: tuple[str, int], ask: tuple[str, int]) -> None:
+def _look_up(code: Code, table: Table, miss: tuple[str, int], ask: tuple[str, int]) -> None:
     """Append what gets the entry for index R3 into r11, or goes elsewhere."""
     code.add(insn("cmp_imm", RDX, imm=table.max_entries, wide=False))
     code.jump_if("ae", miss)
@@ -170,13 +173,13 @@ def look_up(code: Code, table: Table, miss: tuple[str, int], ask: tuple[str, int
     code.jump_if("e", ask)
 
 
-def unless_map(code: Code, map_address: int, other: tuple[str, int]) -> None:
+def _unless_map(code: Code, map_address: int, other: tuple[str, int]) -> None:
     """Append the question whether R2 is the address of a map."""
     code.add(mov_imm(TMP, map_address), insn("cmp", RSI, TMP))
     code.jump_if("ne", other)
 
 
-def taken(cost_ps: int) -> bytes:
+def _taken(cost_ps: int) -> bytes:
     """Return the code that counts a tail call."""
     return charge(cost_ps) + insn("add_imm", _COUNT, imm=1)
 
@@ -191,6 +194,84 @@ def arrived(number: int) -> bytes:
             insn("mov_imm", word(layout.W_PROG), imm=number),
         )
     )
+
+
+def emit_tail_call(compiler: "Compiler", idx: int) -> None:
+    """Append the tail call at a slot, which ends the block that is being compiled."""
+    code, kernel = compiler.code, compiler.kernel
+    known = known_registers([compiler.outline.site(slot) for slot in compiler.block.slots[:-1]])
+    # as Unit.constant_slot() has it
+    direct = 2 in known and 3 in known
+    miss, ask = ("miss", idx), ("ask", idx)
+    maps = [] if compiler.checked else _program_arrays(compiler, known.get(2))
+    ps = kernel.costs.ps(tail_call_key(direct, kernel.config.mitigations))
+    compiler.later(lambda: _ask(compiler, idx, direct))
+    if not maps:
+        code.jump(ask)
+    elif direct and not compiler.careful:
+        _direct(compiler, idx, table_of(maps[0]), u32(known[3]), ps)
+    else:
+        for number, map_ in enumerate(maps, 1):
+            if 2 not in known:
+                _unless_map(code, map_.address, ask if number == len(maps) else (f"map {number}", idx))
+            _indirect(compiler, table_of(map_), miss, ask, ps)
+            code.label((f"map {number}", idx))
+    code.label(miss)
+    code.add(charge(kernel.costs.ps("tail.miss")))
+    code.label(("missed", idx))
+
+
+def _program_arrays(compiler: "Compiler", address: int | None) -> list[ProgArrayMap]:
+    # what R2 may be, as far as machine code knows
+    if address is None:
+        found = list(compiler.unit.prog.maps)
+    else:
+        try:
+            found = [compiler.kernel.map_at(address)]
+        except KernelOops:
+            return []
+    arrays = [map_ for map_ in found if isinstance(map_, ProgArrayMap) and map_.max_entries <= IMM_MAX]
+    compiler.image.calls += [table_of(map_) for map_ in arrays]
+    return arrays
+
+
+def _indirect(compiler: "Compiler", table: Table, miss: tuple[str, int], ask: tuple[str, int], cost_ps: int) -> None:
+    code = compiler.code
+    _room_left(code, miss)
+    _look_up(code, table, miss, ask)
+    code.add(_taken(cost_ps), compiler.account.settled())
+    compiler.frame.epilogue(code)
+    code.add(insn("jmp", TMP))
+
+
+def _direct(compiler: "Compiler", idx: int, table: Table, index: int, cost_ps: int) -> None:
+    code, miss = compiler.code, ("miss", idx)
+    if index >= table.max_entries:
+        return
+    call = DirectCall(table, index)
+    call.begin(code, miss)
+    _room_left(code, miss)
+    code.add(_taken(cost_ps), compiler.account.settled())
+    compiler.frame.epilogue(code)
+    call.end(code)
+    compiler.direct.append((call, idx))
+
+
+def _ask(compiler: "Compiler", idx: int, direct: bool) -> None:
+    code, frame = compiler.code, compiler.frame
+    function = tail_call(compiler.outline.site(idx), direct=direct, checked=compiler.checked)
+    code.label(("ask", idx))
+    code.add(compiler.account.settled(), frame.around_call_out(compiler.calling(function, "tail_call")))
+    code.add(insn("test", TMP, TMP))
+    code.jump_if("ne", ("go", idx))
+    compiler.account.unsettle(compiler.block.following)
+    code.jump(("missed", idx))
+    code.label(("go", idx))
+    if compiler.checked:
+        code.add(insn("cmp_imm", word(layout.W_UNWIND), imm=0), short_jcc("ne", len(insn("jmp", TMP))))
+        code.add(insn("jmp", TMP))
+    frame.epilogue(code)
+    code.add(insn("jmp", TMP))
 
 
 def known_registers(sites: Sequence[Site]) -> dict[int, int]:

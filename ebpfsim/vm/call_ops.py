@@ -14,7 +14,7 @@ from ebpfsim.vm.cost import MAP_OPERATIONS, helper_ps, map_operation_ps, replace
 from ebpfsim.vm.mem_ops import Place
 from ebpfsim.vm.state import RUN, SAVED, Block, Function, Image, State, Terminator, call_function, enter_frame
 
-__all__ = ["helper_call", "local_call", "placed", "tail_call"]
+__all__ = ["helper_call", "local_call", "placed", "python_call", "tail_call"]
 
 _UPDATE = HELPER_IDS["bpf_map_update_elem"]
 
@@ -32,7 +32,11 @@ def helper_call(helper_id: int, kernel: Runtime, place: Place, following: Block)
     helper = kernel.helpers[helper_id]
     if helper_id in MAP_OPERATIONS:
         return _map_call(helper_id, helper, kernel, place, following)
-    cost_ps = helper_ps(kernel.costs, helper_id)
+    return python_call(helper, helper_ps(kernel.costs, helper_id), place, following)
+
+
+def python_call(helper: Helper, cost_ps: int, place: Place, following: Block) -> Terminator:
+    """R0 = a function in Python (R1..R5), at a cost."""
 
     def end(state: State) -> Block:
         run = state[RUN]

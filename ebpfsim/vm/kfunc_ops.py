@@ -1,13 +1,12 @@
 """The closure that ends a block with a call of a kernel function, which both engines use."""
 
-from ebpfsim.errors import KernelOops, NotModelled
+from ebpfsim.errors import NotModelled
 from ebpfsim.helpers.kfunc_table import KFUNC_HELPERS
-from ebpfsim.isa.alu import M64
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.verifier.kfunc import load_kfunc
-from ebpfsim.vm.call_ops import placed
+from ebpfsim.vm.call_ops import python_call
 from ebpfsim.vm.mem_ops import Place
-from ebpfsim.vm.state import RUN, Block, State, Terminator
+from ebpfsim.vm.state import Block, Terminator
 
 __all__ = ["kfunc_call"]
 
@@ -21,14 +20,4 @@ def kfunc_call(btf_id: int, kernel: Runtime, place: Place, following: Block) -> 
         raise NotModelled(f"kernel function {name}", "kernel/bpf/helpers.c")
     key = f"helper.{name}"
     cost_ps = kernel.costs.ps(key if key in kernel.costs.costs else "helper")
-
-    def end(state: State) -> Block:
-        run = state[RUN]
-        run.settle(cost_ps)
-        try:
-            state[0] = helper(run, state[1], state[2], state[3], state[4], state[5]) & M64
-        except KernelOops as oops:
-            raise placed(oops, place) from None
-        return following
-
-    return end
+    return python_call(helper, cost_ps, place, following)

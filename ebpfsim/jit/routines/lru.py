@@ -170,6 +170,10 @@ def _shrink(nr_scans: int) -> str:
 
 
 def _common(nr_cpus: int) -> str:
+    return _take() + _steal(nr_cpus)
+
+
+def _take() -> str:
     return f"""
     pop:
         {CPU}; r6 = r0; r6 *= {LOCAL_BYTES}; r6 += r9; r6 += {LOCALS}
@@ -205,7 +209,11 @@ def _common(nr_cpus: int) -> str:
         r2 = r0; call give; r5 -= 1; if r5 != 0 goto refill_next
         exit
         refill_shrink: call shrink; exit
+    """
 
+
+def _steal(nr_cpus: int) -> str:
+    return f"""
     steal:
         r5 = r6; r7 = *(u32 *)(r5 + {NEXT_STEAL}); r8 = r7
         steal_next: r6 = r7; r6 *= {LOCAL_BYTES}; r6 += r9; r6 += {LOCALS}
