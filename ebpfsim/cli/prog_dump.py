@@ -135,7 +135,9 @@ def _callee(prog: "Prog", insn: "Insn") -> str:
     from ebpfsim.verifier.kernel_calls import BPF_CALL_BASE, call_name
 
     if insn.src == BPF_PSEUDO_CALL:
-        return f"pc{insn.off:+d}#{_symbols(prog)[insn.imm]}"
+        # a call of a function that was removed, in a loop of no turns, leads nowhere
+        known = _symbols(prog)
+        return f"pc{insn.off:+d}#{known[insn.imm] if insn.imm < len(known) else hex(BPF_CALL_BASE + insn.imm)}"
     helper = HELPER_NAMES.get(insn.imm) if not insn.src else None
     return f"{helper or call_name(insn.imm) or hex(BPF_CALL_BASE + insn.imm)}#{insn.imm}"
 

@@ -64,3 +64,16 @@ def test_dump_of_machine_code(capsys: pytest.CaptureFixture[str]) -> None:
 def test_dump_shows_one_thing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["prog", "dump", FIREWALL, "--xlated", "--jited"]) == 2
     assert "--xlated and --jited exclude each other" in capsys.readouterr().err
+
+
+# bpftool on Linux 6.18: calls of helpers and functions by the names in /proc/kallsyms
+def test_calls_have_the_names_of_the_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+    built = Path(__file__).resolve().parents[3] / "objects" / "built"
+    assert run(["prog", "dump", str(built / "nested_calls.v3.o"), "--xlated"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"\(85\) call pc[+-]\d+#bpf_prog_[0-9a-f]{16}_\w+$", out, re.M)
+    # a loop of no turns whose callback is gone
+    assert run(["prog", "dump", str(built / "loop_never.v3.o"), "--xlated"]) == 0
+    assert re.search(r"\(85\) call pc\+0#0xffffffff[0-9a-f]{8}$", capsys.readouterr().out, re.M)
+    assert run(["prog", "dump", FIREWALL, "--xlated"]) == 0
+    assert re.search(r"\(85\) call __htab_map_lookup_elem#\d+$", capsys.readouterr().out, re.M)
