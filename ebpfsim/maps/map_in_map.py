@@ -48,6 +48,9 @@ def meta_equal(template: Map, inner: Map) -> bool:
         and template.map_flags == inner.map_flags
         and template.record == inner.record
     )
+    # array_map_meta_equal(), xsk_map_meta_equal()
+    if template.type == MapType.XSKMAP:
+        return alike and template.max_entries == inner.max_entries
     if template.type != MapType.ARRAY or template.map_flags & BPF_F_INNER_MAP:
         return alike
     return alike and template.max_entries == inner.max_entries

@@ -1,0 +1,48 @@
+"""Functions that nobody calls: their arguments, their stack, and what is left when they fail."""
+
+import pytest
+
+from ebpfsim.errors import KernelOops
+from ebpfsim.progs.prog import Subprog
+from ebpfsim.vm.callback import Callbacks
+
+CODE = """
+    r0 = 1
+    exit
+    *(u64 *)(r10 - 8) = r1
+    r0 = *(u64 *)(r10 - 8)
+    r0 += r2
+    r0 += r3
+    exit
+    r1 = 0
+    r0 = *(u64 *)(r1 + 0)
+    exit
+"""
+SUM, FAULT = 2, 7
+
+
+@pytest.fixture
+def prog(machine):
+    made = machine.prog(CODE)
+    made.subprogs = (Subprog(0, 2, "main", 0), Subprog(2, 7, "sum", 8), Subprog(7, 10, "fault", 0))
+    return made
+
+
+def test_arguments_and_result(machine, prog) -> None:
+    callbacks, cpu = Callbacks(machine), machine.cpus[0]
+    before = cpu.stack_top, cpu.elapsed_ps
+    assert callbacks.run(prog, prog.func_addr(SUM), cpu, (1, 20, 300)) == 321
+    assert cpu.stack_top == before[0]
+    assert cpu.elapsed_ps > before[1]
+    # the program is made ready once
+    assert callbacks.run(prog, prog.func_addr(SUM), cpu, (1, 2, 3)) == 6
+
+
+def test_faults_leave_the_stack_as_it_was(machine, prog) -> None:
+    callbacks, cpu = Callbacks(machine), machine.cpus[0]
+    top = cpu.stack_top
+    with pytest.raises(KernelOops):
+        callbacks.run(prog, prog.func_addr(FAULT), cpu, ())
+    assert cpu.stack_top == top
+    with pytest.raises(KernelOops, match="no function"):
+        callbacks.run(prog, prog.func_addr(1), cpu, ())
