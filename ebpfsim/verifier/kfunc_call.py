@@ -7,7 +7,7 @@ from ebpfsim.btf.layout import sizeof
 from ebpfsim.btf.types import Enum, Int, Kind, Ptr, Struct, Type, Void
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import BtfError, NotModelled
+from ebpfsim.errors import BtfError
 from ebpfsim.helpers.kfuncs import KF_ACQUIRE, KF_ITER_NEXT, KF_RCU_PROTECTED, KF_RET_NULL, KF_SLEEPABLE
 from ebpfsim.isa.insn import Insn
 from ebpfsim.progs.regtypes import (
@@ -352,10 +352,13 @@ def _rdonly_cast(env: Env, meta: KfuncMeta) -> Reg:
 
 def _kernel_ctx(env: Env, meta: KfuncMeta) -> Reg:
     # get_kern_ctx_btf_id
-    name = _KERNEL_CTX.get(env.prog_type)
+    btf, name = vmlinux(), _KERNEL_CTX.get(env.prog_type)
     if name is None:
-        raise NotModelled(f"bpf_cast_to_kern_ctx() in {env.prog_type.kernel_name} programs", "kernel/bpf/btf.c")
-    btf = vmlinux()
+        # numbers, or a pointer to nothing in particular
+        words = env.prog_type in _NUMBERS_CTX
+        pointers = (ptr for ptr in btf.ids_of_kind(Kind.PTR) if btf.type(ptr) == Ptr("", 0))
+        type_id = btf.by_name("u64", Kind.TYPEDEF) if words else next(pointers)
+        raise env.fail(Errno.EINVAL, f"kern ctx type id {type_id} is not a struct\n")
     return pointer(PTR_TO_BTF_ID | PTR_TRUSTED, BtfId(btf, btf.by_name(name, Kind.STRUCT)))
 
 
@@ -369,6 +372,7 @@ _KERNEL_CTX = {
         "sk_buff",
     ),
     ProgType.XDP: "xdp_buff",
+    ProgType.KPROBE: "pt_regs",
     ProgType.CGROUP_SOCK: "sock",
     ProgType.CGROUP_SOCK_ADDR: "bpf_sock_addr_kern",
     ProgType.SOCK_OPS: "bpf_sock_ops_kern",
@@ -382,6 +386,8 @@ _KERNEL_CTX = {
     ProgType.SK_LOOKUP: "bpf_sk_lookup_kern",
     ProgType.NETFILTER: "bpf_nf_ctx",
 }  # fmt: skip
+
+_NUMBERS_CTX = (ProgType.TRACEPOINT, ProgType.RAW_TRACEPOINT, ProgType.RAW_TRACEPOINT_WRITABLE)
 
 _SPECIAL_RETURNS: dict[str, Callable[[Env, KfuncMeta], Reg]] = {
     "bpf_obj_new_impl": _new_object,
