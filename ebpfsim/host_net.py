@@ -10,11 +10,12 @@ from ebpfsim.errors import InputError, KernelError
 from ebpfsim.progs.prog import Prog
 from ebpfsim.suggest import did_you_mean
 from ebpfsim.syscall.attach_types import check_attach_type
-from ebpfsim.uapi.bpf import AttachType
+from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_F_AFTER, BPF_F_BEFORE, BPF_F_ID, BPF_F_LINK, BPF_F_PREORDER
 from ebpfsim.uapi.net import EtherType
 from hooks.cgroup import ATTACH_TYPES as CGROUP_ATTACH_TYPES
 from hooks.cgroup import Cgroup, cgroup_link_attach
+from hooks.netns import netns_bpf_link_create
 from hooks.tc import ETH_P_ALL, ActBpf, ClsBpf, TcAct, TcQdisc
 from hooks.tcx import tcx_link_attach
 
@@ -138,6 +139,20 @@ class HostNet:
             flags=flags | (BPF_F_PREORDER if preorder else 0), id_or_fd=id_or_fd, label=label,
         )  # fmt: skip
         return AttachedLink(self, link)
+
+    def netns_fd(self) -> int:
+        """Return a descriptor of the host's network namespace (open("/proc/self/ns/net"))."""
+        self.kernel.netns.get()
+        return self.kernel.fds.install(self.kernel.netns)
+
+    def attach_netns(self, program: "Program | Prog | int", *, label: str = "") -> AttachedLink:
+        """Attach a flow dissector or a program of sk_lookup to the host's network namespace by a link."""
+        prog = self.prog(program)
+        kinds = {ProgType.FLOW_DISSECTOR: AttachType.FLOW_DISSECTOR, ProgType.SK_LOOKUP: AttachType.SK_LOOKUP}
+        kind = kinds.get(prog.type)
+        if kind is None:
+            raise KernelError("link_create", Errno.EINVAL, f"program '{prog.name}' is of type {prog.type.lower}")
+        return AttachedLink(self, netns_bpf_link_create(self.kernel, self.kernel.netns, prog, kind, label))
 
     def tc_qdisc_add(self, device: str, kind: str = "clsact") -> TcQdisc:
         """Add a clsact or ingress qdisc (``tc qdisc add dev D clsact``); a device has one of them: EEXIST."""

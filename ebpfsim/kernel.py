@@ -53,6 +53,7 @@ from hooks.attach import attach_table
 from hooks.cgroup import CgroupTree
 from hooks.dispatcher import Dispatcher
 from hooks.iter import points as iter_points
+from hooks.netns import NetNs
 from hooks.text import KernelText
 from hooks.tracing import freplace_creator
 from hooks.tracing import points as trampoline_points
@@ -133,6 +134,7 @@ class Kernel:
         self.text = KernelText(self)
         self.xdp_dispatcher = Dispatcher(self, text=self.text, retpoline=config.mitigations != "off")
         self.cgroups = CgroupTree(self)
+        self.netns = NetNs(self)
         self.net = Net(self, index)
         self.device_by_ifindex = self.net.dev_get_by_index
         self.functions = KernelFunctions()

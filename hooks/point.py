@@ -29,6 +29,7 @@ class AttachKernel(LinkKernel, Protocol):
 
     fds: FdTable
     progs: IdTable[Prog]
+    netns: Any
 
     def device_by_ifindex(self, ifindex: int) -> Any:
         """Return the network device of that index, or None; each hook knows what it needs of one."""

@@ -28,6 +28,7 @@ from ebpfsim.recorder import Note, PacketRecord
 from ebpfsim.uapi.net import EtherType, IpProto
 from hooks.cgroup import Cgroup, CgroupTree
 from hooks.dispatcher import Dispatcher
+from hooks.netns import NetNs
 from netstack.cgroup_bpf import CgroupBpf
 from netstack.device import IfAddress, NetDevice
 from netstack.drop_reasons import SkbDropReason
@@ -40,6 +41,7 @@ from netstack.napi import Backlog, SoftnetData
 from netstack.neigh import NeighTable, arp_rcv
 from netstack.nic import DEFAULT_RING, Nic
 from netstack.rx import PacketHandler, netif_receive_skb
+from netstack.sk_filter import SkFilter
 from netstack.skb import SkBuff
 from netstack.snmp import Snmp
 from netstack.sock import PingSocket, SocketTable, UdpSocket
@@ -65,6 +67,7 @@ class NetKernel(Runtime, Protocol):
     links: IdTable[KernelObject]
     xdp_dispatcher: Dispatcher
     cgroups: CgroupTree
+    netns: NetNs
 
     def device_by_ifindex(self, ifindex: int) -> NetDevice | None:
         """Return the device with that number, or None."""
@@ -98,6 +101,7 @@ class Net:
         self.xdp = Xdp(kernel, self.dev_get_by_index, execute, kernel.xdp_dispatcher)
         self.tc = Tc(kernel, execute)
         self.cgroup_bpf = CgroupBpf(kernel, execute)
+        self.sk_filter = SkFilter(kernel, execute)
         self.fib = Fib()
         self.neigh = NeighTable(self, _host_unreachable)
         self.sockets = SocketTable(self)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
-from ebpfsim.uapi.bpf import AttachType
+from ebpfsim.progs.prog import Prog
+from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.net import IpProto
 from hooks.cgroup import Cgroup
+from hooks.link import HookStats
 from netstack.cgroup_bpf import SockAddr
 from netstack.fib import Route, RouteType
 from netstack.headers import ICMP_HLEN, IP_HLEN, UDP_HLEN, format_ip, icmp_bytes, parse_ip, udp_bytes
@@ -90,6 +92,8 @@ class UdpSocket(_Socket):
         self.cgroup = cgroup
         self.address = self.port = 0
         self.peer: tuple[int, int] | None = None
+        self.filter: Prog | None = None
+        self.filter_stats = HookStats()
         self.broadcast = False
         self._struct: SockStruct | None = None
 
@@ -138,6 +142,25 @@ class UdpSocket(_Socket):
         if self.peer is None:
             raise KernelError("send", Errno.EDESTADDRREQ)
         self._send(data, *self.peer, cpu, saddr=0, op="send", connected=True)
+
+    def attach_bpf(self, prog: Prog) -> None:
+        """Set the socket's filter (SO_ATTACH_BPF), in place of another one: EINVAL for other types of programs."""
+        if prog.type != ProgType.SOCKET_FILTER:
+            raise KernelError("setsockopt", Errno.EINVAL, f"program '{prog.name}' is of type {prog.type.lower}")
+        prog.get()
+        self._drop_filter()
+        self.filter, self.filter_stats = prog, HookStats()
+
+    def detach_filter(self) -> None:
+        """Take the filter off (SO_DETACH_FILTER): ENOENT without one."""
+        if self.filter is None:
+            raise KernelError("setsockopt", Errno.ENOENT, "the socket has no filter")
+        self._drop_filter()
+
+    def _drop_filter(self) -> None:
+        if self.filter is not None:
+            self.filter.put()
+            self.filter = None
 
     def getpeername(self) -> Endpoint:
         """Return the other end; ENOTCONN without one. Programs may show another."""
@@ -199,6 +222,7 @@ class UdpSocket(_Socket):
         """Free the port; programs hear of it (``inet_release``)."""
         self.net.cgroup_bpf.run_filter_sk(self, AttachType.CGROUP_INET_SOCK_RELEASE, self.net.cpus[0])
         self.net.sockets.remove_udp(self)
+        self._drop_filter()
         if self._struct is not None:
             self._struct.free()
             self._struct = None

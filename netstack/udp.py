@@ -35,16 +35,27 @@ def udp_rcv(skb: SkBuff, cpu: Cpu) -> None:
         return
     assert skb.route is not None
     broadcast = skb.route.type == RouteType.BROADCAST
-    sockets = net.sockets.udp_receivers(ip.daddr, udp.dest, broadcast=broadcast, source=(ip.saddr, udp.source))
+    ends = (ip.saddr, udp.source, ip.daddr, udp.dest)
+    sockets = net.sockets.udp_receivers(ip.daddr, udp.dest, broadcast=broadcast, source=ends[:2])
+    if net.kernel.netns.links[AttachType.SK_LOOKUP] and not broadcast and (not sockets or sockets[0].peer is None):
+        # __udp4_lib_lookup(): programs may say that there is no socket, but not to one with a peer
+        sockets = sockets if net.sk_filter.bpf_sk_lookup_run_v4(skb, ends, IpProto.UDP, cpu) else []
     refused = 0
     for sock in sockets:
+        size = len(datagram)
         if sock.cgroup.effective and net.cgroup_bpf.run_filter_skb(sock, skb, AttachType.CGROUP_INET_INGRESS, cpu):
             # udp_queue_rcv_one_skb(): sk_filter_trim_cap() refused
             net.snmp.inc("UdpInErrors")
             refused += 1
             continue
+        if sock.filter is not None:
+            size = net.sk_filter.sk_filter_trim_cap(sock, sock.filter, skb, cpu)
+            if not size:
+                net.snmp.inc("UdpInErrors")
+                refused += 1
+                continue
         net.snmp.inc("UdpInDatagrams")
-        sock.deliver(cpu.now_ns, (ip.saddr, udp.source), datagram[UDP_HLEN:])
+        sock.deliver(cpu.now_ns, (ip.saddr, udp.source), datagram[UDP_HLEN:size])
     if sockets and refused == len(sockets):
         skb.drop(SkbDropReason.SOCKET_FILTER)
     elif sockets:

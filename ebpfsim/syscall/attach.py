@@ -145,7 +145,3 @@ class AttachCalls(Calls):
             map_ = self._map(op, target_fd)
             if not isinstance(map_, SockmapMap | SockhashMap):
                 raise KernelError(op, Errno.EOPNOTSUPP, f"map '{map_.name}' is a {map_.type.lower}")
-        elif op == "prog_query" and kind not in MPROG_TYPES:
-            # a network namespace, which no descriptor stands for here
-            self._object(op, target_fd, None)
-            raise KernelError(op, Errno.EINVAL, f"fd {target_fd} is no network namespace")

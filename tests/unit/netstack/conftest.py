@@ -24,6 +24,7 @@ from ebpfsim.uapi.bpf import AttachType, MapType, ProgType
 from ebpfsim.vm.interp import compile_prog
 from hooks.cgroup import CgroupTree
 from hooks.dispatcher import Dispatcher
+from hooks.netns import NetNs
 from hooks.xdp import XdpLink, bpf_xdp_link_attach
 from netstack.device import NetDevice
 from netstack.helpers import HELPERS
@@ -50,6 +51,7 @@ class LabKernel:
         self.progs: IdTable[Prog] = IdTable()
         self.xdp_dispatcher = Dispatcher(self)
         self.cgroups = CgroupTree(self)
+        self.netns = NetNs(self)
 
     def map_at(self, address: int) -> Map:
         return next(found for found in self.maps if found.address == address)
