@@ -24,6 +24,7 @@ from ebpfsim.uapi.flags import BPF_PSEUDO_FUNC
 from ebpfsim.verifier.ctx_convert import convert, prologue
 from ebpfsim.verifier.env import Env, SubprogInfo
 from ebpfsim.verifier.fixup_arena import convert_arena_insn
+from ebpfsim.verifier.fixup_kfunc import object_arguments
 from ebpfsim.verifier.opcodes import (
     BPF_CALL,
     BPF_EXIT,
@@ -108,6 +109,7 @@ def fixup(env: Env) -> tuple[Fixed, Fixed]:
     shown = replace(fixed)
     forget_dead_callbacks(fixed)
     expand_packet_loads(fixed)
+    patch(fixed, object_arguments(env, fixed.insns, fixed.origin))
     return fixed, shown
 
 
