@@ -30,6 +30,7 @@ COMMANDS = {
     "prog": ("ebpfsim.cli.prog:prog", "Verify, dump and run the programs of object files."),
     "map": ("ebpfsim.cli.show:map_", "Show and dump the maps of a scenario's hosts, as bpftool does."),
     "link": ("ebpfsim.cli.show:link", "Show the links of a scenario's hosts, as bpftool does."),
+    "net": ("ebpfsim.cli.show:net", "Show what is attached to the network of a scenario's hosts, as bpftool does."),
     "btf": ("ebpfsim.cli.btf:btf", "Print the types of object and BTF files."),
     "asm": ("ebpfsim.cli.asm:asm", "Assemble BPF instructions."),
 }

@@ -1,4 +1,4 @@
-"""``prog show``, ``map show|dump``, ``link show``: bpftool's words and JSON for a scenario's hosts at an instant."""
+"""``prog show``, ``map show|dump``, ``link show``, ``net show``: bpftool's words and JSON for hosts at an instant."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from ebpfsim.suggest import did_you_mean
 if TYPE_CHECKING:
     from ebpfsim.kernel import Kernel
 
-__all__ = ["link", "map_", "prog_show"]
+__all__ = ["link", "map_", "net", "prog_show"]
 
 Rows = list[dict[str, Any]]
 Command = Callable[..., None]
@@ -89,6 +89,20 @@ def link_show(scenario: str, at: int | None, only: str | None, overrides: tuple[
     from ebpfsim.report import bpftool
 
     _print(scenario, at, only, overrides, as_json, bpftool.link_list, bpftool.link_text)
+
+
+@click.group()
+def net() -> None:
+    """Show what is attached to the network of a scenario's hosts, as bpftool does."""
+
+
+@net.command("show")
+@scenario_options
+def net_show(scenario: str, at: int | None, only: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """List the programs of devices and namespaces of a scenario's hosts."""
+    from ebpfsim.report import bpftool_net
+
+    _print(scenario, at, only, overrides, as_json, bpftool_net.net_list, bpftool_net.net_text)
 
 
 def _print(

@@ -336,6 +336,7 @@ def link_list(kernel: "Kernel") -> list[dict[str, Any]]:
         if kind in (LinkType.TCX, LinkType.NETKIT, LinkType.XDP):
             device = kernel.device_by_ifindex(info["ifindex"])
             row |= {"devname": device.name if device is not None else "(detached)", "ifindex": info["ifindex"]}
+        row |= {key: info[key] for key in ("cgroup_id", "netns_ino") if key in info}
         if "attach_type" in info:
             row["attach_type"] = AttachType(info["attach_type"]).lower
         rows.append(row | _pins(kernel, link))
@@ -371,7 +372,9 @@ def map_text(row: dict[str, Any]) -> Iterator[str]:
 def link_text(row: dict[str, Any]) -> Iterator[str]:
     """Yield the lines that ``bpftool link show`` prints."""
     yield f"{row['id']}: {row['type']}  prog {row['prog_id']}"
-    more = "  ".join(f"{key} {row[key]}" for key in ("devname", "ifindex", "attach_type") if key in row)
+    more = "  ".join(
+        f"{key} {row[key]}" for key in ("devname", "ifindex", "cgroup_id", "netns_ino", "attach_type") if key in row
+    )
     if more:
         yield f"\t{more}"
     yield from _more(row)
