@@ -26,18 +26,13 @@ from ebpfsim.helpers.protos import (
     ARG_PTR_TO_STACK,
     ARG_PTR_TO_TIMER,
     Proto,
-    func_id_name,
 )
 from ebpfsim.maps.map import Map, SpecialField
 from ebpfsim.progs.regtypes import (
     BASE_TYPE_MASK,
-    CONST_PTR_TO_DYNPTR,
-    CONST_PTR_TO_MAP,
-    DYNPTR_TYPE_FLAG_MASK,
     MEM_ALIGNED,
     MEM_ALLOC,
     MEM_FIXED_SIZE,
-    MEM_PERCPU,
     MEM_RCU,
     MEM_RDONLY,
     MEM_RINGBUF,
@@ -50,24 +45,19 @@ from ebpfsim.progs.regtypes import (
     PTR_TO_BTF_ID,
     PTR_TO_BUF,
     PTR_TO_CTX,
-    PTR_TO_FUNC,
     PTR_TO_MAP_KEY,
     PTR_TO_MAP_VALUE,
     PTR_TO_MEM,
     PTR_TO_PACKET,
     PTR_TO_PACKET_META,
-    PTR_TO_SOCK_COMMON,
-    PTR_TO_SOCKET,
     PTR_TO_STACK,
-    PTR_TO_TCP_SOCK,
-    PTR_TO_XDP_SOCK,
     PTR_TRUSTED,
     SCALAR_VALUE,
 )
 from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.verifier.alu import check_src
+from ebpfsim.verifier.arg_types import check_reg_type
 from ebpfsim.verifier.btf_access import check_ptr_to_btf_access
-from ebpfsim.verifier.btf_args import ArgType, check_btf_arg
 from ebpfsim.verifier.btfid import BtfId
 from ebpfsim.verifier.dynptr import get_spi, process_dynptr_func
 from ebpfsim.verifier.env import Env
@@ -91,52 +81,12 @@ from ebpfsim.verifier.stack import READ, WRITE, RawMode, check_stack_range_initi
 from ebpfsim.verifier.state import STACK_SPILL, STACK_ZERO, Reg, is_spilled_scalar, reg_type_str
 from ebpfsim.verifier.timer import check_map_field_pointer
 
-__all__ = ["CallMeta", "check_func_arg", "check_func_arg_reg_off", "check_helper_mem_access", "check_reg_type"]
+__all__ = ["CallMeta", "check_func_arg", "check_func_arg_reg_off", "check_helper_mem_access"]
 
 BPF_MAX_VAR_SIZ = 1 << 29
 BPF_FUNC_spin_lock, BPF_FUNC_spin_unlock = 93, 94
 BPF_FUNC_map_peek_elem = 89
 
-_SOCKS = (PTR_TO_SOCK_COMMON, PTR_TO_SOCKET, PTR_TO_TCP_SOCK, PTR_TO_XDP_SOCK)
-_MEM = (
-    PTR_TO_STACK,
-    PTR_TO_PACKET,
-    PTR_TO_PACKET_META,
-    PTR_TO_MAP_KEY,
-    PTR_TO_MAP_VALUE,
-    PTR_TO_MEM,
-    PTR_TO_MEM | MEM_RINGBUF,
-    PTR_TO_BUF,
-    PTR_TO_BTF_ID | PTR_TRUSTED,
-)
-# compatible_reg_types
-_COMPATIBLE: dict[int, tuple[int, ...]] = {
-    ARG_PTR_TO_MAP_KEY: _MEM,
-    ARG_PTR_TO_MAP_VALUE: _MEM,
-    ARG_CONST_SIZE: (SCALAR_VALUE,),
-    ARG_CONST_SIZE_OR_ZERO: (SCALAR_VALUE,),
-    ARG_CONST_ALLOC_SIZE_OR_ZERO: (SCALAR_VALUE,),
-    ARG_CONST_MAP_PTR: (CONST_PTR_TO_MAP,),
-    ARG_PTR_TO_CTX: (PTR_TO_CTX,),
-    ARG_PTR_TO_SOCK_COMMON: _SOCKS,
-    ARG_PTR_TO_BTF_ID_SOCK_COMMON: (*_SOCKS, PTR_TO_BTF_ID, PTR_TO_BTF_ID | PTR_TRUSTED),
-    ARG_PTR_TO_SOCKET: (PTR_TO_SOCKET,),
-    ARG_PTR_TO_BTF_ID: (PTR_TO_BTF_ID, PTR_TO_BTF_ID | PTR_TRUSTED, PTR_TO_BTF_ID | MEM_RCU),
-    ARG_PTR_TO_SPIN_LOCK: (PTR_TO_MAP_VALUE, PTR_TO_BTF_ID | MEM_ALLOC),
-    ARG_PTR_TO_MEM: _MEM,
-    ARG_PTR_TO_RINGBUF_MEM: (PTR_TO_MEM | MEM_RINGBUF,),
-    ARG_PTR_TO_PERCPU_BTF_ID: (
-        PTR_TO_BTF_ID | MEM_PERCPU,
-        PTR_TO_BTF_ID | MEM_PERCPU | MEM_RCU,
-        PTR_TO_BTF_ID | MEM_PERCPU | PTR_TRUSTED,
-    ),
-    ARG_PTR_TO_FUNC: (PTR_TO_FUNC,),
-    ARG_PTR_TO_STACK: (PTR_TO_STACK,),
-    ARG_PTR_TO_CONST_STR: (PTR_TO_MAP_VALUE,),
-    ARG_PTR_TO_TIMER: (PTR_TO_MAP_VALUE,),
-    ARG_KPTR_XCHG_DEST: (PTR_TO_MAP_VALUE, PTR_TO_BTF_ID | MEM_ALLOC),
-    ARG_PTR_TO_DYNPTR: (PTR_TO_STACK, CONST_PTR_TO_DYNPTR),
-}
 # pointers whose offset may be anything when they are passed
 _ANY_OFFSET = frozenset(
     {
@@ -225,36 +175,6 @@ class CallMeta(RawMode):
 def register_is_null(reg: Reg) -> bool:
     """Say whether a register holds the scalar zero (``register_is_null``)."""
     return reg.type == SCALAR_VALUE and not reg.b.mask and reg.b.value == 0
-
-
-def check_reg_type(env: Env, regno: int, arg_type: int, func_id: int, arg_btf: ArgType = "") -> None:
-    """Refuse a register of the wrong type (``check_reg_type``)."""
-    reg = env.cur_state.frames[-1].regs[regno]
-    type_ = reg.type
-    compatible = _COMPATIBLE[arg_type & BASE_TYPE_MASK]
-    if arg_type & MEM_RDONLY:
-        type_ &= ~MEM_RDONLY
-    if arg_type & PTR_MAYBE_NULL:
-        type_ &= ~PTR_MAYBE_NULL
-    if arg_type & BASE_TYPE_MASK == ARG_PTR_TO_MEM:
-        type_ &= ~DYNPTR_TYPE_FLAG_MASK
-    if isinstance(arg_btf, SpecialField) and type_ & MEM_ALLOC:
-        # objects of the program may go into a kptr
-        type_ &= ~(MEM_ALLOC | MEM_PERCPU)
-    if type_ not in compatible:
-        names = ", ".join(reg_type_str(expected) for expected in compatible)
-        raise env.fail(Errno.EACCES, f"R{regno} type={reg_type_str(reg.type)} expected={names}\n")
-    if reg.type & BASE_TYPE_MASK != PTR_TO_BTF_ID:
-        return
-    if compatible is _MEM:
-        if not arg_type & MEM_RDONLY:
-            text = f"{func_id_name(func_id)}() may write into memory pointed by R{regno} "
-            raise env.fail(Errno.EACCES, f"{text}type={reg_type_str(reg.type)}\n")
-        return
-    if reg.type & MEM_ALLOC and reg.type & PTR_MAYBE_NULL:
-        # objects of programs are to be compared with NULL first
-        raise env.bug("invalid PTR_TO_BTF_ID register for type match")
-    check_btf_arg(env, regno, arg_type, func_id, arg_btf)
 
 
 def check_func_arg_reg_off(env: Env, reg: Reg, regno: int, arg_type: int) -> None:

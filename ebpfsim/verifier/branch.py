@@ -402,7 +402,8 @@ def _set_min_max(env: Env, insn: Insn, op: int, is32: bool, regs: list[Reg], oth
     for where, regno, b, name in out:
         is_src = name.endswith("2")
         if is_src and itself:
-            continue
+            # the same register, as the first check left it
+            b = where[regno].b
         reg = src if is_src and not use_reg else where[regno]
         if b is not reg.b and b != reg.b:
             reg = reg.copy()

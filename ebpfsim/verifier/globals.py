@@ -30,7 +30,8 @@ from ebpfsim.progs.regtypes import (
 )
 from ebpfsim.progs.types import CTX_TYPES
 from ebpfsim.uapi.bpf import AttachType, ProgType
-from ebpfsim.verifier.args import check_func_arg_reg_off, check_helper_mem_access, check_reg_type, register_is_null
+from ebpfsim.verifier.arg_types import check_reg_type
+from ebpfsim.verifier.args import check_func_arg_reg_off, check_helper_mem_access, register_is_null
 from ebpfsim.verifier.branch import mark_ptr_not_null_reg
 from ebpfsim.verifier.btfid import BtfId
 from ebpfsim.verifier.dynptr import dynptr_reg, process_dynptr_func

@@ -216,7 +216,8 @@ def _mark_parent(env: Env, bt: Backtrack, state: State) -> bool:
                 changed = True
         for spi in _bits(bt.stack_masks[number]):
             if spi >= len(frame.stack):
-                raise env.bug(f"stack slot {spi}, total slots {len(frame.stack)}")
+                condition = "(i >= func->allocated_stack / BPF_REG_SIZE)"
+                raise env.bug(f"stack slot {spi}, total slots {len(frame.stack)} {condition}")
             types, reg = frame.stack[spi]
             if not is_spilled_scalar((types, reg)) or reg.precise:
                 bt.stack_masks[number] &= ~(1 << spi)

@@ -64,7 +64,6 @@ def test_low_addresses_are_the_tasks(machine: Any, helper: str) -> None:
     assert machine.mem.read(dst, 4) == b"abc\0"
 
 
-
 # asked of Linux 6.18: copy_from_kernel_nofault_allowed() of arch/x86/mm/maccess.c
 @pytest.mark.parametrize("helper", ["probe_read_kernel", "probe_read_kernel_str"])
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ def _kallsyms() -> dict[str, int]:
 
 # one call of a helper without arguments, or with what every program has
 @pytest.mark.live
-@pytest.mark.parametrize("prog_type", [ProgType.XDP, ProgType.SOCKET_FILTER, ProgType.SCHED_CLS, ProgType.RAW_TRACEPOINT])
+@pytest.mark.parametrize(
+    "prog_type", [ProgType.XDP, ProgType.SOCKET_FILTER, ProgType.SCHED_CLS, ProgType.RAW_TRACEPOINT]
+)
 @pytest.mark.parametrize("helper", [5, 7, 14, 35, 42, 125, 160, 208, 23, 46, 58, 173, 174, 31])
 def test_linux_calls_the_same_function(prog_type: ProgType, helper: int) -> None:
     from ebpfsim.errors import KernelError
