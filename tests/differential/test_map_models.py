@@ -82,8 +82,12 @@ class ArrayMachine(Machine):
 
     @rule(count=st.integers(1, 7), start=st.none() | st.integers(0, 4))
     def batch(self, count: int, start: int | None) -> None:
-        batch = self.bpf.map_lookup_batch(self.fd, count, in_batch=None if start is None else u32(start))
         first = 0 if start is None else start + 1
+        if first == self.ENTRIES:
+            # behind the last one there is nothing to begin with
+            assert answer(self.bpf.map_lookup_batch, self.fd, count, in_batch=u32(start or 0)) == "ENOENT"
+            return
+        batch = self.bpf.map_lookup_batch(self.fd, count, in_batch=None if start is None else u32(start))
         assert batch.keys == [u32(index) for index in range(first, min(first + count, self.ENTRIES))]
         assert batch.values == [u32(value) for value in self.model[first : first + count]]
         assert batch.done == (first + count > self.ENTRIES)
