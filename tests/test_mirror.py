@@ -12,6 +12,9 @@ _WHOLE_PROGRAMS = "whole programs against what Linux says of them: tests/objects
 TESTED_ELSEWHERE: dict[str, str] = {
     "ebpfsim/progs/runtime.py": "Protocols, and the record of one run: every test of a helper",
     "ebpfsim/recorder.py": "records without behaviour: every test of netstack and report",
+    "ebpfsim/jit/text_listing.py": "listings of trampolines and dispatchers with names: test_kallsyms.py",
+    "ebpfsim/test_run/tracing.py": "which functions a test run calls: tests/facts/test_trampolines.py",
+    "tracing/fs.py": "what the rooms of files share: test_namei.py, test_open.py, test_read_write.py",
     "netstack/device.py": "what cards, loopback and tests derive from: test_nic.py, test_loopback.py, test_rx.py",
     "netstack/ip_output.py": "the way down of every packet: test_ipv4.py, test_icmp.py, test_udp.py",
     **{
@@ -19,13 +22,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
         for name in (
             *("args", "call", "cfg", "compat", "ctx", "depth", "env", "fixup", "globals", "liveness"),
             *("log", "mem", "opcodes", "precision", "refs", "resolve", "stack", "state", "subprog", "verify"),
-            *("callback", "dynptr", "graph", "irq", "iter", "kfunc_args", "kfunc_call", "kfunc_meta"),
-            *("kfunc_objects", "kptr", "record", "slots", "spin_lock", "timer"),
         )
-    },
-    **{
-        f"ebpfsim/jit/{name}.py": "machine code of whole programs against the interpreter: tests/differential"
-        for name in ("account", "call_out", "frame", "outline", "pairs", "program")
     },
     **{
         f"ebpfsim/verifier/ctx_{name}.py": "what test_ctx_convert.py converts"

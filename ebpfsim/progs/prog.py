@@ -132,7 +132,7 @@ class Prog(KernelObject):
     dst_key: int = 0
     # types of the program that it was loaded for a function of (saved_dst_prog_type, saved_dst_attach_type)
     dst_type: ProgType = ProgType.UNSPEC
-    dst_attach_type: AttachType = AttachType(0)
+    dst_attach_type: AttachType = AttachType.CGROUP_INET_INGRESS
     # how many activations by a trampoline or a tracepoint each CPU has under way, 0 or 1 (prog->active)
     active: dict[int, int] = field(default_factory=dict, repr=False)
     stats: ProgStats = field(default_factory=ProgStats)

@@ -15,8 +15,8 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.memory import Memory
 from tracing.fs import bound
 from tracing.functions import KernelFunctions
-from tracing.sched import Scheduler
 from tracing.lsm import add_security_hooks
+from tracing.sched import Scheduler
 from tracing.syscalls import Syscalls
 from tracing.task import Task
 from tracing.vfs import Vfs

@@ -49,21 +49,6 @@ def test_tasks_start_when_they_should(host: ebpfsim.Host) -> None:
     assert task.results[0].start_ns == 3_000_000
 
 
-@pytest.mark.parametrize(
-    ("steps", "problem"),
-    [([{"opennat": "/x"}], "did you mean 'openat'"), ([{}], "step has 0 calls"), ([7], "step 7 is no mapping"),
-     ([{"read": 1}], "read has 1 arguments"), ([{"openat": ["/x", "O_RDNLY"]}], "did you mean 'O_RDONLY'"),
-     ([{"close": "$fd"}], r"'\$fd' is no result"), ([{"close": [{}]}], "is no number and no text")],
-)  # fmt: skip
-def test_mistakes(host: ebpfsim.Host, steps: list[object], problem: str) -> None:
-    def run() -> None:
-        host.spawn("x", steps=steps)
-        host.sim.run()
-
-    with pytest.raises(InputError, match=problem):
-        run()
-
-
 def test_a_program_sees_who_opens_what(host: ebpfsim.Host) -> None:
     bpf = host.bpf
     ring = bpf.map_create(MapType.ARRAY, 4, 24, 1)
