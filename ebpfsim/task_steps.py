@@ -10,28 +10,45 @@ Texts are copied to the task's memory, ``$name`` is the result of an earlier ste
 of C. ``sleep`` and ``exec`` are words for calls whose arguments nobody wants to write.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+from ebpfsim.btf.types import Kind
+from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.clock import parse_duration
 from ebpfsim.errnos import ERRNO_NAMES
 from ebpfsim.errors import InputError
 from ebpfsim.memory.user import UserMemory
 from ebpfsim.suggest import did_you_mean
+from tracing.syscalls import Syscall
 from tracing.task import Task
 
-__all__ = ["CONSTANTS", "FORMS", "Step", "StepResult", "Value", "arguments", "parse_step"]
+__all__ = [
+    "CONSTANTS", "FORMS", "Calls", "Step", "StepProblem", "StepResult", "Value", "arguments", "parse_step",
+    "step_problems",
+]  # fmt: skip
 
 Value: TypeAlias = int | str | bytes
+# the system calls that there are, by name
+Calls: TypeAlias = Mapping[str, Syscall]
 
-# asm-generic/fcntl.h, linux/fcntl.h, linux/prctl.h
+# asm-generic/fcntl.h, linux/fcntl.h, linux/prctl.h, linux/time.h
 CONSTANTS = {
     "AT_FDCWD": -100, "O_RDONLY": 0, "O_WRONLY": 1, "O_RDWR": 2, "O_CREAT": 0o100, "O_EXCL": 0o200, "O_TRUNC": 0o1000,
     "O_APPEND": 0o2000, "O_NONBLOCK": 0o4000, "O_DIRECTORY": 0o200000, "O_NOFOLLOW": 0o400000, "O_CLOEXEC": 0o2000000,
-    "SEEK_SET": 0, "SEEK_CUR": 1, "SEEK_END": 2, "PR_SET_NAME": 15, "PR_GET_NAME": 16,
+    "SEEK_SET": 0, "SEEK_CUR": 1, "SEEK_END": 2, "PR_SET_NAME": 15, "PR_GET_NAME": 16, "CLOCK_REALTIME": 0,
+    "CLOCK_MONOTONIC": 1,
 }  # fmt: skip
-_OPTIONS = ("as", "errno")
+# what a step may say beside its call
+_OPTIONS = ("as",)
+# more than the kernel would do in one call (MAX_RW_COUNT) is more than a simulated machine should hold
+MAX_TRANSFER = 16 << 20
+# arguments of system calls that are no addresses, as their prototypes name them
+_NUMBERS = (
+    "fd", "dfd", "count", "offset", "whence", "pos", "mode", "flags", "pid", "uid", "which_clock", "option",
+    "error_code", "upid", "options",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +116,27 @@ class Room:
         self._areas = []
 
 
-Form = Callable[[Room, Sequence[Value]], tuple[str, tuple[int, ...]]]
+class Param(NamedTuple):
+    """An argument as it is written: its name, what it is (path, text, data, number, size, duration, or any of them),
+    and what it is when it is left out.
+    """
+
+    name: str
+    kind: str
+    default: Value | None = None
+
+    @property
+    def words(self) -> str:
+        """The argument for a hint."""
+        return self.name if self.default is None else f"{self.name}={self.default!r}"
+
+
+class Form(NamedTuple):
+    """How a call is written: its arguments, and what makes registers of them; ``more`` takes any number of texts."""
+
+    make: Callable[[Room, Sequence[Value]], tuple[str, tuple[int, ...]]]
+    params: tuple[Param, ...]
+    more: bool = False
 
 
 def number(value: Value) -> int:
@@ -118,78 +155,163 @@ def number(value: Value) -> int:
 
 
 def _open(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
-    path, flags, mode = _take("openat", args, 1, "path", ("flags", "O_RDONLY"), ("mode", 0o644))
+    path, flags, mode = args
     return "openat", (CONSTANTS["AT_FDCWD"], room.text(path), number(flags), number(mode))
 
 
 def _read(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
-    fd, count = _take("read", args, 2, "fd", "count")
-    return "read", (number(fd), room.put(b"", number(count)), number(count))
+    fd, count = map(number, args)
+    return "read", (fd, room.put(b"", _size(count)), count)
+
+
+def _size(count: int) -> int:
+    if not 0 <= count <= MAX_TRANSFER:
+        raise InputError("", f"{count} bytes are too many", f"at most {MAX_TRANSFER}")
+    return count
 
 
 def _write(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
-    fd, data = _take("write", args, 2, "fd", "data")
+    fd, data = args
     return "write", (number(fd), *room.data(data))
 
 
+def _duration_ns(value: Value) -> int:
+    if isinstance(value, bytes):
+        raise InputError("", f"{value!r} is no duration")
+    return parse_duration(value)
+
+
 def _sleep(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
-    (duration,) = _take("sleep", args, 1, "duration")
-    if isinstance(duration, bytes):
-        raise InputError("", f"{duration!r} is no duration")
-    seconds, nanoseconds = divmod(parse_duration(duration), 10**9)
+    seconds, nanoseconds = divmod(_duration_ns(args[0]), 10**9)
     words = seconds.to_bytes(8, "little") + nanoseconds.to_bytes(8, "little")
-    return "clock_nanosleep", (1, 0, room.put(words), 0)
+    return "clock_nanosleep", (CONSTANTS["CLOCK_MONOTONIC"], 0, room.put(words), 0)
 
 
 def _exec(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
-    if not args:
-        raise InputError("", "exec wants a path, and then arguments")
     return "execve", (room.text(args[0]), room.strings(args), room.strings(()))
 
 
 def _prctl(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
-    option, value = _take("prctl", args, 2, "option", "value")
+    option, value = args
     return "prctl", (number(option), room.text(value), 0, 0, 0)
 
 
+_OPEN = Form(_open, (Param("path", "path"), Param("flags", "number", "O_RDONLY"), Param("mode", "number", 0o644)))
 # calls that are written otherwise than in C; all others take numbers and texts in the order of their arguments
 FORMS: Mapping[str, Form] = {
-    "openat": _open,
-    "open": _open,
-    "read": _read,
-    "write": _write,
-    "sleep": _sleep,
-    "exec": _exec,
-    "prctl": _prctl,
+    "openat": _OPEN,
+    "open": _OPEN,
+    "read": Form(_read, (Param("fd", "number"), Param("count", "size"))),
+    "write": Form(_write, (Param("fd", "number"), Param("data", "data"))),
+    "sleep": Form(_sleep, (Param("duration", "duration"),)),
+    "exec": Form(_exec, (Param("path", "path"), Param("arguments", "text", "")), more=True),
+    "prctl": Form(_prctl, (Param("option", "number"), Param("value", "text"))),
 }
 
 
-def _take(call: str, args: Sequence[Value], least: int, *names: str | tuple[str, Value]) -> list[Value]:
-    if not least <= len(args) <= len(names):
-        wanted = ", ".join(name if isinstance(name, str) else f"{name[0]}={name[1]!r}" for name in names)
-        raise InputError("", f"{call} has {len(args)} arguments", wanted)
-    rest = [name[1] for name in names[len(args) :] if isinstance(name, tuple)]
-    return [*args, *rest]
+class StepProblem(NamedTuple):
+    """Something wrong with a step: where in it (its keys and indexes), what, and what to do instead.
+
+    ``key`` says that the place is a key; ``feature`` is set when Linux has what ebpfsim has not.
+    """
+
+    path: tuple[str | int, ...]
+    problem: str
+    hint: str = ""
+    key: bool = False
+    feature: str = ""
 
 
-def parse_step(step: object, calls: Mapping[str, object]) -> Step:
-    """Return a step of what a scenario or a program has; ``calls`` are the names of the system calls that there are."""
+def step_problems(step: object, calls: Calls, named: Sequence[str] | None = None) -> Iterator[StepProblem]:
+    """Tell what is wrong with a step; ``named`` are the names of earlier steps' results, None when nobody knows."""
     if isinstance(step, str):
         step = {step: []}
     if not isinstance(step, Mapping):
-        raise InputError("", f"step {step!r} is no mapping", "for instance {openat: [/etc/passwd, O_RDONLY]}")
+        yield StepProblem((), f"step {step!r} is no mapping", "for instance {openat: [/etc/passwd, O_RDONLY]}")
+        return
     names = [name for name in step if name not in _OPTIONS]
-    if len(names) != 1:
-        raise InputError("", f"step has {len(names)} calls, expected one", ", ".join(map(str, names)))
-    name = str(names[0])
-    if name not in FORMS and name not in calls:
-        raise InputError("", f"system call '{name}' is not modelled{did_you_mean(name, [*FORMS, *calls])}")
-    given = step[names[0]]
-    args = tuple(given) if isinstance(given, list | tuple) else () if given is None else (given,)
-    for arg in args:
-        if isinstance(arg, bool) or not isinstance(arg, int | str | bytes):
-            raise InputError("", f"argument {arg!r} of {name} is no number and no text")
-    return Step(name, args, str(step.get("as", "")))
+    if not names:
+        yield StepProblem((), "step has no call", "for instance {openat: [/etc/passwd, O_RDONLY]}")
+        return
+    name, known = str(names[0]), sorted({*FORMS, *calls})
+    for other in names[1:]:
+        if other in known:
+            yield StepProblem((other,), f"step has two calls, '{name}' and '{other}'", "write two steps", key=True)
+        else:
+            yield StepProblem((other,), f"unknown key '{other}'{did_you_mean(other, _OPTIONS)}", "as: NAME", key=True)
+    if name not in known:
+        if vmlinux().find(f"__x64_sys_{name}", Kind.FUNC) is not None:
+            feature = f"system call '{name}'"
+            yield StepProblem((names[0],), f"{feature} is not modelled", key=True, feature=feature)
+        else:
+            problem = f"unknown system call '{name}'{did_you_mean(name, known)}"
+            yield StepProblem((names[0],), problem, f"there is {', '.join(known)}", key=True)
+        return
+    saved = step.get("as", "")
+    if not isinstance(saved, str) or ("as" in step and not saved.isidentifier()):
+        yield StepProblem(("as",), f"{saved!r} cannot name a result", "letters, digits and '_'")
+    yield from _argument_problems(name, names[0], step[names[0]], calls, named)
+
+
+def _argument_problems(
+    name: str, key: str, given: object, calls: Calls, named: Sequence[str] | None
+) -> Iterator[StepProblem]:
+    form, args = FORMS.get(name), _listed(given)
+    params = form.params if form is not None else _params(calls[name])
+    least = sum(param.default is None for param in params) if form is not None else 0
+    if len(args) < least or (len(args) > len(params) and not (form is not None and form.more)):
+        count = f"{len(args)} argument{'s' if len(args) != 1 else ''}"
+        wanted = f"expected {least}" + (f" to {len(params)}" if least != len(params) else "")
+        yield StepProblem((key,), f"{name} has {count}, {wanted}", ", ".join(p.words for p in params) or "none")
+        return
+    for index, arg in enumerate(args):
+        problem = _argument_problem(name, params[min(index, len(params) - 1)], arg, named)
+        if problem is not None:
+            yield problem._replace(path=(key, index) if isinstance(given, list | tuple) else (key,))
+
+
+def _argument_problem(call: str, param: Param, arg: object, named: Sequence[str] | None) -> StepProblem | None:
+    if isinstance(arg, bool) or not isinstance(arg, int | str | bytes):
+        return StepProblem((), f"argument '{param.name}' of {call} is no number and no text: {arg!r}")
+    if isinstance(arg, str) and arg.startswith("$"):
+        if named is None or arg[1:] in named:
+            return None
+        hint = (
+            f"earlier steps have {', '.join(f'${name}' for name in named)}" if named else "as: fd, in an earlier step"
+        )
+        return StepProblem((), f"'{arg}' is no result of an earlier step{did_you_mean(arg[1:], named)}", hint)
+    try:
+        if param.kind == "number":
+            number(arg)
+        elif param.kind == "size":
+            _size(number(arg))
+        elif param.kind == "duration":
+            _duration_ns(arg)
+        elif param.kind == "data" and isinstance(arg, int):
+            raise InputError("", f"argument '{param.name}' of {call} is text, have {arg}", f"quote it: '{arg}'")
+    except InputError as error:
+        return StepProblem((), error.problem, error.hint)
+    return None
+
+
+def _listed(given: object) -> list[object]:
+    return list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
+
+
+def _params(call: Syscall) -> tuple[Param, ...]:
+    return tuple(Param(name, "number" if name in _NUMBERS else "any") for name in call.args)
+
+
+def parse_step(step: object, calls: Calls) -> Step:
+    """Return a step of what a scenario or a program has; InputError for the first thing that is wrong with it."""
+    for problem in step_problems(step, calls):
+        raise InputError("", problem.problem, problem.hint)
+    if isinstance(step, str):
+        step = {step: []}
+    assert isinstance(step, Mapping)
+    name = next(name for name in step if name not in _OPTIONS)
+    args = [arg for arg in _listed(step[name]) if isinstance(arg, int | str | bytes)]
+    return Step(name, tuple(args), step.get("as", ""))
 
 
 def arguments(step: Step, room: Room, results: Mapping[str, int]) -> tuple[str, tuple[int, ...]]:
@@ -203,9 +325,11 @@ def arguments(step: Step, room: Room, results: Mapping[str, int]) -> tuple[str, 
         else:
             values.append(arg)
     form = FORMS.get(step.call)
-    if form is not None:
-        return form(room, values)
-    return step.call, tuple(value if isinstance(value, int) else _plain(room, value) for value in values)
+    if form is None:
+        return step.call, tuple(value if isinstance(value, int) else _plain(room, value) for value in values)
+    if not form.more:
+        values += [param.default for param in form.params[len(values) :] if param.default is not None]
+    return form.make(room, values)
 
 
 def _plain(room: Room, value: Value) -> int:

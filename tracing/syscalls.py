@@ -20,7 +20,7 @@ from ebpfsim.isa.alu import s64
 from tracing.functions import kernel_function
 from tracing.task import PtRegs, Task
 
-__all__ = ["Syscall", "Syscalls", "syscall"]
+__all__ = ["Syscall", "Syscalls", "syscall", "syscall_table"]
 
 _REGS = struct.Struct("<21Q")  # struct pt_regs
 _U64 = (1 << 64) - 1
@@ -57,6 +57,19 @@ def syscall(nr: int) -> Callable[[FunctionT], FunctionT]:
     return mark
 
 
+def syscall_table(modules: Iterable[ModuleType]) -> dict[str, Syscall]:
+    """Return the system calls that modules have, by their names."""
+    table: dict[str, Syscall] = {}
+    for module in modules:
+        for function in vars(module).values():
+            row = getattr(function, "syscall", None)
+            if isinstance(row, Syscall):
+                if row.name in table:
+                    raise InternalError(f"system call {row.name} is there twice")
+                table[row.name] = row
+    return table
+
+
 class _Kernel(Protocol):
     costs: CostProfile
 
@@ -74,19 +87,10 @@ class Syscalls:
 
     def __init__(self, kernel: _Kernel, modules: Iterable[ModuleType]) -> None:
         self.kernel = kernel
-        self.table: dict[str, Syscall] = {}
         self.entries: dict[str, Callable[..., int]] = {}
-        for module in modules:
-            for function in vars(module).values():
-                row = getattr(function, "syscall", None)
-                if row is not None:
-                    self._add(row)
-
-    def _add(self, row: Syscall) -> None:
-        if row.name in self.table:
-            raise InternalError(f"system call {row.name} is there twice")
-        self.table[row.name] = row
-        self.entries[row.entry] = kernel_function(partial(_enter, self.kernel, row))
+        self.table = syscall_table(modules)
+        for row in self.table.values():
+            self.entries[row.entry] = kernel_function(partial(_enter, self.kernel, row))
 
     def call(self, task: Task, name: str, *args: int) -> int:
         """Let the running task make a system call; what the C library would get from the kernel, a signed long."""

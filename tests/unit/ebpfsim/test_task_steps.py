@@ -4,7 +4,7 @@ import pytest
 
 import ebpfsim
 from ebpfsim.errors import InputError
-from ebpfsim.task_steps import number, parse_step
+from ebpfsim.task_steps import number, parse_step, step_problems
 
 
 @pytest.fixture
@@ -21,23 +21,62 @@ def test_constants(value: int | str, number_: int) -> None:
     assert number(value) == number_
 
 
-def test_a_step_is_a_mapping_or_a_name() -> None:
-    calls = {"getpid": None, "close": None}
+def test_a_step_is_a_mapping_or_a_name(host: ebpfsim.Host) -> None:
+    calls = host.kernel.syscalls.table
     assert parse_step("getpid", calls).args == ()
     step = parse_step({"close": "$fd", "as": "result"}, calls)
     assert (step.call, step.args, step.name) == ("close", ("$fd",), "result")
 
 
-@pytest.mark.parametrize(
-    ("steps", "problem"),
-    [([{"opennat": "/x"}], "did you mean 'openat'"), ([{}], "step has 0 calls"), ([7], "step 7 is no mapping"),
-     ([{"read": 1}], "read has 1 arguments"), ([{"openat": ["/x", "O_RDNLY"]}], "did you mean 'O_RDONLY'"),
-     ([{"close": "$fd"}], r"'\$fd' is no result"), ([{"close": [{}]}], "is no number and no text")],
-)  # fmt: skip
-def test_mistakes(host: ebpfsim.Host, steps: list[object], problem: str) -> None:
-    def run() -> None:
-        host.spawn("x", steps=steps)
-        host.sim.run()
+# what is wrong -> where in the step, and what is said about it
+MISTAKES: list[tuple[object, tuple[str | int, ...], str]] = [
+    (7, (), "step 7 is no mapping"),
+    ({}, (), "step has no call"),
+    ({"opennat": "/x"}, ("opennat",), "unknown system call 'opennat'; did you mean 'openat'?"),
+    ({"socket": [2, 1]}, ("socket",), "system call 'socket' is not modelled"),
+    ({"read": 1}, ("read",), "read has 1 argument, expected 2"),
+    ({"openat": []}, ("openat",), "openat has 0 arguments, expected 1 to 3"),
+    ({"getpid": [1]}, ("getpid",), "getpid has 1 argument, expected 0"),
+    ({"openat": ["/x", "O_RDNLY"]}, ("openat", 1), "did you mean 'O_RDONLY'"),
+    ({"close": "f"}, ("close",), "'f' is no number and no constant"),
+    ({"creat": ["/x", "rw"]}, ("creat", 1), "'rw' is no number and no constant"),
+    ({"close": "$fdd"}, ("close",), "'$fdd' is no result of an earlier step; did you mean 'fd'?"),
+    ({"close": [{}]}, ("close", 0), "argument 'fd' of close is no number and no text"),
+    ({"sleep": "5 years"}, ("sleep",), "duration '5 years' is not understood"),
+    ({"write": ["$fd", 7]}, ("write", 1), "argument 'data' of write is text, have 7"),
+    ({"read": ["$fd", 1 << 40]}, ("read", 1), "1099511627776 bytes are too many"),
+    ({"close": "$fd", "ass": "x"}, ("ass",), "unknown key 'ass'; did you mean 'as'?"),
+    ({"close": "$fd", "getpid": None}, ("getpid",), "step has two calls, 'close' and 'getpid'"),
+    ({"getpid": None, "as": "my pid"}, ("as",), "'my pid' cannot name a result"),
+]
 
-    with pytest.raises(InputError, match=problem):
-        run()
+
+def run(host: ebpfsim.Host, step: object) -> None:
+    host.spawn("x", steps=[step])
+    host.sim.run()
+
+
+@pytest.mark.parametrize(("step", "path", "words"), MISTAKES)
+def test_mistakes(host: ebpfsim.Host, step: object, path: tuple[str | int, ...], words: str) -> None:
+    (problem,) = step_problems(step, host.kernel.syscalls.table, ["fd"])
+    assert problem.path == path
+    assert words in problem.problem
+    # names of results come to light when the step runs
+    with pytest.raises(InputError):
+        run(host, step)
+
+
+def test_what_linux_has_and_we_have_not_is_told_apart(host: ebpfsim.Host) -> None:
+    (problem,) = step_problems({"bpf": [0]}, host.kernel.syscalls.table)
+    assert problem.feature == "system call 'bpf'"
+
+
+RIGHT: list[object] = [
+    {"open": "/x"}, {"exec": "/bin/sh"}, {"exec": ["/bin/sh", "-c", "ls"]}, {"sleep": "1.5ms"}, "sched_yield",
+    {"lseek": ["$fd", 0, "SEEK_END"]}, {"creat": ["/x", "0x180"]}, {"write": ["$fd", "text"]}, {"chdir": "O_NO"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("step", RIGHT)
+def test_right_steps(host: ebpfsim.Host, step: object) -> None:
+    assert list(step_problems(step, host.kernel.syscalls.table, ["fd"])) == []
