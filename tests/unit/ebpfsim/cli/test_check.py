@@ -22,11 +22,13 @@ def test_all_files_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", "wrong.yaml", "right.yaml", "elsewhere"]) == 2
     captured = capsys.readouterr()
     assert captured.out == "right.yaml: ok: 1 host, 0 events, 0 expectations\n"
-    assert captured.err == (
+    keys = "try: keys here: 'cpus', 'mitigations', "
+    lines = [keys + "...\n" if line.startswith(keys) else line for line in captured.err.splitlines(keepends=True)]
+    assert "".join(lines) == (
         "wrong.yaml:1:13: error: unknown key 'cpuss'; did you mean 'cpus'?\n"
         "    hosts: {a: {cpuss: 1}}\n"
         "                ^^^^^\n"
-        "try: keys here: 'cpus', 'mitigations', 'costs', 'stats', 'debug', 'engine', 'sysctl', 'interfaces', 'routes'\n"
+        "try: keys here: 'cpus', 'mitigations', ...\n"
         "wrong.yaml:2:35: error: duration 5 has no unit\n"
         "    links: [{ends: [a/x, b/y], delay: 5}]\n"
         "                                      ^\n"
