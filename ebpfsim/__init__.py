@@ -76,7 +76,8 @@ def __getattr__(name: str) -> object:
     from ebpfsim import _siblings
 
     _siblings.check()
-    return getattr(importlib.import_module(module), name)
+    found = globals()[name] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def __dir__() -> list[str]:
