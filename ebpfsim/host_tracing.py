@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from ebpfsim.attached import AttachedLink
 from ebpfsim.btf.types import Func
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import InputError, KernelError, NotModelled
+from ebpfsim.errors import InputError, KernelError
 from ebpfsim.progs.prog import Prog
 from ebpfsim.suggest import did_you_mean
 from ebpfsim.uapi.bpf import AttachType, ProgType
@@ -112,10 +112,15 @@ class HostTracing:
         flags = BPF_F_KPROBE_MULTI_RETURN if retprobe else 0
         return self._attached(self.kernel.kprobes.attach_multi(self.prog(program), names, cookies, flags, label))
 
-    def attach_tracepoint(self, program: "Program | Prog | int", category: str, tracepoint: str) -> AttachedLink:
-        """Attach a program of type tracepoint: not modelled, raw_tp and tp_btf are."""
-        what = f"program '{self.prog(program).name}' on the record of tracepoint {category}:{tracepoint}"
-        raise NotModelled(what, "kernel/trace/bpf_trace.c: perf_trace_run_bpf_submit")
+    def attach_tracepoint(
+        self, program: "Program | Prog | int", category: str, tracepoint: str, *, cookie: int = 0, label: str = ""
+    ) -> AttachedLink:
+        """Attach a program to the records of a tracepoint by a perf event of its own."""
+        event = self.kernel.perf_tracepoints.open(category, tracepoint)
+        try:
+            return self._attached(self.kernel.perf_tracepoints.attach(self.prog(program), event, cookie, label))
+        finally:
+            event.put()
 
     def auto_attach(self, program: "Program", *, label: str = "") -> AttachedLink | None:
         """Attach a program where its SEC() says, as libbpf does; None for programs that say nothing of the kind."""
@@ -183,8 +188,8 @@ BY_SECTION: dict[str, Attach] = {
     "kretprobe.multi": lambda host, prog, target, label: host.attach_kprobe_multi(
         prog, target, retprobe=True, label=label
     ),
-    "tracepoint": lambda host, prog, target, _label: host.attach_tracepoint(prog, *_two(target)),
-    "tp": lambda host, prog, target, _label: host.attach_tracepoint(prog, *_two(target)),
+    "tracepoint": lambda host, prog, target, label: host.attach_tracepoint(prog, *_two(target), label=label),
+    "tp": lambda host, prog, target, label: host.attach_tracepoint(prog, *_two(target), label=label),
 }
 
 

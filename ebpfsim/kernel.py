@@ -70,6 +70,7 @@ from tracing.helpers import HELPERS as TRACING_HELPERS
 from tracing.kprobe import Kprobes
 from tracing.kprobe import points as kprobe_points
 from tracing.lsm import add_security_hooks
+from tracing.perf_tracepoint import PerfTracepoints
 from tracing.raw_tracepoint import points as tracepoint_points
 from tracing.raw_tracepoint import raw_tracepoint_opener
 from tracing.sched import Scheduler
@@ -143,6 +144,7 @@ class Kernel:
         self.kprobes = Kprobes(self)
         self.tracepoints = Tracepoints(self, execute)
         self.tracepoints.declare(*SCHED_TRACEPOINTS, *SYSCALL_TRACEPOINTS)
+        self.perf_tracepoints = PerfTracepoints(self)
         self.trace = self.tracepoints.fire
         self.functions.add(TracepointFunctions(self.tracepoints))
         self.functions.add_later(self._call_paths)
@@ -213,7 +215,11 @@ class Kernel:
 
     def trace_print(self, cpu: Cpu, text: bytes) -> None:
         """Append a line to the trace pipe."""
-        self.trace_pipe.print(cpu, text)
+        if "sched" not in self.__dict__:
+            self.trace_pipe.print(cpu, text)
+            return
+        task = self.sched.current(cpu)
+        self.trace_pipe.print(cpu, text, task.comm, task.pid, in_task=self.sched.is_running(task))
 
     def verify(self, attr: LoadAttr) -> Verified:
         """Run the verifier; VerifierError when it refuses."""

@@ -30,6 +30,7 @@ from hooks.point import AttachPoint, Opts, Points
 from hooks.run import bpf_prog_run
 from hooks.trampoline import Function
 from tracing.functions import KPROBE_BLACKLIST, NO_FTRACE_SITE, FunctionSite
+from tracing.trace_pipe import PROBE_CONTEXT, enter_context, leave_context
 
 __all__ = ["KprobeEvent", "KprobeLink", "KprobeMultiLink", "Kprobes", "points"]
 
@@ -58,6 +59,10 @@ class KprobeEvent(KernelObject):
         self.is_return = is_return
         self.missed = 0
         self.user: KprobeLink | None = None
+
+    def attach_prog(self, prog: Prog, cookie: int) -> "KprobeLink":
+        """Attach a program to this event."""
+        return self.kprobes.attach(prog, self, cookie)
 
 
 class KprobeLink(Link):
@@ -300,6 +305,7 @@ class Kprobes:
             return 0
         saved = {name: scratch.get(name) for name in (COOKIE, ENTRY_IP)}
         scratch.update({ACTIVE: 1, COOKIE: cookie, ENTRY_IP: site.address})
+        before = enter_context(scratch, PROBE_CONTEXT, migrate=isinstance(link, KprobeLink))
         size = _frame_bytes(regs[0])
         frame = push_frame(kernel.mem, cpu, size)
         try:
@@ -309,6 +315,7 @@ class Kprobes:
             pop_frame(kernel.mem, cpu, frame, size)
             scratch.update(saved)
             scratch[ACTIVE] = 0
+            leave_context(scratch, before)
         link.stats.count("", ran.cost_ps + charge_ps, 0)
         # fmt: off
         kernel.recorder.runs.append(
@@ -350,14 +357,14 @@ def points(kernel: Any) -> Points:
     """Return the rows of perf events and of kprobe.multi; further fields: ``bpf_cookie``, ``syms``, ``cookies``,
     ``kprobe_multi_flags``."""
 
-    def event(prog: Prog, target: int, _flags: int, opts: Opts) -> KprobeLink:
+    def event(prog: Prog, target: int, _flags: int, opts: Opts) -> Link:
         file = kernel.fds.file(target)
         if file is None:
             raise KernelError(OP, Errno.EBADF, f"fd {target} is not open")
-        if not isinstance(file.obj, KprobeEvent):
+        attach_prog: Callable[[Prog, int], Link] | None = getattr(file.obj, "attach_prog", None)
+        if attach_prog is None:
             raise NotModelled(f"program on a {type(file.obj).__name__} as perf event", "kernel/events/core.c")
-        kprobes: Kprobes = kernel.kprobes
-        return kprobes.attach(prog, file.obj, opts.get("bpf_cookie", 0))
+        return attach_prog(prog, opts.get("bpf_cookie", 0))
 
     def multi(prog: Prog, _target: int, _flags: int, opts: Opts) -> KprobeMultiLink:
         if opts.get("addrs"):

@@ -135,6 +135,11 @@ class Scheduler:
         queue = self._running_queue()
         return queue.cpu if queue is not None else self.kernel.cpus[0]
 
+    def is_running(self, task: Task) -> bool:
+        """Whether it is this task that does what happens just now, and no interrupt."""
+        thread = self._threads.get(task)
+        return thread is not None and thread.run is getcurrent()
+
     def cpu_of(self, task: Task) -> Cpu:
         """Return the CPU that a task runs on."""
         return self._threads[task].queue.cpu

@@ -1,16 +1,60 @@
 """The trace pipe of a simulated kernel (/sys/kernel/tracing/trace_pipe): the lines of bpf_trace_printk().
 
-Follows ``trace_print_context`` and ``trace_print_lat_fmt`` of kernel/trace/trace_output.c, v6.18.
+Follows ``trace_print_context`` and ``trace_print_lat_fmt`` of kernel/trace/trace_output.c, v6.18. The flags are those
+that Linux 6.12 printed for the same hooks: interrupts off, need_resched, hard or soft interrupt, how deep preemption is
+disabled, how deep migration is.
 
-Differs: the task is always the idle task in a softirq (``<idle>-0``, flags ``..s21``), because tasks are not modelled
-yet; each simulated kernel boots at time 0.
+Differs: what no task does is a softirq of the task that the CPU runs, whatever it is on Linux; need_resched is never
+shown; each simulated kernel boots at time 0.
 """
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any
 
 from ebpfsim.cpu import Cpu
 
-__all__ = ["TracePipe"]
+__all__ = ["CONTEXTS", "PROBE_CONTEXT", "Context", "TracePipe", "enter_context", "leave_context"]
 
-COMM, PID, FLAGS = "<idle>", 0, "..s21"
+KEY = "trace_context"
+IDLE = "<idle>"
+SOFTIRQ_DEPTH = 1  # what a packet's way through softirq adds
+PRINT_DEPTH = 1  # trace_printk_lock
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a hook runs its programs: how deep preemption is disabled, whether interrupts are off."""
+
+    depth: int = 0
+    irqs_off: bool = False
+    migrate: bool = True
+
+
+# of trampolines and programs of the network
+DEFAULT_CONTEXT = Context()
+# of kprobes and tracepoints
+PROBE_CONTEXT = Context(1)
+# of tracepoints that are called with locks held
+CONTEXTS = {
+    "sched_switch": Context(3, irqs_off=True),
+    "sched_wakeup_new": Context(3, irqs_off=True),
+    "sched_waking": Context(4, irqs_off=True),
+    "sched_wakeup": Context(5, irqs_off=True),
+    "task_rename": Context(2),
+}
+
+
+def enter_context(scratch: MutableMapping[str, Any], context: Context, *, migrate: bool = True) -> Context | None:
+    """Say where a CPU's programs run now; return what ``leave_context`` wants."""
+    before: Context | None = scratch.get(KEY)
+    scratch[KEY] = context if migrate else Context(context.depth, context.irqs_off, migrate=False)
+    return before
+
+
+def leave_context(scratch: MutableMapping[str, Any], before: Context | None) -> None:
+    """Go back to where programs ran before."""
+    scratch[KEY] = before
 
 
 class TracePipe:
@@ -19,12 +63,13 @@ class TracePipe:
     def __init__(self) -> None:
         self._lines: list[str] = []
 
-    def print(self, cpu: Cpu, text: bytes) -> None:
-        """Append one event as the kernel formats it."""
+    def print(self, cpu: Cpu, text: bytes, comm: str = "", pid: int = 0, *, in_task: bool = False) -> None:
+        """Append one event as the kernel formats it; ``in_task``: it is the task itself that does this."""
         seconds, microseconds = divmod(cpu.now_ns // 1000, 1_000_000)
         message = text.decode("utf-8", "backslashreplace")
+        name = comm if pid else IDLE
         self._lines.append(
-            f"{COMM:>16}-{PID:<7d} [{cpu.number:03d}] {FLAGS} {seconds:5d}.{microseconds:06d}: "
+            f"{name:>16}-{pid:<7d} [{cpu.number:03d}] {_flags(cpu, in_task)} {seconds:5d}.{microseconds:06d}: "
             f"bpf_trace_printk: {message}\n"
         )
 
@@ -37,3 +82,17 @@ class TracePipe:
         text = self.peek()
         self._lines.clear()
         return text
+
+
+def _flags(cpu: Cpu, in_task: bool) -> str:
+    context = cpu.scratch.get(KEY) or DEFAULT_CONTEXT
+    assert isinstance(context, Context)
+    # the scheduler's own tracepoints are no softirq's, although no task does them
+    softirq = not in_task and not context.irqs_off
+    depth = context.depth + PRINT_DEPTH + SOFTIRQ_DEPTH * softirq
+    irqs, interrupt, migrate = (
+        "d" if context.irqs_off else ".",
+        "s" if softirq else ".",
+        "1" if context.migrate else ".",
+    )
+    return f"{irqs}.{interrupt}{depth:x}{migrate}"

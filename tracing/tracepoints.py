@@ -4,8 +4,8 @@ A tracepoint is called through its slot, as functions are (``kernel.tracepoints.
 programs the slot does nothing. Arguments are those of the kernel's BTF (``btf_trace_NAME``) without the first, word by
 word. Programs run in the order in which they came, each once at a time on a CPU.
 
-``Tracepoints.fired`` are those that something here calls; a program on another one is NotModelled. Left out: records of
-tracepoints for perf and ftrace, and the programs of type tracepoint that see them.
+``Tracepoints.fired`` are those that something here calls; a program on another one is NotModelled. Probes that are no
+programs stand in the same row (``Tracepoint.add_probe``): the records of ``tracing.perf_tracepoint``.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,7 @@ from hooks.frame import pop_frame, push_frame
 from hooks.link import Link, note
 from hooks.run import Execute, bpf_prog_run
 from hooks.tracing import TracingKernel
+from tracing.trace_pipe import CONTEXTS, PROBE_CONTEXT, enter_context, leave_context
 
 __all__ = ["SCHED_TRACEPOINTS", "SYSCALL_TRACEPOINTS", "RawTpLink", "Tracepoint", "Tracepoints", "raw_tp_link_attach"]
 
@@ -42,6 +43,8 @@ SCHED_TRACEPOINTS = (
 SYSCALL_TRACEPOINTS = ("sys_enter", "sys_exit", "sched_process_exec", "task_rename")
 
 Fire = Callable[..., None]
+# called with the CPU and the arguments
+Probe = Callable[..., None]
 
 
 def _nothing(_cpu: Cpu, *_args: int) -> None:
@@ -79,7 +82,9 @@ class Tracepoint:
         self.name = name
         # the first argument is the probe's own
         self.num_args = len(proto.params) - 1
-        self.links: tuple[RawTpLink, ...] = ()
+        self.context = CONTEXTS.get(name, PROBE_CONTEXT)
+        # programs and probes in the order in which they came
+        self.probes: tuple[RawTpLink | Probe, ...] = ()
         self._args = Struct(f"<{max(self.num_args, 1)}Q")
 
     def add(self, link: RawTpLink) -> None:
@@ -90,14 +95,23 @@ class Tracepoint:
             raise KernelError(OP, Errno.EINVAL, problem)
         if prog.type == ProgType.RAW_TRACEPOINT_WRITABLE and self.name not in WRITABLE:
             raise KernelError(OP, Errno.EINVAL, f"tracepoint '{self.name}' has nothing to be written")
-        self._set((*self.links, link))
+        self._set((*self.probes, link))
         link.tracepoint, link.tp_name = self, self.name
         note(self._owner.kernel, "attach", f"tracepoint attach: {self._about(link)}", self._details(link))
 
     def remove(self, link: RawTpLink) -> None:
         """Take a program off."""
-        self._set(tuple(other for other in self.links if other is not link))
+        self._set(tuple(other for other in self.probes if other is not link))
         note(self._owner.kernel, "detach", f"tracepoint detach: {self._about(link)}", self._details(link))
+
+    def add_probe(self, probe: Probe) -> None:
+        """Call ``probe`` behind what is there already (tracepoint_probe_register)."""
+        self._set((*self.probes, probe))
+
+    def remove_probe(self, probe: Probe) -> None:
+        """Call it no longer."""
+        # methods are made anew whenever they are asked for
+        self._set(tuple(other for other in self.probes if other != probe))
 
     def fire(self, cpu: Cpu, *args: int) -> None:
         """Run the programs on arguments (``bpf_trace_runN``)."""
@@ -106,8 +120,11 @@ class Tracepoint:
         ctx = push_frame(kernel.mem, cpu, size)
         kernel.mem.write(ctx, self._args.pack(*(value & M64 for value in args or (0,))))
         try:
-            for link in self.links:
-                self._run(link, ctx, cpu)
+            for probe in self.probes:
+                if isinstance(probe, RawTpLink):
+                    self._run(probe, ctx, cpu)
+                else:
+                    probe(cpu, *args)
         finally:
             pop_frame(kernel.mem, cpu, ctx, size)
 
@@ -123,10 +140,12 @@ class Tracepoint:
         scratch = cpu.scratch
         prog.active[cpu.number] = 1
         saved, scratch[COOKIE] = scratch.get(COOKIE), link.cookie
+        context = enter_context(scratch, self.context, migrate=False)
         try:
             ran = bpf_prog_run(kernel, prog, ctx, cpu, self._owner.execute)
         finally:
             scratch[COOKIE] = saved
+            leave_context(scratch, context)
             prog.active[cpu.number] = 0
         link.stats.count("", ran.cost_ps + charge_ps, 0)
         # fmt: off
@@ -138,9 +157,9 @@ class Tracepoint:
         )
         # fmt: on
 
-    def _set(self, links: tuple[RawTpLink, ...]) -> None:
-        self.links = links
-        self._owner.__dict__[self.name] = self.fire if links else _nothing
+    def _set(self, probes: tuple[RawTpLink | Probe, ...]) -> None:
+        self.probes = probes
+        self._owner.__dict__[self.name] = self.fire if probes else _nothing
 
     def _about(self, link: RawTpLink) -> str:
         return f"program '{link.prog.name}' (id {link.prog.id}), {self.name}"

@@ -11,6 +11,7 @@ from ebpfsim.attached import AttachedLink
 from ebpfsim.errors import InputError
 from ebpfsim.scenario.hook_row import HookRow
 from ebpfsim.suggest import did_you_mean
+from tracing.trace_events import event_id
 
 if TYPE_CHECKING:
     from ebpfsim.scenario.run import Running
@@ -67,6 +68,15 @@ def _tp_btf(_running: "Running", host: "Host", block: "AttachBlock", fd: int, na
     return host.attach_raw_tp(_loaded_for(host, block, fd), cookie=_cookie(block), label=name)
 
 
+def _tracepoint(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+    target = str(block.target)
+    category, _, event = target.replace("/", ":").partition(":")
+    if event_id(category, event) is None:
+        hint = did_you_mean(f"{category}:{event}", host.kernel.perf_tracepoints.names())
+        raise InputError("", f"no tracepoint '{target}'{hint}", "category:name, for instance sched:sched_switch")
+    return host.attach_tracepoint(fd, category, event, cookie=_cookie(block), label=name)
+
+
 def _trampoline(method: str) -> Attach:
     def attach(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
         call: Callable[..., AttachedLink] = getattr(host, method)
@@ -84,4 +94,5 @@ TRACING_HOOKS: Mapping[str, HookRow] = {
     "kprobe_multi": HookRow("target", (), _kprobe_multi),
     "raw_tp": HookRow("target", _COOKIE, _raw_tp),
     "tp_btf": HookRow("target", _COOKIE, _tp_btf),
+    "tracepoint": HookRow("target", _COOKIE, _tracepoint),
 }

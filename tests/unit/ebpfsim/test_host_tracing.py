@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ebpfsim import Simulation
-from ebpfsim.errors import InputError, KernelError, NotModelled
+from ebpfsim.errors import InputError, KernelError
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
 from ebpfsim.uapi.bpf import ProgType
@@ -98,7 +98,16 @@ def test_freplace_of_a_named_function(host) -> None:
         assert host.bpf.prog_test_run(xmain.fd, bytes(64)).retval == 42
 
 
-def test_programs_on_records_of_tracepoints_are_not_modelled(host) -> None:
+def test_programs_on_records_of_tracepoints(host) -> None:
     fd = host.bpf.prog_load(ProgType.TRACEPOINT, encode(assemble("r0 = 0; exit"))).fd
-    with pytest.raises(NotModelled, match="tracepoint sched:sched_switch"):
-        host.attach_tracepoint(fd, "sched", "sched_switch")
+    link = host.attach_tracepoint(fd, "syscalls", "sys_enter_getpid", label="watch")
+    host.syscall(host.spawn("worker"), "getpid")
+    assert (link.label, link.runs) == ("watch", 1)
+
+
+def test_sections_of_tracepoints(host) -> None:
+    obj = host.load(DATA / "tracepoints.bpf.o")
+    assert list(obj.attach()) == ["by_tp", "by_tracepoint"]
+    host.syscall(host.spawn("worker"), "openat", "/none", 0o101)
+    # the idle task went first
+    assert (obj.bss["flags"], obj.data["prev_pid"]) == (0o101, 0)

@@ -56,7 +56,19 @@ def test_each_hook_runs_its_program(attach, program: str, hook: str, target: str
 
 
 def test_every_row_is_tried() -> None:
-    assert {hook for _, hook, _ in BLOCKS} | {"fmod_ret"} == set(TRACING_HOOKS)
+    assert {hook for _, hook, _ in BLOCKS} | {"fmod_ret", "tracepoint"} == set(TRACING_HOOKS)
+
+
+def test_records_of_tracepoints(play: "Play", tmp_path: Path) -> None:
+    shutil.copy(OBJECT.with_name("tracepoints.bpf.o"), tmp_path / "kernel.bpf.o")
+    block = "{{id: mine, program: p/by_tp, hook: tracepoint, target: '{}', cookie: 3}}"
+    running, _ = play(SCENARIO.format(attach=block.format("syscalls:sys_enter_openat")), tmp_path)
+    host = running.sim.hosts["h"]
+    host.syscall(host.spawn("worker"), "openat", "/none")
+    assert [(run.link, run.device) for run in running.sim.recorder.runs] == [("mine", "syscalls:sys_enter_openat")]
+    assert running.attachments["mine"].link.info()["cookie"] == 3
+    with pytest.raises(ScenarioError, match="did you mean 'syscalls:sys_enter_openat'"):
+        play(SCENARIO.format(attach=block.format("syscalls:sys_enter_opena")), tmp_path)
 
 
 def test_cookies(attach) -> None:
