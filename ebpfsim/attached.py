@@ -3,7 +3,8 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from hooks.link import HookStats, Link
+from ebpfsim.errors import InputError
+from hooks.link import HookStats, Link, LinkBase
 
 if TYPE_CHECKING:
     from ebpfsim.host_net import HostNet
@@ -19,7 +20,7 @@ class AttachedLink:
     As a context manager it is closed at the end. ``runs``, ``verdicts`` and the costs count what its hook did with it.
     """
 
-    def __init__(self, host: "HostNet", link: Link) -> None:
+    def __init__(self, host: "HostNet", link: LinkBase) -> None:
         """Take over the caller's reference of a new link."""
         self._host = host
         self._link = link
@@ -81,6 +82,8 @@ class AttachedLink:
 
     def update(self, program: "Program | Prog | int", *, old: "Program | Prog | int | None" = None) -> None:
         """Replace the program without a gap; KernelError EPERM when ``old`` is given and not the one attached."""
+        if not isinstance(self._link, Link):
+            raise InputError("", f"{self._link.label} attaches no program", "replace() takes another table")
         prog = self._host.prog(program)
         self._link.update(prog, None if old is None else self._host.prog(old))
 

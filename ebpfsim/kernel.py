@@ -39,6 +39,7 @@ from ebpfsim.jit.engine import compile_for, execute, unavailable
 from ebpfsim.jit.routines.user import hash_calls
 from ebpfsim.maps.hash import HashMap, NativeCalls
 from ebpfsim.maps.map import Map
+from ebpfsim.maps.struct_ops import OpsMaker, StructOpsMap
 from ebpfsim.memory import Memory
 from ebpfsim.objects import FdTable, IdTable, KernelObject
 from ebpfsim.progs.prog import Prog
@@ -54,6 +55,7 @@ from hooks.cgroup import CgroupTree
 from hooks.dispatcher import Dispatcher
 from hooks.iter import points as iter_points
 from hooks.netns import NetNs
+from hooks.struct_ops import StructOps
 from hooks.text import KernelText
 from hooks.tracing import freplace_creator
 from hooks.tracing import points as trampoline_points
@@ -61,6 +63,7 @@ from hooks.trampoline import Trampolines
 from netstack.bpf_net_context import bpf_net_context
 from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
+from netstack.tcp_cong import BpfTcpCa, TcpCongestion
 from tracing import fs_syscalls, namei, process, read_write
 from tracing import open as open_
 from tracing.bpf_test_run import TestFunctions, TracepointFunctions
@@ -93,12 +96,15 @@ class MapTable(IdTable[Map]):
         super().__init__()
         self.by_address: dict[int, Map] = {}
         self._make_native = make_native
+        self.struct_ops: OpsMaker | None = None
 
     def add(self, obj: Map) -> int:
         """Give the map its id and make its address known."""
         self.by_address[obj.address] = obj
         if isinstance(obj, HashMap):
             obj.make_native = self._make_native
+        elif isinstance(obj, StructOpsMap):
+            obj.maker = self.struct_ops
         return super().add(obj)
 
     def remove(self, obj: Map) -> None:
@@ -157,6 +163,11 @@ class Kernel:
         )
         self.attach_table.freplace = freplace_creator(self)
         self.attach_table.raw_tracepoint = raw_tracepoint_opener(self)
+        self.tcp_ca = TcpCongestion(self)
+        retpoline = config.mitigations != "off"
+        self.struct_ops = StructOps(self, [BpfTcpCa(self.tcp_ca)], execute, retpoline=retpoline)
+        self._map_table.struct_ops = self.struct_ops
+        self.attach_table.struct_ops = self.struct_ops.link_create
         self._callbacks = Callbacks(self)
         self.bpf = Bpf(self)
 

@@ -11,12 +11,12 @@
 """
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebpfsim.attached import AttachedLink
+from ebpfsim.attached_struct_ops import AttachedStructOps, RegisteredStructOps, attach_struct_ops
 from ebpfsim.clock import Clock, parse_duration, parse_rate
 from ebpfsim.config import KernelConfig
 from ebpfsim.errnos import Errno
@@ -27,6 +27,7 @@ from ebpfsim.host_tracing import HostTracing, attach_all
 from ebpfsim.jit.engine import ENGINES
 from ebpfsim.kernel import Kernel
 from ebpfsim.loader import Object, ObjectMap, Program, open_object
+from ebpfsim.loader.struct_ops import StructOps
 from ebpfsim.memory import Memory
 from ebpfsim.perf_buffer import PerfBuffer
 from ebpfsim.progs.prog import Prog
@@ -99,8 +100,25 @@ class Host(HostNet, HostTracing):
     def open(self, path: str | PathLike[str]) -> Object:
         """Open an object file; nothing is loaded before ``load()`` of what this returns."""
         obj = open_object(path, bpf=self.bpf)
-        obj.attach_all = partial(attach_all, self)
+        obj.attach_all = self._attach_all
         return obj
+
+    def _attach_all(self, obj: Object) -> dict[str, Any]:
+        # programs, then tables of functions (bpf_object__attach_skeleton)
+        links: dict[str, Any] = dict(attach_all(self, obj))
+        try:
+            for name, table in obj.struct_ops.items():
+                if table.map.created:
+                    links[name] = self.attach_struct_ops(table)
+        except BaseException:
+            for link in links.values():
+                link.close()
+            raise
+        return links
+
+    def attach_struct_ops(self, table: StructOps, *, label: str = "") -> AttachedStructOps | RegisteredStructOps:
+        """Register a table of functions, one of ``obj.struct_ops``: by a link where its section says so."""
+        return attach_struct_ops(self, table, label)
 
     def load(self, path: str | PathLike[str]) -> Object:
         """Open an object file, create its maps and load every program that autoloads."""

@@ -27,7 +27,7 @@ from ebpfsim.memory import PAGE_SIZE, Memory
 from ebpfsim.objects import IdTable, KernelObject
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.bpf import AttachType, LinkType, MapType
-from hooks.link import Link
+from hooks.link import Link, LinkBase
 from hooks.point import AttachKernel, AttachPoint, Opts, Points
 
 __all__ = ["IterKernel", "IterLink", "Target", "points"]
@@ -279,9 +279,9 @@ class LinkTarget(_ByIds):
         """Return the links."""
         return kernel.links
 
-    def address(self, kernel: IterKernel, obj: Link) -> tuple[int, list[int]]:
-        """Make a ``struct bpf_link`` with its program."""
-        prog, blocks = _prog_struct(kernel.mem, obj.prog)
+    def address(self, kernel: IterKernel, obj: LinkBase) -> tuple[int, list[int]]:
+        """Make a ``struct bpf_link`` with its program, if it has one."""
+        prog, blocks = _prog_struct(kernel.mem, obj.prog) if isinstance(obj, Link) else (0, [])
         link = _make(kernel.mem, "bpf_link", id=obj.id, type=int(obj.type), prog=prog)
         return link, [*blocks, link]
 

@@ -1,4 +1,4 @@
-"""Links: attachments of programs as kernel objects (``struct bpf_link``, kernel/bpf/syscall.c, v6.18).
+"""Links: attachments as kernel objects (``struct bpf_link``, kernel/bpf/syscall.c, v6.18).
 
 A link holds a reference on its program for its whole life, also after it was detached; its last reference (descriptor,
 pin) takes it off its hook. Taking it off cannot fail. Subclasses, one per hook, are the ``struct bpf_link_ops``.
@@ -14,7 +14,7 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import Note, Recorder
 from ebpfsim.uapi.bpf import AttachType, LinkType
 
-__all__ = ["HookKernel", "HookStats", "Link", "LinkKernel", "note"]
+__all__ = ["HookKernel", "HookStats", "Link", "LinkBase", "LinkKernel", "note"]
 
 
 class HookKernel(Protocol):
@@ -69,25 +69,31 @@ class HookStats:
         return self.packet_cost_ps // self.runs / 1000 if self.runs else 0.0
 
 
-class Link(KernelObject):
-    """One attachment. ``label`` is a name for records, by default ``link ID``; Linux has none."""
+class LinkBase(KernelObject):
+    """One attachment, of a program or a map. ``label`` is a name for records, by default ``link ID``; Linux has none.
+
+    Subclasses take it off its hook in ``release``.
+    """
 
     type: ClassVar[LinkType] = LinkType.UNSPEC
 
-    def __init__(self, kernel: LinkKernel, prog: Prog, attach_type: AttachType, label: str = "") -> None:
-        """Take a reference on ``prog`` and an id; the caller owns the link's only reference (bpf_link_prime)."""
+    def __init__(self, kernel: LinkKernel, attach_type: AttachType, label: str = "") -> None:
+        """Take an id; the caller owns the link's only reference (bpf_link_prime)."""
         super().__init__()
-        prog.get()
         self.kernel = kernel
-        self.prog = prog
         self.attach_type = attach_type
         self.stats = HookStats()
         kernel.links.add(self)
         self.label = label or f"link {self.id}"
 
     @property
+    def prog_id(self) -> int:
+        """The id of the program, 0 without one."""
+        return 0
+
+    @property
     def runs(self) -> int:
-        """How often the hook ran this link's program."""
+        """How often the hook ran what this link attaches."""
         return self.stats.runs
 
     @property
@@ -107,25 +113,44 @@ class Link(KernelObject):
 
     def info(self) -> dict[str, object]:
         """Return the fields of ``struct bpf_link_info`` by their C names, those of the union beside the others."""
-        return {"type": int(self.type), "id": self.id, "prog_id": self.prog.id} | self.fill_link_info()
+        return {"type": int(self.type), "id": self.id, "prog_id": self.prog_id} | self.fill_link_info()
 
     def fill_link_info(self) -> dict[str, object]:
         """Return the fields that this kind of link adds to its info."""
         return {}
 
+    def detach(self) -> None:
+        """Leave the hook and keep the link (BPF_LINK_DETACH). EOPNOTSUPP where not supported."""
+        raise KernelError("link_detach", Errno.EOPNOTSUPP, f"a {self.type.lower} link cannot be detached")
+
+    def release(self) -> None:
+        """Leave the hook if still on it; must not raise."""
+
+    def on_release(self) -> None:
+        """Give up the id, leave the hook (bpf_link_free)."""
+        self.kernel.links.remove(self)
+        self.release()
+
+
+class Link(LinkBase):
+    """The attachment of a program."""
+
+    def __init__(self, kernel: LinkKernel, prog: Prog, attach_type: AttachType, label: str = "") -> None:
+        """Take a reference on ``prog`` and an id."""
+        prog.get()
+        self.prog = prog
+        super().__init__(kernel, attach_type, label)
+
+    @property
+    def prog_id(self) -> int:
+        """The id of the program."""
+        return self.prog.id
+
     def update(self, prog: Prog, old: Prog | None = None) -> None:
         """Replace the program (BPF_LINK_UPDATE); ``old`` is what BPF_F_REPLACE expects. EINVAL where not supported."""
         raise KernelError("link_update", Errno.EINVAL, f"a {self.type.lower} link cannot be updated")
 
-    def detach(self) -> None:
-        """Take the program off its hook and keep the link (BPF_LINK_DETACH). EOPNOTSUPP where not supported."""
-        raise KernelError("link_detach", Errno.EOPNOTSUPP, f"a {self.type.lower} link cannot be detached")
-
-    def release(self) -> None:
-        """Take the program off its hook if it still is there; must not raise."""
-
     def on_release(self) -> None:
-        """Give up the id, leave the hook, let go of the program (bpf_link_free)."""
-        self.kernel.links.remove(self)
-        self.release()
+        """Give up the id, leave the hook, let go of the program."""
+        super().on_release()
         self.prog.put()

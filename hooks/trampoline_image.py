@@ -12,7 +12,7 @@ more programs and returns what the function returned. Its frame, from rbp down::
     -run_ctx_off    struct bpf_tramp_run_ctx
     -arg_stack_off  arguments for the function that do not go into registers
 
-Left out: trampolines that return a program's result at the function's entry, as those of struct_ops.
+Functions of struct_ops tables are trampolines as well: nothing but one program, whose result they return.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,15 @@ from ebpfsim.jit.encoder import (
 )
 from hooks.func_model import FuncModel
 
-__all__ = ["NOP5", "PATCH_BYTES", "ImageLink", "TrampolineLayout", "branch_to", "prepare_trampoline"]
+__all__ = [
+    "NOP5",
+    "PATCH_BYTES",
+    "ImageLink",
+    "TrampolineLayout",
+    "branch_to",
+    "prepare_indirect",
+    "prepare_trampoline",
+]
 
 PATCH_BYTES = 5  # X86_PATCH_SIZE
 NOP5 = b"\x0f\x1f\x44\x00\x00"
@@ -253,4 +261,20 @@ def prepare_trampoline(
         # past the address in the function that the trampoline was called from
         image.add(insn("add_imm", RSP, imm=8))
     image.add(RET)
+    return bytes(image.data)
+
+
+def prepare_indirect(model: FuncModel, link: ImageLink, base: int) -> bytes:
+    """Return the code of a function that is a program (BPF_TRAMP_F_INDIRECT), called by its address.
+
+    With a result (BPF_TRAMP_F_RET_FENTRY_RET) that is the program's. Arguments are in registers only.
+    """
+    nr_words, returns = model.nr_words, model.ret_size > 0
+    layout = TrampolineLayout.of(nr_words, call_orig=returns, ip_arg=False)
+    image = _Image(base)
+    _prologue(image, layout, nr_words, 0)
+    _invoke(image, layout, link, save_ret=returns)
+    if returns:
+        image.add(_load(RAX, -8))
+    image.add(_load(RBX, -layout.rbx_off), LEAVE, RET)
     return bytes(image.data)

@@ -9,6 +9,7 @@ from typing import cast
 from ebpfsim.maps.bloom_filter import BloomFilterMap
 from ebpfsim.maps.map import Map, round_up8
 from ebpfsim.maps.stack_trace import STACK_MAP_BUCKET_BYTES, StackTraceMap
+from ebpfsim.maps.struct_ops import StructOpsMap
 from ebpfsim.memory import PAGE_SIZE
 from ebpfsim.uapi.bpf import MapType as T
 from ebpfsim.uapi.flags import BPF_F_MMAPABLE, BPF_F_NO_PREALLOC
@@ -21,6 +22,7 @@ HTAB_LOCKS = 4 * 8  # a CPU's, which are counted though they are gone
 BPF_QUEUE_STACK, BPF_BLOOM_FILTER, BPF_STACK_MAP, LPM_TRIE_NODE = 312, 312, 320, 24
 BPF_RINGBUF_MAP, BPF_RINGBUF_PAGES = 304, 3
 BPF_DTAB, BPF_CPU_MAP, XSK_MAP, BPF_STAB, BPF_SHTAB = 344, 304, 304, 376, 384
+BPF_STRUCT_OPS_MAP = 448  # without the value in it
 REUSEPORT_ARRAY, STORAGE_MAP, STORAGE_BUCKET, CGROUP_STORAGE_MAP = 296, 448, 16, 328
 
 
@@ -96,6 +98,12 @@ def _queue(map_: Map) -> int:
     return BPF_QUEUE_STACK + (map_.max_entries + 1) * map_.value_size
 
 
+def _struct_ops(map_: Map) -> int:
+    # two copies of the value, a link and a symbol for each function; a page is counted though it comes later
+    assert isinstance(map_, StructOpsMap)
+    return BPF_STRUCT_OPS_MAP + 2 * map_.value_size + 16 * map_.nr_functions + PAGE_SIZE
+
+
 USAGE: Mapping[T, Callable[[Map], int]] = {
     **dict.fromkeys((T.ARRAY, T.PERCPU_ARRAY), _array),
     **dict.fromkeys((T.PROG_ARRAY, T.PERF_EVENT_ARRAY, T.CGROUP_ARRAY, T.ARRAY_OF_MAPS), _fixed(BPF_ARRAY, 8)),
@@ -115,6 +123,6 @@ USAGE: Mapping[T, Callable[[Map], int]] = {
     T.SOCKHASH: lambda map_: BPF_SHTAB + BUCKET * _buckets(map_),
     T.CGROUP_STORAGE: _fixed(CGROUP_STORAGE_MAP),
     T.PERCPU_CGROUP_STORAGE: _fixed(CGROUP_STORAGE_MAP),
-    T.STRUCT_OPS: _fixed(0),
+    T.STRUCT_OPS: _struct_ops,
     T.ARENA: _fixed(0),
 }

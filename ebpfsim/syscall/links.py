@@ -1,5 +1,6 @@
 """The link commands of bpf(2) (kernel/bpf/syscall.c, v6.18): descriptors to objects; the hooks do the rest."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from ebpfsim.errnos import Errno
@@ -10,6 +11,7 @@ from ebpfsim.syscall.common import Calls, enum_value
 from ebpfsim.syscall.kernel import BpfLink
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_F_REPLACE
+from hooks.struct_ops import StructOpsLink
 
 __all__ = ["LinkCalls"]
 
@@ -32,18 +34,20 @@ class LinkCalls(Calls):
         return self.kernel.fds.install(create(prog, target, flags, opts))
 
     def link_update(self, fd: int, prog_fd: int, *, old_prog_fd: int = 0, flags: int = 0) -> None:
-        """BPF_LINK_UPDATE: replace a link's program; with BPF_F_REPLACE only if it is ``old_prog_fd``."""
+        """BPF_LINK_UPDATE: replace a link's program, or map; with BPF_F_REPLACE only if it is ``old_prog_fd``."""
         op = "link_update"
         if flags & ~BPF_F_REPLACE:
             raise KernelError(op, Errno.EINVAL, f"flags {flags:#x}")
         link = self._link(op, fd)
-        new = self._prog(op, prog_fd)
-        old = None
+        # links of struct_ops are of maps (link_update_map)
+        find = self._map if isinstance(link, StructOpsLink) else self._prog
+        new, old = find(op, prog_fd), None
         if flags & BPF_F_REPLACE:
-            old = self._prog(op, old_prog_fd)
+            old = find(op, old_prog_fd)
         elif old_prog_fd:
             raise KernelError(op, Errno.EINVAL, "old_prog_fd without BPF_F_REPLACE")
-        link.update(new, old)
+        update: Callable[[Any, Any], None] = link.update_map if isinstance(link, StructOpsLink) else link.update
+        update(new, old)
 
     def link_detach(self, fd: int) -> None:
         """BPF_LINK_DETACH: take a program off its hook; the link stays."""

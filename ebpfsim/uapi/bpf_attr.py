@@ -183,6 +183,7 @@ LINK_UNIONS: Mapping[LinkType, Layout] = {
     LinkType.XDP:     _layout(ifindex="I"),
     LinkType.TCX:     _layout(ifindex="I", attach_type="I"),
     LinkType.NETKIT:  _layout(ifindex="I", attach_type="I"),
+    LinkType.STRUCT_OPS: _layout(map_id="I"),
 }
 LINK_UNION_OFF, LINK_INFO_BYTES = 16, 64
 # fmt: on

@@ -6,7 +6,7 @@ from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.encode import BtfBuilder
 from ebpfsim.btf.types import Int, Kind
 from ebpfsim.btf.vmlinux import vmlinux
-from ebpfsim.errors import NotModelled
+from ebpfsim.maps.usage import mem_usage
 from ebpfsim.uapi import flags as f
 from ebpfsim.uapi.bpf import MapType
 
@@ -68,11 +68,14 @@ def test_the_only_element(bpf, make, refused) -> None:
     assert refused(bpf.map_create, MapType.ARRAY_OF_MAPS, 4, 4, 1, inner_map_fd=fd) == "ENOTSUPP"
 
 
-def test_filling_it_in_is_not_modelled(kernel) -> None:
+def test_memory_that_is_counted(kernel) -> None:
+    # memlock of fdinfo, Linux 6.18
     builder = BtfBuilder()
     builder.add(Int("int", 4, 32))
-    number = vmlinux().find("bpf_struct_ops_tcp_congestion_ops", Kind.STRUCT)
-    attributes = {"btf_fd": kernel.bpf.btf_load(builder.build()), "btf_vmlinux_value_type_id": number}
-    fd = kernel.bpf.map_create(MapType.STRUCT_OPS, 4, 256, 1, **attributes)
-    with pytest.raises(NotModelled, match="filling in a struct_ops map"):
-        kernel.bpf.map_update_elem(fd, bytes(4), bytes(256))
+    btf_fd = kernel.bpf.btf_load(builder.build())
+    found = {}
+    for name, size in (("tcp_congestion_ops", 256), ("bpf_dummy_ops", 128)):
+        number = vmlinux().find(f"bpf_struct_ops_{name}", Kind.STRUCT)
+        attributes = {"btf_fd": btf_fd, "btf_vmlinux_value_type_id": number}
+        found[name] = mem_usage(kernel.map_by_fd(kernel.bpf.map_create(MapType.STRUCT_OPS, 4, size, 1, **attributes)))
+    assert found == {"tcp_congestion_ops": 5264, "bpf_dummy_ops": 4848}
