@@ -1,11 +1,12 @@
 """Sockets as simulated objects: UDP and ping sockets of an application that reads at once.
 
-Follows net/ipv4/udp.c and net/ipv4/ping.c, v6.18, as far as addresses and ports go. Left out until there are tasks:
-blocking, buffers (what arrives is received at once, so nothing is dropped for a full buffer), options. An ICMP error
-about a datagram is kept in ``errors``, as with IP_RECVERR. Differs: free ports are given in ascending order; a call
-takes no CPU time and does not wait for a CPU that is busy receiving.
+Follows net/ipv4/udp.c and net/ipv4/ping.c, v6.18, as far as addresses and ports go; ``netstack.socket_api`` makes
+sockets of tasks of them, which wait. Left out: buffers (what arrives is received at once, so nothing is dropped for a
+full buffer), options. An ICMP error about a datagram is kept in ``errors``, as with IP_RECVERR. Differs: free ports are
+given in ascending order; a call takes no CPU time and does not wait for a CPU that is busy receiving.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ebpfsim.cpu import Cpu
@@ -95,6 +96,8 @@ class UdpSocket(_Socket):
         self.filter: Prog | None = None
         self.filter_stats = HookStats()
         self.broadcast = False
+        # sk->sk_data_ready: told after a datagram has come
+        self.data_ready: Callable[[Cpu], object] | None = None
         self._struct: SockStruct | None = None
 
     @property
@@ -125,15 +128,21 @@ class UdpSocket(_Socket):
 
     def connect(self, address: str, port: int, cpu: Cpu | None = None) -> None:
         """Choose whom to talk to (``udp_pre_connect``, ``__ip4_datagram_connect``); programs may choose another."""
-        net, op = self.net, "connect"
-        cpu = cpu or net.cpus[0]
-        done = self._sock_addr(op, AttachType.CGROUP_INET4_CONNECT, parse_ip(address), port, cpu)
-        daddr = done.address or LOOPBACK
+        self.connect_to(*self.pre_connect(parse_ip(address), port, cpu or self.net.cpus[0]))
+
+    def pre_connect(self, address: int, port: int, cpu: Cpu) -> tuple[int, int]:
+        """Ask programs whom to connect to (``udp_pre_connect``)."""
+        done = self._sock_addr("connect", AttachType.CGROUP_INET4_CONNECT, address, port, cpu)
+        return done.address, done.port
+
+    def connect_to(self, address: int, port: int) -> None:
+        """Choose whom to talk to, without asking anybody (``__ip4_datagram_connect``)."""
+        net, op, daddr = self.net, "connect", address or LOOPBACK
         route, saddr = ip_route_output(net, daddr, self.address if net.fib.is_local(self.address) else 0)
         if route.type == RouteType.BROADCAST and not self.broadcast:
             raise KernelError(op, Errno.EACCES, f"{format_ip(daddr)} is a broadcast address")
         self.address = self.address or saddr
-        self.peer = (daddr, done.port)
+        self.peer = (daddr, port)
         self.struct.set_bound(self.address, self.port)
         self.struct.set_peer(*self.peer)
 
@@ -162,26 +171,28 @@ class UdpSocket(_Socket):
             self.filter.put()
             self.filter = None
 
-    def getpeername(self) -> Endpoint:
+    def getpeername(self, cpu: Cpu | None = None) -> Endpoint:
         """Return the other end; ENOTCONN without one. Programs may show another."""
         if self.peer is None:
             raise KernelError("getpeername", Errno.ENOTCONN)
-        done = self._sock_addr("getpeername", AttachType.CGROUP_INET4_GETPEERNAME, *self.peer, self.net.cpus[0])
+        cpu = cpu or self.net.cpus[0]
+        done = self._sock_addr("getpeername", AttachType.CGROUP_INET4_GETPEERNAME, *self.peer, cpu)
         return Endpoint(format_ip(done.address), done.port)
 
-    def getsockname(self) -> Endpoint:
+    def getsockname(self, cpu: Cpu | None = None) -> Endpoint:
         """Return the socket's own address. Programs may show another."""
         kind = AttachType.CGROUP_INET4_GETSOCKNAME
-        done = self._sock_addr("getsockname", kind, self.address, self.port, self.net.cpus[0])
+        done = self._sock_addr("getsockname", kind, self.address, self.port, cpu or self.net.cpus[0])
         return Endpoint(format_ip(done.address), done.port)
 
-    def recvfrom(self) -> Datagram:
-        """Return the next datagram that was not read yet; EAGAIN when there is none. Programs may change the sender."""
+    def recvfrom(self, cpu: Cpu | None = None) -> Datagram:
+        """Return the next datagram that was not read; EAGAIN when there is none. Programs may change the sender."""
         found = super().recvfrom()
         kind = AttachType.CGROUP_UDP4_RECVMSG
         if not self.cgroup.effective.get(kind):
             return found
-        done = self._sock_addr("recvfrom", kind, parse_ip(found.source.address), found.source.port, self.net.cpus[0])
+        address, port = parse_ip(found.source.address), found.source.port
+        done = self._sock_addr("recvfrom", kind, address, port, cpu or self.net.cpus[0])
         return found._replace(source=Endpoint(format_ip(done.address), done.port))
 
     def _sock_addr(self, op: str, kind: AttachType, address: int, port: int, cpu: Cpu, source: int = 0) -> SockAddr:
@@ -222,6 +233,10 @@ class UdpSocket(_Socket):
         """Free the port; programs hear of it (``inet_release``)."""
         self.net.cgroup_bpf.run_filter_sk(self, AttachType.CGROUP_INET_SOCK_RELEASE, self.net.cpus[0])
         self.net.sockets.remove_udp(self)
+        self.destruct()
+
+    def destruct(self) -> None:
+        """Let go what a closed socket holds (``sk_destruct``)."""
         self._drop_filter()
         if self._struct is not None:
             self._struct.free()
@@ -269,35 +284,58 @@ class SocketTable:
 
         Programs of its cgroup are asked when it is made, before it is bound, and after.
         """
-        net, addr = self._net, parse_ip(address)
-        sock, cpu = UdpSocket(net, cgroup), net.cpus[0]
-        _refused("socket", net.cgroup_bpf.run_filter_sk(sock, AttachType.CGROUP_INET_SOCK_CREATE, cpu))
+        addr, cpu = parse_ip(address), self._net.cpus[0]
+        sock = self.create_udp(cgroup, cpu)
         if (addr or port) and cgroup.effective:
-            done = net.cgroup_bpf.run_filter_sock_addr(sock, AttachType.CGROUP_INET4_BIND, addr, port, cpu)
-            _refused("bind", done.err)
+            done = self.ask_bind(sock, addr, port, cpu)
             addr, port = done.address, done.port
-        route = self._net.fib.local.lookup(addr)
-        if addr and route is None:
-            # a broadcast address is fine too
-            raise KernelError("bind", Errno.EADDRNOTAVAIL, f"{format_ip(addr)} is not an address of {self._net.name}")
+        self.check_address(addr)
+        self.get_port(sock, addr, port)
+        self.post_bind(sock, cpu)
+        return sock
+
+    def create_udp(self, cgroup: Cgroup, cpu: Cpu) -> UdpSocket:
+        """Return a new socket without address and port; programs of its cgroup may refuse it (``inet_create``)."""
+        sock = UdpSocket(self._net, cgroup)
+        _refused("socket", self._net.cgroup_bpf.run_filter_sk(sock, AttachType.CGROUP_INET_SOCK_CREATE, cpu))
+        return sock
+
+    def ask_bind(self, sock: UdpSocket, address: int, port: int, cpu: Cpu) -> SockAddr:
+        """Ask programs where to bind a socket (``inet_bind_sk``)."""
+        done = self._net.cgroup_bpf.run_filter_sock_addr(sock, AttachType.CGROUP_INET4_BIND, address, port, cpu)
+        _refused("bind", done.err)
+        return done
+
+    def check_address(self, address: int) -> None:
+        """EADDRNOTAVAIL unless a socket can have that address; a broadcast address is fine too."""
+        if address and self._net.fib.local.lookup(address) is None:
+            raise KernelError(
+                "bind", Errno.EADDRNOTAVAIL, f"{format_ip(address)} is not an address of {self._net.name}"
+            )
+
+    def get_port(self, sock: UdpSocket, address: int, port: int) -> None:
+        """Give a socket an address and a port, 0 for a free one; EADDRINUSE (``udp_lib_get_port``)."""
         if not 0 <= port <= 0xFFFF:
             raise KernelError("bind", Errno.EINVAL, f"port {port}")
         port = port or self._free_port()
         users = self._udp.setdefault(port, [])
-        if any(not addr or not user.address or user.address == addr for user in users):
+        if any(not address or not user.address or user.address == address for user in users):
             raise KernelError("bind", Errno.EADDRINUSE, f"UDP port {port} of {self._net.name}")
-        sock.address, sock.port = addr, port
+        sock.address, sock.port = address, port
         users.append(sock)
+
+    def post_bind(self, sock: UdpSocket, cpu: Cpu) -> None:
+        """Ask programs about a socket that was bound; when they refuse, it is not (``__inet_bind``)."""
         if sock.bound_struct():
-            err = net.cgroup_bpf.run_filter_sk(sock, AttachType.CGROUP_INET4_POST_BIND, cpu)
+            err = self._net.cgroup_bpf.run_filter_sk(sock, AttachType.CGROUP_INET4_POST_BIND, cpu)
             if err:
-                users.remove(sock)
+                self.remove_udp(sock)
                 _refused("bind", err)
-        return sock
 
     def remove_udp(self, sock: UdpSocket) -> None:
-        """Forget a socket."""
-        self._udp[sock.port].remove(sock)
+        """Forget a socket that was bound."""
+        if sock in self._udp.get(sock.port, ()):
+            self._udp[sock.port].remove(sock)
 
     def udp_receivers(
         self, address: int, port: int, *, broadcast: bool, source: tuple[int, int] | None = None

@@ -56,6 +56,8 @@ def udp_rcv(skb: SkBuff, cpu: Cpu) -> None:
                 continue
         net.snmp.inc("UdpInDatagrams")
         sock.deliver(cpu.now_ns, (ip.saddr, udp.source), datagram[UDP_HLEN:size])
+        if sock.data_ready is not None:
+            sock.data_ready(cpu)
     if sockets and refused == len(sockets):
         skb.drop(SkbDropReason.SOCKET_FILTER)
     elif sockets:
