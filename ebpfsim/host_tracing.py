@@ -1,10 +1,12 @@
 """Attaching programs to functions and tracepoints of a host's kernel, and to other programs, in the words of libbpf."""
 
+import struct
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, cast
 
 from ebpfsim.attached import AttachedLink
+from ebpfsim.attached_iter import AttachedIter
 from ebpfsim.btf.types import Func
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
@@ -19,7 +21,7 @@ from tracing.tracepoints import raw_tp_link_attach
 if TYPE_CHECKING:
     from ebpfsim.host_net import HostNet
     from ebpfsim.kernel import Kernel
-    from ebpfsim.loader import Object, Program
+    from ebpfsim.loader import Object, ObjectMap, Program
 
 __all__ = ["HostTracing"]
 
@@ -122,6 +124,34 @@ class HostTracing:
         finally:
             event.put()
 
+    def attach_iter(
+        self,
+        program: "Program | Prog | int",
+        map_: "ObjectMap | int | None" = None,
+        *,
+        tid: int = 0,
+        pid: int = 0,
+        label: str = "",
+    ) -> AttachedIter:
+        """Attach an iterator program, whose ``read()`` returns what it writes.
+
+        ``map_`` is the map whose elements it shows; ``tid`` or ``pid`` is the thread or process that iterators over
+        tasks stop at.
+        """
+        info = b""
+        if map_ is not None:
+            fd = map_ if isinstance(map_, int) else map_.fd
+            info = fd.to_bytes(4, "little")
+        elif tid or pid:
+            info = struct.pack("<III", tid, pid, 0)
+        prog = self.prog(program)
+        create = self.kernel.attach_table.point(AttachType.TRACE_ITER).link_create
+        if prog.expected_attach_type != AttachType.TRACE_ITER or create is None:
+            raise InputError("", f"program '{prog.name}' is no iterator", 'use SEC("iter/TARGET")')
+        link = cast(Link, create(prog, 0, 0, {"iter_info": info}))
+        link.label = label or link.label
+        return AttachedIter(cast("HostNet", self), link)
+
     def auto_attach(self, program: "Program", *, label: str = "") -> AttachedLink | None:
         """Attach a program where its SEC() says, as libbpf does; None for programs that say nothing of the kind."""
         prog = self.prog(program)
@@ -129,6 +159,8 @@ class HostTracing:
             return self.attach_raw_tp(prog, label=label)
         if prog.type in (ProgType.TRACING, ProgType.LSM) and prog.expected_attach_type in KINDS:
             return self._trampoline(prog, prog.expected_attach_type, 0, label)
+        if prog.type == ProgType.TRACING and prog.expected_attach_type == AttachType.TRACE_ITER:
+            return self.attach_iter(prog, label=label)
         if prog.type == ProgType.EXT:
             return self.attach_freplace(prog, label=label)
         kind, _, target = program.section.partition("/")

@@ -70,6 +70,7 @@ from tracing.bpf_test_run import TestFunctions, TracepointFunctions
 from tracing.fs import bound
 from tracing.functions import KernelFunctions
 from tracing.helpers import HELPERS as TRACING_HELPERS
+from tracing.iter import TARGETS as TASK_ITERATORS
 from tracing.kprobe import Kprobes
 from tracing.kprobe import points as kprobe_points
 from tracing.lsm import add_security_hooks
@@ -158,8 +159,9 @@ class Kernel:
         # walks of paths under way, by the address of their ``struct nameidata``
         self.walks: dict[int, Any] = {}
         self.trampolines = Trampolines(self, execute)
+        iterators = iter_points(self, [TASK_ITERATORS])
         self.attach_table = attach_table(
-            self, [trampoline_points(self), tracepoint_points(self), kprobe_points(self), iter_points(self)]
+            self, [trampoline_points(self), tracepoint_points(self), kprobe_points(self), iterators]
         )
         self.attach_table.freplace = freplace_creator(self)
         self.attach_table.raw_tracepoint = raw_tracepoint_opener(self)

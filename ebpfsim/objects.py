@@ -168,6 +168,10 @@ class FdTable:
         """Return the open file behind a descriptor, or None."""
         return self._files.get(fd)
 
+    def next_fd(self, start: int) -> int | None:
+        """Return the lowest open descriptor from ``start`` on, None without one."""
+        return min((fd for fd in self._files if fd >= start), default=None)
+
     def close(self, fd: int) -> None:
         """Close a descriptor; EBADF when it is not open."""
         file = self._files.pop(fd, None)
