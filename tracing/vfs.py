@@ -30,6 +30,8 @@ INITIAL_TREE = {
     "sbin/init": b"\x7fELF", "sys/fs/bpf/": b"", "sys/fs/cgroup/": b"", "usr/bin/": b"", "var/log/": b"",
 }  # fmt: skip
 
+MODES = {"bin/sh": 0o755, "sbin/init": 0o755, "dev/null": 0o666}
+
 
 def kmalloc_text(mem: Memory, text: bytes) -> int:
     """Return the address of a copy of a string, with its NUL."""
@@ -174,7 +176,7 @@ class Vfs:
         self._mount.sb = self._sb.address
         self._mount.mnt_id = 1
         for path, data in INITIAL_TREE.items():
-            self.add(path, data)
+            self.add(path, data, mode=MODES.get(path))
         self.add("tmp/", mode=0o1777)
 
     @property
@@ -183,7 +185,10 @@ class Vfs:
         return self._mount.member_address("mnt")
 
     def add(self, path: str, data: bytes = b"", *, mode: int | None = None, uid: int = 0, gid: int = 0) -> Dentry:
-        """Put a file into the tree, with the directories above it; a path that ends in a slash is a directory."""
+        """Put a file into the tree, with the directories above it; a path that ends in a slash is a directory.
+
+        What is there already is changed; it keeps its permissions unless told.
+        """
         dentry = self.root
         names = [name for name in path.split("/") if name]
         for position, name in enumerate(names):
@@ -195,6 +200,10 @@ class Vfs:
                 own = position == len(names) - 1
                 permissions = kind & S_IFMT | mode if own and mode is not None else kind
                 self._instantiate(child, permissions, uid if own else 0, gid if own else 0)
+            elif position == len(names) - 1 and child.inode is not None:
+                child.inode.i_uid, child.inode.i_gid = uid, gid
+                if mode is not None:
+                    child.inode.i_mode = child.inode.i_mode & S_IFMT | mode
             dentry = child
         if dentry.inode is not None and not dentry.inode.is_dir:
             self.set_data(dentry.inode, data)
