@@ -59,6 +59,14 @@ class Step:
     args: tuple[Value, ...]
     name: str = ""
 
+    def __str__(self) -> str:
+        """Return it as C would have it, with permissions in octal."""
+        params = FORMS[self.call].params if self.call in FORMS else ()
+        octal = [index for index, param in enumerate(params) if param.name == "mode"]
+        rows = enumerate(self.args)
+        texts = [f"0o{arg:o}" if index in octal and isinstance(arg, int) else f"{arg!s}" for index, arg in rows]
+        return f"{self.call}({', '.join(texts)})"
+
 
 @dataclass(frozen=True, slots=True)
 class StepResult:

@@ -1,7 +1,8 @@
 """Tasks as users hold them: ``host.spawn()`` starts one, its steps are system calls, ``results`` what they came to."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from ebpfsim.errors import InputError
@@ -41,6 +42,8 @@ class HostTask:
         self._named: dict[str, int] = {}
         self._over = False
         self.name = name
+        # what a step is made in, for instance what gives errors a place
+        self.around: Callable[[int], AbstractContextManager[None]] = lambda _step: nullcontext()
         self._task: Task | None = None
 
         def start() -> None:
@@ -65,6 +68,11 @@ class HostTask:
     def pid(self) -> int:
         """Its number."""
         return self.task.pid
+
+    @property
+    def started(self) -> bool:
+        """Whether its time has come."""
+        return self._task is not None
 
     @property
     def running(self) -> bool:
@@ -95,7 +103,8 @@ class HostTask:
 
     def _main(self, task: Task) -> int:
         for index, step in enumerate(self.steps):
-            self._do(task, index, step)
+            with self.around(index):
+                self._do(task, index, step)
         while self._waiting is not None and not self._over:
             if self._waiting:
                 self._do(task, len(self.results), self._waiting.popleft())

@@ -36,6 +36,7 @@ def summarize(running: Running, results: list[Result]) -> dict[str, Any]:
         "events": [_event(running, index, event) for index, event in enumerate(scenario.model.events)],
         "maps": {name: _map(running, name) for name in _map_names(running)},
         "sockets": {name: _socket(running, name) for name in running.sockets},
+        "tasks": {name: _task(running, name) for name in running.tasks},
         "wires": [_wire(running, index) for index in range(len(sim.wires))],
         "expectations": [_expectation(result) for result in results],
         "digest": f"sha256:{running.digest()}",
@@ -117,6 +118,9 @@ def _event(running: Running, index: int, event: EventBlock) -> dict[str, Any]:
         assert address is not None
         row |= {"what": event.socket, "calls": event.count or 1, "every_ns": event.every or 0}
         row[verb] = f"{address[0]}:{address[1]}"
+    elif event.task is not None:
+        task = event.task
+        row |= {"host": event.host, "what": task.key, "name": task.name, "uid": task.uid, "steps": len(task.steps)}
     elif event.map is not None:
         row["what"] = ", ".join(event.map)
     return row
@@ -181,6 +185,36 @@ def _socket(running: Running, name: str) -> dict[str, Any]:
     address, port = block.udp
     size = sum(len(datagram.data) for datagram in socket.received)
     return {"host": block.host, "udp": f"{address}:{port}", "received": len(socket.received), "bytes": size}
+
+
+def _task(running: Running, name: str) -> dict[str, Any]:
+    # tasks that have not started have no pid
+    task = running.tasks[name]
+    block = running.checked.tasks[name]
+    host = next(str(event.host) for event in running.scenario.model.events if event.task is block)
+    steps = [
+        {
+            "step": result.step,
+            "call": result.call,
+            "what": str(task.steps[result.step]),
+            "args": [_plain(arg) for arg in task.steps[result.step].args],
+            "as": task.steps[result.step].name or None,
+            "result": result.retval,
+            "errno": result.errno or None,
+            "start_ns": result.start_ns,
+            "end_ns": result.end_ns,
+        }
+        for result in task.results
+    ]
+    return {
+        "host": host,
+        "name": task.name,
+        "uid": block.uid,
+        "pid": task.pid if task.started else None,
+        "ended": task.started and not task.running,
+        "steps": steps,
+        "steps_left": len(task.steps) - len(steps),
+    }
 
 
 def _wire(running: Running, index: int) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def print_summary(summary: dict[str, Any], console: "Console") -> None:
     _happened(summary, console)
     _programs(summary, console)
     _devices(summary, console)
+    _tasks(summary, console)
     _maps(summary, console)
     _traces(summary, console)
     _expectations(summary, console)
@@ -96,25 +97,32 @@ def _event_words(event: dict[str, Any]) -> str:
         case "socket":
             does = f"connects to {event['connect']}" if "connect" in event else f"sends to {event['to']}"
             return f"socket '{event['what']}' {does}" + (f", {event['calls']} times" if event["calls"] > 1 else "")
+        case "task":
+            who = f"'{event['name']}' of user {event['uid']}"
+            named = f", task '{event['what']}'," if event["what"] != event["name"] else ""
+            return f"{event['host']}: {who}{named} starts: {event['steps']} step{'s' if event['steps'] != 1 else ''}"
         case "detach":
             return f"link '{event['what']}' is detached"
     return f"map '{event['what']}' is changed"
 
 
 def _programs(summary: dict[str, Any], console: "Console") -> None:
-    rows = [
-        [
-            link["id"],
-            link["program"],
-            f"{link['host']}/{link['device'].removeprefix('/')}",
-            str(link["runs"]),
-            ", ".join(f"{verdict} {count}" for verdict, count in link["verdicts"].items()) or "none",
-            f"{link['ns_per_run']:.1f}",
-            f"{link['ns_per_packet']:.1f}",
-        ]
-        for link in summary["links"]
-    ]
-    _table(console, "Programs", ("link", "program", "device", "#runs", "verdicts", "#ns/run", "#ns/packet"), rows)
+    rows = [[*_program_place(link), *_program_numbers(link)] for link in summary["links"]]
+    devices = all(link["device"] in summary["hosts"][link["host"]]["devices"] for link in summary["links"])
+    place = "device" if devices else "where"
+    _table(console, "Programs", ("link", "program", place, "#runs", "verdicts", "#ns/run", "#ns/packet"), rows)
+
+
+def _program_place(link: dict[str, Any]) -> list[str]:
+    return [link["id"], link["program"], f"{link['host']}/{link['device'].removeprefix('/')}"]
+
+
+def _program_numbers(link: dict[str, Any]) -> list[str]:
+    if link["hook"] == "freplace":
+        # it is called in the place of a function, where nobody counts
+        return ["-", "part of its target", "-", "-"]
+    verdicts = ", ".join(f"{verdict} {count}" for verdict, count in link["verdicts"].items()) or "none"
+    return [str(link["runs"]), verdicts, f"{link['ns_per_run']:.1f}", f"{link['ns_per_packet']:.1f}"]
 
 
 def _devices(summary: dict[str, Any], console: "Console") -> None:
@@ -138,6 +146,27 @@ def _devices(summary: dict[str, Any], console: "Console") -> None:
 
 def _drop_rows(where: str, drops: dict[str, int]) -> list[list[str]]:
     return [[where, reason, str(count), MEANINGS.get(reason, "")] for reason, count in drops.items()]
+
+
+def _tasks(summary: dict[str, Any], console: "Console") -> None:
+    rows: list[list[str]] = []
+    for name, task in summary["tasks"].items():
+        first = [
+            name,
+            f"{task['host']}, pid {task['pid']}" if task["pid"] is not None else f"{task['host']}, not started",
+        ]
+        shown = task["steps"][:MAX_SHOWN_ENTRIES]
+        for step in shown:
+            took = duration(step["end_ns"] - step["start_ns"])
+            rows.append([*first, str(step["step"]), step["what"], step["errno"] or str(step["result"]), took])
+            first = ["", ""]
+        if len(task["steps"]) > len(shown):
+            rows.append([*first, "...", f"and {len(task['steps']) - len(shown)} more", "", ""])
+            first = ["", ""]
+        if task["steps_left"]:
+            left = f"{task['steps_left']} step{'s' if task['steps_left'] != 1 else ''} not done"
+            rows.append([*first, "", left, "", ""])
+    _table(console, "Tasks", ("task", "on", "#step", "system call", "#result", "#took"), rows)
 
 
 def _maps(summary: dict[str, Any], console: "Console") -> None:

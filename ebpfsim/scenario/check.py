@@ -19,6 +19,7 @@ from ebpfsim.errors import InputError, NotModelled, ScenarioError
 from ebpfsim.frames import Sender
 from ebpfsim.loader import Object, ObjectMap
 from ebpfsim.rng import Rng
+from ebpfsim.scenario.check_tasks import check_expected_task, check_files, check_task
 from ebpfsim.scenario.document import Key, Node
 from ebpfsim.scenario.frames import build_frames
 from ebpfsim.scenario.hooks import HOOKS, LATER_HOOKS, VERDICTS, HookRow
@@ -29,8 +30,9 @@ from ebpfsim.scenario.objects import CheckedObject, place_in, read_block, read_t
 from ebpfsim.scenario.packets import PacketError, PacketExpr
 from ebpfsim.scenario.paths import PathProblem, locate
 from ebpfsim.scenario.problems import raise_together
-from ebpfsim.scenario.schema import AttachBlock, EventBlock, ExpectBlock, HostBlock, KernelBlock
+from ebpfsim.scenario.schema import AttachBlock, EventBlock, ExpectBlock, HostBlock, KernelBlock, TaskBlock
 from ebpfsim.scenario.source import listed, shown
+from ebpfsim.scenario.targets import FunctionTarget, check_target, check_untargeted
 from ebpfsim.suggest import did_you_mean
 from ebpfsim.uapi.bpf import MapType
 from netstack.device import LinkStats
@@ -41,6 +43,8 @@ __all__ = ["Checked", "check_scenario"]
 Path = tuple[Key, ...]
 
 COUNTERS = tuple(LinkStats().as_dict())
+# hooks whose programs name the place in their SEC()
+LOADED_FOR = ("fentry", "fexit", "fmod_ret", "lsm", "tp_btf")
 # any device will do to see whether a packet string can be built
 _SOMEBODY = Sender("02:00:00:00:00:01", "192.0.2.1", lambda _address: None)
 
@@ -56,13 +60,16 @@ class Target(NamedTuple):
 class Checked:
     """A scenario that can be run.
 
-    ``packets`` are the packet strings by the index of their event, ``core_btf`` the types by the block that names them.
+    ``packets`` are the packet strings by the index of their event, ``core_btf`` the types by the block that names them,
+    ``targets`` the functions of other programs that programs are loaded for.
     """
 
     scenario: Scenario
     objects: dict[str, CheckedObject] = field(default_factory=dict)
     packets: dict[int, PacketExpr] = field(default_factory=dict)
     core_btf: dict[Path, Btf] = field(default_factory=dict)
+    targets: dict[tuple[str, str], FunctionTarget] = field(default_factory=dict)
+    tasks: dict[str, TaskBlock] = field(default_factory=dict)
 
     def types_for(self, host: str) -> Btf | None:
         """Return the types that CO-RE on a host follows, None for those of the simulated kernel."""
@@ -101,7 +108,9 @@ class _Check:
         self.errors: list[ScenarioError] = []
         self.later: list[tuple[tuple[int, int], NotModelled]] = []
         self.link_ids: dict[str, str] = {}
+        self.link_hooks: dict[str, str] = {}
         self.opened: dict[str, Object] = {}
+        self.tasks = self.result.tasks
 
     def everything(self) -> None:
         self.hosts()
@@ -116,6 +125,7 @@ class _Check:
             path = ("events", index)
             self.host_name((*path, "host"), event.host)
             EVENT_CHECKS[event.kind](self, path, event)
+        check_untargeted(self, self.result.objects, self.result.targets)
         for index, expect in enumerate(self.model.expect):
             EXPECT_CHECKS[expect.kind](self, ("expect", index), expect)
 
@@ -232,6 +242,7 @@ class _Check:
                     self.gateway((*here, "via"), route.via)
                 if route.via is None and route.device is None:
                     self.wrong(here, "a route needs 'via' or 'device'", "{to: default, via: 10.0.0.1}")
+            check_files(self, (*path, "files"), host.files)
 
     def gateway(self, path: Path, text: str) -> None:
         try:
@@ -373,6 +384,7 @@ class _Check:
             if attach.id in self.link_ids:
                 self.wrong((*path, "id"), f"link id '{attach.id}' is given twice", "another id")
             self.link_ids.setdefault(attach.id, attach.program)
+            self.link_hooks.setdefault(attach.id, attach.hook)
 
     def place(self, path: Path, attach: AttachBlock, found: CheckedObject | None, row: HookRow) -> None:
         where = getattr(attach, row.place)
@@ -380,6 +392,15 @@ class _Check:
             self.wrong(path, f"hook '{attach.hook}' needs the key '{row.place}'")
         elif found is not None and row.place == "device":
             self.device_name((*path, "device"), found.block.host, where)
+        elif found is not None and row.at_program(str(where)):
+            target = check_target(self, (*path, "target"), attach, found, self.result.objects)
+            if target is not None:
+                self.result.targets.setdefault(self.result.program(attach.program), target)
+        elif found is not None and attach.hook in LOADED_FOR and found.spec is not None:
+            wanted = found.spec.programs[self.result.program(attach.program).name].attach_target
+            if wanted and wanted != where:
+                problem = f"program '{attach.program}' was loaded for '{wanted}', not for {shown(where)}"
+                self.wrong((*path, "target"), problem, f"target: {wanted}")
         if attach.mode == "offload":
             self.not_modelled((*path, "mode"), "XDP offload to hardware")
         for name in sorted(
@@ -432,14 +453,21 @@ class _Check:
             self.map_contents((*path, "map"), text, values)
 
     def event_task(self, path: Path, event: EventBlock) -> None:
+        check_task(self, path, event)
+
+    def event_call(self, path: Path, event: EventBlock) -> None:
         self.not_modelled((*path, event.kind), f"'{event.kind}' events", key=True)
 
     # expectations
 
     def expect_link(self, path: Path, expect: ExpectBlock) -> None:
         self.link_name((*path, "link"), str(expect.link))
+        if self.link_hooks.get(str(expect.link)) == "freplace":
+            problem = "what replaces a function is called like it, and nobody counts its runs"
+            self.wrong((*path, "link"), problem, "a map in which the program counts")
         for verdict in expect.verdicts or {}:
-            if verdict not in VERDICTS:
+            # what a fmod_ret or an LSM program decides is a number
+            if verdict not in VERDICTS and not verdict.removeprefix("-").isdigit():
                 self.unknown((*path, "verdicts", verdict), "verdict", verdict, VERDICTS, key=True)
 
     def expect_map(self, path: Path, expect: ExpectBlock) -> None:
@@ -544,8 +572,8 @@ class _Check:
         for name in wanted:
             self.try_value((*path, name), partial(to_bytes, btf, type_id, getattr(expect, name), f"'{name}'"))
 
-    def expect_later(self, path: Path, expect: ExpectBlock) -> None:
-        self.not_modelled((*path, expect.kind), f"'{expect.kind}' expectations", key=True)
+    def expect_task(self, path: Path, expect: ExpectBlock) -> None:
+        check_expected_task(self, path, expect)
 
 
 EventCheck = Callable[[_Check, Path, EventBlock], None]
@@ -559,7 +587,7 @@ EVENT_CHECKS: dict[str, EventCheck] = {
     "map": _Check.event_map,
     "socket": _Check.event_socket,
     "task": _Check.event_task,
-    "call": _Check.event_task,
+    "call": _Check.event_call,
 }
 EXPECT_CHECKS: dict[str, ExpectCheck] = {
     "link": _Check.expect_link,
@@ -569,6 +597,6 @@ EXPECT_CHECKS: dict[str, ExpectCheck] = {
     "device": _Check.expect_device,
     "trace_pipe": _Check.expect_trace_pipe,
     "load": _Check.expect_load,
-    "task": _Check.expect_later,
+    "task": _Check.expect_task,
     "records": _Check.expect_records,
 }

@@ -10,6 +10,7 @@ from ebpfsim.btf.layout import sizeof
 from ebpfsim.btf.values import from_bytes
 from ebpfsim.recorder import PacketRecord
 from ebpfsim.report.values import readable, words
+from ebpfsim.scenario.check_tasks import step_names
 from ebpfsim.scenario.layers import check_value, field_of, layer_class
 from ebpfsim.scenario.mapvalues import (
     PERCPU,
@@ -262,6 +263,28 @@ def _records(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]
         yield f"records of '{name}' with {words(expect.contains)}", "1 or more", str(count), count > 0
 
 
+def _task(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
+    name = str(expect.task)
+    task, block = running.tasks[name], running.checked.tasks[name]
+    if expect.step is not None:
+        step = step_names(block)[expect.step] if isinstance(expect.step, str) else expect.step
+        what = f"task '{name}': step {step}, {task.steps[step].call}"
+        result = task.results[step] if step < len(task.results) else None
+        retval = "not reached" if result is None else str(result.retval)
+        if expect.errno is not None:
+            have = retval if result is None or not result.errno else result.errno
+            yield what, expect.errno, have, result is not None and result.errno == expect.errno
+        if expect.result is not None:
+            low, high = expect.result
+            met = result is not None and low <= result.retval <= high
+            shown = f"{retval} ({result.errno})" if result is not None and result.errno else retval
+            yield what, str(low) if low == high else f"{low} to {high}", retval if met else shown, met
+    if expect.ended is not None:
+        ended = task.started and not task.running
+        have = "ended" if ended else "still running" if task.started else "not started"
+        yield f"task '{name}'", "ended" if expect.ended else "not ended", have, ended == expect.ended
+
+
 KINDS: dict[str, Callable[[Running, ExpectBlock, Path], Iterator[Row]]] = {
     "link": _link,
     "map": _map,
@@ -271,4 +294,5 @@ KINDS: dict[str, Callable[[Running, ExpectBlock, Path], Iterator[Row]]] = {
     "trace_pipe": _trace_pipe,
     "load": _load,
     "records": _records,
+    "task": _task,
 }

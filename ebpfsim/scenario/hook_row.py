@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ebpfsim.attached import AttachedLink
 from ebpfsim.attached_filter import AttachedFilter
@@ -21,8 +21,16 @@ Attach = Callable[["Running", "Host", "AttachBlock", int, str], Attached]
 
 @dataclass(frozen=True, slots=True)
 class HookRow:
-    """One hook: the key that says where, the other keys that it knows, and what attaches a program."""
+    """One hook: the key that says where, the other keys that it knows, and what attaches a program.
+
+    ``of_programs``: whether ``target`` may, or can only, be a function of another program.
+    """
 
     place: str
     keys: tuple[str, ...]
     attach: Attach
+    of_programs: Literal["", "too", "only"] = ""
+
+    def at_program(self, where: str) -> bool:
+        """Say whether that place is a function of a program."""
+        return self.of_programs == "only" or (self.of_programs == "too" and "/" in where)

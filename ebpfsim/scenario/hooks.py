@@ -68,7 +68,7 @@ HOOKS: Mapping[str, HookRow] = {
 }
 # hooks of Linux that scenarios cannot name yet
 LATER_HOOKS = (
-    "flow_dissector", "freplace", "iter", "netfilter", "netkit", "perf_event", "sk_lookup", "sk_msg", "sk_skb",
+    "flow_dissector", "iter", "netfilter", "netkit", "perf_event", "sk_lookup", "sk_msg", "sk_skb",
     "sock_ops", "socket_filter", "struct_ops", "uprobe", "uretprobe",
 )  # fmt: skip
 VERDICTS = (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ebpfsim.attached import AttachedLink
 from ebpfsim.errors import InputError
 from ebpfsim.scenario.hook_row import HookRow
+from ebpfsim.scenario.targets import parse_target
 from ebpfsim.suggest import did_you_mean
 from tracing.trace_events import event_id
 
@@ -39,13 +40,26 @@ def _function(host: "Host", block: "AttachBlock") -> str:
     return name
 
 
-def _loaded_for(host: "Host", block: "AttachBlock", fd: int) -> int:
+def _loaded_for(running: "Running", host: "Host", block: "AttachBlock", fd: int) -> int:
     # the target of the program is the one that the scenario names
     target = host.prog(fd).attach_target
-    name = target.name.removeprefix("bpf_lsm_") if target is not None else ""
-    if name != str(block.target):
-        raise InputError("", f"program '{block.program}' was loaded for '{name}', not for '{block.target}'")
+    name, wanted = target.name.removeprefix("bpf_lsm_") if target is not None else "", str(block.target)
+    into = target.prog if target is not None else None
+    if "/" in wanted:
+        function = parse_target(wanted, running.checked.objects)
+        fits = into is host.prog(running.program_fd(f"{function.object}/{function.program}"))
+        wanted = wanted if not fits else function.function
+    elif into is not None:
+        wanted = f"{wanted}() of the kernel"
+    if name != wanted:
+        raise InputError("", f"program '{block.program}' was loaded for '{name}', not for '{wanted}'")
     return fd
+
+
+def _freplace(running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+    target = parse_target(str(block.target), running.checked.objects)
+    into = running.program_fd(f"{target.object}/{target.program}")
+    return host.attach_freplace(fd, into, target.function, label=name)
 
 
 def _kprobe(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
@@ -64,8 +78,8 @@ def _raw_tp(_running: "Running", host: "Host", block: "AttachBlock", fd: int, na
     return host.attach_raw_tp(fd, str(block.target), cookie=_cookie(block), label=name)
 
 
-def _tp_btf(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
-    return host.attach_raw_tp(_loaded_for(host, block, fd), cookie=_cookie(block), label=name)
+def _tp_btf(running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+    return host.attach_raw_tp(_loaded_for(running, host, block, fd), cookie=_cookie(block), label=name)
 
 
 def _tracepoint(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
@@ -78,16 +92,18 @@ def _tracepoint(_running: "Running", host: "Host", block: "AttachBlock", fd: int
 
 
 def _trampoline(method: str) -> Attach:
-    def attach(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+    def attach(running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
         call: Callable[..., AttachedLink] = getattr(host, method)
-        return call(_loaded_for(host, block, fd), cookie=_cookie(block), label=name)
+        return call(_loaded_for(running, host, block, fd), cookie=_cookie(block), label=name)
 
     return attach
 
 
 _COOKIE = ("cookie",)
 TRACING_HOOKS: Mapping[str, HookRow] = {
-    **{name: HookRow("target", _COOKIE, _trampoline(f"attach_{name}")) for name in ("fentry", "fexit", "fmod_ret")},
+    **{name: HookRow("target", _COOKIE, _trampoline(f"attach_{name}"), "too") for name in ("fentry", "fexit")},
+    "fmod_ret": HookRow("target", _COOKIE, _trampoline("attach_fmod_ret")),
+    "freplace": HookRow("target", (), _freplace, "only"),
     "lsm": HookRow("target", _COOKIE, _trampoline("attach_lsm")),
     "kprobe": HookRow("target", _COOKIE, _kprobe),
     "kretprobe": HookRow("target", _COOKIE, _kretprobe),

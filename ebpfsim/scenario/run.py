@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from ebpfsim.attached import AttachedLink
+from ebpfsim.errnos import Errno
 from ebpfsim.errors import EbpfSimError, InputError, KernelError, VerifierError
 from ebpfsim.isa.insn import encode
 from ebpfsim.loader import Object, ObjectMap
@@ -20,7 +22,9 @@ from ebpfsim.scenario.hooks import HOOKS, Attached
 from ebpfsim.scenario.load import Scenario
 from ebpfsim.scenario.mapvalues import update_map
 from ebpfsim.scenario.schema import AttachBlock, HostBlock, KernelBlock
+from ebpfsim.scenario.targets import load_order
 from ebpfsim.simulation import Host, Simulation
+from ebpfsim.tasks import HostTask
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_OBJ_NAME_LEN
 from netstack.nic import Nic
@@ -53,8 +57,14 @@ class Attachment:
     def detach(self) -> None:
         """Take the program off its hook; InputError when it is there no more."""
         self.check_attached()
-        self.link.detach()
         self.after = _counters(self.link)
+        try:
+            self.link.detach()
+        except KernelError as error:
+            if error.errno != Errno.EOPNOTSUPP or not isinstance(self.link, AttachedLink):
+                raise
+            # links of tracing programs go with their last descriptor
+            self.link.close()
 
     def check_attached(self) -> None:
         """Raise InputError when the link was detached or replaced."""
@@ -70,7 +80,7 @@ class Attachment:
     def verdicts(self) -> dict[str, int]:
         """Runs by verdict, in the order of the names."""
         counts = {name: count - self.before.verdicts.get(name, 0) for name, count in self._now.verdicts.items()}
-        return {name: counts[name] for name in sorted(counts) if counts[name]}
+        return {name: counts[name] for name in sorted(counts) if name and counts[name]}
 
     @property
     def ns_per_run(self) -> float:
@@ -130,6 +140,7 @@ class Running:
     sent: dict[int, int] = field(default_factory=dict)
     traces: dict[str, str] = field(default_factory=dict)
     records: dict[str, list[bytes]] = field(default_factory=dict)
+    tasks: dict[str, HostTask] = field(default_factory=dict)
     readers: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -204,7 +215,9 @@ class Running:
         for packet in recorder.packets:
             line = (packet.time_ns, packet.host, packet.device, packet.direction, packet.verdict, packet.reason)
             digest.update(f"{line}{packet.data.hex()}".encode())
-        for row in (*recorder.runs, *(entry for entry in recorder.notes if entry.kind != "text_poke")):
+        notes = (entry for entry in recorder.notes if entry.kind != "text_poke")
+        results = (result for task in self.tasks.values() for result in task.results)
+        for row in (*recorder.runs, *notes, *results):
             digest.update(repr(row).encode())
         return digest.hexdigest()
 
@@ -230,7 +243,7 @@ def build(checked: Checked, *, debug: bool = False, engine: str = "") -> Running
     for name, socket in model.sockets.items():
         with running.at("sockets", name, "udp"):
             running.sockets[name] = running.sim.hosts[socket.host].udp_socket(*socket.udp, cgroup=socket.cgroup)
-    for name in model.objects:
+    for name in load_order(model.objects, checked.targets):
         with running.at("objects", name):
             _load(running, name)
     for text, values in model.maps.items():
@@ -294,6 +307,9 @@ def _build_host(running: Running, name: str, host: HostBlock, defaults: KernelBl
     for index, route in enumerate(host.routes):
         with running.at("hosts", name, "routes", index):
             built.net.add_route(route.to, via=route.via, dev=route.device)
+    for path, file in host.files.items():
+        content = (file.content or "").encode(errors="surrogateescape")
+        built.kernel.vfs.add(path, content, mode=file.mode, uid=file.uid, gid=file.gid)
 
 
 def _nic(running: Running, end: str) -> Nic:
@@ -336,6 +352,11 @@ def _open(running: Running, name: str, host: Host) -> Object:
     for variable, value in checked.block.rodata.items():
         with running.at("objects", name, "rodata", variable):
             obj.rodata[variable] = value
+    for (owner, program), target in running.checked.targets.items():
+        if owner == name:
+            found = obj.programs[program]
+            found.attach_prog_fd = running.program_fd(f"{target.object}/{target.program}")
+            found.attach_target = target.function
     return obj
 
 

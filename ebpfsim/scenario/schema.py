@@ -8,19 +8,21 @@ everywhere but inside map contents. Blocks that Linux has and ebpfsim does not y
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from ebpfsim.scenario.source import listed
 from ebpfsim.scenario.units import (
     Address,
     Count,
     Duration,
+    FilePath,
     IfName,
     Mac,
     Name,
     Percentage,
     PortAddress,
     Rate,
+    ReturnValue,
     Subnet,
     Wrong,
 )
@@ -31,6 +33,7 @@ __all__ = [
     "AttachBlock",
     "EventBlock",
     "ExpectBlock",
+    "FileBlock",
     "HostBlock",
     "InterfaceBlock",
     "KernelBlock",
@@ -40,6 +43,7 @@ __all__ = [
     "RouteBlock",
     "ScenarioModel",
     "SocketBlock",
+    "TaskBlock",
 ]
 
 # an event's own key -> the keys that may stand beside it; every event has `at` and may have `host`
@@ -62,13 +66,14 @@ EXPECT_KINDS: dict[str, tuple[str, ...]] = {
     "device": ("counters",),
     "trace_pipe": ("contains", "count"),
     "load": ("verdict", "errno", "message"),
-    "task": ("step", "errno", "returns"),
+    "task": ("step", "errno", "result", "ended"),
     "records": ("type", "count", "first", "last", "contains"),
 }
 MAX_CPUS = 64
 MAX_QUEUES = 64
 MAX_WIRE_QUEUE = 1_000_000
 MAX_FRAMES = 1_000_000
+MAX_ID = 1 << 32  # uid_t, gid_t
 
 
 def _without_free_keys(value: object) -> object:
@@ -132,11 +137,28 @@ class RouteBlock(Block):
     device: IfName | None = None
 
 
+def _as_file(value: object) -> object:
+    return {"content": value} if isinstance(value, str) else {} if value is None else value
+
+
+class FileBlock(Block):
+    """A file of a host: what it holds, its permissions (``mode: 0o600``), and whose it is.
+
+    Text alone stands for ``content``. Files without ``mode`` have 0o644, directories 0o755.
+    """
+
+    content: str | None = None
+    mode: Annotated[int, Field(ge=0, le=0o7777)] | None = None
+    uid: Annotated[int, Field(ge=0, lt=MAX_ID)] = 0
+    gid: Annotated[int, Field(ge=0, lt=MAX_ID)] = 0
+
+
 class HostBlock(KernelBlock):
-    """One simulated kernel and its interfaces."""
+    """One simulated kernel, its interfaces, and what its file system has besides /etc/passwd, /bin/sh and the like."""
 
     interfaces: Annotated[dict[IfName, InterfaceBlock], BeforeValidator(_without_free_keys)] = {}
     routes: list[RouteBlock] = []
+    files: dict[FilePath, Annotated[FileBlock, BeforeValidator(_as_file)]] = {}
 
 
 class LinkBlock(Block):
@@ -187,13 +209,35 @@ class SocketBlock(Block):
     cgroup: str = "/"
 
 
+class TaskBlock(Block):
+    """A task that makes the system calls of ``steps``, one after the other, and exits.
+
+    A step is ``{openat: [/etc/passwd, O_RDONLY], as: fd}``: a call with its arguments; ``$fd`` is then what it
+    returned. ``id`` tells tasks of one name apart.
+    """
+
+    id: Name | None = None
+    name: Annotated[str, Field(min_length=1, max_length=255)]
+    uid: Annotated[int, Field(ge=0, lt=MAX_ID)] = 0
+    gid: Annotated[int, Field(ge=0, lt=MAX_ID)] | None = None
+    cpu: Annotated[int, Field(ge=0, lt=MAX_CPUS)] | None = None
+    steps: list[Annotated[Any, WithJsonSchema({"type": ["object", "string"]})]]
+
+    @property
+    def key(self) -> str:
+        """What expectations and reports call it."""
+        return self.id or self.name
+
+
 class AttachBlock(Block):
     """A program on a hook: ``hook: xdp`` with ``device`` and ``mode`` (native where the driver can, unless told);
     ``tcx_ingress`` and ``tcx_egress`` with ``device``, ``before`` or ``after`` another link; ``tc_ingress`` and
     ``tc_egress`` (filters of a clsact qdisc, in direct-action mode) with ``device``, ``pref``, ``handle`` and
     ``protocol``; ``cgroup`` with ``cgroup``, a path, for what the program was loaded for; ``fentry``, ``fexit``,
     ``fmod_ret``, ``lsm``, ``kprobe``, ``kretprobe``, ``kprobe_multi``, ``raw_tp`` and ``tp_btf`` with ``target``, the
-    name of a function, security hook or tracepoint, and ``cookie``.
+    name of a function, security hook or tracepoint, and ``cookie``; ``freplace`` with ``target``
+    OBJECT/PROGRAM/FUNCTION (or OBJECT/PROGRAM), a function of another object's program, which ``fentry`` and ``fexit``
+    may have too.
 
     ``id`` names the link. In an event, ``replace`` updates that link to the new program without a gap; it then goes by
     the new ``id``, and each id counts its own runs.
@@ -223,7 +267,7 @@ class EventBlock(Block):
     ``send`` a packet string from ``host`` and ``device``, ``count`` times, one ``every`` so often; ``replay`` a pcap or
     pcapng, ``speed`` times as fast; ``attach``; ``detach`` a link by its id; ``map``: set entries, null removes one;
     ``socket``: what a socket does, ``connect`` and then send ``data`` there, or send it ``to`` an address, ``count``
-    times, one ``every`` so often; what is refused counts under ``refused`` of the socket.
+    times, one ``every`` so often; what is refused counts under ``refused`` of the socket; ``task``: a task of ``host``.
     """
 
     at: Duration
@@ -241,7 +285,7 @@ class EventBlock(Block):
     connect: PortAddress | None = None
     to: PortAddress | None = None
     data: str | None = None
-    task: Any = None
+    task: TaskBlock | None = None
     call: Any = None
 
     @property
@@ -254,6 +298,8 @@ class EventBlock(Block):
         _check_kind("an event", EVENT_KINDS, self.model_fields_set - {"at"}, self.__dict__)
         if self.send is not None or self.replay is not None:
             _require(self.model_fields_set, "host", "device", of=f"'{self.kind}'")
+        if self.task is not None:
+            _require(self.model_fields_set, "host", of="'task'")
         if self.socket is not None and (self.connect is None) == (self.to is None):
             raise Wrong("a socket does one of 'connect' and 'to'", key="socket")
         return self
@@ -282,7 +328,8 @@ class ExpectBlock(Block):
     ``refused``. ``device`` HOST/INTERFACE: ``counters`` as in ip -s link.
     ``trace_pipe`` of a host: ``contains``, ``count``. ``load`` OBJECT or OBJECT/PROGRAM: ``verdict`` accept or reject,
     ``errno``, ``message`` (part of the verifier's log). ``records`` of a ring buffer: ``count``, ``first``, ``last``,
-    ``contains``, with ``type``, the C struct that they are.
+    ``contains``, with ``type``, the C struct that they are. ``task``, by its name or id: ``step``, the number (from 0)
+    or the ``as`` of one, with ``errno`` or ``result``; ``ended``, whether all of its steps are done.
     """
 
     link: str | None = None
@@ -310,8 +357,9 @@ class ExpectBlock(Block):
     first: Any = None
     last: Any = None
     task: Any = None
-    step: Any = None
-    returns: Any = None
+    step: int | str | None = None
+    result: ReturnValue | None = None
+    ended: bool | None = None
 
     @property
     def kind(self) -> str:
@@ -322,7 +370,7 @@ class ExpectBlock(Block):
     def _one_kind(self) -> "ExpectBlock":
         _check_kind("an expectation", EXPECT_KINDS, self.model_fields_set, self.__dict__)
         companions = EXPECT_KINDS[self.kind]
-        said = [key for key in companions if key not in ("key", "type")]
+        said = [key for key in companions if key not in ("key", "type", "step")]
         if not any(key in self.model_fields_set for key in said):
             raise Wrong(f"'{self.kind}' expects nothing", f"one of {listed(said)}")
         return self
@@ -360,7 +408,7 @@ def _check_kind(what: str, kinds: Mapping[str, tuple[str, ...]], given: set[str]
     if len(found) > 1:
         raise Wrong(f"{what} is one thing, has '{found[0]}' and '{found[1]}'", "write two", key=found[1])
     kind = found[0]
-    if values[kind] is None and kind not in ("task", "call"):
+    if values[kind] is None and kind != "call":
         raise Wrong(f"key '{kind}' has no value", key=kind)
     for key in sorted(given - {kind, *kinds[kind]}):
         allowed = listed(kinds[kind], "no others")

@@ -95,6 +95,16 @@ def _socket(running: Running, index: int, event: EventBlock) -> None:
         running.sim.clock.call_at(event.at + number * (event.every or 0), act)
 
 
+def _task(running: Running, index: int, event: EventBlock) -> None:
+    block = event.task
+    assert block is not None
+    path: Path = ("events", index, "task")
+    running.tasks[block.key] = running.sim.hosts[str(event.host)].spawn(
+        block.name, uid=block.uid, gid=block.gid, cpu=block.cpu, steps=block.steps, at=event.at
+    )
+    running.tasks[block.key].around = lambda step: running.at(*path, "steps", step)
+
+
 STEPS: dict[str, Callable[[Running, int, EventBlock], None]] = {
     "send": _send,
     "replay": _replay,
@@ -102,4 +112,5 @@ STEPS: dict[str, Callable[[Running, int, EventBlock], None]] = {
     "detach": _detach,
     "map": _map,
     "socket": _socket,
+    "task": _task,
 }

@@ -18,12 +18,14 @@ __all__ = [
     "Address",
     "Count",
     "Duration",
+    "FilePath",
     "IfName",
     "Mac",
     "Name",
     "Percentage",
     "PortAddress",
     "Rate",
+    "ReturnValue",
     "Subnet",
     "Wrong",
     "mac_text",
@@ -35,6 +37,7 @@ MAX_BPS = 10**14
 # IFNAMSIZ is 16 with the NUL (include/uapi/linux/if.h)
 IFNAME_CHARS = 15
 NAME_CHARS = 63
+NAME_MAX, PATH_MAX = 255, 4096  # include/uapi/linux/limits.h
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?P<sep>[:-])(?:[0-9a-fA-F]{2}(?P=sep)){4}[0-9a-fA-F]{2}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -118,6 +121,31 @@ def _count(value: object) -> tuple[int, int]:
     if low > high:
         raise Wrong(f"range [{low}, {high}] is empty: the lowest comes first", f"[{high}, {low}]")
     return low, high
+
+
+def _result(value: object) -> tuple[int, int]:
+    match value:
+        case int() if not isinstance(value, bool):
+            low = high = value
+        case [int() as low, int() as high] if not isinstance(low, bool) and not isinstance(high, bool):
+            pass
+        case _:
+            raise Wrong(f"expected a result, have {shown(value)}", "a number, or [lowest, highest]")
+    if low > high:
+        raise Wrong(f"range [{low}, {high}] is empty: the lowest comes first", f"[{high}, {low}]")
+    return low, high
+
+
+def _file_path(value: object) -> str:
+    hint = "a path from the root, as in /etc/app.conf; one that ends in '/' is a directory"
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise Wrong(f"expected a path, have {shown(value)}", hint)
+    names = value.rstrip("/").split("/")[1:]
+    if not all(names) or any(name in (".", "..") for name in names):
+        raise Wrong(f"path {shown(value)} is not a plain one", hint)
+    if any(len(name.encode()) > NAME_MAX for name in names) or len(value.encode()) >= PATH_MAX:
+        raise Wrong(f"path {shown(value)} is too long")
+    return value
 
 
 def _address(value: object) -> IPv4Interface | IPv6Interface:
@@ -224,3 +252,9 @@ PortAddress = Annotated[tuple[str, int], BeforeValidator(_port_address), _text_s
 Name = Annotated[str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
 IfName = Annotated[str, BeforeValidator(_ifname), WithJsonSchema({"type": "string", "maxLength": IFNAME_CHARS})]
 Count = Annotated[tuple[int, int], BeforeValidator(_count), WithJsonSchema(_COUNT_SCHEMA)]
+ReturnValue = Annotated[
+    tuple[int, int],
+    BeforeValidator(_result),
+    WithJsonSchema({"oneOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}, "minItems": 2}]}),
+]
+FilePath = Annotated[str, BeforeValidator(_file_path), WithJsonSchema({"type": "string", "pattern": "^/"})]

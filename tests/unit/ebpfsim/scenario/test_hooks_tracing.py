@@ -56,7 +56,7 @@ def test_each_hook_runs_its_program(attach, program: str, hook: str, target: str
 
 
 def test_every_row_is_tried() -> None:
-    assert {hook for _, hook, _ in BLOCKS} | {"fmod_ret", "tracepoint"} == set(TRACING_HOOKS)
+    assert {hook for _, hook, _ in BLOCKS} | {"fmod_ret", "freplace", "tracepoint"} == set(TRACING_HOOKS)
 
 
 def test_records_of_tracepoints(play: "Play", tmp_path: Path) -> None:

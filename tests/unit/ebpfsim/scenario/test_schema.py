@@ -6,8 +6,7 @@ from ebpfsim.scenario import check, expect, steps
 from ebpfsim.scenario.jsonschema import scenario_schema
 from ebpfsim.scenario.schema import EVENT_KINDS, EXPECT_KINDS, EventBlock, ExpectBlock, KernelBlock, ScenarioModel
 
-NOT_MODELLED_EVENTS = {"task", "call"}
-NOT_MODELLED_EXPECTATIONS = {"task"}
+NOT_MODELLED_EVENTS = {"call"}
 
 
 def test_every_event_has_its_check_and_its_step() -> None:
@@ -17,7 +16,7 @@ def test_every_event_has_its_check_and_its_step() -> None:
 
 def test_every_expectation_has_its_check_and_its_judgement() -> None:
     assert set(check.EXPECT_CHECKS) == set(EXPECT_KINDS)
-    assert set(expect.KINDS) == set(EXPECT_KINDS) - NOT_MODELLED_EXPECTATIONS
+    assert set(expect.KINDS) == set(EXPECT_KINDS)
 
 
 def test_every_key_belongs_to_a_kind() -> None:
