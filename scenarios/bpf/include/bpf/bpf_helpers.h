@@ -68,6 +68,15 @@ BPF_HELPER(__u32, get_prandom_u32, void);
 BPF_HELPER(__u32, get_smp_processor_id, void);
 BPF_HELPER(long, trace_printk, const char *fmt, __u32 fmt_size, ...);
 
+/* who is running, and what is traced */
+BPF_HELPER(__u64, get_current_pid_tgid, void);
+BPF_HELPER(__u64, get_current_uid_gid, void);
+BPF_HELPER(long, get_current_comm, void *buf, __u32 size_of_buf);
+BPF_HELPER(__u64, get_attach_cookie, void *ctx);
+BPF_HELPER(long, probe_read_kernel, void *dst, __u32 size, const void *unsafe_ptr);
+BPF_HELPER(long, probe_read_kernel_str, void *dst, __u32 size, const void *unsafe_ptr);
+BPF_HELPER(long, probe_read_user_str, void *dst, __u32 size, const void *unsafe_ptr);
+
 /* packets */
 BPF_HELPER(long, redirect, __u32 ifindex, __u64 flags);
 BPF_HELPER(long, redirect_map, void *map, __u64 key, __u64 flags);
