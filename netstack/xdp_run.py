@@ -158,7 +158,7 @@ class XdpRunner:
         )
         # fmt: on
         if act > last:
-            self._bpf_warn_invalid_xdp_action(device.name if hook != "xdp_devmap" else "N/A", prog, act, cpu)
+            self.bpf_warn_invalid_xdp_action(device.name if hook != "xdp_devmap" else "N/A", prog, act, cpu)
         if verdict is XdpAction.XDP_ABORTED:
             self.xdp_exception(device, prog, act, cpu)
         return XdpRun(act, verdict, call_ps + cost_ps)
@@ -172,8 +172,8 @@ class XdpRunner:
         """Record something that happened on a CPU."""
         self.kernel.recorder.notes.append(Note(cpu.now_ns, self.kernel.name, kind, text, details))
 
-    def _bpf_warn_invalid_xdp_action(self, device: str, prog: Prog, act: int, cpu: Cpu) -> None:
-        # net/core/filter.c: pr_warn_once
+    def bpf_warn_invalid_xdp_action(self, device: str, prog: Prog, act: int, cpu: Cpu) -> None:
+        """Warn of a return value that is no verdict here, once for all (``pr_warn_once``)."""
         if self._warned:
             return
         self._warned = True

@@ -8,6 +8,7 @@ from ebpfsim.live.objects import LiveObjects
 from ebpfsim.live.sys import Buffer, CallError, Value, bpf, buffer
 from ebpfsim.syscall.results import Loaded, ProgInfo, TestRun
 from ebpfsim.uapi.bpf import BpfCmd, ProgType
+from ebpfsim.uapi.flags import BPF_F_TEST_XDP_LIVE_FRAMES
 
 __all__ = ["LivePrograms"]
 
@@ -86,9 +87,12 @@ class LivePrograms(LiveObjects):
         batch_size: int = 0,
     ) -> TestRun:
         """BPF_PROG_TEST_RUN."""
-        size_out = len(data_in) + TEST_RUN_ROOM if data_size_out is None else data_size_out
+        # live frames give nothing back
+        is_live = bool(flags & BPF_F_TEST_XDP_LIVE_FRAMES)
+        room_out = 0 if is_live else len(data_in) + TEST_RUN_ROOM
+        size_out = room_out if data_size_out is None else data_size_out
         data_out, ctx = buffer(size_out), buffer(ctx_in)
-        ctx_out, room = self._ctx_out(fd, ctx) if ctx_in else (None, 0)
+        ctx_out, room = self._ctx_out(fd, ctx) if ctx_in and not is_live else (None, 0)
         # fmt: off
         _, after = bpf(BpfCmd.PROG_TEST_RUN, {
             "prog_fd": fd, "data_size_in": len(data_in), "data_in": buffer(data_in) if data_in else None,

@@ -1,6 +1,6 @@
 """Test runs of XDP programs (``bpf_prog_test_run_xdp`` and what it uses, net/bpf/test_run.c, v6.18).
 
-The program runs in a context of its own: a redirect goes nowhere. Left out: BPF_F_TEST_XDP_LIVE_FRAMES.
+The program runs in a context of its own: a redirect goes nowhere, unless frames are live (``live_frames``).
 """
 
 from dataclasses import dataclass
@@ -8,11 +8,12 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import InternalError, KernelError, NotModelled
+from ebpfsim.errors import InternalError, KernelError
 from ebpfsim.memory import PAGE_SIZE, Memory
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.results import TestRun
 from ebpfsim.test_run.attr import ETH_HLEN, OP, TestRunAttr, ctx_init, finish, run_repeated
+from ebpfsim.test_run.live_frames import NAPI_POLL_WEIGHT, PAGE_HEAD_BYTES, XDP_FRAME_BYTES, LiveFrames
 from ebpfsim.uapi.bpf import AttachType
 from ebpfsim.uapi.flags import BPF_F_TEST_XDP_LIVE_FRAMES
 from netstack.xdp_buff import XDP_FLAGS_HAS_FRAGS, XDP_PACKET_HEADROOM, XdpBuff, make_xdp_buff
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check_flags", "default_rxq", "test_run_xdp"]
 
-XDP_FRAME_BYTES = 40  # sizeof(struct xdp_frame)
 TEST_XDP_MAX_BATCH = 256
 # struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
 XDP_MD = Struct("<6I")
@@ -44,6 +44,7 @@ class _XdpMd:
 def test_run_xdp(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enabled: bool) -> TestRun:
     """Run a program on a frame that the caller makes up."""
     check_flags(prog, attr)
+    live = bool(attr.flags & BPF_F_TEST_XDP_LIVE_FRAMES)
     size_in = len(attr.data_in)
     md = _ctx_in(attr.ctx_in)
     meta_size, linear_size = 0, size_in
@@ -51,10 +52,14 @@ def test_run_xdp(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enabl
         meta_size, linear_size = md.data, md.data_end
         if md.data_meta or md.data_end > size_in or md.data > md.data_end:
             raise KernelError(OP, Errno.EINVAL, "ctx_in: data_meta must be 0, data <= data_end <= size of data_in")
+        if live and attr.data_size_out:
+            raise KernelError(OP, Errno.EINVAL, "ctx_in and data_out with live frames")
         if meta_size % 4 or meta_size > XDP_PACKET_HEADROOM - XDP_FRAME_BYTES:
             raise KernelError(OP, Errno.EINVAL, f"ctx_in: {meta_size} bytes of metadata")
-    headroom = XDP_PACKET_HEADROOM - meta_size
+    headroom = XDP_PACKET_HEADROOM - meta_size + (PAGE_HEAD_BYTES if live else 0)
     linear_size = min(linear_size, PAGE_SIZE - headroom - SHARED_INFO_BYTES)
+    if live and size_in > linear_size:
+        raise KernelError(OP, Errno.EINVAL, f"a live frame of {size_in} bytes, room for {linear_size}")
     # the length of the frame is unsigned in the kernel: less data than metadata is a huge frame there
     if (size_in - meta_size) & U32_MAX < ETH_HLEN:
         raise KernelError(OP, Errno.EINVAL, f"frame of {size_in - meta_size} bytes, at least {ETH_HLEN}")
@@ -62,6 +67,13 @@ def test_run_xdp(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enabl
     if size_in - linear_size > MAX_SKB_FRAGS * PAGE_SIZE:
         raise KernelError(OP, Errno.ENOMEM, f"frame of {size_in} bytes does not fit into {MAX_SKB_FRAGS} fragments")
     frame = attr.data_in[meta_size:linear_size]
+    if live:
+        ifindex = md.ingress_ifindex if md is not None else 0
+        device = kernel.device_by_ifindex(ifindex or LOOPBACK_IFINDEX)
+        frames = LiveFrames(kernel, prog, device, frame, attr.data_in[:meta_size])
+        duration_ns = frames.run(max(attr.repeat, 1), attr.batch_size or NAPI_POLL_WEIGHT)
+        # what the caller gave: its frame is only copied
+        return TestRun(0, finish(attr, attr.data_in, 0) if attr.data_size_out else b"", b"", duration_ns)
     xdp = make_xdp_buff(kernel.mem, frame, rxq, metadata=attr.data_in[:meta_size])
     pages = _add_frags(kernel.mem, xdp, attr.data_in[linear_size:])
     try:
@@ -102,8 +114,7 @@ def check_flags(prog: Prog, attr: TestRunAttr) -> None:
     if attr.flags & BPF_F_TEST_XDP_LIVE_FRAMES:
         if attr.batch_size > TEST_XDP_MAX_BATCH:
             raise KernelError(OP, Errno.E2BIG, f"batch_size {attr.batch_size}, at most {TEST_XDP_MAX_BATCH}")
-        raise NotModelled("BPF_F_TEST_XDP_LIVE_FRAMES", "net/bpf/test_run.c: bpf_test_run_xdp_live")
-    if attr.batch_size:
+    elif attr.batch_size:
         raise KernelError(OP, Errno.EINVAL, "batch_size without BPF_F_TEST_XDP_LIVE_FRAMES")
 
 
