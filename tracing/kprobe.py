@@ -10,6 +10,7 @@ Differs: registers that are no arguments are 0, and so is the return address tha
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from struct import Struct
 from typing import Any, ClassVar
 
@@ -42,6 +43,7 @@ MULTI = (AttachType.TRACE_KPROBE_MULTI, AttachType.TRACE_KPROBE_SESSION)
 # struct pt_regs: r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss
 PT_REGS = Struct("<21Q")
 REGS_BYTES = 176  # with padding to 16
+MULTI_CONTEXT = replace(PROBE_CONTEXT, pinned=False)
 KERNEL_CS, KERNEL_SS, FLAGS = 0x10, 0x18, 0x246
 INT3_BYTES, FENTRY_BYTES = 1, 5  # how far ip is behind the symbol: past the breakpoint, past the call
 # bpf_get_func_ip() of kretprobes and entries is the symbol's
@@ -305,7 +307,7 @@ class Kprobes:
             return 0
         saved = {name: scratch.get(name) for name in (COOKIE, ENTRY_IP)}
         scratch.update({ACTIVE: 1, COOKIE: cookie, ENTRY_IP: site.address})
-        before = enter_context(scratch, PROBE_CONTEXT, migrate=isinstance(link, KprobeLink))
+        before = enter_context(scratch, PROBE_CONTEXT if isinstance(link, KprobeLink) else MULTI_CONTEXT)
         size = _frame_bytes(regs[0])
         frame = push_frame(kernel.mem, cpu, size)
         try:

@@ -24,11 +24,14 @@ PRINT_DEPTH = 1  # trace_printk_lock
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where a hook runs its programs: how deep preemption is disabled, whether interrupts are off."""
+    """Where a hook runs its programs: how deep preemption is disabled, whether interrupts are off.
+
+    ``pinned``: whether the hook disables migration, too.
+    """
 
     depth: int = 0
     irqs_off: bool = False
-    migrate: bool = True
+    pinned: bool = True
 
 
 # of trampolines and programs of the network
@@ -45,10 +48,10 @@ CONTEXTS = {
 }
 
 
-def enter_context(scratch: MutableMapping[str, Any], context: Context, *, migrate: bool = True) -> Context | None:
+def enter_context(scratch: MutableMapping[str, Any], context: Context) -> Context | None:
     """Say where a CPU's programs run now; return what ``leave_context`` wants."""
     before: Context | None = scratch.get(KEY)
-    scratch[KEY] = context if migrate else Context(context.depth, context.irqs_off, migrate=False)
+    scratch[KEY] = context
     return before
 
 
@@ -93,6 +96,6 @@ def _flags(cpu: Cpu, in_task: bool) -> str:
     irqs, interrupt, migrate = (
         "d" if context.irqs_off else ".",
         "s" if softirq else ".",
-        "1" if context.migrate else ".",
+        "1" if context.pinned else ".",
     )
     return f"{irqs}.{interrupt}{depth:x}{migrate}"

@@ -9,6 +9,7 @@ programs stand in the same row (``Tracepoint.add_probe``): the records of ``trac
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from struct import Struct
 from typing import Any, ClassVar
 
@@ -82,7 +83,7 @@ class Tracepoint:
         self.name = name
         # the first argument is the probe's own
         self.num_args = len(proto.params) - 1
-        self.context = CONTEXTS.get(name, PROBE_CONTEXT)
+        self.context = replace(CONTEXTS.get(name, PROBE_CONTEXT), pinned=False)
         # programs and probes in the order in which they came
         self.probes: tuple[RawTpLink | Probe, ...] = ()
         self._args = Struct(f"<{max(self.num_args, 1)}Q")
@@ -140,7 +141,7 @@ class Tracepoint:
         scratch = cpu.scratch
         prog.active[cpu.number] = 1
         saved, scratch[COOKIE] = scratch.get(COOKIE), link.cookie
-        context = enter_context(scratch, self.context, migrate=False)
+        context = enter_context(scratch, self.context)
         try:
             ran = bpf_prog_run(kernel, prog, ctx, cpu, self._owner.execute)
         finally:

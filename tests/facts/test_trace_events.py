@@ -121,3 +121,26 @@ def test_link_info(host, tp) -> None:
     info = host.bpf.obj_get_info_by_fd(tp("a", "syscalls:sys_enter_openat").fd).details
     assert (info["type"], info["perf_event_type"], info["tp_name"]) == (7, 5, "sys_enter_openat")
     assert info["name_len"] == len("sys_enter_openat") + 1
+
+
+# what stands before the time on lines of a task, by the hook: (how to attach, flags)
+FLAGS = {"tp": "...21", "raw": "...2.", "kprobe": "...21", "kprobe.multi": "...2.", "fentry": "...11"}
+
+
+def test_lines_of_the_trace_pipe_name_the_task(host, load) -> None:
+    text = "*(u32 *)(r10 - 8) = {}; r1 = r10; r1 += -8; r2 = 4; call bpf_trace_printk; r0 = 0; exit"
+    codes = {name: text.format(ord(name[-1])) for name in FLAGS}
+    host.attach_tracepoint(load(code=codes["tp"], license="GPL"), "syscalls", "sys_enter_getpgid")
+    host.attach_raw_tp(load(code=codes["raw"], license="GPL", prog_type=P.RAW_TRACEPOINT), "sys_enter")
+    host.attach_kprobe(load(code=codes["kprobe"], license="GPL", prog_type=P.KPROBE), "do_getpgid")
+    multi = {"prog_type": P.KPROBE, "expected_attach_type": A.TRACE_KPROBE_MULTI, "license": "GPL"}
+    host.attach_kprobe_multi(load(code=codes["kprobe.multi"], **multi), ["do_getpgid"])
+    btf_id = vmlinux().by_name("do_getpgid", Kind.FUNC)
+    fentry = {"prog_type": P.TRACING, "expected_attach_type": A.TRACE_FENTRY, "attach_btf_id": btf_id, "license": "GPL"}
+    host.attach_fentry(load(code=codes["fentry"], **fentry))
+    task = host.spawn("worker")
+    host.syscall(task, "getpgid", 0)
+    lines = host.kernel.trace_pipe.read().splitlines()
+    assert {line[:24] for line in lines} == {f"          worker-{task.pid:<7d}"}
+    flags = {line[-1]: line[31:36] for line in lines}
+    assert flags == {name[-1]: wanted for name, wanted in FLAGS.items()}

@@ -1,5 +1,7 @@
 """The trace pipe, against lines that Linux 6.12 printed: a generic XDP program in a softirq, hooks in a task."""
 
+from dataclasses import replace
+
 import pytest
 
 from ebpfsim.clock import Clock
@@ -68,8 +70,8 @@ def test_flags(context: Context, in_task: bool, flags: str) -> None:
 def test_raw_tracepoints_let_tasks_migrate_and_contexts_nest() -> None:
     # raw_tp sched_switch printed "d..4.", raw_tp sys_enter "...2."
     pipe, cpu = TracePipe(), _cpu_at(0)
-    outer = enter_context(cpu.scratch, CONTEXTS["sched_switch"], migrate=False)
-    inner = enter_context(cpu.scratch, PROBE_CONTEXT, migrate=False)
+    outer = enter_context(cpu.scratch, replace(CONTEXTS["sched_switch"], pinned=False))
+    inner = enter_context(cpu.scratch, replace(PROBE_CONTEXT, pinned=False))
     pipe.print(cpu, b"x", "cat", 182, in_task=True)
     leave_context(cpu.scratch, inner)
     pipe.print(cpu, b"x", "cat", 182, in_task=True)
