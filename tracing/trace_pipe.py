@@ -4,8 +4,8 @@ Follows ``trace_print_context`` and ``trace_print_lat_fmt`` of kernel/trace/trac
 that Linux 6.12 printed for the same hooks: interrupts off, need_resched, hard or soft interrupt, how deep preemption is
 disabled, how deep migration is.
 
-Differs: what no task does is a softirq of the task that the CPU runs, whatever it is on Linux; need_resched is never
-shown; each simulated kernel boots at time 0.
+Differs: what no task does is a softirq of the task that the CPU runs, or a timer that wakes a task; need_resched and
+disabled softirqs are never shown; each simulated kernel boots at time 0.
 """
 
 from collections.abc import MutableMapping
@@ -18,7 +18,7 @@ __all__ = ["CONTEXTS", "PROBE_CONTEXT", "Context", "TracePipe", "enter_context",
 
 KEY = "trace_context"
 IDLE = "<idle>"
-SOFTIRQ_DEPTH = 1  # what a packet's way through softirq adds
+INTERRUPT_DEPTH = 1  # what a timer's interrupt or a packet's way through softirq adds
 PRINT_DEPTH = 1  # trace_printk_lock
 
 
@@ -26,12 +26,13 @@ PRINT_DEPTH = 1  # trace_printk_lock
 class Context:
     """Where a hook runs its programs: how deep preemption is disabled, whether interrupts are off.
 
-    ``pinned``: whether the hook disables migration, too.
+    ``pinned``: whether the hook disables migration, too. ``timer``: what no task does here, a timer's interrupt does.
     """
 
     depth: int = 0
     irqs_off: bool = False
     pinned: bool = True
+    timer: bool = False
 
 
 # of trampolines and programs of the network
@@ -42,8 +43,8 @@ PROBE_CONTEXT = Context(1)
 CONTEXTS = {
     "sched_switch": Context(3, irqs_off=True),
     "sched_wakeup_new": Context(3, irqs_off=True),
-    "sched_waking": Context(4, irqs_off=True),
-    "sched_wakeup": Context(5, irqs_off=True),
+    "sched_waking": Context(4, irqs_off=True, timer=True),
+    "sched_wakeup": Context(5, irqs_off=True, timer=True),
     "task_rename": Context(2),
 }
 
@@ -90,12 +91,9 @@ class TracePipe:
 def _flags(cpu: Cpu, in_task: bool) -> str:
     context = cpu.scratch.get(KEY) or DEFAULT_CONTEXT
     assert isinstance(context, Context)
-    # the scheduler's own tracepoints are no softirq's, although no task does them
-    softirq = not in_task and not context.irqs_off
-    depth = context.depth + PRINT_DEPTH + SOFTIRQ_DEPTH * softirq
-    irqs, interrupt, migrate = (
-        "d" if context.irqs_off else ".",
-        "s" if softirq else ".",
-        "1" if context.pinned else ".",
-    )
-    return f"{irqs}.{interrupt}{depth:x}{migrate}"
+    interrupt = "."
+    if not in_task:
+        # the idle task is the one that switches
+        interrupt = "h" if context.timer else "." if context.irqs_off else "s"
+    depth = context.depth + PRINT_DEPTH + INTERRUPT_DEPTH * (interrupt != ".")
+    return f"{'d' if context.irqs_off else '.'}.{interrupt}{depth:x}{1 if context.pinned else '.'}"

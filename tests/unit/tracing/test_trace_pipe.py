@@ -54,6 +54,7 @@ FLAGS = [
     ("tracepoint sched:sched_switch", CONTEXTS["sched_switch"], True, "d..41"),
     ("tracepoint sched:sched_switch of the idle task", CONTEXTS["sched_switch"], False, "d..41"),
     ("tracepoint sched:sched_waking", CONTEXTS["sched_waking"], True, "d..51"),
+    ("tracepoint sched:sched_waking by a timer", CONTEXTS["sched_waking"], False, "d.h61"),
     ("tracepoint sched:sched_wakeup_new", CONTEXTS["sched_wakeup_new"], True, "d..41"),
     ("tracepoint task:task_rename", CONTEXTS["task_rename"], True, "...31"),
 ]
