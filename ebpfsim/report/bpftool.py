@@ -337,6 +337,8 @@ def link_list(kernel: "Kernel") -> list[dict[str, Any]]:
             device = kernel.device_by_ifindex(info["ifindex"])
             row |= {"devname": device.name if device is not None else "(detached)", "ifindex": info["ifindex"]}
         row |= {key: info[key] for key in ("cgroup_id", "netns_ino") if key in info}
+        if kind is LinkType.STRUCT_OPS:
+            row["map_id"] = info["map_id"]
         if "attach_type" in info:
             row["attach_type"] = AttachType(info["attach_type"]).lower
         rows.append(row | _pins(kernel, link))
@@ -371,7 +373,8 @@ def map_text(row: dict[str, Any]) -> Iterator[str]:
 
 def link_text(row: dict[str, Any]) -> Iterator[str]:
     """Yield the lines that ``bpftool link show`` prints."""
-    yield f"{row['id']}: {row['type']}  prog {row['prog_id']}"
+    what = f"map {row['map_id']}" if row["type"] == "struct_ops" else f"prog {row['prog_id']}"
+    yield f"{row['id']}: {row['type']}  {what}"
     more = "  ".join(
         f"{key} {row[key]}" for key in ("devname", "ifindex", "cgroup_id", "netns_ino", "attach_type") if key in row
     )

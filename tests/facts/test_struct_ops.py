@@ -13,7 +13,7 @@ from ebpfsim.errors import KernelError
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
 from ebpfsim.uapi import flags as f
-from ebpfsim.uapi.bpf import AttachType, MapType, ProgType
+from ebpfsim.uapi.bpf import AttachType, BpfCmd, MapType, ProgType
 
 INIT, INUSE, TOBEFREE, READY = range(4)
 KEY = bytes(4)
@@ -277,6 +277,21 @@ def test_link_info_type_9_prog_id_0_map_id(host, ours) -> None:
     fd = ours.make(flags=f.BPF_F_LINK)
     info = host.bpf.obj_get_info_by_fd(host.bpf.link_create(fd, 0, AttachType.STRUCT_OPS))
     assert (info.type, info.prog_id, info.details["map_id"]) == (9, 0, host.bpf.obj_get_info_by_fd(fd).id)
+
+
+def test_link_commands_as_union_bpf_attr(host, ours) -> None:
+    first, second = (ours.make("bpf_lnk", f.BPF_F_LINK) for _ in range(2))
+    # map_fd, target_fd, attach_type, flags; link_fd, new_map_fd, flags, old_map_fd
+    raw, user = host.bpf.raw, host.bpf.user
+    link = raw(BpfCmd.LINK_CREATE, bytearray(struct.pack("<4I", first, 0, AttachType.STRUCT_OPS, 0)))
+    raw(BpfCmd.LINK_UPDATE, bytearray(struct.pack("<4I", link, second, f.BPF_F_REPLACE, first)))
+    record = user.alloc(96)
+    raw(BpfCmd.OBJ_GET_INFO_BY_FD, bytearray(struct.pack("<IIQ", link, 96, record)))
+    map_id = host.bpf.obj_get_info_by_fd(second).id
+    info = host.bpf.obj_get_info_by_fd(link)
+    assert struct.unpack_from("<IIIxxxxI", user.read(record, 64)) == (9, info.id, 0, map_id)
+    raw(BpfCmd.LINK_DETACH, bytearray(struct.pack("<I", link)))
+    assert host.tcp_ca.find("bpf_lnk") is None
 
 
 def test_bpf_dummy_ops_register_eopnotsupp(both, refused) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -216,3 +217,17 @@ def test_listing_leaves_no_descriptors(simulated) -> None:
     bpftool.prog_list(kernel)
     bpftool.map_list(kernel)
     assert [kernel.fds.lookup(fd).refs for fd in fds.values()] == before
+
+
+def test_links_of_struct_ops_name_their_map() -> None:
+    # show_link_close_json and show_link_header_plain of tools/bpf/bpftool/link.c
+    from ebpfsim import Simulation
+
+    data = Path(__file__).resolve().parents[3] / "data" / "bpf" / "struct_ops.bpf.o"
+    host = Simulation(seed=1).host("h")
+    obj = host.load(data)
+    host.attach_struct_ops(obj.struct_ops["second"])
+    (row,) = bpftool.link_list(host.kernel)
+    map_id = obj.maps["second"].id
+    assert row == {"id": 1, "type": "struct_ops", "prog_id": 0, "map_id": map_id}
+    assert list(bpftool.link_text(row)) == [f"1: struct_ops  map {map_id}"]
