@@ -16,6 +16,7 @@ from ebpfsim.uapi.bpf import AttachType, ProgType
 from hooks.link import Link
 from hooks.tracing import bpf_tracing_prog_attach
 from tracing.kprobe import BPF_F_KPROBE_MULTI_RETURN
+from tracing.trace_events import event_id
 from tracing.tracepoints import raw_tp_link_attach
 
 if TYPE_CHECKING:
@@ -118,9 +119,13 @@ class HostTracing:
         self, program: "Program | Prog | int", category: str, tracepoint: str, *, cookie: int = 0, label: str = ""
     ) -> AttachedLink:
         """Attach a program to the records of a tracepoint by a perf event of its own."""
-        event = self.kernel.perf_tracepoints.open(category, tracepoint)
+        events = self.kernel.perf_tracepoints
+        if event_id(category, tracepoint) is None:
+            hint = did_you_mean(f"{category}:{tracepoint}", events.names())
+            raise KernelError("attach", Errno.ENOENT, f"no tracepoint '{category}:{tracepoint}'{hint}")
+        event = events.open(category, tracepoint)
         try:
-            return self._attached(self.kernel.perf_tracepoints.attach(self.prog(program), event, cookie, label))
+            return self._attached(events.attach(self.prog(program), event, cookie, label))
         finally:
             event.put()
 

@@ -18,7 +18,6 @@ from ebpfsim.helpers.trampoline import COOKIE
 from ebpfsim.objects import FdKind, KernelObject
 from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import ProgRun
-from ebpfsim.suggest import did_you_mean
 from ebpfsim.uapi.bpf import AttachType, LinkType, ProgType
 from hooks.frame import pop_frame, push_frame
 from hooks.link import Link, note
@@ -160,11 +159,9 @@ class PerfTracepoints:
         full_name = f"{category}:{name}"
         slot = self._slots.get(full_name)
         if slot is None:
-            known = self.names()
             if event_id(category, name) is None:
-                hint = did_you_mean(full_name, known)
-                raise KernelError("perf_event_open", Errno.ENOENT, f"no trace event '{full_name}'{hint}")
-            if full_name not in known:
+                raise KernelError("perf_event_open", Errno.ENOENT, f"no trace event '{full_name}'")
+            if full_name not in self.names():
                 raise NotModelled(f"tracepoint {full_name}", "tracing/records.py")
             event = find_event(full_name)
             if category == SYSCALLS:

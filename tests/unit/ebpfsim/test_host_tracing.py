@@ -103,6 +103,8 @@ def test_programs_on_records_of_tracepoints(host) -> None:
     link = host.attach_tracepoint(fd, "syscalls", "sys_enter_getpid", label="watch")
     host.syscall(host.spawn("worker"), "getpid")
     assert (link.label, link.runs) == ("watch", 1)
+    with pytest.raises(KernelError, match="did you mean 'sched:sched_switch'"):
+        host.attach_tracepoint(fd, "sched", "sched_swich")
 
 
 def test_sections_of_tracepoints(host) -> None:
