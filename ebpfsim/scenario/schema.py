@@ -123,7 +123,7 @@ class KernelBlock(Block):
 class InterfaceBlock(Block):
     """A network interface. ``address`` is one address with its prefix length, or a list of them."""
 
-    address: Annotated[list[Address], BeforeValidator(_as_list)] = []
+    address: Annotated[list[Address], BeforeValidator(_as_list, json_schema_input_type=Address | list[Address])] = []
     mac: Mac | None = None
     mtu: Annotated[int, Field(ge=68, le=65535)] = 1500
     queues: Annotated[int, Field(ge=1, le=MAX_QUEUES)] = 1
@@ -158,7 +158,9 @@ class HostBlock(KernelBlock):
 
     interfaces: Annotated[dict[IfName, InterfaceBlock], BeforeValidator(_without_free_keys)] = {}
     routes: list[RouteBlock] = []
-    files: dict[FilePath, Annotated[FileBlock, BeforeValidator(_as_file)]] = {}
+    files: dict[
+        FilePath, Annotated[FileBlock, BeforeValidator(_as_file, json_schema_input_type=str | FileBlock | None)]
+    ] = {}
 
 
 class LinkBlock(Block):

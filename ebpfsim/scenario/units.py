@@ -140,8 +140,8 @@ def _file_path(value: object) -> str:
     hint = "a path from the root, as in /etc/app.conf; one that ends in '/' is a directory"
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
         raise Wrong(f"expected a path, have {shown(value)}", hint)
-    names = value.rstrip("/").split("/")[1:]
-    if not all(names) or any(name in (".", "..") for name in names):
+    names = value.removesuffix("/").split("/")[1:]
+    if not names or not all(names) or any(name in (".", "..") for name in names):
         raise Wrong(f"path {shown(value)} is not a plain one", hint)
     if any(len(name.encode()) > NAME_MAX for name in names) or len(value.encode()) >= PATH_MAX:
         raise Wrong(f"path {shown(value)} is too long")
@@ -233,7 +233,7 @@ def _text_schema(pattern_words: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": ["string", "integer"], "description": pattern_words, "examples": list(examples)})
 
 
-_COUNT_SCHEMA = {
+_COUNT_SCHEMA: dict[str, list[dict[str, object]]] = {
     "oneOf": [
         {"type": "integer", "minimum": 0},
         {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 2, "maxItems": 2},
@@ -255,6 +255,8 @@ Count = Annotated[tuple[int, int], BeforeValidator(_count), WithJsonSchema(_COUN
 ReturnValue = Annotated[
     tuple[int, int],
     BeforeValidator(_result),
-    WithJsonSchema({"oneOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}, "minItems": 2}]}),
+    WithJsonSchema(
+        {"oneOf": [{"type": "integer"}, {**_COUNT_SCHEMA["oneOf"][1], "items": {"type": "integer"}}]},
+    ),
 ]
 FilePath = Annotated[str, BeforeValidator(_file_path), WithJsonSchema({"type": "string", "pattern": "^/"})]

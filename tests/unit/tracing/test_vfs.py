@@ -95,3 +95,15 @@ def test_the_first_tree(vfs: Vfs) -> None:
     tmp = vfs.lookup("tmp").inode
     assert tmp is not None
     assert tmp.i_mode == 0o041777
+
+
+def test_what_is_there_is_changed(vfs: Vfs) -> None:
+    shell = vfs.lookup("/bin/sh").inode
+    assert shell is not None
+    assert shell.i_mode == S_IFREG | 0o755
+    vfs.add("/bin/sh", b"other", uid=7)
+    assert (shell.i_mode, shell.i_uid, bytes(shell.data)) == (S_IFREG | 0o755, 7, b"other")
+    vfs.add("/bin/sh", mode=0o600)
+    assert shell.i_mode == S_IFREG | 0o600
+    vfs.add("/bin/", mode=0o700)
+    assert vfs.lookup("/bin").inode.i_mode == S_IFDIR | 0o700  # type: ignore[union-attr]

@@ -97,3 +97,31 @@ def test_unmet_expectations_come_with_their_place() -> None:
     row = {"what": "link 'l': runs", "want": "1", "have": "2", "met": False, "at": "x.yaml:9:5"}
     text = printed(met=False, expectations=[row, {**row, "what": "other", "met": True}])
     assert "x.yaml:9:5: not met: link 'l': runs: want 1, have 2\n1 of 2 expectations met\n" in text
+
+
+def test_tasks_show_their_calls_and_what_is_left() -> None:
+    steps = [
+        {"step": 0, "what": "openat(/x, O_RDONLY)", "result": -2, "errno": "ENOENT", "start_ns": 5, "end_ns": 1505},
+        {"step": 1, "what": "getpid()", "result": 1000, "errno": None, "start_ns": 1505, "end_ns": 1600},
+    ]
+    tasks = {
+        "cat": {"host": "h", "pid": 1000, "steps": steps, "steps_left": 3},
+        "late": {"host": "h", "pid": None, "steps": [], "steps_left": 1},
+    }
+    lines = [line.split() for line in printed(tasks=tasks).splitlines()]
+    assert ["cat", "h,", "pid", "1000", "0", "openat(/x,", "O_RDONLY)", "ENOENT", "1.5", "us"] in lines
+    assert ["1", "getpid()", "1000", "95", "ns"] in lines
+    assert ["3", "steps", "not", "done"] in lines
+    assert ["late", "h,", "not", "started", "1", "step", "not", "done"] in lines
+
+
+def test_what_replaces_a_function_has_no_runs_of_its_own() -> None:
+    link = {
+        "id": "x", "program": "o/p", "host": "a", "device": "d/m/f", "hook": "freplace", "mode": "", "attached_ns": 0,
+        "runs": 0, "verdicts": {}, "ns_per_run": 0.0, "ns_per_packet": 0.0,
+    }  # fmt: skip
+    text = printed(links=[link, {**link, "id": "y", "hook": "fentry", "device": "vfs_read", "runs": 3}])
+    lines = [line.split() for line in text.splitlines()]
+    assert ["link", "program", "where", "runs", "verdicts", "ns/run", "ns/packet"] in lines
+    assert ["x", "o/p", "a/d/m/f", "-", "part", "of", "its", "target", "-", "-"] in lines
+    assert ["y", "o/p", "a/vfs_read", "3", "none", "0.0", "0.0"] in lines

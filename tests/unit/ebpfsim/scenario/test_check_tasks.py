@@ -115,8 +115,8 @@ def test_mistakes_have_their_places(play: "Play", old: str, new: str, problem: s
 
 
 def test_what_linux_has_and_we_have_not(play: "Play") -> None:
-    with pytest.raises(NotModelled, match="system call 'socket'") as caught:
-        play(SCENARIO.replace("{read: [$fd, 16]}", "{socket: [2, 1, 0]}"))
+    with pytest.raises(NotModelled, match="system call 'reboot'") as caught:
+        play(SCENARIO.replace("{read: [$fd, 16]}", "{reboot: [2, 1, 0]}"))
     assert "x.yaml:17:12" in str(caught.value.at)
 
 

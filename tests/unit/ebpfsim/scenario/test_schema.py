@@ -47,3 +47,14 @@ def test_json_schema_speaks_of_texts_with_units() -> None:
     assert link["properties"]["delay"]["type"] == ["string", "integer"]
     assert link["required"] == ["ends"]
     assert "default" in schema["$defs"]["InterfaceBlock"]["properties"]["mtu"]
+
+
+def test_the_json_schema_says_what_may_be_written() -> None:
+    schema = scenario_schema()["$defs"]
+    (files,) = schema["HostBlock"]["properties"]["files"]["patternProperties"].values()
+    assert [row.get("type", row.get("$ref")) for row in files["anyOf"]] == ["string", "#/$defs/FileBlock", "null"]
+    assert set(schema["TaskBlock"]["required"]) == {"name", "steps"}
+    task = schema["EventBlock"]["properties"]["task"]
+    assert task["anyOf"][0] == {"$ref": "#/$defs/TaskBlock"}
+    address = schema["InterfaceBlock"]["properties"]["address"]["anyOf"]
+    assert [row["type"] for row in address] == [["string", "integer"], "array"]

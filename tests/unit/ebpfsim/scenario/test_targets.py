@@ -65,7 +65,11 @@ WRONG = [
     ("disp/dispatcher/slot0", "¦nop", "program 'nop' is assembly, whose functions have no names"),
     ("disp/dispatcher/slot0", "¦part/drop_telnet", "the target is in object 'part' itself"),
     (", target: disp/dispatcher/slot0", "", "hook 'freplace' needs the key 'target'"),
-    ("hook: fentry, target: fw/firewall", "hook: fentry, target: vfs_read", "was loaded for 'firewall', not for 'vfs_read'"),
+    (
+        "hook: fentry, target: fw/firewall",
+        "hook: fentry, target: vfs_read",
+        "was loaded for 'firewall', not for 'vfs_read'",
+    ),
     ("disp: {host: b", "disp: {host: a", "is loaded on host 'b', its target on 'a'"),
     ("  - {link: main, runs: 10", "  - {link: ¦slot0, runs: 10", "nobody counts its runs"),
 ]

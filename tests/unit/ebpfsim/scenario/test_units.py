@@ -75,6 +75,30 @@ def test_what_is_no_count(value: object) -> None:
         check(units.Count, value)
 
 
+@pytest.mark.parametrize(("value", "span"), [(-13, (-13, -13)), (0, (0, 0)), ([-2, 1], (-2, 1)), ([3, 3], (3, 3))])
+def test_results_of_system_calls(value: object, span: tuple[int, int]) -> None:
+    assert check(units.ReturnValue, value) == span
+
+
+@pytest.mark.parametrize("value", [[2, 1], [1], [1, 2, 3], "5", 1.5, True, [True, True], None])
+def test_what_is_no_result(value: object) -> None:
+    with pytest.raises(ValidationError):
+        check(units.ReturnValue, value)
+
+
+@pytest.mark.parametrize("text", ["/etc/passwd", "/home/bob/", "/a b/ü", "/" + "x" * 255])
+def test_paths_of_files(text: str) -> None:
+    assert check(units.FilePath, text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["etc/passwd", "", "/", "//", "/a//b", "/a/../b", "/./a", "/\0", "/" + "x" * 256, 5, None, "/a/" * 1366]
+)
+def test_what_is_no_path(text: object) -> None:
+    with pytest.raises(ValidationError):
+        check(units.FilePath, text)
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
