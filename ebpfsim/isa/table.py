@@ -60,7 +60,7 @@ class Form(Enum):
     CALL_HELPER = "r0 = helper imm (r1..r5)"
     CALL_LOCAL = "r0 = function at pc + imm (r1..r5)"
     CALL_KFUNC = "r0 = kernel function with BTF id imm (r1..r5)"
-    CALL_REG = "r0 = function at dst (r1..r5)"
+    CALL_REG = "r0 = helper dst (r1..r5)"
     EXIT = "return r0"
 
 

@@ -6,8 +6,9 @@ function and to the beginning of an instruction, calls inside the program, no wa
 what a kernel checks before it follows the values (``check_subprogs``, ``bpf_opcode_in_insntable`` and the field checks
 of ``do_check`` in kernel/bpf/verifier.c, v6.18), and what RFC 9669 asks of an encoding in section 3.
 
-Differs: ``off`` of exit has to be zero, as RFC 9669 has it; Linux does not look. A division by a constant zero and a
-shift past the width stay: RFC 9669 says what they give, only the verifier refuses them.
+Differs: ``off`` of exit has to be zero, as RFC 9669 has it; Linux does not look. A call of a helper whose number is in
+a register (callx), which LLVM emits and Linux does not take, stays. A division by a constant zero and a shift past the
+width stay: RFC 9669 says what they give, only the verifier refuses them.
 """
 
 from bisect import bisect_right
@@ -76,7 +77,7 @@ def _rows(insns: Sequence[Insn], where: str) -> dict[int, Row]:
         row = find(insn)
         if row is None:
             raise _bad(where, idx, _unknown(insn))
-        if not row.loadable:
+        if not row.loadable and row.form is not Form.CALL_REG:
             raise _bad(where, idx, f"'{row.name}' is not an instruction that Linux takes")
         _check_fields(insn, row, idx, where)
         if insn_len(insn) == 2:

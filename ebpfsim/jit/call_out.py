@@ -18,11 +18,11 @@ from ebpfsim.jit import layout
 from ebpfsim.jit.native import Record
 from ebpfsim.jit.program import Image
 from ebpfsim.vm.call_ops import placed
-from ebpfsim.vm.compile import ENDS, OPERATIONS, Site
+from ebpfsim.vm.compile import ENDS, OPERATIONS, Site, call_by_number
 from ebpfsim.vm.cost import tail_call_key
 from ebpfsim.vm.state import RUN
 
-__all__ = ["CallOut", "carry_on", "closure_call", "helper_call", "tail_call"]
+__all__ = ["CallOut", "carry_on", "closure_call", "helper_call", "register_call", "tail_call"]
 
 CallOut = Callable[[Record], int]
 
@@ -47,6 +47,20 @@ def helper_call(site: Site) -> CallOut:
         run.resume()
         result: int = state[0]
         return result
+
+    return call
+
+
+def register_call(site: Site) -> CallOut:
+    """Return what calls the helper whose number is in the word of AX."""
+    known: dict[int, CallOut] = {}
+
+    def call(record: Record) -> int:
+        number = record.words[layout.W_AX]
+        found = known.get(number)
+        if found is None:
+            found = known[number] = helper_call(call_by_number(site, number))
+        return found(record)
 
     return call
 

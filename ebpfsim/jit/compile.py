@@ -21,7 +21,7 @@ from ebpfsim.helpers.protos import SYNC_CALLBACK_HELPERS
 from ebpfsim.isa.table import TABLE, Form
 from ebpfsim.jit import layout
 from ebpfsim.jit.account import CARRY_ON, EdgeAccount, ExactAccount
-from ebpfsim.jit.call_out import CallOut, carry_on, closure_call, helper_call
+from ebpfsim.jit.call_out import CallOut, carry_on, closure_call, helper_call, register_call
 from ebpfsim.jit.emit import AUX, emit
 from ebpfsim.jit.encoder import NEGATED, NOP5, RAX, RET, Code, Label, insn, mov_imm, short_jcc, short_jmp
 from ebpfsim.jit.frame import find_frames, writes
@@ -46,6 +46,8 @@ __all__ = ["EMIT_ENDS", "Image", "Listed", "compile_image", "compile_listed"]
 
 # registers that a function in C leaves alone, so that nobody reads them again behind it
 _PRESERVED = range(6, 10)
+# calls of what may run functions of the program, whatever it is
+_CALLS_ANYTHING = (Form.CALL_KFUNC, Form.CALL_REG)
 
 
 def compile_image(prog: Prog, kernel: Runtime, *, checked: bool) -> Image:
@@ -296,10 +298,11 @@ class Compiler:
         key = op.name, op.insn.imm, address
         call = self.helpers.get(key)
         if call is None:
-            call = self.helpers[key] = self.calling(helper_call(self.outline.site(idx)), "helper")
+            make = register_call if op.row.form is Form.CALL_REG else helper_call
+            call = self.helpers[key] = self.calling(make(self.outline.site(idx)), "helper")
         self.mark(idx)
         self.code.add(self.account.settled(), self.frame.around_call_out(call))
-        if op.row.form is Form.CALL_KFUNC or op.insn.imm in SYNC_CALLBACK_HELPERS:
+        if op.row.form in _CALLS_ANYTHING or op.insn.imm in SYNC_CALLBACK_HELPERS:
             # functions of the program, which count
             self.account.unsettle(self.block.following)
         else:
@@ -442,6 +445,12 @@ def _call_helper(compiler: Compiler, op: Op, idx: int) -> None:
         compiler.call_out(op, idx, address)
 
 
+def _call_reg(compiler: Compiler, op: Op, idx: int) -> None:
+    # in the word of AX, where nobody has to know the register
+    compiler.code.add(insn("mov", AX, REGS[op.insn.dst]))
+    compiler.call_out(op, idx)
+
+
 def _call_kernel(compiler: Compiler, op: Op, idx: int) -> None:
     compiler.call_out(op, idx)
 
@@ -453,6 +462,7 @@ EMIT_ENDS: dict[Form, Callable[[Compiler, Op, int], None]] = {
     Form.JA32: _jump,
     Form.MAY_GOTO: _may_goto,
     Form.CALL_HELPER: _call_helper,
+    Form.CALL_REG: _call_reg,
     Form.CALL_KFUNC: _call_kernel,
     Form.CALL_LOCAL: _call_local,
     Form.EXIT: _leave,

@@ -32,7 +32,7 @@ _STORES = (Form.ST, Form.STX, Form.STORE_RELEASE, Form.ATOMIC, Form.NOSPEC)
 _JUMPS = (Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.JA32, Form.MAY_GOTO)
 _QUIET = frozenset((*_STORES, *_JUMPS, Form.EXIT))
 _FETCHES = frozenset((Form.ATOMIC_FETCH, Form.XCHG))
-_CALLS = frozenset((Form.CALL_LOCAL, Form.CALL_HELPER, Form.CALL_KFUNC, Form.CMPXCHG))
+_CALLS = frozenset((Form.CALL_LOCAL, Form.CALL_HELPER, Form.CALL_REG, Form.CALL_KFUNC, Form.CMPXCHG))
 
 
 def _written(row: Row) -> Callable[[Insn], int]:

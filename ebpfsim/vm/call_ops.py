@@ -14,7 +14,7 @@ from ebpfsim.vm.cost import MAP_OPERATIONS, helper_ps, map_operation_ps, replace
 from ebpfsim.vm.mem_ops import Place
 from ebpfsim.vm.state import RUN, SAVED, Block, Function, Image, State, Terminator, call_function, enter_frame
 
-__all__ = ["helper_call", "local_call", "placed", "python_call", "tail_call"]
+__all__ = ["helper_call", "local_call", "placed", "python_call", "register_call", "tail_call"]
 
 _UPDATE = HELPER_IDS["bpf_map_update_elem"]
 
@@ -33,6 +33,20 @@ def helper_call(helper_id: int, kernel: Runtime, place: Place, following: Block)
     if helper_id in MAP_OPERATIONS:
         return _map_call(helper_id, helper, kernel, place, following)
     return python_call(helper, helper_ps(kernel.costs, helper_id), place, following)
+
+
+def register_call(reg: int, resolve: Callable[[int], Terminator]) -> Terminator:
+    """R0 = helper whose number is in a register (R1..R5). ``resolve`` gives the call of a number, once for each."""
+    known: dict[int, Terminator] = {}
+
+    def end(state: State) -> Block | None:
+        number = state[reg]
+        call = known.get(number)
+        if call is None:
+            call = known[number] = resolve(number)
+        return call(state)
+
+    return end
 
 
 def python_call(helper: Helper, cost_ps: int, place: Place, following: Block) -> Terminator:

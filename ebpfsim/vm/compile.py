@@ -21,9 +21,19 @@ from ebpfsim.vm import objects as debug
 from ebpfsim.vm.kfunc_ops import kfunc_call
 from ebpfsim.vm.state import CREDIT, Block, Function, Op, State, Terminator
 
-__all__ = ["ENDS", "NOT_MODELLED", "NO_FALLTHROUGH", "OPERATIONS", "Site", "Unit", "compile_functions"]
+__all__ = [
+    "ENDS",
+    "NOT_MODELLED",
+    "NO_FALLTHROUGH",
+    "OPERATIONS",
+    "Site",
+    "Unit",
+    "call_by_number",
+    "compile_functions",
+]
 
 _TAIL_CALL = HELPER_IDS["bpf_tail_call"]
+_CALL = BY_NAME["call"]
 MAX_REG = 11
 FRAME_ALIGN = 16
 
@@ -148,6 +158,17 @@ def _call_helper(site: Site) -> Terminator:
     return call_ops.helper_call(helper_id, kernel, site.place, site.following)
 
 
+def call_by_number(site: Site, number: int) -> Site:
+    """Return the call of the helper with a number, in the place of a call through a register; NotModelled."""
+    if number == _TAIL_CALL:
+        raise NotModelled("tail call through a register (callx), which Linux 6.18 refuses")
+    return replace(site, row=_CALL, insn=_CALL.insn(imm=number))
+
+
+def _call_reg(site: Site) -> Terminator:
+    return call_ops.register_call(site.insn.dst, lambda number: _call_helper(call_by_number(site, number)))
+
+
 def _call_kfunc(site: Site) -> Terminator:
     return kfunc_call(site.insn.imm, site.unit.kernel, site.place, site.following)
 
@@ -165,13 +186,13 @@ ENDS: dict[Form, Callable[[Site], Terminator]] = {
     Form.JA32: lambda site: _go(site.taken),
     Form.MAY_GOTO: _may_goto,
     Form.CALL_HELPER: _call_helper,
+    Form.CALL_REG: _call_reg,
     Form.CALL_KFUNC: _call_kfunc,
     Form.CALL_LOCAL: _call_local,
     Form.EXIT: lambda _site: _leave,
 }
 
 NOT_MODELLED: dict[Form, str] = {
-    Form.CALL_REG: "calls through a register (callx), which Linux 6.18 refuses",
     Form.LD_ABS: "packet access by LD_ABS that was not rewritten",
     Form.LD_IND: "packet access by LD_IND that was not rewritten",
     Form.PERCPU_ADDR: "addresses of per-CPU variables",

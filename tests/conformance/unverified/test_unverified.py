@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from ebpfsim.conformance import ENGINES, Conformance
-from ebpfsim.errors import DecodeError
+from ebpfsim.errors import DecodeError, KernelError, KernelOops, NotModelled
 from ebpfsim.isa.asm import assemble
-from ebpfsim.isa.insn import decode
+from ebpfsim.isa.insn import decode, encode
 from ebpfsim.isa.table import TABLE, Form, find
 from ebpfsim.jit.engine import unavailable
 
@@ -63,3 +63,27 @@ def test_a_kernel_function_that_there_is_not_gives_zero(conformance: Conformance
     assert (
         conformance.run(decode(_bytes("b7 00 00 00 05 00 00 00 85 20 00 00 2a 00 00 00 95 00 00 00 00 00 00 00"))) == 0
     )
+
+
+# numbers that are no helper's are not cut to 32 bits; a tail call needs the place of a call of its own
+UNKNOWN = [("9999", "helper number 9999"), ("0x100000008 ll", "helper number 4294967304"), ("12", "tail call through")]
+
+
+@pytest.mark.parametrize(("number", "problem"), UNKNOWN)
+def test_a_call_through_a_register_of_what_is_no_helper(conformance: Conformance, number: str, problem: str) -> None:
+    with pytest.raises(NotModelled, match=problem):
+        conformance.run(assemble(f"r6 = {number}; callx r6; r0 = 0; exit"))
+    # where it is not reached, it does no harm
+    assert conformance.run(assemble(f"r6 = {number}; r0 = 3; goto +1; callx r6; exit")) == 3
+
+
+def test_a_fault_of_a_call_through_a_register_has_its_place(conformance: Conformance) -> None:
+    with pytest.raises(KernelOops, match="a map that does not exist") as caught:
+        conformance.run(assemble("r1 = 7; r6 = 1; callx r6; exit"))
+    assert (caught.value.prog, caught.value.insn_idx) == ("program", 2)
+
+
+def test_a_call_through_a_register_is_refused_by_the_verifier(conformance: Conformance) -> None:
+    # bpf_opcode_in_insntable(), linux 6.18
+    with pytest.raises(KernelError, match="unknown opcode 8d"):
+        conformance.run_xdp(encode(assemble("r2 = 8; callx r2; r0 = 2; exit")))

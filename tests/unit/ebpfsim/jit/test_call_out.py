@@ -106,3 +106,20 @@ def test_the_place_of_a_call_is_not_kept_as_a_fault(machine: Any, run: Callable[
     with pytest.raises(KernelOops) as error:
         run("checked", lambda *_: 0, f"call {NUMA}; r1 = 0; r2 = *(u64 *)(r1 + 16); exit")
     assert (error.value.insn_idx, error.value.address) == (2, 16)
+
+
+@pytest.mark.parametrize("reg", range(10))
+def test_the_helper_of_a_call_through_a_register(machine: Any, both: Callable[..., Any], reg: int) -> None:
+    # the same in both engines, with what it counts and costs
+    machine.helpers = machine.helpers | {NUMA: lambda *_: 41}
+    run = both(f"r{reg} = {NUMA}; callx r{reg}; r0 += 1; exit")
+    assert (run.r0, run.insns) == (42, 4)
+
+
+def test_a_call_through_a_register_costs_what_the_call_does(machine: Any, jit: Callable[..., Any]) -> None:
+    def cost(call: str) -> int:
+        machine.cpus[0].elapsed_ps = 0
+        return int(jit(f"r6 = {NUMA}; {call}; exit").cost_ps)
+
+    machine.helpers = machine.helpers | {NUMA: lambda *_: 0}
+    assert cost("callx r6") == cost(f"call {NUMA}") > cost("r0 = 0")
