@@ -60,9 +60,11 @@ from hooks.text import KernelText
 from hooks.tracing import freplace_creator
 from hooks.tracing import points as trampoline_points
 from hooks.trampoline import Trampolines
+from netstack import inet, socket_api
 from netstack.bpf_net_context import bpf_net_context
 from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
+from netstack.sockfs import Sockfs
 from netstack.tcp_cong import BpfTcpCa, TcpCongestion
 from tracing import fs_syscalls, namei, process, read_write
 from tracing import open as open_
@@ -86,8 +88,8 @@ from tracing.vfs import Vfs
 __all__ = ["Kernel"]
 
 # rooms of the kernel, as modules of functions that take their kernel first
-FUNCTION_MODULES = (namei, open_, process, read_write)
-SYSCALL_MODULES = (fs_syscalls, process)
+FUNCTION_MODULES = (namei, open_, process, read_write, inet, socket_api)
+SYSCALL_MODULES = (fs_syscalls, process, socket_api)
 
 
 class MapTable(IdTable[Map]):
@@ -187,6 +189,11 @@ class Kernel:
     def vfs(self) -> Vfs:
         """The files; made when first asked for."""
         return Vfs(self.mem)
+
+    @cached_property
+    def sockfs(self) -> Sockfs:
+        """The sockets of tasks; made when first asked for."""
+        return Sockfs(self.vfs)
 
     @cached_property
     def syscalls(self) -> Syscalls:

@@ -12,6 +12,7 @@ of C. ``sleep`` and ``exec`` are words for calls whose arguments nobody wants to
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import NamedTuple, TypeAlias
 
 from ebpfsim.btf.types import Kind
@@ -33,12 +34,15 @@ Value: TypeAlias = int | str | bytes
 # the system calls that there are, by name
 Calls: TypeAlias = Mapping[str, Syscall]
 
-# asm-generic/fcntl.h, linux/fcntl.h, linux/prctl.h, linux/time.h
+# asm-generic/fcntl.h, linux/fcntl.h, linux/prctl.h, linux/time.h, linux/socket.h, asm-generic/socket.h
 CONSTANTS = {
     "AT_FDCWD": -100, "O_RDONLY": 0, "O_WRONLY": 1, "O_RDWR": 2, "O_CREAT": 0o100, "O_EXCL": 0o200, "O_TRUNC": 0o1000,
     "O_APPEND": 0o2000, "O_NONBLOCK": 0o4000, "O_DIRECTORY": 0o200000, "O_NOFOLLOW": 0o400000, "O_CLOEXEC": 0o2000000,
     "SEEK_SET": 0, "SEEK_CUR": 1, "SEEK_END": 2, "PR_SET_NAME": 15, "PR_GET_NAME": 16, "CLOCK_REALTIME": 0,
-    "CLOCK_MONOTONIC": 1,
+    "CLOCK_MONOTONIC": 1, "AF_UNSPEC": 0, "AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "SOCK_STREAM": 1, "SOCK_DGRAM": 2,
+    "SOCK_RAW": 3, "SOCK_NONBLOCK": 0o4000, "SOCK_CLOEXEC": 0o2000000, "IPPROTO_IP": 0, "IPPROTO_ICMP": 1,
+    "IPPROTO_TCP": 6, "IPPROTO_UDP": 17, "MSG_TRUNC": 0x20, "MSG_DONTWAIT": 0x40, "SOL_SOCKET": 1, "SO_BROADCAST": 6,
+    "SO_RCVTIMEO": 20,
 }  # fmt: skip
 # what a step may say beside its call
 _OPTIONS = ("as",)
@@ -47,7 +51,7 @@ MAX_TRANSFER = 16 << 20
 # arguments of system calls that are no addresses, as their prototypes name them
 _NUMBERS = (
     "fd", "dfd", "count", "offset", "whence", "pos", "mode", "flags", "pid", "uid", "which_clock", "option",
-    "error_code", "upid", "options",
+    "error_code", "upid", "options", "family", "type", "protocol", "addrlen", "addr_len", "level", "optname", "optlen",
 )  # fmt: skip
 
 
@@ -125,8 +129,10 @@ class Room:
 
 
 class Param(NamedTuple):
-    """An argument as it is written: its name, what it is (path, text, data, number, size, duration, or any of them),
-    and what it is when it is left out.
+    """An argument as it is written: its name, what it is, and what it is when it is left out.
+
+    It is a path, text, data, number, size, duration, socket (a word of socket()), endpoint (address and port), or any
+    of them.
     """
 
     name: str
@@ -204,6 +210,63 @@ def _prctl(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
     return "prctl", (number(option), room.text(value), 0, 0, 0)
 
 
+# what people write for socket()'s first two arguments
+_WORDS = {
+    "inet": "AF_INET", "inet6": "AF_INET6", "unix": "AF_UNIX", "dgram": "SOCK_DGRAM", "stream": "SOCK_STREAM",
+    "raw": "SOCK_RAW",
+}  # fmt: skip
+
+
+def _socket(_room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
+    return "socket", tuple(map(_socket_word, args))
+
+
+def _socket_word(value: Value) -> int:
+    return number(_WORDS.get(value, value) if isinstance(value, str) else value)
+
+
+def _endpoint(value: Value) -> bytes:
+    # struct sockaddr_in of "ADDRESS:PORT"
+    address, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    try:
+        packed = ip_address(address)
+        if packed.version == 4 and 0 <= int(port) <= 0xFFFF:
+            words = CONSTANTS["AF_INET"].to_bytes(2, "little") + int(port).to_bytes(2, "big")
+            return words + packed.packed + bytes(8)
+    except ValueError:
+        pass
+    raise InputError("", f"{value!r} is no IPv4 address with a port", "for instance '10.0.0.2:53'")
+
+
+def _with_endpoint(call: str) -> Callable[[Room, Sequence[Value]], tuple[str, tuple[int, ...]]]:
+    def make(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
+        address = _endpoint(args[1])
+        return call, (number(args[0]), room.put(address), len(address))
+
+    return make
+
+
+def _sendto(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
+    fd, data, target, flags = args
+    address = _endpoint(target)
+    return "sendto", (number(fd), *room.data(data), number(flags), room.put(address), len(address))
+
+
+def _send(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
+    fd, data, flags = args
+    return "sendto", (number(fd), *room.data(data), number(flags), 0, 0)
+
+
+def _recv(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
+    fd, count, flags = map(number, args)
+    # room for the sender, so that programs that look at it run
+    size = room.put((16).to_bytes(4, "little"))
+    return "recvfrom", (fd, room.put(b"", _size(count)), count, flags, room.put(b"", 16), size)
+
+
+_SOCKET_PARAMS = (Param("family", "socket"), Param("type", "socket", "dgram"), Param("protocol", "socket", 0))
+_FD_AND_ENDPOINT = (Param("fd", "number"), Param("address", "endpoint"))
+_FLAGS = Param("flags", "number", 0)
 _OPEN = Form(_open, (Param("path", "path"), Param("flags", "number", "O_RDONLY"), Param("mode", "number", 0o644)))
 # calls that are written otherwise than in C; all others take numbers and texts in the order of their arguments
 FORMS: Mapping[str, Form] = {
@@ -213,6 +276,12 @@ FORMS: Mapping[str, Form] = {
     "write": Form(_write, (Param("fd", "number"), Param("data", "data"))),
     "sleep": Form(_sleep, (Param("duration", "duration"),)),
     "exec": Form(_exec, (Param("path", "path"), Param("arguments", "text", "")), more=True),
+    "socket": Form(_socket, _SOCKET_PARAMS),
+    "bind": Form(_with_endpoint("bind"), _FD_AND_ENDPOINT),
+    "connect": Form(_with_endpoint("connect"), _FD_AND_ENDPOINT),
+    "sendto": Form(_sendto, (Param("fd", "number"), Param("data", "data"), Param("address", "endpoint"), _FLAGS)),
+    "send": Form(_send, (Param("fd", "number"), Param("data", "data"), _FLAGS)),
+    "recv": Form(_recv, (Param("fd", "number"), Param("count", "size"), _FLAGS)),
     "prctl": Form(_prctl, (Param("option", "number"), Param("value", "text"))),
 }
 
@@ -295,6 +364,10 @@ def _argument_problem(call: str, param: Param, arg: object, named: Sequence[str]
             _size(number(arg))
         elif param.kind == "duration":
             _duration_ns(arg)
+        elif param.kind == "socket":
+            _socket_word(arg)
+        elif param.kind == "endpoint":
+            _endpoint(arg)
         elif param.kind == "data" and isinstance(arg, int):
             raise InputError("", f"argument '{param.name}' of {call} is text, have {arg}", f"quote it: '{arg}'")
     except InputError as error:

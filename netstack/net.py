@@ -187,8 +187,10 @@ class Net:
         self, saddr: int, sport: int, destination: tuple[int, int], errno: Errno, offender: int, cpu: Cpu
     ) -> None:
         """Tell the UDP socket that sent a datagram of an ICMP error about it (``udp_err``)."""
-        for sock in self.sockets.udp_receivers(saddr, sport, broadcast=False):
+        for sock in self.sockets.udp_receivers(saddr, sport, broadcast=False, source=destination):
             sock.report_error(cpu.now_ns, errno, destination, offender)
+            if sock.error_report is not None:
+                sock.error_report(cpu)
 
     def netif_rx(self, skb: SkBuff, cpu: Cpu | None = None) -> None:
         """Receive a packet through the backlog of a CPU, by default the first (``netif_rx``)."""

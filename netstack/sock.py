@@ -32,6 +32,8 @@ __all__ = ["Datagram", "Endpoint", "PingSocket", "SockError", "SocketTable", "Ud
 FIRST_FREE_PORT, LAST_FREE_PORT = 32768, 60999
 MAX_DATAGRAM = 0xFFFF - IP_HLEN - UDP_HLEN
 ICMP_ECHO = 8
+# ICMP errors that are final whatever their code (icmp_err_convert[], net/ipv4/icmp.c)
+_FATAL = (Errno.ECONNREFUSED, Errno.ENOPROTOOPT, Errno.EHOSTDOWN, Errno.ENONET)
 LOOPBACK = 0x7F000001  # where packets to 0.0.0.0 go
 
 
@@ -79,6 +81,15 @@ class _Socket:
 
     def recvfrom(self) -> Datagram:
         """Return the next datagram that was not read yet; EAGAIN when there is none."""
+        return self.take()
+
+    @property
+    def readable(self) -> bool:
+        """Whether there is a datagram that was not read yet."""
+        return self._read < len(self.received)
+
+    def take(self) -> Datagram:
+        """Return the next datagram as it came."""
         if self._read == len(self.received):
             raise KernelError("recvfrom", Errno.EAGAIN)
         self._read += 1
@@ -96,8 +107,11 @@ class UdpSocket(_Socket):
         self.filter: Prog | None = None
         self.filter_stats = HookStats()
         self.broadcast = False
-        # sk->sk_data_ready: told after a datagram has come
+        # sk->sk_data_ready, sk->sk_error_report: told after a datagram or an error has come
         self.data_ready: Callable[[Cpu], object] | None = None
+        self.error_report: Callable[[Cpu], object] | None = None
+        # sk->sk_err: what the next call of a connected socket returns
+        self._error = 0
         self._struct: SockStruct | None = None
 
     @property
@@ -121,6 +135,21 @@ class UdpSocket(_Socket):
 
     def __repr__(self) -> str:
         return f"<UdpSocket {self.net.name} {format_ip(self.address)}:{self.port}>"
+
+    def report_error(self, time_ns: int, errno: Errno, destination: tuple[int, int], offender: int) -> None:
+        """Take an ICMP error from the protocol; a connected socket keeps one that is final (``__udp4_lib_err``)."""
+        super().report_error(time_ns, errno, destination, offender)
+        if self.peer is not None and errno in _FATAL:
+            self._error = errno
+
+    def take_error(self) -> int:
+        """Return the errno that the next call fails with, once (``sock_error``)."""
+        error, self._error = self._error, 0
+        return error
+
+    def send_to(self, data: bytes, address: int, port: int, cpu: Cpu) -> None:
+        """Send a datagram now, with the address as a number (``udp_sendmsg``)."""
+        self._send(data, address, port, cpu, saddr=0, op="sendto")
 
     def sendto(self, data: bytes, address: str, port: int, cpu: Cpu | None = None) -> None:
         """Send a datagram now (``udp_sendmsg``); KernelError when it cannot be routed, is too long or refused."""
@@ -187,7 +216,10 @@ class UdpSocket(_Socket):
 
     def recvfrom(self, cpu: Cpu | None = None) -> Datagram:
         """Return the next datagram that was not read; EAGAIN when there is none. Programs may change the sender."""
-        found = super().recvfrom()
+        return self.shown(self.take(), cpu)
+
+    def shown(self, found: Datagram, cpu: Cpu | None = None) -> Datagram:
+        """Return a datagram with the sender that programs show."""
         kind = AttachType.CGROUP_UDP4_RECVMSG
         if not self.cgroup.effective.get(kind):
             return found

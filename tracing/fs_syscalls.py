@@ -40,6 +40,8 @@ def sys_lseek(k: FsKernel, cpu: Cpu, fd: int, offset: int, whence: int) -> int:
     file = task_of(k, cpu).files.lookup(u32(fd))
     if not isinstance(file, File) or file.inode is None:
         return -Errno.EBADF
+    if file.inode.is_socket:
+        return -Errno.ESPIPE
     base = {SEEK_SET: 0, SEEK_CUR: file.struct.f_pos, SEEK_END: len(file.inode.data)}.get(u32(whence))
     if base is None or base + s64(offset) < 0:
         return -Errno.EINVAL

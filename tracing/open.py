@@ -200,7 +200,10 @@ def __fput(k: FsKernel, cpu: Cpu, file: int) -> None:
     """Let a file go that nobody has open any more."""
     functions = k.functions
     functions.security_file_release(cpu, file)
-    _file_free(k, cpu, file_at(k, file))
+    opened = file_at(k, file)
+    if opened.release:
+        getattr(functions, opened.release)(cpu, opened.struct.f_inode, file)
+    _file_free(k, cpu, opened)
 
 
 def _file_free(k: FsKernel, cpu: Cpu, file: File) -> None:

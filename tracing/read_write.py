@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
+from ebpfsim.errors import NotModelled
 from ebpfsim.isa.alu import s64
 from ebpfsim.memory.user import UserFault
 from tracing.fs import FsKernel, file_at, task_of
@@ -46,6 +47,8 @@ def vfs_read(k: FsKernel, cpu: Cpu, file: int, buf: int, count: int, pos: int) -
     inode = opened.inode
     if not opened.struct.f_mode & FMODE_READ or inode is None:
         return -Errno.EBADF
+    if inode.is_socket:
+        raise NotModelled("read() on sockets", "net/socket.c, sock_read_iter")
     count = min(count, MAX_RW_COUNT)
     ret: int = k.functions.rw_verify_area(cpu, READ, file, pos, count)
     if ret:
@@ -71,6 +74,8 @@ def vfs_write(k: FsKernel, cpu: Cpu, file: int, buf: int, count: int, pos: int) 
     inode = opened.inode
     if not opened.struct.f_mode & FMODE_WRITE or inode is None:
         return -Errno.EBADF
+    if inode.is_socket:
+        raise NotModelled("write() on sockets", "net/socket.c, sock_write_iter")
     count = min(count, MAX_RW_COUNT)
     ret: int = k.functions.rw_verify_area(cpu, WRITE, file, pos, count)
     if ret:

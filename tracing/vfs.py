@@ -83,6 +83,11 @@ class Inode(KernelStruct):
         return self.i_mode & S_IFMT == S_IFDIR
 
     @property
+    def is_socket(self) -> bool:
+        """Whether it is a socket."""
+        return self.i_mode & S_IFMT == S_IFSOCK
+
+    @property
     def is_link(self) -> bool:
         """Whether it is a symbolic link."""
         return self.i_mode & S_IFMT == S_IFLNK
@@ -141,6 +146,8 @@ class File(KernelObject):
         self.struct = self.Struct.alloc(mem)
         self.address = self.struct.address
         self.dentry: Dentry | None = None
+        # the name of what f_op->release points to
+        self.release = ""
         self.on_fput = on_fput
 
     @property

@@ -35,6 +35,11 @@ MISTAKES: list[tuple[object, tuple[str | int, ...], str]] = [
     ({"opennat": "/x"}, ("opennat",), "unknown system call 'opennat'; did you mean 'openat'?"),
     ({"reboot": [2, 1]}, ("reboot",), "system call 'reboot' is not modelled"),
     ({"read": 1}, ("read",), "read has 1 argument, expected 2"),
+    ({"socket": ["init"]}, ("socket", 0), "'init' is no number and no constant"),
+    ({"bind": ["$fd", "10.0.0.1"]}, ("bind", 1), "'10.0.0.1' is no IPv4 address with a port"),
+    ({"connect": ["$fd", "::1:53"]}, ("connect", 1), "'::1:53' is no IPv4 address with a port"),
+    ({"sendto": ["$fd", "x", "10.0.0.1:65536"]}, ("sendto", 2), "'10.0.0.1:65536' is no IPv4 address with a port"),
+    ({"recv": [3]}, ("recv",), "recv has 1 argument, expected 2 to 3"),
     ({"openat": []}, ("openat",), "openat has 0 arguments, expected 1 to 3"),
     ({"getpid": [1]}, ("getpid",), "getpid has 1 argument, expected 0"),
     ({"openat": ["/x", "O_RDNLY"]}, ("openat", 1), "did you mean 'O_RDONLY'"),
@@ -80,3 +85,23 @@ RIGHT: list[object] = [
 @pytest.mark.parametrize("step", RIGHT)
 def test_right_steps(host: ebpfsim.Host, step: object) -> None:
     assert list(step_problems(step, host.kernel.syscalls.table, ["fd"])) == []
+
+
+def test_sockets_of_two_tasks(host: ebpfsim.Host) -> None:
+    server = host.spawn(
+        "server",
+        steps=[
+            {"socket": ["inet", "dgram"], "as": "s"}, {"bind": ["$s", "127.0.0.1:53"]}, {"recv": ["$s", 64]},
+            {"recv": ["$s", 2]}, {"close": "$s"},
+        ],
+    )  # fmt: skip
+    client = host.spawn(
+        "client",
+        steps=[
+            {"sleep": "1ms"}, {"socket": "inet", "as": "s"}, {"connect": ["$s", "127.0.0.1:53"]},
+            {"send": ["$s", "hello"]}, {"sendto": ["$s", "abc", "127.0.0.1:53"]}, {"recv": ["$s", 8, "MSG_DONTWAIT"]},
+        ],
+    )  # fmt: skip
+    host.sim.run()
+    assert [result.retval for result in server.results] == [3, 0, 5, 2, 0]
+    assert [result.retval for result in client.results] == [0, 3, 0, 5, 3, -11]
