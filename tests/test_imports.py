@@ -18,7 +18,7 @@ FLOORS: list[tuple[str, list[str]]] = [
         "ground",
         [
             *("errors", "errnos", "config", "clock", "rng", "costs", "cpu", "task", "objects", "recorder"),
-            *("memory", "uapi", "_siblings"),
+            *("collector", "memory", "uapi", "_siblings"),
         ],
     ),
     ("isa", ["isa"]),

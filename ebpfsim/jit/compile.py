@@ -15,8 +15,10 @@ record; or a native routine, or inline code (``ebpfsim.jit.inline``).
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 from weakref import ref
 
+from ebpfsim.collector import without_collector
 from ebpfsim.helpers.protos import SYNC_CALLBACK_HELPERS
 from ebpfsim.isa.table import TABLE, Form
 from ebpfsim.jit import layout
@@ -52,7 +54,9 @@ _CALLS_ANYTHING = (Form.CALL_KFUNC, Form.CALL_REG)
 
 def compile_image(prog: Prog, kernel: Runtime, *, checked: bool) -> Image:
     """Compile a program; ``checked`` code asks the page table before every access."""
-    return Compiler(Outline(prog, kernel), checked=checked or kernel.config.debug).compile()
+    # what it makes has no cycles, and is gone at the end
+    with without_collector():
+        return Compiler(Outline(prog, kernel), checked=checked or kernel.config.debug).compile()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +106,12 @@ class Compiler:
         self.tail_calls = any(block.ops[-1].tail for block in self.blocks)
         # what stands behind all blocks
         self.rare: list[Callable[[], None]] = []
+        # the places of jumps that pay, among these
+        self.paid: set[Label] = set()
         # for listings: where the code of slots begins, and with -1 what stands behind all blocks
         self.places: list[tuple[int, int]] | None = None
+        # whether there is something to do in front of instructions
+        self.asked = False
         self.direct: list[tuple[DirectCall, int]] = []
         # a block that asks whether a look-up found something, which the code in front of it knows
         self.known_null_check: CodeBlock | None = None
@@ -112,6 +120,7 @@ class Compiler:
 
     def compile(self) -> Image:
         image, code = self.image, self.code
+        self.asked = self.checked or self.objects is not None or self.places is not None
         nexts = [block.first for block in self.blocks] + [-1, -1]
         for number, block in enumerate(self.blocks):
             if block is self.known_null_check:
@@ -175,15 +184,16 @@ class Compiler:
         self.straight(block, last)
         if last < len(block.ops):
             op, idx = block.ops[last], block.slots[last]
-            self.before(op, idx)
+            if self.asked:
+                self.before(op, idx)
             _END_EMITTERS[op.name](self, op, idx)
 
     def straight(self, block: CodeBlock, end: int) -> None:
         # the operations of a block up to one
-        code, checked, codes = self.code, self.checked, block.codes
-        asked = checked or self.objects is not None or self.places is not None
-        if not asked and None not in codes[:end]:
-            code.add(*codes[:end])  # type: ignore[arg-type]
+        code, checked, asked = self.code, self.checked, self.asked
+        codes = block.codes if end == len(block.codes) else block.codes[:end]
+        if not asked and None not in codes:
+            code.add(*cast(list[bytes], codes))
             return
         for op, idx, known in zip(block.ops[:end], block.slots, codes, strict=False):
             if asked:
@@ -229,16 +239,17 @@ class Compiler:
         if not difference:
             self.code.jump_if(condition, slot)
             return
-        label = (f"pay {difference}", slot)
+        label = ("pay", slot, difference)
         self.code.jump_if(condition, label)
+        if label not in self.paid:
+            self.paid.add(label)
+            self.rare.append(partial(self.pay, label))
 
-        def pay() -> None:
-            if label not in self.code.labels:
-                self.code.label(label)
-                self.add_left(difference)
-                self.code.jump(slot)
-
-        self.rare.append(pay)
+    def pay(self, label: tuple[str, int, int]) -> None:
+        _, slot, difference = label
+        self.code.label(label)
+        self.add_left(difference)
+        self.code.jump(slot)
 
     def endings(self) -> None:
         code = self.code

@@ -184,7 +184,7 @@ def short_jmp(rel: int) -> bytes:
 _JUMP, _CALL = b"\xe9" + bytes(4), b"\xe8" + bytes(4)
 _JUMPS_IF = {name: bytes([0x0F, 0x80 | code, 0, 0, 0, 0]) for name, code in CONDITIONS.items()}
 
-Label = int | str | tuple[str, int]
+Label = int | str | tuple[str, int] | tuple[str, int, int]
 
 
 class Code:

@@ -139,6 +139,8 @@ def find_frames(blocks: Sequence[CodeBlock], functions: Mapping[int, int], *, ch
     if checked:
         return {start: Frame(size) for start, size in functions.items()}
     starts = sorted(functions)
+    if len(starts) == 1:
+        return {starts[0]: _frame(functions[starts[0]], reduce(or_, [block.mask for block in blocks]), shared=False)}
     masks = dict.fromkeys(starts, 0)
     shared = False
     for block in blocks:

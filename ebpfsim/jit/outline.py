@@ -4,12 +4,15 @@ The blocks are those of the interpreter (``ebpfsim.vm.compile.Unit``), found wit
 of an instruction, its machine code in plain code included, is known once and for all programs (``Op``).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from struct import Struct
+from typing import cast
 
 from ebpfsim.errors import DecodeError, NotModelled
 from ebpfsim.isa.insn import Insn
-from ebpfsim.isa.table import TABLE, Form, Row, find
+from ebpfsim.isa.table import BY_CODE, TABLE, Form, Row, find
 from ebpfsim.jit.emit import AUX, COMPARISONS, EMITTERS, emit, emit_comparison
 from ebpfsim.jit.frame import CALLS, CREDIT, POINTER, SAVED_MASKS, WRITTEN
 from ebpfsim.jit.pairs import ADDITIONS, MOVES, emit_pair
@@ -95,6 +98,71 @@ class _Facts:
 
 
 _FACTS = {row.name: _Facts(row) for row in TABLE}
+
+
+_NUMBER_LAST = ("add", "or", "and", "sub", "xor", "mov")
+_BY_OFFSET = (Form.LDX, Form.LDSX, Form.STX)
+
+
+def _numbered(row: Row) -> bool:
+    if row.form is Form.ALU_IMM:
+        return row.op.removesuffix(str(row.bits)) in _NUMBER_LAST
+    return row.form in (Form.JMP_IMM, Form.JMP_REG, *_BY_OFFSET)
+
+
+# rows that have a code of their own, and of these whether the offset, and not the immediate, is in their machine code
+_ONLY = {code: rows[0] for code, rows in BY_CODE.items() if len(rows) == 1 and rows[0].form not in NOT_MODELLED}
+_NUMBERED = {code: row.form in _BY_OFFSET for code, row in _ONLY.items() if _numbered(row)}
+_I8, _I32 = Struct("<b").pack, Struct("<i").pack
+# an operation, its machine code without the number at its end, and what makes bytes of another number
+_Shape = tuple[Op, bytes, Callable[[int], bytes]]
+# by code, registers and kind of number: a shape, or the one operation that there was so far
+_SHAPES: dict[tuple[int, int, int, int], Op | _Shape | None] = {}
+
+
+def numbered(insn: Insn) -> Op:
+    """Return the operation of a slot whose code is in ``_NUMBERED``; one with another number is its model.
+
+    Numbers are of one kind where their encodings have the same form: 0, those of one byte, others, by their sign.
+    """
+    code, dst, src, off, imm = insn
+    number = off if _NUMBERED[code] else imm
+    kind = ((number > 0) + (number > 127)) if number >= 0 else (-1 if number >= -128 else -2)
+    key = code, dst, src, kind
+    known = _SHAPES.get(key, _SHAPES)
+    if known is _SHAPES:
+        op = _SHAPES[key] = Op(_ONLY[code], insn)
+        return op
+    if type(known) is Op:
+        known = _SHAPES[key] = _shape_of(known, kind)
+    if known is None:
+        return Op(_ONLY[code], insn)
+    model, head, pack = cast(_Shape, known)
+    op = _new_op(Op)
+    op.row, op.insn, op.name, op.flow, op.condition = model.row, insn, model.name, model.flow, model.condition
+    op.aux, op.code, op.written, op.mask, op.tail = False, head + pack(number), model.written, model.mask, False
+    op.asks_for_null = model.asks_for_null
+    return op
+
+
+_new_op = object.__new__
+
+
+def _shape_of(op: Op, kind: int) -> _Shape | None:
+    if op.aux:
+        return None
+    assert op.code is not None
+    if not kind:
+        return op, op.code, lambda _number: b""
+    number = op.insn.off if _NUMBERED[op.insn.code] else op.insn.imm
+    packs = (_I32, _I8) if -128 <= number < 128 else (_I32,)
+    for pack in packs:
+        end = pack(number)
+        if op.code.endswith(end):
+            return op, op.code[: -len(end)], pack
+    return None
+
+
 _REFUSED = frozenset(row.name for row in TABLE if row.form in NOT_MODELLED)
 _OPS: dict[Insn, Op] = {}
 
@@ -109,11 +177,11 @@ class CodeBlock:
 
     first: int
     ops: list[Op] = field(default_factory=list)
-    slots: list[int] = field(default_factory=list)
+    slots: Sequence[int] = ()
     codes: list[bytes | None] = field(default_factory=list)
+    mask: int = 0
     following: int = -1
     target: int = -1
-    mask: int = 0
     times: int = 1
 
 
@@ -220,26 +288,35 @@ class Outline:
 
     def _new(self, idx: int) -> Op:
         insn = self.insns[idx]
-        row = find(insn)
-        if row is None or insn.dst > AUX or insn.src > AUX or row.name in _REFUSED:
-            row = self.unit.decode(idx).row
         if len(_OPS) >= _CACHED:
             _OPS.clear()
-        op = _OPS[insn] = Op(row, insn)
+            _SHAPES.clear()
+        code, dst, src, _, _ = insn
+        if code in _ONLY and dst <= AUX and src <= AUX:
+            op = numbered(insn) if code in _NUMBERED else Op(_ONLY[code], insn)
+        else:
+            row = find(insn)
+            if row is None or dst > AUX or src > AUX or row.name in _REFUSED:
+                row = self.unit.decode(idx).row
+            op = Op(row, insn)
+        _OPS[insn] = op
         return op
 
     def _gather(self, first: int, end: int) -> CodeBlock:
         # what lies from one leader to the next; second slots and what nobody reaches are no instructions
         part = self._ops[first:end]
+        slots: Sequence[int] = range(first, end)
         if None in part:
-            slots = [idx for idx, op in enumerate(part, first) if op is not None]
+            slots = [idx for idx in slots if self._ops[idx] is not None]
             ops = [op for op in part if op is not None]
         else:
-            slots, ops = list(range(first, end)), part  # type: ignore[assignment]
-        block = CodeBlock(first, ops, slots, [op.code for op in ops])
-        for mask in {op.mask for op in ops}:
-            block.mask |= mask
-        if block.mask & _PAIRS == _PAIRS:
+            ops = cast(list[Op], part)
+        mask, codes = 0, []
+        for op in ops:
+            mask |= op.mask
+            codes.append(op.code)
+        block = CodeBlock(first, ops, slots, codes, mask)
+        if mask & _PAIRS == _PAIRS:
             _pair(block)
         last = ops[-1]
         idx = slots[-1] + 1

@@ -1,10 +1,8 @@
 """The verifier: phases, main loop, statistics (bpf_check() and do_check(), kernel/bpf/verifier.c, v6.18)."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from ebpfsim.collector import without_collector
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import NotModelled, VerifierError
 from ebpfsim.helpers.protos import ARG_ANYTHING
@@ -135,7 +133,8 @@ def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
         raise VerifierError("prog_load", Errno.EINVAL, "")
     env = Env(attr, kernel)
     try:
-        with _without_collector():
+        # hundreds of thousands of states without a cycle among them: looking for cycles would take a fifth of the time
+        with without_collector():
             _check(env)
             fixed, shown = fixup(env)
             xlated = Xlated(shown, facts_of(env), env.attr.func_info, env.attr.line_info)
@@ -148,18 +147,6 @@ def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
         _print_stats(env)
         raise VerifierError("prog_load", reject.errno, str(env.log), env.insn_idx) from None
     return _finish(env, fixed, xlated)
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    # hundreds of thousands of states without a cycle among them: looking for cycles would take a fifth of the time
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 BPF_LOG_LEVEL1_STATS = 1

@@ -169,6 +169,7 @@ def _varied(count: int) -> str:
 def _forget() -> None:
     # what is known of the instructions of programs that were compiled before
     outline._OPS.clear()
+    outline._SHAPES.clear()
     emit.cache_clear()
     emit_comparison.cache_clear()
 

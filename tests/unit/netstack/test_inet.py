@@ -4,7 +4,13 @@ from typing import Any
 
 from socket_machine import AF_INET, MSG_DONTWAIT, SOCK_DGRAM, Call, SocketMachine, sockaddr
 
+from ebpfsim.btf.types import Kind
+from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errnos import Errno
+from ebpfsim.isa.asm import assemble
+from ebpfsim.isa.insn import encode
+from ebpfsim.uapi.bpf import AttachType as A
+from ebpfsim.uapi.bpf import ProgType as P
 from netstack.sock_struct import SKC_DADDR, SKC_DPORT, SKC_NUM, SKC_STATE
 
 FD = 3
@@ -159,3 +165,54 @@ def test_struct_sock_shows_both_ends() -> None:
 
     machine.run(what)
     assert seen == [(b"\x7f\0\0\1\x7f\0\0\1", (5000).to_bytes(2, "big"), 4000, 1, 4)]
+
+
+def attach(machine: SocketMachine, kind: A, code: str, function: str = "") -> None:
+    host = machine.sim.hosts["h"]
+    if not function:
+        prog = host.bpf.prog_load(P.CGROUP_SOCK_ADDR, encode(assemble(code)), expected_attach_type=kind)
+        host.attach_cgroup(prog.fd, "/")
+        return
+    prog_type = P.LSM if kind == A.LSM_MAC else P.TRACING
+    btf_id = vmlinux().find(function, Kind.FUNC) or 0
+    prog = host.bpf.prog_load(prog_type, encode(assemble(code)), expected_attach_type=kind, attach_btf_id=btf_id)
+    host.bpf.link_create(prog.fd, 0, kind)
+
+
+def test_programs_of_the_cgroup_choose_addresses() -> None:
+    """cgroup/bind4 and cgroup/connect4 change what the task asked for; a refusal is EPERM (facts of "Cgroup")."""
+    machine, got = SocketMachine(), []
+    # user_port is at 24 of struct bpf_sock_addr, in network order
+    attach(machine, A.CGROUP_INET4_BIND, f"r2 = {0x8813}; *(u32 *)(r1 + 24) = r2; r0 = 3; exit")
+    attach(machine, A.CGROUP_INET4_CONNECT, f"r2 = {0x8913}; *(u32 *)(r1 + 24) = r2; r0 = 1; exit")
+    attach(machine, A.CGROUP_UDP4_SENDMSG, "r0 = 0; exit")
+
+    def what(_task: object, call: Call) -> None:
+        # the program allows port 53 to everybody: bit 1 is BIND_NO_CAP_NET_BIND_SERVICE
+        socket(call, sockaddr("127.0.0.1", 53))
+        got.append(call("connect", FD, sockaddr("127.0.0.1", 80), 16))
+        for sock in machine.kernel.net.sockets._udp.values():
+            got.extend((each.port, each.peer) for each in sock)
+        got.append(call("sendto", FD, b"x", 1, 0, SERVER, 16))
+
+    machine.run(what, uid=1000)
+    assert got == [0, (0x1388, (0x7F000001, 0x1389)), -Errno.EPERM]
+
+
+def test_programs_see_calls_and_refuse_them() -> None:
+    """fexit sees the result, the LSM program on socket_sendmsg refuses datagrams of four bytes."""
+    machine, got = SocketMachine(), []
+    attach(machine, A.TRACE_FENTRY, "r0 = 0; exit", "udp_sendmsg")
+    attach(machine, A.TRACE_FEXIT, "r0 = 0; exit", "sock_def_readable")
+    code = "r2 = *(u64 *)(r1 + 16); r0 = 0; if w2 != 4 goto out; r0 = -13; out: exit"
+    attach(machine, A.LSM_MAC, code, "bpf_lsm_socket_sendmsg")
+    receiver(machine, [])
+
+    def what(_task: object, call: Call) -> None:
+        socket(call)
+        got.extend(call("sendto", FD, data, len(data), 0, SERVER, 16) for data in (b"four", b"three"))
+
+    machine.run(what)
+    assert got == [-Errno.EACCES, 5]
+    hooks = [run.hook for run in machine.kernel.recorder.runs]
+    assert hooks == ["lsm", "lsm", "fentry", "fexit"]

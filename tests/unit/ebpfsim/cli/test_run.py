@@ -101,8 +101,8 @@ def test_machine_form_has_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["run", "pair.yaml", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert list(summary) == [
-        "version", "scenario", "file", "seed", "end_ns", "met", "hosts", "loads", "links", "events", "maps", "sockets", "tasks",
-        "wires", "expectations", "digest",
+        "version", "scenario", "file", "seed", "end_ns", "met", "hosts", "loads", "links", "events", "maps", "sockets",
+        "tasks", "wires", "expectations", "digest",
     ]  # fmt: skip
     assert summary["links"][0]["verdicts"] == {"XDP_DROP": 10}
     assert summary["links"][0]["ns_per_packet"] > 0

@@ -1,5 +1,6 @@
 """Programs cut into blocks: the same as the interpreter's, with what the code between them needs."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.table import TABLE, find
 from ebpfsim.jit.emit import emit
 from ebpfsim.jit.frame import CALLS, CREDIT, POINTER, SAVED_MASKS
-from ebpfsim.jit.outline import LOOP_OPS, Op, Outline
+from ebpfsim.jit.outline import _NUMBERED, _ONLY, LOOP_OPS, Op, Outline, numbered
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.vm.compile import Unit
 
@@ -127,7 +128,7 @@ def test_a_jump_into_a_load_goes_on_in_its_second_slot(machine: Any) -> None:
     prog = machine.prog("r0 = 0; exit")
     prog.insns = (Insn(0x05, off=1), Insn(0x18, 1), Insn(0xB7, 0, 0, 0, 5), Insn(0x95))
     outline = Outline(prog, machine)
-    assert [(block.first, block.slots) for block in outline.blocks] == [(0, [0]), (2, [2, 3])]
+    assert [(block.first, list(block.slots)) for block in outline.blocks] == [(0, [0]), (2, [2, 3])]
 
 
 def test_operations_know_their_machine_code() -> None:
@@ -139,3 +140,16 @@ def test_operations_know_their_machine_code() -> None:
         assert find(op.insn) is row
         if op.code is not None and not op.condition:
             assert op.code == emit(row.name, slot, False)
+
+
+@pytest.mark.parametrize("code", _NUMBERED, ids=lambda code: _ONLY[code].name)
+def test_operations_made_of_others_are_those_made_anew(code: int) -> None:
+    far = (32767, -32768) if _NUMBERED[code] else (32768, -32769, (1 << 31) - 1, -1 << 31)
+    numbers = (0, 1, 2, -1, -2, 127, -128, 128, -129, 255, 1000, *far)
+    for dst, src, number in product((0, 1, 6, 10, 11), (0, 2, 10, 11), numbers):
+        # of a jump's machine code the offset is no part
+        for other in (0, 3):
+            fields = (number, 0) if _NUMBERED[code] else (other, number)
+            slot = Insn(code, dst, src, *fields)
+            made, anew = numbered(slot), Op(_ONLY[code], slot)
+            assert [getattr(made, name) for name in Op.__slots__] == [getattr(anew, name) for name in Op.__slots__]
