@@ -15,6 +15,8 @@ up when a field is first used.
 """
 
 from functools import cache
+from struct import Struct
+from struct import error as StructError
 from typing import ClassVar, Self, overload
 
 from ebpfsim.btf.layout import member_place, sizeof
@@ -22,10 +24,12 @@ from ebpfsim.btf.types import Enum, Int, Kind
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errors import InternalError
 from ebpfsim.memory import Memory
+from ebpfsim.memory.arena import KERNEL_BASE
 
 __all__ = ["Field", "KernelStruct", "Text", "place", "size_of"]
 
-_INT_SIZES = (1, 2, 4, 8)
+# unsigned numbers by their size, as struct names them; the lower case ones are signed
+_INTS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
 @cache
@@ -49,19 +53,19 @@ class Field:
 
     def __init__(self, path: str = "") -> None:
         self.path = path
-        self._place: tuple[int, int, int, int, bool] | None = None
+        self._place: tuple[int, Struct, int, int, int] | None = None
 
     def __set_name__(self, owner: "type[KernelStruct]", name: str) -> None:
         self.path = self.path or name
         self._struct = owner.struct_name
 
-    def _look_up(self) -> tuple[int, int, int, int, bool]:
-        # offset, size, shift and bits of a bit field, signedness
+    def _look_up(self) -> tuple[int, Struct, int, int, int]:
+        # offset, what packs it, what numbers are cut to, shift and bits of a bit field
         btf = vmlinux()
         found = member_place(btf, self._struct, self.path)
         type_ = btf.resolved(found.type_id)
         size = sizeof(btf, found.type_id)
-        if size not in _INT_SIZES:
+        if size not in _INTS:
             raise InternalError(f"member '{self.path}' of struct {self._struct} is no number")
         signed = isinstance(type_, Int | Enum) and bool(type_.signed)
         bits = found.bitfield_bits
@@ -69,7 +73,8 @@ class Field:
         if bits:
             # the bytes around it, from an aligned address on
             offset = found.bit_off // (8 * size) * size
-        self._place = offset, size, found.bit_off - 8 * offset, bits, signed
+        packed = Struct("<" + (_INTS[size].lower() if signed and not bits else _INTS[size]))
+        self._place = offset, packed, (1 << 8 * size) - 1, found.bit_off - 8 * offset, -bits if signed else bits
         return self._place
 
     @overload
@@ -79,19 +84,26 @@ class Field:
     def __get__(self, struct: "KernelStruct | None", owner: type) -> "int | Field":
         if struct is None:
             return self
-        offset, size, shift, bits, signed = self._place or self._look_up()
-        value = struct.mem.load(struct.address + offset, size)
-        if bits:
-            value = value >> shift & (1 << bits) - 1
-        width = bits or 8 * size
-        return value - (1 << width) if signed and value >> (width - 1) else value
+        # structures of the kernel are always mapped: no look into the page table
+        offset, packed, _, shift, bits = self._place or self._look_up()
+        value: int = packed.unpack_from(struct.mem.buf, (struct.address ^ KERNEL_BASE) + offset)[0]
+        if not bits:
+            return value
+        width = abs(bits)
+        value = value >> shift & (1 << width) - 1
+        return value - (1 << width) if bits < 0 and value >> (width - 1) else value
 
     def __set__(self, struct: "KernelStruct", value: int) -> None:
-        offset, size, shift, bits, _ = self._place or self._look_up()
+        offset, packed, cut, shift, bits = self._place or self._look_up()
+        at = (struct.address ^ KERNEL_BASE) + offset
         if bits:
-            mask = (1 << bits) - 1 << shift
-            value = struct.mem.load(struct.address + offset, size) & ~mask | value << shift & mask
-        struct.mem.store(struct.address + offset, size, value & (1 << 8 * size) - 1)
+            mask = (1 << abs(bits)) - 1 << shift
+            value = packed.unpack_from(struct.mem.buf, at)[0] & ~mask | value << shift & mask
+        try:
+            packed.pack_into(struct.mem.buf, at, value)
+        except StructError:
+            # too large, or of the other sign: the low bytes
+            struct.mem.buf[at : at + packed.size] = (value & cut).to_bytes(packed.size, "little")
 
 
 class Text:
