@@ -52,11 +52,11 @@ def helper_call(site: Site) -> CallOut:
 
 
 def register_call(site: Site) -> CallOut:
-    """Return what calls the helper whose number is in the word of AX."""
+    """Return what calls the helper whose number is in its word."""
     known: dict[int, CallOut] = {}
 
     def call(record: Record) -> int:
-        number = record.words[layout.W_AX]
+        number = record.words[layout.W_NUMBER]
         found = known.get(number)
         if found is None:
             found = known[number] = helper_call(call_by_number(site, number))

@@ -457,8 +457,11 @@ def _call_helper(compiler: Compiler, op: Op, idx: int) -> None:
 
 
 def _call_reg(compiler: Compiler, op: Op, idx: int) -> None:
-    # in the word of AX, where nobody has to know the register
-    compiler.code.add(insn("mov", AX, REGS[op.insn.dst]))
+    # into a word of its own: so what calls it need not know the register
+    code, reg = compiler.code, TMP if op.insn.dst == AUX else REGS[op.insn.dst]
+    if reg == TMP:
+        code.add(insn("mov_load", AX, TMP))
+    code.add(insn("mov", word(layout.W_NUMBER), reg))
     compiler.call_out(op, idx)
 
 

@@ -55,7 +55,8 @@ W_BEGUN = 34  # 1 when the activation is known to Python (``Record.run``)
 W_CALLER = 35  # address of the block (``ebpfsim.jit.entry``) by which the activation was entered
 W_SLOT = 36  # where careful code is to go on
 W_UNWIND = 37  # 1 when the target of a tail call has another frame than its caller
-W_HOPS = 38  # numbers of the images that tail calls led to, in order
+W_NUMBER = 38  # of the helper that a register named
+W_HOPS = 39  # numbers of the images that tail calls led to, in order
 W_ROUTINES = W_HOPS + MAX_TAIL_CALL_CNT  # addresses of shared routines from here on
 
 # shared routines: those that end the run come first, at the number that they put into the status
