@@ -15,8 +15,7 @@ up when a field is first used.
 """
 
 from functools import cache
-from struct import Struct
-from struct import error as StructError
+from struct import Struct, error
 from typing import ClassVar, Self, overload
 
 from ebpfsim.btf.layout import member_place, sizeof
@@ -101,7 +100,7 @@ class Field:
             value = packed.unpack_from(struct.mem.buf, at)[0] & ~mask | value << shift & mask
         try:
             packed.pack_into(struct.mem.buf, at, value)
-        except StructError:
+        except error:
             # too large, or of the other sign: the low bytes
             struct.mem.buf[at : at + packed.size] = (value & cut).to_bytes(packed.size, "little")
 
