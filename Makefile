@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 DEMO   := scenarios/first-steps/xdp-firewall.yaml
 
-.PHONY: help demo test long differential safety fuzz wild check format bench objects clean
+.PHONY: help demo test long scores differential safety fuzz wild check format bench objects clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -36,6 +36,9 @@ safety: $(VENV)/.installed-dev ## 10,000,000 loads and stores by wild pointers (
 
 fuzz: $(VENV)/.installed-dev ## open 1,000,000 broken objects and BTF blobs (an hour)
 	$(BIN)/python tests/fuzz/run.py --count 1000000 --jobs $(JOBS)
+
+scores: $(VENV)/.installed-dev ## how much of a corpus of judged programs is answered as by Linux (EBPFSIM_CORPUS=FOLDER)
+	$(BIN)/python -m pytest -m long tests/corpus
 
 wild: $(VENV)/.installed-dev ## fetch objects that others compiled (Debian's libbpf-tools, libxdp) and load them
 	$(BIN)/python tools/fetch_wild.py build/wild

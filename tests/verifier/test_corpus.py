@@ -51,8 +51,8 @@ def test_every_answer_is_the_kernels(log_level: int, name: str) -> None:
     assert left_out <= NOT_MODELLED
 
 
-def _masked(code: bytes) -> list[Insn]:
-    # without ids of maps, and without where the kernel allocated something
+def without_numbers(code: bytes) -> list[Insn]:
+    """Return instructions without ids of maps, and without where the kernel allocated something."""
     insns = list(decode(code))
     for i, insn in enumerate(insns):
         if insn.code == LD_IMM64 and insn.src in (BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE):
@@ -73,7 +73,7 @@ def test_rewritten_programs_are_the_kernels() -> None:
         assert verified is not None
         ours = xlated_dump(SimpleNamespace(shown=verified.xlated, maps=verified.maps))  # type: ignore[arg-type]
         compared += 1
-        if _masked(ours) != _masked(bytes.fromhex(theirs[record["id"]])):
+        if without_numbers(ours) != without_numbers(bytes.fromhex(theirs[record["id"]])):
             wrong.append(record["id"])
     assert not wrong
     assert compared > 350
