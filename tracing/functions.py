@@ -8,10 +8,14 @@ of objects in RAM; it returns what C would. Callers go through its slot::
 Without programs the slot is the function itself. A program that is attached puts a trampoline into the slot (and
 kprobes put theirs around it); the last one that goes puts the function back.
 
+The stack's functions (``packet_function``) are called with objects instead, packets and devices and sockets, that have a
+``struct_address``: as long as nobody looks at a function its structures need not lie in RAM. What is on the function
+sees addresses, and a name stands for the address of the kernel function that it names.
+
 Functions that the kernel has and nobody has written here cannot be attached to: NotModelled.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ebpfsim.btf.types import Func, FuncProto, Kind
@@ -24,7 +28,7 @@ from hooks.func_model import FuncModel, func_model
 from hooks.text import function_address
 from hooks.trampoline import Function
 
-__all__ = ["NO_FTRACE_SITE", "FunctionSite", "KernelFunctions", "kernel_function"]
+__all__ = ["NO_FTRACE_SITE", "FunctionSite", "KernelFunctions", "kernel_function", "packet_function", "word"]
 
 # functions that have BTF and no place for a call at their beginning: notrace, noinstr, assembly (observed on 6.12)
 NO_FTRACE_SITE = frozenset(
@@ -48,15 +52,41 @@ def kernel_function(function: FunctionT) -> FunctionT:
     return function
 
 
+def packet_function(function: FunctionT) -> FunctionT:
+    """Mark a function of the kernel that is called with objects: each word is a number, None, or has an address."""
+    function.__dict__["takes_objects"] = True
+    return kernel_function(function)
+
+
+def word(value: Any) -> int:
+    """Return an argument as programs see it: numbers are themselves, objects and names of functions their addresses."""
+    if isinstance(value, int):
+        return value
+    if value is None:
+        return 0
+    address: int = function_address(value) if isinstance(value, str) else value.struct_address
+    return address
+
+
+class _Call:
+    # a call of a function that takes objects, on its way through what is attached to it
+    __slots__ = ("args", "began", "result")
+
+    def __init__(self, args: tuple[Any, ...]) -> None:
+        self.args, self.began, self.result = args, False, None
+
+
 class FunctionSite:
     """One function: its slot, and what is around it. ``original`` calls the Python function."""
 
-    __slots__ = ("_around", "_function", "_owner", "_trampoline", "address", "model", "name")
+    __slots__ = ("_around", "_calls", "_function", "_objects", "_owner", "_trampoline", "address", "model", "name")
 
     def __init__(self, owner: "KernelFunctions", name: str, original: Function) -> None:
         self._owner = owner
         self.name = name
         self._function = original
+        self._objects = bool(getattr(original, "takes_objects", False))
+        self._calls: list[_Call] = []
         self.model = kernel_model(name)
         self.address = function_address(name)
         self._trampoline: Function | None = None
@@ -64,7 +94,7 @@ class FunctionSite:
 
     def original(self, cpu: Cpu, /, *args: int) -> int:
         """Call the Python function itself."""
-        return self._function(cpu, *args)
+        return self._with_objects(cpu, *args) if self._objects else self._function(cpu, *args)
 
     def poke(self, call: Function | None) -> None:
         """Let calls of the function go to a trampoline; None is the function itself."""
@@ -81,8 +111,40 @@ class FunctionSite:
         self._fill()
 
     def _fill(self) -> None:
-        call = self._trampoline or self._function
-        self._owner.__dict__[self.name] = self._around(call) if self._around is not None else call
+        if not self._objects:
+            call = self._trampoline or self._function
+            self._owner.__dict__[self.name] = self._around(call) if self._around is not None else call
+            return
+        call = self._trampoline or self._with_objects
+        if self._around is not None:
+            call = self._around(call)
+        is_watched = self._trampoline is not None or self._around is not None
+        self._owner.__dict__[self.name] = self._with_words(call) if is_watched else self._function
+        self._owner.watch(self.name, is_watched)
+
+    def _with_words(self, call: Function) -> Function:
+        # what is attached gets addresses, the function itself the objects again
+        calls = self._calls
+
+        def enter(cpu: Cpu, *args: Any) -> Any:
+            mine = _Call(args)
+            calls.append(mine)
+            result = call(cpu, *map(word, args))
+            if not mine.began:
+                # a program has answered in its place
+                calls.remove(mine)
+                return result
+            return result if isinstance(mine.result, int) or word(mine.result) != result else mine.result
+
+        return enter
+
+    def _with_objects(self, cpu: Cpu, *args: int) -> Any:
+        if not self._calls:
+            raise NotModelled(f"a call of {self.name}() from outside the stack", "tracing/functions.py")
+        mine = self._calls.pop()
+        mine.began = True
+        mine.result = self._function(cpu, *mine.args)
+        return None if mine.result is None else word(mine.result)
 
 
 def kernel_proto(name: str) -> FuncProto:
@@ -104,13 +166,20 @@ def kernel_model(name: str) -> FuncModel:
 
 
 class KernelFunctions:
-    """The functions of one kernel, as attributes by their names."""
+    """The functions of one kernel, as attributes by their names.
+
+    ``watched`` says whether anything is on a function that takes objects: those that do nothing are called only then.
+    """
+
+    watched = False
 
     def __init__(self) -> None:
+        self._watched: set[str] = set()
         self._sites: dict[str, FunctionSite] = {}
         self._originals: dict[str, Function] = {}
         self._makers: dict[str, Maker] = {}
         self._later: list[Callable[[], Iterable[object]]] = []
+        self._tables: list[tuple[Collection[str], Maker]] = []
 
     def __getattr__(self, name: str) -> Function:
         # only what is in no slot comes here
@@ -128,6 +197,19 @@ class KernelFunctions:
                     raise InternalError(f"kernel function {name}() is there twice")
                 self._originals[name] = self.__dict__[name] = function
 
+    def add_table(self, table: Mapping[str, Function]) -> None:
+        """Take over functions by their names."""
+        for name in table:
+            if name in self._originals:
+                raise InternalError(f"kernel function {name}() is there twice")
+        self._originals.update(table)
+        self.__dict__.update(table)
+
+    def watch(self, name: str, is_watched: bool) -> None:
+        """Note whether something is on a function that takes objects."""
+        (self._watched.add if is_watched else self._watched.discard)(name)
+        self.watched = bool(self._watched)
+
     def add_later(self, load: Callable[[], Iterable[object]]) -> None:
         """Take over the functions of what ``load`` returns, once somebody asks for a function that is not here."""
         self._later.append(load)
@@ -137,6 +219,10 @@ class KernelFunctions:
         for load in later:
             for owner in load():
                 self.add(owner)
+
+    def offer(self, names: Collection[str], maker: "Maker") -> None:
+        """Let there be functions of these names, unless others bring them; each is made when it is first asked for."""
+        self._tables.append((names, maker))
 
     def make(self, prefix: str, maker: "Maker") -> None:
         """Let functions whose names begin so be made when they are first asked for."""
@@ -152,6 +238,11 @@ class KernelFunctions:
                 if function is not None:
                     self._originals[name] = self.__dict__[name] = function
                     return True
+        for names, maker in self._tables:
+            function = maker(name) if name in names else None
+            if function is not None:
+                self._originals[name] = self.__dict__[name] = function
+                return True
         return False
 
     def site(self, name: str, op: str = "link_create") -> FunctionSite:
@@ -170,4 +261,4 @@ class KernelFunctions:
     def names(self) -> Iterator[str]:
         """Return the names of all functions that there are, in order."""
         self._load()
-        return iter(sorted(self._originals))
+        return iter(sorted({*self._originals, *(name for names, _ in self._tables for name in names)}))

@@ -27,6 +27,7 @@ from hooks.frame import pop_frame, push_frame
 from hooks.link import Link, note
 from hooks.run import Execute, bpf_prog_run
 from hooks.tracing import TracingKernel
+from tracing.functions import word
 from tracing.trace_pipe import CONTEXTS, PROBE_CONTEXT, enter_context, leave_context
 
 __all__ = ["SCHED_TRACEPOINTS", "SYSCALL_TRACEPOINTS", "RawTpLink", "Tracepoint", "Tracepoints", "raw_tp_link_attach"]
@@ -114,9 +115,9 @@ class Tracepoint:
         # methods are made anew whenever they are asked for
         self._set(tuple(other for other in self.probes if other != probe))
 
-    def fire(self, cpu: Cpu, *args: int) -> None:
+    def fire(self, cpu: Cpu, *objects: Any) -> None:
         """Run the programs on arguments (``bpf_trace_runN``)."""
-        kernel = self._owner.kernel
+        kernel, args = self._owner.kernel, tuple(map(word, objects))
         size = -(-self._args.size // 16) * 16
         ctx = push_frame(kernel.mem, cpu, size)
         kernel.mem.write(ctx, self._args.pack(*(value & M64 for value in args or (0,))))
