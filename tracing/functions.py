@@ -8,7 +8,7 @@ of objects in RAM; it returns what C would. Callers go through its slot::
 Without programs the slot is the function itself. A program that is attached puts a trampoline into the slot (and
 kprobes put theirs around it); the last one that goes puts the function back.
 
-The stack's functions (``packet_function``) are called with objects instead, packets and devices and sockets, that have a
+The stack's functions (``packet_function``) are called with objects instead, packets, devices and sockets that have a
 ``struct_address``: as long as nobody looks at a function its structures need not lie in RAM. What is on the function
 sees addresses, and a name stands for the address of the kernel function that it names.
 
@@ -73,7 +73,8 @@ class _Call:
     __slots__ = ("args", "began", "result")
 
     def __init__(self, args: tuple[Any, ...]) -> None:
-        self.args, self.began, self.result = args, False, None
+        self.args, self.began = args, False
+        self.result: Any = None
 
 
 class FunctionSite:
