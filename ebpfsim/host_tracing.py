@@ -16,6 +16,7 @@ from ebpfsim.uapi.bpf import AttachType, ProgType
 from hooks.link import Link
 from hooks.tracing import bpf_tracing_prog_attach
 from tracing.kprobe import BPF_F_KPROBE_MULTI_RETURN
+from tracing.pidfd import PathFd, PidFd
 from tracing.trace_events import event_id
 from tracing.tracepoints import raw_tp_link_attach
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ebpfsim.host_net import HostNet
     from ebpfsim.kernel import Kernel
     from ebpfsim.loader import Object, ObjectMap, Program
+    from ebpfsim.tasks import HostTask
 
 __all__ = ["HostTracing"]
 
@@ -43,6 +45,24 @@ class HostTracing:
     def prog(self, program: "Program | Prog | int") -> Prog:
         """Return the loaded program behind an object's program or a descriptor; KernelError EBADF."""
         raise NotImplementedError
+
+    def pidfd(self, task: "HostTask") -> int:
+        """Return a descriptor of a task, for ``bpf``: the key of values that belong to tasks."""
+        return self.kernel.fds.install(PidFd(task.task))
+
+    def cgroup_fd(self, path: str) -> int:
+        """Return a descriptor of a control group, which is made when it is not there."""
+        group = self.kernel.cgroups.mkdir(path)
+        group.get()
+        return self.kernel.fds.install(group)
+
+    def path_fd(self, path: str) -> int:
+        """Return a descriptor of a file (O_PATH): the key of values that belong to inodes."""
+        try:
+            dentry = self.kernel.vfs.lookup(path)
+        except KeyError:
+            raise KernelError("open", Errno.ENOENT, f"no file '{path}'") from None
+        return self.kernel.fds.install(PathFd(self.kernel.vfs, dentry))
 
     def attach_fentry(self, program: "Program | Prog | int", *, cookie: int = 0, label: str = "") -> AttachedLink:
         """Attach a program to the beginning of the function that it was loaded for."""

@@ -38,6 +38,7 @@ from ebpfsim.helpers.checked import checked_helpers
 from ebpfsim.jit.engine import compile_for, execute, unavailable
 from ebpfsim.jit.routines.user import hash_calls
 from ebpfsim.maps.hash import HashMap, NativeCalls
+from ebpfsim.maps.local_storage import LocalStorageMap
 from ebpfsim.maps.map import Map
 from ebpfsim.maps.struct_ops import OpsMaker, StructOpsMap
 from ebpfsim.memory import Memory
@@ -47,6 +48,7 @@ from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.recorder import Recorder
 from ebpfsim.rng import Rng
 from ebpfsim.syscall import Bpf
+from ebpfsim.uapi.bpf import MapType
 from ebpfsim.uapi.helper_ids import HELPER_NAMES
 from ebpfsim.verifier.verify import LoadAttr, Verified, verify
 from ebpfsim.vm.callback import Callbacks
@@ -66,8 +68,9 @@ from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
 from netstack.sockfs import Sockfs
 from netstack.tcp_cong import BpfTcpCa, TcpCongestion
-from tracing import fs_syscalls, namei, process, read_write
+from tracing import fs_syscalls, namei, pidfd, process, read_write
 from tracing import open as open_
+from tracing import storage as object_storage
 from tracing.bpf_test_run import TestFunctions, TracepointFunctions
 from tracing.fs import bound
 from tracing.functions import KernelFunctions
@@ -88,8 +91,8 @@ from tracing.vfs import Vfs
 __all__ = ["Kernel"]
 
 # rooms of the kernel, as modules of functions that take their kernel first
-FUNCTION_MODULES = (namei, open_, process, read_write, inet, socket_api)
-SYSCALL_MODULES = (fs_syscalls, process, socket_api)
+FUNCTION_MODULES = (namei, open_, process, read_write, object_storage, inet, socket_api)
+SYSCALL_MODULES = (fs_syscalls, process, pidfd, socket_api)
 
 
 class MapTable(IdTable[Map]):
@@ -183,12 +186,16 @@ class Kernel:
     @cached_property
     def sched(self) -> Scheduler:
         """The tasks and who runs; made when first asked for."""
-        return Scheduler(self, self.tracepoints.fire)
+        sched = Scheduler(self, self.tracepoints.fire, self.cgroups.root)
+        sched.on_release = lambda task: self.forget_owner(MapType.TASK_STORAGE, task.address)
+        return sched
 
     @cached_property
     def vfs(self) -> Vfs:
         """The files; made when first asked for."""
-        return Vfs(self.mem)
+        vfs = Vfs(self.mem)
+        vfs.on_evict = lambda inode: self.forget_owner(MapType.INODE_STORAGE, inode.address)
+        return vfs
 
     @cached_property
     def sockfs(self) -> Sockfs:
@@ -210,6 +217,13 @@ class Kernel:
         if found is None:
             raise KernelOops("access to a map that does not exist", address=address)
         return found
+
+    def forget_owner(self, kind: MapType, address: int) -> None:
+        """Remove what maps of a type have of a socket, task, inode or cgroup that goes (bpf_local_storage_destroy)."""
+        for map_ in self.maps:
+            if map_.type == kind:
+                assert isinstance(map_, LocalStorageMap)
+                map_.forget(address)
 
     def map_by_fd(self, fd: int) -> Map | None:
         """Return the map behind a descriptor, None when it is not open; EINVAL for something else."""
@@ -272,7 +286,7 @@ def _all_helpers() -> Mapping[int, Helper]:
         ),
         *(trampoline, user),
     )
-    for table in (*(family.HELPERS for family in families), TRACING_HELPERS, NET_HELPERS):
+    for table in (*(family.HELPERS for family in families), TRACING_HELPERS, object_storage.HELPERS, NET_HELPERS):
         for number, helper in table.items():
             if number in merged:
                 raise InternalError(f"helper {number} is implemented twice")

@@ -118,7 +118,7 @@ class StdStream(KernelObject):
     """Standard input, output or error of a task: a file that no command of bpf(2) takes."""
 
     @property
-    def inode(self) -> KernelObject:
+    def storage_owner(self) -> KernelObject:
         """What inode storage belongs to."""
         return self
 

@@ -180,14 +180,16 @@ class Host(HostNet, HostTracing):
         cpu: int | None = None,
         steps: Sequence[object] | None = None,
         at: str | int | None = None,
+        cgroup: str = "",
     ) -> HostTask:
         """Start a task that makes the system calls of ``steps`` and exits; without steps it waits for ``syscall``.
 
         A step is ``{openat: ["/etc/passwd", "O_RDONLY"], "as": "fd"}``; see ``ebpfsim.task_steps``. ``results`` of the
-        task tell what each came to. ``at`` is absolute; by default the task starts now.
+        task tell what each came to. ``at`` is absolute; by default the task starts now. ``cgroup`` is the path of its
+        control group, which is made when it is not there.
         """
         start_ns = self._start_ns(at)
-        return HostTask(self.kernel, name, steps, uid=uid, gid=gid, cpu=cpu, start_ns=start_ns)
+        return HostTask(self.kernel, name, steps, uid=uid, gid=gid, cpu=cpu, start_ns=start_ns, cgroup=cgroup)
 
     def syscall(self, task: HostTask, name: str, *args: Value) -> int:
         """Let a task without steps of its own make one system call; the result, a negative errno included."""

@@ -32,6 +32,7 @@ class HostTask:
         gid: int | None = None,
         cpu: int | None = None,
         start_ns: int = 0,
+        cgroup: str = "",
     ) -> None:
         self._kernel = kernel
         calls = kernel.syscalls.table
@@ -47,7 +48,8 @@ class HostTask:
         self._task: Task | None = None
 
         def start() -> None:
-            self._task = kernel.sched.spawn(name, self._main, uid=uid, gid=gid, cpu=cpu)
+            group = kernel.cgroups.mkdir(cgroup) if cgroup else None
+            self._task = kernel.sched.spawn(name, self._main, uid=uid, gid=gid, cpu=cpu, cgroup=group)
 
         if start_ns > kernel.clock.now_ns:
             kernel.clock.call_at(start_ns, start)

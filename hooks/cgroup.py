@@ -3,19 +3,20 @@
 A cgroup has for each attach type a list of what is attached to it, and an effective array that is computed from its own
 list and those of its ancestors: with BPF_F_ALLOW_MULTI its own programs and then its parents', with
 BPF_F_ALLOW_OVERRIDE those of the nearest cgroup that has one. Programs with BPF_F_PREORDER run before all others, those
-of ancestors first. Left out: cgroup local storage, resource controllers, cgroup v1.
+of ancestors first. Left out: resource controllers, cgroup v1.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from typing import ClassVar
+from functools import cached_property, partial
+from typing import ClassVar, Protocol
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
+from ebpfsim.memory import Memory
 from ebpfsim.objects import FdKind, KernelObject
 from ebpfsim.progs.prog import Prog
-from ebpfsim.uapi.bpf import AttachType, LinkType
+from ebpfsim.uapi.bpf import AttachType, LinkType, MapType
 from ebpfsim.uapi.flags import (
     BPF_F_AFTER,
     BPF_F_ALLOW_MULTI,
@@ -26,6 +27,7 @@ from ebpfsim.uapi.flags import (
     BPF_F_PREORDER,
     BPF_F_REPLACE,
 )
+from hooks.cgroup_struct import CgroupStruct
 from hooks.link import HookKernel, HookStats, Link, note
 from hooks.mprog import Relative
 from hooks.point import AttachKernel, AttachPoint, Opts, Points, Queried
@@ -62,6 +64,17 @@ class CgroupItem:
         return self.link.label if self.link is not None else ""
 
 
+class CgroupKernel(HookKernel, Protocol):
+    """What cgroups need of their kernel."""
+
+    mem: Memory
+    cgroups: "CgroupTree"
+
+    def forget_owner(self, kind: MapType, address: int) -> None:
+        """Remove what maps of a type have of an owner that goes."""
+        ...
+
+
 class Cgroup(KernelObject):
     """One control group; ``path`` begins at the root of the hierarchy, which is ``/``.
 
@@ -70,7 +83,7 @@ class Cgroup(KernelObject):
 
     fd_kind = FdKind.CGROUP
 
-    def __init__(self, kernel: HookKernel, path: str, parent: "Cgroup | None", cgroup_id: int) -> None:
+    def __init__(self, kernel: CgroupKernel, path: str, parent: "Cgroup | None", cgroup_id: int) -> None:
         super().__init__()
         self.kernel = kernel
         self.path = path
@@ -82,9 +95,33 @@ class Cgroup(KernelObject):
         self.revisions: dict[AttachType, int] = {}
         self.effective: dict[AttachType, tuple[CgroupItem, ...]] = {}
         self.dead = False
+        # how many tasks are in it
+        self.tasks = 0
 
     def __repr__(self) -> str:
         return f"<Cgroup {self.path}>"
+
+    @cached_property
+    def struct(self) -> CgroupStruct:
+        """``struct cgroup`` in RAM, made when first asked for."""
+        above = [group.struct for group in self.parent.ancestors()] if self.parent is not None else []
+        name = self.path.rsplit("/", 1)[1] if self.parent is not None else ""
+        made = CgroupStruct.make(self.kernel.mem, self.cgroup_id, name, above[::-1])
+        self.kernel.cgroups.by_address[made.address] = self
+        return made
+
+    @property
+    def storage_owner(self) -> int:
+        """What values of maps belong to: the address of ``struct cgroup``."""
+        return self.struct.address
+
+    def is_under(self, other: "Cgroup") -> bool:
+        """Whether this is another cgroup or below it (cgroup_is_descendant)."""
+        return any(group is other for group in self.ancestors())
+
+    def on_release(self) -> None:
+        """Free the structure (css_free_rwork_fn)."""
+        self._forget()
 
     def ancestors(self) -> Iterator["Cgroup"]:
         """Yield this cgroup, its parent, and so on up to the root."""
@@ -218,6 +255,14 @@ class Cgroup(KernelObject):
                     each.own.put()
             items.clear()
         self.effective.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        made = self.__dict__.pop("struct", None)
+        if made is not None:
+            self.kernel.forget_owner(MapType.CGRP_STORAGE, made.address)
+            del self.kernel.cgroups.by_address[made.address]
+            made.release()
 
     def _check_flags(self, op: str, flags: int, replace: Prog | None) -> None:
         several = flags & BPF_F_ALLOW_OVERRIDE and flags & BPF_F_ALLOW_MULTI
@@ -305,11 +350,17 @@ class Cgroup(KernelObject):
 class CgroupTree:
     """The hierarchy of one simulated kernel."""
 
-    def __init__(self, kernel: HookKernel) -> None:
+    def __init__(self, kernel: CgroupKernel) -> None:
         self._kernel = kernel
         self.root = Cgroup(kernel, "/", None, ROOT_ID)
         self._next_id = ROOT_ID + 1
         self._by_path = {"/": self.root}
+        # those whose structure somebody asked for
+        self.by_address: dict[int, Cgroup] = {}
+
+    def of_id(self, cgroup_id: int) -> Cgroup | None:
+        """Return the cgroup with an id, or None (cgroup_get_from_id)."""
+        return next((group for group in self._by_path.values() if group.cgroup_id == cgroup_id), None)
 
     def find(self, path: str) -> Cgroup | None:
         """Return the cgroup of a path, or None."""
@@ -330,12 +381,14 @@ class CgroupTree:
         return group
 
     def rmdir(self, path: str) -> None:
-        """Remove a cgroup without children: ENOENT, EBUSY."""
+        """Remove a cgroup without children and tasks: ENOENT, EBUSY."""
         group = self.find(path)
         if group is None or group is self.root:
             raise KernelError("rmdir", Errno.ENOENT if group is None else Errno.EBUSY, path)
         if group.children:
             raise KernelError("rmdir", Errno.EBUSY, f"'{path}' has children")
+        if group.tasks:
+            raise KernelError("rmdir", Errno.EBUSY, f"'{path}' has tasks")
         assert group.parent is not None
         group.parent.children.remove(group)
         del self._by_path[group.path]

@@ -26,6 +26,7 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.recorder import Note, PacketRecord
 from ebpfsim.uapi.net import EtherType, IpProto
+from ebpfsim.uapi.bpf import MapType
 from hooks.cgroup import Cgroup, CgroupTree
 from hooks.dispatcher import Dispatcher
 from hooks.netns import NetNs
@@ -71,6 +72,10 @@ class NetKernel(Runtime, Protocol):
 
     def device_by_ifindex(self, ifindex: int) -> NetDevice | None:
         """Return the device with that number, or None."""
+        ...
+
+    def forget_owner(self, kind: MapType, address: int) -> None:
+        """Remove what maps of a type have of a socket that goes."""
         ...
 
 

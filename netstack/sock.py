@@ -13,7 +13,7 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.progs.prog import Prog
-from ebpfsim.uapi.bpf import AttachType, ProgType
+from ebpfsim.uapi.bpf import AttachType, MapType, ProgType
 from ebpfsim.uapi.net import IpProto
 from hooks.cgroup import Cgroup
 from hooks.link import HookStats
@@ -271,6 +271,7 @@ class UdpSocket(_Socket):
         """Let go what a closed socket holds (``sk_destruct``)."""
         self._drop_filter()
         if self._struct is not None:
+            self.net.kernel.forget_owner(MapType.SK_STORAGE, self._struct.address)
             self._struct.free()
             self._struct = None
 

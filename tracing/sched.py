@@ -19,6 +19,7 @@ from ebpfsim.clock import Clock, Timer
 from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InternalError
 from ebpfsim.memory import Memory
+from hooks.cgroup import Cgroup
 from tracing.task import PF_EXITING, PF_KTHREAD, Namespaces, Task, TaskState
 
 __all__ = ["FIRST_PID", "SchedTrace", "Scheduler", "TaskExit", "WaitQueue"]
@@ -104,8 +105,12 @@ class Scheduler:
     are not in it.
     """
 
-    def __init__(self, kernel: SchedKernel, trace: SchedTrace | None = None) -> None:
+    def __init__(self, kernel: SchedKernel, trace: SchedTrace | None = None, cgroup: Cgroup | None = None) -> None:
         self.kernel = kernel
+        # where tasks without a parent are
+        self._cgroup = cgroup
+        # called with what a task was at, when that goes
+        self.on_release: Callable[[Task], None] = lambda task: None
         self.trace: SchedTrace = trace or (lambda cpu, name, *args: None)
         mem = kernel.mem
         self.namespaces = Namespaces(mem)
@@ -118,6 +123,7 @@ class Scheduler:
             idle = Task(mem, self.namespaces, 0, f"swapper/{cpu.number}", None, None)
             idle.struct.flags = PF_KTHREAD
             idle.struct.cpu = cpu.number
+            idle.join(cgroup)
             self.by_address[idle.address] = idle
             self._queues.append(_Runqueue(cpu, idle))
             cpu.current = idle.address
@@ -156,6 +162,7 @@ class Scheduler:
         uid: int | None = None,
         gid: int | None = None,
         cpu: int | None = None,
+        cgroup: Cgroup | None = None,
     ) -> Task:
         """Start a task that runs ``main``, whose result is its exit status.
 
@@ -164,6 +171,8 @@ class Scheduler:
         parent = (leader.parent if leader is not None else parent) or self.init
         task = self._add(self._next_pid, comm, parent, leader)
         self._next_pid += 1
+        if cgroup is not None:
+            task.join(cgroup)
         if leader is not None:
             task.share_mm(leader)
         else:
@@ -245,6 +254,8 @@ class Scheduler:
     def _add(self, pid: int, comm: str, parent: Task | None, leader: Task | None) -> Task:
         task = Task(self.kernel.mem, self.namespaces, pid, comm, parent, leader)
         self.tasks[pid] = self.by_address[task.address] = task
+        above = leader or parent
+        task.join(above.cgroup if above is not None else self._cgroup)
         if parent is not None and leader is None:
             parent.children.append(task)
         return task
@@ -363,4 +374,5 @@ class Scheduler:
             task.parent.children.remove(task)
         self.tasks.pop(task.pid, None)
         self.by_address.pop(task.address, None)
+        self.on_release(task)
         task.release()

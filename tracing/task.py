@@ -14,6 +14,7 @@ from ebpfsim.btf.view import Field, KernelStruct, Text, place, size_of
 from ebpfsim.memory import Memory
 from ebpfsim.memory.user import UserMemory
 from ebpfsim.objects import FdTable
+from hooks.cgroup import Cgroup
 from tracing.vfs import Dentry
 
 __all__ = [
@@ -246,6 +247,8 @@ class Task:
         self.mm: MmStruct | None = None
         self.user: UserMemory | None = None
         self.alive = True
+        self.released = False
+        self.cgroup: Cgroup | None = None
         # shared by the threads of a process: descriptors, and where relative paths begin (None: the root)
         self.files: FdTable = self.leader.files if leader is not None else FdTable()
         self.cwd: Dentry | None = leader.cwd if leader is not None else None
@@ -329,8 +332,19 @@ class Task:
             self.mm.users += 1
             self.struct.mm_ptr = self.struct.active_mm = self.mm.address
 
+    def join(self, cgroup: Cgroup | None) -> None:
+        """Go into a control group (cgroup_attach_task), or out of all."""
+        if self.cgroup is not None:
+            self.cgroup.tasks -= 1
+        self.cgroup = cgroup
+        if cgroup is not None:
+            cgroup.tasks += 1
+            self.struct.cgroups = cgroup.struct.css_set
+
     def release(self) -> None:
         """Give back the memory of a task that nobody waits for any more (release_task)."""
+        self.released = True
+        self.join(None)
         self.mem.free(self.struct.thread_pid)
         if "regs" in self.__dict__:
             self.regs.free()

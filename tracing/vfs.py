@@ -155,6 +155,11 @@ class File(KernelObject):
         """The inode, once the file is open."""
         return self.dentry.inode if self.dentry is not None else None
 
+    @property
+    def storage_owner(self) -> int:
+        """What values of maps belong to: the address of ``struct inode``."""
+        return self.inode.address if self.inode is not None else 0
+
     def on_release(self) -> None:
         """Let the file go (__fput)."""
         self.on_fput(self)
@@ -166,6 +171,8 @@ class Vfs:
     def __init__(self, mem: Memory) -> None:
         self.mem = mem
         self.by_address: dict[int, Dentry | Inode | File] = {}
+        # called with an inode that goes
+        self.on_evict: Callable[[Inode], None] = lambda inode: None
         self._next_ino = FIRST_INO
         self._sb = _SuperBlock.alloc(mem)
         self._sb.s_dev = 1  # 0:1
@@ -277,15 +284,24 @@ class Vfs:
         inode = dentry.inode
         assert inode is not None
         file.dentry = dentry
-        dentry.opens += 1
-        inode.opens += 1
+        self.hold(dentry)
         struct = file.struct
         struct.f_path_dentry, struct.f_path_mnt, struct.f_inode = dentry.address, self.vfsmount, inode.address
 
     def closed(self, file: File) -> None:
         """Let go what an open file pointed to."""
-        dentry = file.dentry
-        if dentry is not None and dentry.inode is not None:
+        if file.dentry is not None:
+            self.unhold(file.dentry)
+
+    def hold(self, dentry: Dentry) -> None:
+        """Keep a name and its inode, whatever becomes of them in the tree (path_get)."""
+        assert dentry.inode is not None
+        dentry.opens += 1
+        dentry.inode.opens += 1
+
+    def unhold(self, dentry: Dentry) -> None:
+        """Let go of a name and its inode (path_put)."""
+        if dentry.inode is not None:
             dentry.opens -= 1
             dentry.inode.opens -= 1
             self._dput(dentry)
@@ -306,6 +322,7 @@ class Vfs:
     def _iput(self, inode: Inode) -> None:
         if inode.i_nlink == 0 and not inode.opens and inode.address in self.by_address:
             del self.by_address[inode.address]
+            self.on_evict(inode)
             inode.free()
 
     def set_data(self, inode: Inode, data: bytes | bytearray) -> None:

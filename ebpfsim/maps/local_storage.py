@@ -1,8 +1,9 @@
 """Values that belong to a socket, task, inode or cgroup: BPF_MAP_TYPE_{SK,TASK,INODE,CGRP}_STORAGE
 (kernel/bpf/bpf_local_storage.c and its users, v6.18).
 
-A key of user space is a descriptor of the owner; programs hold the owner itself. Files of bpf(2) all have one and the
-same inode (anon_inode).
+A key of user space is a descriptor of the owner; programs hold the owner itself. Objects of which programs hold an
+address have it as ``storage_owner``, 0 once the owner has gone. Files of bpf(2) all have one and the same inode
+(anon_inode).
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from ebpfsim.uapi.flags import BPF_EXIST, BPF_F_LOCK, BPF_LOCAL_STORAGE_GET_F_CR
 
 __all__ = ["LocalStorageMap"]
 
-# sockets are known by the address of their struct sock, which programs have; other owners are objects
+# the address of a structure, which programs have, or an object without one
 Owner = KernelObject | int
 # what user space's descriptors must be; inodes belong to any file
 OWNERS: Mapping[MapType, FdKind | None] = {
@@ -51,10 +52,14 @@ class LocalStorageMap(ValueMap):
         """
         if flags & ~BPF_LOCAL_STORAGE_GET_F_CREATE:
             return 0
-        found = self._values.get(owner, 0)
+        found = self.storage_lookup(owner)
         if found or not flags:
             return found
         return max(0, self.storage_update(owner, value if value is not None else bytes(self.value_size), BPF_NOEXIST))
+
+    def storage_lookup(self, owner: Owner) -> int:
+        """Return the address of an owner's value or 0 (``bpf_local_storage_lookup``)."""
+        return self._values.get(owner, 0)
 
     def storage_update(self, owner: Owner, value: bytes, flags: int) -> int:
         """Set an owner's value (``bpf_local_storage_update``): its address, or a negative errno."""
@@ -96,11 +101,12 @@ class LocalStorageMap(ValueMap):
 
     def lookup_elem(self, key: bytes, cpu: int) -> int:
         """Return the address of the value of the owner behind a descriptor, or 0."""
-        return self._values.get(self._owner(key), 0)
+        return self.storage_lookup(self._owner(key))
 
     def update_elem(self, key: bytes, value: bytes, flags: int, cpu: int) -> int:
         """Set the value of the owner behind a descriptor."""
-        return min(0, self.storage_update(self._owner(key), value, flags))
+        owner = self._owner(key)
+        return min(0, self.storage_update(owner, value, flags)) if owner else -Errno.ENOENT
 
     def delete_elem(self, key: bytes) -> int:
         """Remove the value of the owner behind a descriptor."""
@@ -117,12 +123,9 @@ class LocalStorageMap(ValueMap):
         self.free_fields(address)
         self.mem.free_rcu(address)
 
-    def _owner(self, key: bytes) -> KernelObject:
+    def _owner(self, key: bytes) -> Owner:
         assert self._env is not None
         kind = OWNERS[self.type]
-        owner = self._env.object_by_fd(int.from_bytes(key, "little"), kind)
-        if kind is not None:
-            return owner
-        inode = getattr(owner, "inode", self._anon_inode)
-        assert isinstance(inode, KernelObject)
-        return inode
+        found = self._env.object_by_fd(int.from_bytes(key, "little"), kind)
+        owner: Owner = getattr(found, "storage_owner", found if kind is not None else self._anon_inode)
+        return owner

@@ -56,6 +56,9 @@ class LabKernel:
     def map_at(self, address: int) -> Map:
         return next(found for found in self.maps if found.address == address)
 
+    def forget_owner(self, kind: MapType, address: int) -> None:
+        pass
+
     def trace_print(self, cpu: Cpu, text: bytes) -> None:
         raise InternalError("no trace pipe")
 
