@@ -1,11 +1,14 @@
-"""Network devices: what NICs and the loopback device share (``struct net_device``, include/linux/netdevice.h, v6.18).
+"""Network devices: what all of them share (``struct net_device``, include/linux/netdevice.h, v6.18).
 
-A frame is the bytes from the destination address to the end of the payload, without preamble and FCS. Left out:
-administrative and operational state (every device is up), qdiscs, transmit queues, feature flags, promiscuous mode.
+A frame is the bytes from the destination address to the end of the payload, without preamble and FCS. A device with a
+cable sends frames; one that is made of software overrides ``ndo_start_xmit`` and takes packets, at once and on the CPU
+that sends them. Left out: administrative state (every device is up), transmit queues, feature flags other than those
+of VLAN tags, promiscuous mode.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,15 +21,15 @@ from hooks.tcx import TcxState
 from hooks.xdp import XdpState
 from netstack.drop_reasons import SkbDropReason
 from netstack.headers import ETH_HLEN, VLAN_HLEN
-from netstack.skb import SkBuff
+from netstack.skb import SkBuff, vlan_insert_tag
 from netstack.tc import NET_XMIT_DROP, NET_XMIT_SUCCESS, Handled
-from netstack.xdp_buff import NetDeviceStruct, XdpRxqInfo
+from netstack.xdp_buff import NetDeviceStruct, XdpFrame, XdpRxqInfo
 
 if TYPE_CHECKING:
     from netstack.net import Net
     from netstack.wire import Channel
 
-__all__ = ["IfAddress", "LinkStats", "NetDevice"]
+__all__ = ["IfAddress", "LinkStats", "NetDevice", "RxHandler", "RxResult"]
 
 
 XMIT_RECURSION_LIMIT = 8  # include/linux/netdevice.h
@@ -68,6 +71,18 @@ class LinkStats:
         return asdict(self)
 
 
+class RxResult(Enum):
+    """``rx_handler_result_t``, include/linux/netdevice.h: what a device above another one made of a packet."""
+
+    CONSUMED = "consumed"
+    ANOTHER = "another round"
+    EXACT = "exact"
+    PASS = "pass"
+
+
+RxHandler = Callable[[SkBuff, Cpu], RxResult]
+
+
 class NetDevice:
     """A device of one host.
 
@@ -77,6 +92,12 @@ class NetDevice:
 
     loopback = False
     broadcast = b"\xff" * 6
+    # no ARP: what is sent has no link-layer addresses to find (IFF_NOARP)
+    noarp = False
+    # bytes of link-layer header
+    hard_header_len = ETH_HLEN
+    # it takes a VLAN tag beside the data, and puts it in where there is need to (NETIF_F_HW_VLAN_CTAG_TX)
+    hw_vlan_tx = False
 
     def __init__(self, net: "Net", name: str, ifindex: int, mac: bytes, mtu: int, nr_rx_queues: int = 1) -> None:
         self.net = net
@@ -91,6 +112,13 @@ class NetDevice:
         self.qdisc: TcQdisc | None = None
         # the other end of a pair
         self.peer: NetDevice | None = None
+        # the device above this one that takes what it receives (bridge, macvlan, bond), and how
+        self.master: NetDevice | None = None
+        self.rx_handler: RxHandler | None = None
+        # VLAN devices on this one, by protocol and id
+        self.vlans: dict[tuple[int, int], NetDevice] = {}
+        # receive packet steering: the CPUs among which a packet's hash chooses
+        self.rps_cpus: tuple[int, ...] = ()
         mem = net.kernel.mem
         self.struct = NetDeviceStruct(mem, ifindex, name, mtu)
         self.xdp_rxqs = [XdpRxqInfo(mem, self.struct.address, queue) for queue in range(nr_rx_queues)]
@@ -131,6 +159,16 @@ class NetDevice:
                 cpu.scratch[_RECURSION] = depth
             if handled is Handled.DONE:
                 return result
+        return self.dev_hard_start_xmit(skb, cpu)
+
+    def dev_hard_start_xmit(self, skb: SkBuff, cpu: Cpu) -> int:
+        """Hand a packet to the driver, its VLAN tag among the data where the device does not put it in itself."""
+        if skb.vlan_proto and not self.hw_vlan_tx:
+            vlan_insert_tag(skb)
+        return self.ndo_start_xmit(skb, cpu)
+
+    def ndo_start_xmit(self, skb: SkBuff, cpu: Cpu) -> int:
+        """Send a packet that begins with its link-layer header: NET_XMIT_*."""
         self.transmit(skb.data, cpu)
         return NET_XMIT_SUCCESS
 
@@ -144,9 +182,13 @@ class NetDevice:
         return None
 
     @property
-    def ndo_xdp_xmit(self) -> Callable[[Sequence[bytes], Cpu], int] | None:
-        """The driver's way to send the frames of XDP_TX and XDP_REDIRECT, or None."""
+    def ndo_xdp_xmit(self) -> Callable[[Sequence[XdpFrame], Cpu], int] | None:
+        """The driver's way to send the frames of XDP_REDIRECT, or None."""
         return None
+
+    def xdp_tx(self, frame: XdpFrame, cpu: Cpu) -> bool:
+        """Send a frame for which a native program returned XDP_TX; False when it cannot leave."""
+        raise NotImplementedError
 
     @property
     def struct_address(self) -> int:
@@ -173,9 +215,10 @@ class NetDevice:
         """Take a frame from the medium, complete at this instant."""
         raise NotImplementedError
 
-    def record(self, direction: str, frame: bytes) -> PacketRecord:
-        """Record a frame at this device now; ``direction`` is ``in`` or ``out``."""
-        record = PacketRecord(self.net.clock.now_ns, self.net.name, self.name, direction, frame)
+    def record(self, direction: str, frame: bytes, cpu: Cpu | None = None) -> PacketRecord:
+        """Record a frame at this device now, or at a CPU's time; ``direction`` is ``in`` or ``out``."""
+        time_ns = self.net.clock.now_ns if cpu is None else cpu.now_ns
+        record = PacketRecord(time_ns, self.net.name, self.name, direction, frame)
         self.net.recorder.packets.append(record)
         return record
 

@@ -103,7 +103,7 @@ class Net:
         self._backlogs = [Backlog(softnet, limit, netif_receive_skb) for softnet in self.softnet]
         self.packet_handlers: dict[int, PacketHandler] = {EtherType.IP: ip_rcv, EtherType.ARP: arp_rcv}
         self.protocols: dict[int, PacketHandler] = {IpProto.ICMP: icmp_rcv, IpProto.UDP: udp_rcv}
-        self.xdp = Xdp(kernel, self.dev_get_by_index, execute, kernel.xdp_dispatcher)
+        self.xdp = Xdp(kernel, execute, kernel.xdp_dispatcher)
         self.tc = Tc(kernel, execute)
         self.cgroup_bpf = CgroupBpf(kernel, execute)
         self.sk_filter = SkFilter(kernel, execute)

@@ -32,7 +32,7 @@ from netstack.rx import netif_receive_skb
 from netstack.wire import Channel
 from netstack.xdp import DROP_REASON, XdpResult
 from netstack.xdp_batch import LEAST_FRAMES, XdpBatch
-from netstack.xdp_buff import XdpRing
+from netstack.xdp_buff import XdpFrame, XdpRing
 from netstack.xdp_run import ACTION_NAMES
 
 if TYPE_CHECKING:
@@ -138,9 +138,13 @@ class Nic(NetDevice):
         return self._xdp_setup
 
     @property
-    def ndo_xdp_xmit(self) -> Callable[[Sequence[bytes], Cpu], int]:
-        """The driver's way to send the frames of XDP_TX and XDP_REDIRECT."""
+    def ndo_xdp_xmit(self) -> Callable[[Sequence[XdpFrame], Cpu], int]:
+        """The driver's way to send the frames of XDP_REDIRECT."""
         return self._xdp_xmit
+
+    def xdp_tx(self, frame: XdpFrame, cpu: Cpu) -> bool:
+        """Send a frame of XDP_TX; it leaves by the same ring as redirected ones."""
+        return self._xdp_xmit((frame,), cpu) == 1
 
     def ethtool_stats(self) -> dict[str, int]:
         """Return the counters that ``ethtool -S`` shows, by i40e's names."""
@@ -201,11 +205,13 @@ class Nic(NetDevice):
         if result.reason:
             self.net.drop_frame(record, result.reason)
         if result.verdict is XdpAction.XDP_PASS:
-            self._to_stack(queue, record, result.frame, cpu)
+            self._to_stack(queue, record, result.frame, cpu, result.metadata)
 
-    def _to_stack(self, queue: RxQueue, record: PacketRecord, frame: bytes, cpu: Cpu) -> None:
+    def _to_stack(self, queue: RxQueue, record: PacketRecord, frame: bytes, cpu: Cpu, metadata: bytes = b"") -> None:
         cpu.charge(self._skb_ps)
-        netif_receive_skb(eth_type_trans(frame, self, record, queue.index), cpu)
+        skb = eth_type_trans(frame, self, record, queue.index)
+        skb.metadata = metadata
+        netif_receive_skb(skb, cpu)
 
     def _select_queue(self, frame: bytes) -> int:
         if len(self.queues) == 1:
@@ -218,13 +224,13 @@ class Nic(NetDevice):
             text = f"mtu {self.mtu} of '{self.full_name}' is above {max_xdp_mtu(prog)} bytes, the most for this program"
             raise KernelError("xdp", Errno.EINVAL, text)
 
-    def _xdp_xmit(self, frames: Sequence[bytes], cpu: Cpu) -> int:
+    def _xdp_xmit(self, frames: Sequence[XdpFrame], cpu: Cpu) -> int:
         # a frame counts as taken; whether the wire's queue has room for it shows when its time comes
         if self.channel is None:
             self.stats.tx_dropped += len(frames)
             return 0
         for frame in frames:
-            self.at_cpu_time(cpu, partial(self._xdp_xmit_now, frame))
+            self.at_cpu_time(cpu, partial(self._xdp_xmit_now, frame.data))
         return len(frames)
 
     def _xdp_xmit_now(self, frame: bytes) -> None:

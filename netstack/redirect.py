@@ -73,7 +73,7 @@ def xdp_do_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, prog: Pr
             assert target.entry is not None
             err = _xdp_enqueue(runner, context, _device(target.entry), xdp, dev, _prog(target.entry), cpu)
     else:
-        fwd = _device_by_index(runner, target)
+        fwd = _device_by_index(dev, target)
         err = fwd if isinstance(fwd, int) else _xdp_enqueue(runner, context, fwd, xdp, dev, None, cpu)
     if err:
         _note_error(runner, dev, prog, target, err, cpu)
@@ -90,7 +90,7 @@ def xdp_do_generic_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, 
             assert target.entry is not None
             err = _dev_map_generic_redirect(runner, target.entry, xdp, dev, cpu)
     else:
-        fwd = _device_by_index(runner, target)
+        fwd = _device_by_index(dev, target)
         err = fwd if isinstance(fwd, int) else _xdp_ok_fwd_dev(fwd, xdp)
         if not isinstance(fwd, int) and not err:
             _generic_xdp_tx(runner, fwd, xdp, cpu)
@@ -118,13 +118,13 @@ def _prog(entry: DevmapEntry) -> Prog | None:
     return cast("Prog | None", entry.prog)
 
 
-def _device_by_index(runner: XdpRunner, target: _Target) -> XdpNetDevice | int:
+def _device_by_index(dev: XdpNetDevice, target: _Target) -> XdpNetDevice | int:
     # no helper was called, or its target was used up: EBADRQC
     if target.map_type != MapType.UNSPEC:
         raise NotModelled(f"XDP_REDIRECT to a {target.map_type.lower}", "net/core/filter.c")
     if target.map_id != BY_IFINDEX:
         return -Errno.EBADRQC
-    return runner.dev_get_by_index(target.index) or -Errno.EINVAL
+    return dev.net.dev_get_by_index(target.index) or -Errno.EINVAL
 
 
 def _xdp_ok_fwd_dev(fwd: XdpNetDevice, xdp: XdpBuff) -> int:
@@ -191,7 +191,7 @@ def _bq_xmit_all(runner: XdpRunner, queue: BulkQueue, cpu: Cpu) -> None:
     if going:
         xmit = queue.dev.ndo_xdp_xmit
         assert xmit is not None
-        sent = xmit([xdp.frame() for xdp in going], cpu)
+        sent = xmit([xdp.xdp_frame() for xdp in going], cpu)
     drops = len(frames) - sent
     if drops:
         # tracepoint xdp:xdp_devmap_xmit

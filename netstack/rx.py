@@ -1,6 +1,6 @@
 """Receiving: from the driver's skb to the protocol that takes it (net/core/dev.c, net/ethernet/eth.c, v6.18).
 
-Left out: taps (AF_PACKET), bridges and other rx_handlers, RPS, GRO. A VLAN tag is taken off as Linux does;
+Left out: taps (AF_PACKET), bridges and other rx_handlers, GRO. A VLAN tag is taken off as Linux does;
 there are no VLAN devices yet, so a tagged packet with an id is one for another host.
 """
 
@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.uapi.net import EtherType, XdpAction
+from netstack.device import RxResult
 from netstack.drop_reasons import SkbDropReason, not_modelled
 from netstack.eth import ETH_P_802_2, set_protocol
 from netstack.headers import VLAN_HLEN
-from netstack.skb import PacketType, SkBuff
+from netstack.skb import PacketType, SkBuff, tagged_frame
 from netstack.tc import Handled
 from netstack.xdp_run import ACTION_NAMES
 
@@ -24,32 +25,66 @@ _VLANS = (EtherType.VLAN, EtherType.VLAN_AD)
 
 
 def netif_receive_skb(skb: SkBuff, cpu: Cpu) -> None:
-    """Give a packet to its protocol's handler; drop it when there is none."""
-    net = skb.dev.net
-    cpu.charge(net.stack_rx_ps)
-    while True:
-        # another_round: a packet that is redirected to the peer of a device begins anew there
-        skb.skb_iif = skb.dev.ifindex
-        if skb.dev.xdp.generic is not None and not _do_xdp_generic(skb, cpu):
-            return
-        if skb.protocol in _VLANS and not _skb_vlan_untag(skb):
-            return
-        if skb.dev.tcx.ingress is None:
-            break
-        handled = net.tc.sch_handle_ingress(skb, cpu)
-        if handled is Handled.DONE:
-            return
-        if handled is Handled.PASS:
-            break
-        net = skb.dev.net
+    """Give a packet to its protocol's handler; drop it when there is none (``__netif_receive_skb_core``)."""
+    cpu.charge(skb.dev.net.stack_rx_ps)
+    result = RxResult.ANOTHER
+    while result is RxResult.ANOTHER:
+        result = _one_round(skb, cpu)
+    if result is not RxResult.CONSUMED:
+        _deliver(skb, cpu)
+
+
+def _one_round(skb: SkBuff, cpu: Cpu) -> RxResult:
+    # __netif_receive_skb_core() from another_round on, up to where protocols are looked up
+    dev = skb.dev
+    skb.skb_iif = dev.ifindex
+    if dev.xdp.generic is not None and not _do_xdp_generic(skb, cpu):
+        return RxResult.CONSUMED
+    if skb.protocol in _VLANS and not skb.vlan_proto and not _skb_vlan_untag(skb):
+        return RxResult.CONSUMED
+    if dev.tcx.ingress is not None:
+        handled = dev.net.tc.sch_handle_ingress(skb, cpu)
+        if handled is not Handled.PASS:
+            return RxResult.CONSUMED if handled is Handled.DONE else RxResult.ANOTHER
+    if skb.vlan_proto and vlan_do_receive(skb, cpu):
+        return RxResult.ANOTHER
+    if dev.rx_handler is not None:
+        result = dev.rx_handler(skb, cpu)
+        if result is not RxResult.PASS:
+            return result
     while skb.protocol in _VLANS and not skb.vlan_tci & VLAN_VID_MASK:
         # the outer tag has a priority only
         if not _skb_vlan_untag(skb):
-            return
+            return RxResult.CONSUMED
+        if vlan_do_receive(skb, cpu):
+            return RxResult.ANOTHER
     if skb.vlan_tci & VLAN_VID_MASK:
         # there is no device for that VLAN
         skb.pkt_type = PacketType.OTHERHOST
-    handler = net.packet_handlers.get(skb.protocol)
+    skb.vlan_tci = skb.vlan_proto = 0
+    return RxResult.PASS
+
+
+def vlan_do_receive(skb: SkBuff, cpu: Cpu) -> bool:
+    """Let a tagged packet be one of its VLAN's device, without the tag; False when there is none."""
+    dev = skb.dev.vlans.get((skb.vlan_proto, skb.vlan_tci & VLAN_VID_MASK))
+    if dev is None:
+        return False
+    skb.dev = dev
+    if skb.pkt_type == PacketType.OTHERHOST and skb.data.startswith(dev.mac):
+        skb.pkt_type = PacketType.HOST
+    # no priority is mapped to another one
+    skb.priority = skb.vlan_tci = skb.vlan_proto = 0
+    stats = dev.stats
+    stats.rx_packets += 1
+    stats.rx_bytes += len(skb.data) - skb.network_header
+    stats.multicast += skb.pkt_type == PacketType.MULTICAST
+    skb.record = dev.record("in", tagged_frame(skb), cpu)
+    return True
+
+
+def _deliver(skb: SkBuff, cpu: Cpu) -> None:
+    handler = skb.dev.net.packet_handlers.get(skb.protocol)
     if handler is not None:
         handler(skb, cpu)
         return
@@ -73,7 +108,7 @@ def _do_xdp_generic(skb: SkBuff, cpu: Cpu) -> bool:
         skb.drop(result.reason)
     if result.verdict is not XdpAction.XDP_PASS:
         return False
-    skb.data = result.frame
+    skb.data, skb.metadata = result.frame, result.metadata
     set_protocol(skb)
     return True
 

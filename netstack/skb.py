@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from netstack.fib import Route
     from netstack.sock import UdpSocket
 
-__all__ = ["PacketType", "SkBuff", "skb_truesize"]
+__all__ = ["PacketType", "SkBuff", "skb_truesize", "tagged_frame", "vlan_insert_tag"]
 
 # sizeof(struct sk_buff) and sizeof(struct skb_shared_info), both rounded up to cache lines, v6.18 x86-64
 _SKB_BYTES = 256
@@ -50,6 +50,7 @@ class SkBuff:
         "dev",
         "hash",
         "mark",
+        "metadata",
         "network_header",
         "pkt_type",
         "priority",
@@ -79,6 +80,8 @@ class SkBuff:
         self.skb_iif = 0
         self.rx_queue_recorded = False
         self.vlan_tci = self.vlan_proto = 0
+        # what an XDP program left in front of the packet
+        self.metadata = b""
         self.mark = self.priority = self.tc_index = self.hash = self.tstamp = 0
         self.sk: UdpSocket | None = None
         self.route: Route | None = None
@@ -95,6 +98,24 @@ class SkBuff:
     def drop(self, reason: SkbDropReason | str, detail: str = "") -> None:
         """Account for the packet as dropped (``kfree_skb_reason``); its record gets the reason."""
         self.dev.net.count_drop(self, reason.name if isinstance(reason, SkbDropReason) else reason, detail)
+
+
+def tagged_frame(skb: SkBuff) -> bytes:
+    """Return the frame as it is on a wire: with the VLAN tag that the packet has beside its data."""
+    if not skb.vlan_proto:
+        return skb.data
+    tag = skb.vlan_proto.to_bytes(2, "big") + skb.vlan_tci.to_bytes(2, "big")
+    return skb.data[:12] + tag + skb.data[12:]
+
+
+def vlan_insert_tag(skb: SkBuff) -> None:
+    """Put the tag beside the packet into its data (``__vlan_hwaccel_push_inside``)."""
+    skb.data = tagged_frame(skb)
+    skb.network_header += 4
+    if skb.transport_header:
+        skb.transport_header += 4
+    skb.protocol = skb.vlan_proto
+    skb.vlan_proto = skb.vlan_tci = 0
 
 
 def skb_truesize(size: int) -> int:

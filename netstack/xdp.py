@@ -7,7 +7,6 @@ Differs: the copy that generic XDP works on always has one page or a multiple, s
 in Linux it depends on how the driver allocated the skb.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ebpfsim.cpu import Cpu
@@ -61,11 +60,10 @@ class Xdp:
     def __init__(
         self,
         kernel: Runtime,
-        dev_get_by_index: Callable[[int], XdpNetDevice | None],
         execute: Execute,
         dispatcher: Dispatcher | None = None,
     ) -> None:
-        self.runner = XdpRunner(kernel, dev_get_by_index, execute, dispatcher)
+        self.runner = XdpRunner(kernel, execute, dispatcher)
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -123,7 +121,7 @@ class Xdp:
             done = XdpResult(verdict, xdp.frame(), xdp.metadata())
         elif verdict is XdpAction.XDP_TX:
             cpu.charge(costs.tx_ps)
-            if device.ndo_xdp_xmit is not None and device.ndo_xdp_xmit([xdp.frame()], cpu) == 1:
+            if device.xdp_tx(xdp.xdp_frame(), cpu):
                 done = XdpResult(verdict)
             else:
                 device.stats.rx_dropped += 1

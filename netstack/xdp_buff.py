@@ -24,6 +24,7 @@ __all__ = [
     "XDP_PACKET_HEADROOM",
     "NetDeviceStruct",
     "XdpBuff",
+    "XdpFrame",
     "XdpPointers",
     "XdpRing",
     "XdpRxqInfo",
@@ -143,6 +144,14 @@ class XdpPointers(NamedTuple):
             mem.objects.limit(self.data_hard_start, start, self.data_end, "the packet")
 
 
+class XdpFrame(NamedTuple):
+    """A frame that has left its buffer (``struct xdp_frame``): the bytes, free bytes in front, metadata before it."""
+
+    data: bytes
+    headroom: int = XDP_PACKET_HEADROOM
+    metadata: bytes = b""
+
+
 class XdpBuff:
     """A ``struct xdp_buff`` with the frame memory that it describes; one object serves any number of frames in turn.
 
@@ -204,6 +213,12 @@ class XdpBuff:
         if not now.has_frags:
             return linear
         return linear + b"".join(mem.read(frag.address, frag.size) for frag in frags(mem, now.data_hard_end))
+
+    def xdp_frame(self) -> XdpFrame:
+        """Return the frame with its metadata and where it lies (``xdp_convert_buff_to_frame``)."""
+        now = self.pointers()
+        metadata = self.mem.read(now.data_meta, now.metalen) if now.metalen else b""
+        return XdpFrame(self.frame(), now.data - now.data_hard_start, metadata)
 
     def metadata(self) -> bytes:
         """Return the bytes between ``data_meta`` and ``data``."""

@@ -24,7 +24,7 @@ from ebpfsim.uapi.net import XdpAction
 from hooks.dispatcher import Dispatcher
 from hooks.run import Execute, bpf_prog_run
 from hooks.xdp import XdpDevice, XdpState
-from netstack.xdp_buff import XdpBuff, XdpRing, XdpRxqInfo
+from netstack.xdp_buff import XdpBuff, XdpFrame, XdpRing, XdpRxqInfo
 
 __all__ = ["ACTION_NAMES", "DeviceStats", "Execute", "XdpCosts", "XdpNetDevice", "XdpRun", "XdpRunner"]
 
@@ -42,6 +42,14 @@ class DeviceStats(Protocol):
     rx_dropped: int
 
 
+class XdpNet(Protocol):
+    """The namespace that a device is in."""
+
+    def dev_get_by_index(self, ifindex: int) -> "XdpNetDevice | None":
+        """Return the device with that number, or None."""
+        ...
+
+
 class XdpNetDevice(XdpDevice, Protocol):
     """What running XDP programs needs of a network device, beyond what attaching them needs.
 
@@ -55,6 +63,11 @@ class XdpNetDevice(XdpDevice, Protocol):
     mac: bytes
 
     @property
+    def net(self) -> XdpNet:
+        """Its namespace."""
+        ...
+
+    @property
     def xdp(self) -> XdpState:
         """The programs attached to the device."""
         ...
@@ -65,12 +78,16 @@ class XdpNetDevice(XdpDevice, Protocol):
         ...
 
     @property
-    def ndo_xdp_xmit(self) -> Callable[[Sequence[bytes], Cpu], int] | None:
-        """The driver's way to send frames of XDP_TX and XDP_REDIRECT past the stack, or None (loopback).
+    def ndo_xdp_xmit(self) -> Callable[[Sequence[XdpFrame], Cpu], int] | None:
+        """The driver's way to send frames of XDP_REDIRECT past the stack, or None (loopback).
 
         It takes the frames and the CPU that sends them at ``cpu.now_ns``, and returns how many went out; the others it
-        counts as dropped. Their cost is charged by the caller.
+        counts as dropped. A negative errno says that none could. Their cost is charged by the caller.
         """
+        ...
+
+    def xdp_tx(self, frame: XdpFrame, cpu: Cpu) -> bool:
+        """Send a frame for which a native program returned XDP_TX; False when it cannot leave."""
         ...
 
     def xdp_rxq(self, queue: int) -> int | None:
@@ -106,17 +123,15 @@ class XdpRun:
 
 
 class XdpRunner:
-    """Runs the XDP programs of one simulated kernel. ``dev_get_by_index`` looks up its devices."""
+    """Runs the XDP programs of one simulated kernel."""
 
     def __init__(
         self,
         kernel: Runtime,
-        dev_get_by_index: Callable[[int], XdpNetDevice | None],
         execute: Execute,
         dispatcher: Dispatcher | None = None,
     ) -> None:
         self.kernel = kernel
-        self.dev_get_by_index = dev_get_by_index
         self.dispatcher = dispatcher if dispatcher is not None else Dispatcher(kernel)
         self.costs = XdpCosts(kernel.costs)
         self.spare = XdpRing(kernel.mem, 0, SPARE_BUFFERS)

@@ -3,6 +3,7 @@ import pytest
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.uapi.flags import BPF_F_XDP_HAS_FRAGS
 from netstack.headers import EthHdr
+from netstack.xdp_buff import XdpFrame
 
 SRC = b"\x02\0\0\0\0\x99"
 
@@ -72,7 +73,7 @@ def test_without_a_cable_frames_are_dropped(lab) -> None:
     # measured on Linux 6.18: a device without carrier counts tx_dropped, reason QDISC_DROP
     assert (nic.stats.tx_packets, nic.stats.tx_dropped) == (0, 1)
     assert [record.reason for record in lab.frames(nic.net, "out")] == ["QDISC_DROP"]
-    assert nic.ndo_xdp_xmit([frame(60)] * 3, nic.net.cpus[0]) == 0
+    assert nic.ndo_xdp_xmit([XdpFrame(frame(60))] * 3, nic.net.cpus[0]) == 0
     assert nic.stats.tx_dropped == 4
 
 
@@ -90,7 +91,7 @@ def test_transmit_happens_at_the_cpus_time(lab) -> None:
 def test_frames_of_xdp_that_find_the_queue_full_are_the_drivers_drops(lab) -> None:
     a = lab.net("a").add_nic("eth0")
     lab.connect(a, lab.net("b").add_nic("eth0"), rate_bps=10**9, queue=2)
-    assert a.ndo_xdp_xmit([frame(60)] * 5, a.net.cpus[0]) == 5
+    assert a.ndo_xdp_xmit([XdpFrame(frame(60))] * 5, a.net.cpus[0]) == 5
     lab.run()
     assert (a.stats.tx_packets, a.stats.tx_dropped, a.net.drops) == (3, 2, {"QDISC_DROP": 2})
 
