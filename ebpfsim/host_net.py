@@ -16,7 +16,7 @@ from ebpfsim.uapi.net import EtherType
 from hooks.cgroup import ATTACH_TYPES as CGROUP_ATTACH_TYPES
 from hooks.cgroup import Cgroup, cgroup_link_attach
 from hooks.netns import netns_bpf_link_create
-from hooks.tc import ETH_P_ALL, ActBpf, ClsBpf, TcAct, TcQdisc
+from hooks.tc import ETH_P_ALL, ActBpf, ClsBpf, TcAct, TcQdisc, check_request
 from hooks.tcx import tcx_link_attach
 
 if TYPE_CHECKING:
@@ -168,9 +168,11 @@ class HostNet:
         return qdisc
 
     def tc_qdisc_del(self, device: str, kind: str = "clsact") -> None:
-        """Delete the qdisc and all of its filters; ENOENT without one, EINVAL for one of another kind."""
+        """Delete the qdisc and all of its filters; ENOENT without one, EINVAL for another kind."""
         dev = self.device(device)
         if dev.qdisc is None:
+            if dev.tcx.ingress_queue:
+                raise KernelError("tc qdisc del", Errno.EINVAL, "Invalid handle")
             raise KernelError("tc qdisc del", Errno.ENOENT, NO_QDISC)
         if dev.qdisc.kind != kind:
             raise KernelError("tc qdisc del", Errno.EINVAL, "Invalid qdisc name: must match existing qdisc")
@@ -226,6 +228,7 @@ class HostNet:
     ) -> None:
         """Delete a filter, those of a priority, or all of a chain (``tc filter del``)."""
         number = _protocol(protocol) if protocol else 0
+        check_request("tc filter del", pref=pref, handle=handle, chain=chain, protocol=number)
         self._qdisc(device, direction, "tc filter del").delete(
             direction, pref=pref, handle=handle, chain=chain, protocol=number
         )

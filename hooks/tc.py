@@ -16,13 +16,24 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.bpf import ProgType
 from hooks.link import HookKernel, HookStats, note
 
-__all__ = ["ETH_P_ALL", "ActBpf", "ClsBpf", "MiniQdisc", "TcAct", "TcQdisc", "Verdict", "tc_act_name", "tcf_classify"]
+__all__ = [
+    "ETH_P_ALL",
+    "ActBpf",
+    "ClsBpf",
+    "MiniQdisc",
+    "TcAct",
+    "TcQdisc",
+    "Verdict",
+    "check_request",
+    "tc_act_name",
+    "tcf_classify",
+]
 
 ETH_P_ALL = 3  # include/uapi/linux/if_ether.h
 MAX_RECLASSIFY_LOOP = 16  # net/sched/cls_api.c
-FIRST_AUTO_PRIO = 0xC000  # tcf_auto_prio()
+AUTO_PRIOS, FIRST_AUTO_PRIO = 0x8000, 0xC000  # tc_new_tfilter(), tcf_auto_prio()
 TC_H_MAJ_MASK, TC_H_MIN_MASK = 0xFFFF0000, 0xFFFF  # include/uapi/linux/pkt_sched.h
-TC_ACT_EXT_SHIFT = 28  # include/uapi/linux/pkt_cls.h
+MAX_CHAIN = (1 << 28) - 1  # TC_ACT_EXT_VAL_MASK, include/uapi/linux/pkt_cls.h
 U32_HANDLES = 0x7FFF_FFFF
 MISMATCH = "Protocol mismatch for filter with specified priority"
 NEED_CREATE = "Need both RTM_NEWTFILTER and NLM_F_CREATE to create a new filter"
@@ -132,15 +143,16 @@ class TcQdisc:
         ``replace`` are those of netlink: ``tc filter add`` has only the first, ``change`` only the second.
         """
         op = "tc filter"
-        _check_programs(op, new)
-        protos = self.side(direction).chains.setdefault(new.chain, [])
+        check_request(op, pref=new.pref, chain=new.chain, deletes=False, create=create)
+        protos = self.side(direction).chains.get(new.chain, [])
         proto = self._proto(op, protos, new, create)
         old = next((each for each in proto.filters if new.handle and each.handle == new.handle), None)
         if old is None and not create:
             raise KernelError(op, Errno.ENOENT, NEED_CREATE)
         if old is not None and not replace:
             raise KernelError(op, Errno.EEXIST, "Filter already exists")
-        new.pref = proto.pref
+        _check_programs(op, new)
+        new.pref, new.protocol = proto.pref, proto.protocol
         if not new.handle:
             new.handle = self._free_handle(proto)
         for prog in _programs(new):
@@ -153,16 +165,17 @@ class TcQdisc:
         if proto not in protos:
             protos.append(proto)
             protos.sort(key=lambda each: each.pref)
+            self.side(direction).chains[new.chain] = protos
         self._note("update" if old is not None else "attach", direction, new)
         return new
 
     def delete(self, direction: str, *, pref: int = 0, handle: int = 0, chain: int = 0, protocol: int = 0) -> None:
         """Delete one filter, those of a priority (no ``handle``) or of a chain (no ``pref`` either): ENOENT."""
-        op, protos = "tc filter", self.side(direction).chains.get(chain)
+        op = "tc filter"
+        check_request(op, pref=pref, handle=handle, chain=chain, protocol=protocol)
+        protos = self.side(direction).chains.get(chain)
         if protos is None and pref:
             raise KernelError(op, Errno.ENOENT, "Cannot find specified filter chain")
-        if not pref and (protocol or handle):
-            raise KernelError(op, Errno.ENOENT, "Cannot flush filters with protocol, handle or kind set")
         found = [each for each in protos or () if not pref or each.pref == pref]
         if pref and found and protocol and found[0].protocol != protocol:
             raise KernelError(op, Errno.EINVAL, MISMATCH)
@@ -190,15 +203,18 @@ class TcQdisc:
 
     def _proto(self, op: str, protos: list[_Proto], new: ClsBpf, create: bool) -> _Proto:
         if not new.pref:
-            pref = protos[0].pref - 1 if protos else FIRST_AUTO_PRIO
-            if not pref:
-                raise KernelError(op, Errno.ENOSPC, "Filter with specified priority/protocol not found")
-            return _Proto(pref, new.protocol)
+            # one below the first of the range that priorities are given from
+            first = next((proto.pref for proto in protos if proto.pref >= AUTO_PRIOS), FIRST_AUTO_PRIO + 1)
+            if first == AUTO_PRIOS:
+                raise KernelError(op, Errno.ENOSPC, "Lowest ID from auto-alloc range already in use")
+            _check_protocol(op, new)
+            return _Proto(first - 1, new.protocol)
         for proto in protos:
             if proto.pref == new.pref:
-                if proto.protocol != new.protocol:
+                if new.protocol not in (proto.protocol, 0):
                     raise KernelError(op, Errno.EINVAL, MISMATCH)
                 return proto
+        _check_protocol(op, new)
         if not create:
             raise KernelError(op, Errno.ENOENT, NEED_CREATE)
         return _Proto(new.pref, new.protocol)
@@ -225,6 +241,23 @@ class TcQdisc:
                 "order": order,
             },
         )
+
+
+def check_request(
+    op: str, *, pref: int, handle: int = 0, chain: int = 0, protocol: int = 0, deletes: bool = True, create: bool = True
+) -> None:
+    """Refuse what tc_new_tfilter() and tc_del_tfilter() refuse before they look for a qdisc."""
+    if deletes and not pref and (protocol or handle):
+        raise KernelError(op, Errno.ENOENT, "Cannot flush filters with protocol, handle or kind set")
+    if not deletes and not pref and not create:
+        raise KernelError(op, Errno.ENOENT, "Invalid filter command with priority of zero")
+    if chain > MAX_CHAIN:
+        raise KernelError(op, Errno.EINVAL, "Specified chain index exceeds upper limit")
+
+
+def _check_protocol(op: str, new: ClsBpf) -> None:
+    if not new.protocol:
+        raise KernelError(op, Errno.EINVAL, "Filter kind and protocol must be specified")
 
 
 def _check_programs(op: str, new: ClsBpf) -> None:

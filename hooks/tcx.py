@@ -52,15 +52,19 @@ class TcxEntry:
 
 
 class TcxState:
-    """The two entries of one device, None while nothing is there."""
+    """The two entries of one device, None while nothing is there.
 
-    __slots__ = ("device", "egress", "ingress", "kernel")
+    ``ingress_queue``: a qdisc was there once, and left its queue (dev_ingress_queue_create).
+    """
+
+    __slots__ = ("device", "egress", "ingress", "ingress_queue", "kernel")
 
     def __init__(self, device: TcxDevice, kernel: AttachKernel) -> None:
         self.device = device
         self.kernel = kernel
         self.ingress: TcxEntry | None = None
         self.egress: TcxEntry | None = None
+        self.ingress_queue = False
 
     def entry(self, kind: AttachType) -> TcxEntry | None:
         """Return the entry of a direction (tcx_entry_fetch)."""
@@ -79,6 +83,8 @@ class TcxState:
 
     def set_miniq(self, kind: AttachType, miniq: MiniQdisc | None) -> None:
         """Put the filters of a qdisc behind the programs, or take them away."""
+
+        self.ingress_queue = True
 
         def action(entry: TcxEntry) -> None:
             entry.miniq = miniq
