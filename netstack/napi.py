@@ -7,7 +7,7 @@ its cost, and nothing else happens on the CPU before the clock has caught up. Fr
 the same poll while its 64 last, as a driver finds them that looks at the next descriptor.
 
 Left out: netdev_budget and ksoftirqd (no task competes for the CPU yet), interrupt coalescing, busy polling, threaded
-NAPI, RPS.
+NAPI.
 """
 
 from collections import deque
@@ -118,14 +118,20 @@ class Backlog(Napi):
         self._packets: deque[SkBuff] = deque()
         self._receive = receive
 
-    def enqueue(self, skb: SkBuff) -> bool:
-        """Queue a packet (``enqueue_to_backlog``); False when the backlog is full and the packet dropped."""
+    def enqueue(self, skb: SkBuff, *, remote: bool = False) -> bool:
+        """Queue a packet (``enqueue_to_backlog``); False when the backlog is full and the packet dropped.
+
+        One that another CPU has steered here comes with an interrupt.
+        """
         if len(self._packets) > self.limit:
             self.dropped += 1
             skb.drop(SkbDropReason.CPU_BACKLOG)
             return False
         self._packets.append(skb)
-        self.schedule()
+        if remote:
+            self.interrupt()
+        else:
+            self.schedule()
         return True
 
     def poll(self, cpu: Cpu, budget: int) -> int:

@@ -41,7 +41,7 @@ from netstack.loopback import Loopback
 from netstack.napi import Backlog, SoftnetData
 from netstack.neigh import NeighTable, arp_rcv
 from netstack.nic import DEFAULT_RING, Nic
-from netstack.rx import PacketHandler, netif_receive_skb
+from netstack.rx import PacketHandler, netif_receive_skb_core
 from netstack.sk_filter import SkFilter
 from netstack.skb import SkBuff
 from netstack.snmp import Snmp
@@ -100,7 +100,7 @@ class Net:
         )
         self.softnet = [SoftnetData(cpu, self.clock, self.costs) for cpu in self.cpus]
         limit = self.sysctls["net.core.netdev_max_backlog"]
-        self._backlogs = [Backlog(softnet, limit, netif_receive_skb) for softnet in self.softnet]
+        self.backlogs = [Backlog(softnet, limit, netif_receive_skb_core) for softnet in self.softnet]
         self.packet_handlers: dict[int, PacketHandler] = {EtherType.IP: ip_rcv, EtherType.ARP: arp_rcv}
         self.protocols: dict[int, PacketHandler] = {IpProto.ICMP: icmp_rcv, IpProto.UDP: udp_rcv}
         self.xdp = Xdp(kernel, execute, kernel.xdp_dispatcher)
@@ -199,7 +199,7 @@ class Net:
 
     def netif_rx(self, skb: SkBuff, cpu: Cpu | None = None) -> None:
         """Receive a packet through the backlog of a CPU, by default the first (``netif_rx``)."""
-        self._backlogs[cpu.number if cpu is not None else 0].enqueue(skb)
+        self.backlogs[cpu.number if cpu is not None else 0].enqueue(skb)
 
     def select_addr(self, dev: NetDevice, destination: int) -> int:
         """Return the source address for a destination on a device's link (``inet_select_addr``); 0 without any."""

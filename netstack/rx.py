@@ -12,11 +12,12 @@ from netstack.device import RxResult
 from netstack.drop_reasons import SkbDropReason, not_modelled
 from netstack.eth import ETH_P_802_2, set_protocol
 from netstack.headers import VLAN_HLEN
+from netstack.rps import steer_packet
 from netstack.skb import PacketType, SkBuff, tagged_frame
 from netstack.tc import Handled
 from netstack.xdp_run import ACTION_NAMES
 
-__all__ = ["PacketHandler", "netif_receive_skb"]
+__all__ = ["PacketHandler", "netif_receive_skb", "netif_receive_skb_core"]
 
 PacketHandler = Callable[[SkBuff, Cpu], None]
 
@@ -25,6 +26,12 @@ _VLANS = (EtherType.VLAN, EtherType.VLAN_AD)
 
 
 def netif_receive_skb(skb: SkBuff, cpu: Cpu) -> None:
+    """Receive a packet on this CPU, or on the one that receive packet steering chooses."""
+    if not steer_packet(skb, cpu):
+        netif_receive_skb_core(skb, cpu)
+
+
+def netif_receive_skb_core(skb: SkBuff, cpu: Cpu) -> None:
     """Give a packet to its protocol's handler; drop it when there is none (``__netif_receive_skb_core``)."""
     cpu.charge(skb.dev.net.stack_rx_ps)
     result = RxResult.ANOTHER

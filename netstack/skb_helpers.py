@@ -2,17 +2,15 @@
 
 They change the structure and the data in RAM. What moves headers around is in ``netstack.skb_room``. Left out: clones
 (every packet is linear and not shared), tunnels, cgroups (nothing is in one of net_cls).
-
-Differs: the hash of a packet depends on the simulation's seed, Linux' on a secret from its boot; it covers addresses,
-protocol and ports without tunnels or IPv6 extension headers.
 """
 
 from ebpfsim.errnos import Errno
 from ebpfsim.isa.alu import s32, u32
 from ebpfsim.isa.ld_abs import SKB_LOAD_HELPERS
-from ebpfsim.maps.jhash import jhash
 from ebpfsim.progs.runtime import Helper, Run
+from ebpfsim.uapi.bpf import ProgType
 from ebpfsim.uapi.helper_ids import HELPER_IDS
+from netstack.flow_dissector import struct_get_hash
 from netstack.sk_buff import NO_HEADER, SkbStruct
 from netstack.skb_csum import (
     csum_add,
@@ -40,8 +38,6 @@ CHECKSUM_NONE, CHECKSUM_UNNECESSARY, CHECKSUM_COMPLETE, CHECKSUM_PARTIAL = range
 SKB_MAX_CSUM_LEVEL = 3
 CSUM_MANGLED_0 = 0xFFFF
 PACKET_OTHERHOST = 3
-_IPV4, _IPV6 = 0x0008, 0xDD86  # __be16 on a little-endian machine
-_WITH_PORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
 SKF_NET_OFF, SKF_LL_OFF = -0x100000, -0x200000  # include/uapi/linux/filter.h
 
 
@@ -62,6 +58,12 @@ def clear_hash(skb: SkbStruct) -> None:
 
 def bpf_skb_load_bytes(run: Run, address: int, offset: int, to: int, size: int, _r5: int) -> int:
     """Copy bytes of the packet; EFAULT and zeroes when they are not there."""
+    if run.prog.type == ProgType.FLOW_DISSECTOR:
+        # bpf_flow_dissector_load_bytes(): the packet is behind struct bpf_flow_dissector, none in test runs
+        address = run.mem.load(address + 8, 8)
+        if not address or u32(offset) > MAX_PACKET_OFF:
+            run.mem.fill(to, u32(size))
+            return -Errno.EFAULT
     skb, offset, size = _skb(run, address), u32(offset), u32(size)
     if offset > INT_MAX or offset + size > skb.len:
         run.mem.fill(to, size)
@@ -213,29 +215,7 @@ def bpf_set_hash(run: Run, address: int, value: int, _r3: int, _r4: int, _r5: in
 
 def bpf_get_hash_recalc(run: Run, address: int, _r2: int, _r3: int, _r4: int, _r5: int) -> int:
     """Return the packet's hash, computed where it has none (``skb_get_hash``)."""
-    skb = _skb(run, address)
-    if not (skb.l4_hash or skb.sw_hash):
-        key, ports = _flow_keys(skb)
-        skb.hash = jhash(key, u32(run.kernel.rng.seed)) or 1
-        skb.sw_hash, skb.l4_hash = 1, int(ports)
-    return skb.hash
-
-
-def _flow_keys(skb: SkbStruct) -> tuple[bytes, bool]:
-    # both ends in one order, so that both directions hash alike, and whether ports are among it
-    network = skb.network_header - skb.headroom
-    packet = skb.linear()[network:] if network >= 0 else b""
-    if skb.protocol == _IPV4 and len(packet) >= 20:
-        size, proto, ends = 4 * (packet[0] & 15), packet[9], (packet[12:16], packet[16:20])
-        fragment = bool((packet[6] & 0x1F) | packet[7])
-    elif skb.protocol == _IPV6 and len(packet) >= 40:
-        size, proto, ends, fragment = 40, packet[6], (packet[8:24], packet[24:40]), False
-    else:
-        return skb.protocol.to_bytes(2, "little"), False
-    ports = proto in _WITH_PORTS and not fragment and len(packet) >= size + 4
-    first, second = packet[size : size + 2], packet[size + 2 : size + 4]
-    keys = sorted([ends[0] + (first if ports else b""), ends[1] + (second if ports else b"")])
-    return b"".join(keys) + bytes([proto]), ports
+    return struct_get_hash(run.kernel, _skb(run, address), run.cpu)
 
 
 def bpf_get_cgroup_classid(_run: Run, _address: int, _r2: int, _r3: int, _r4: int, _r5: int) -> int:
