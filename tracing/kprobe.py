@@ -1,9 +1,10 @@
 """kprobes on kernel functions: perf events, kprobe.multi, sessions (kernel/trace/{trace_kprobe,bpf_trace}.c, v6.18).
 
-Probes see a call before the trampoline does and its return after it did. At the entry programs of kprobe.multi come
-first, then those of perf events, in both the last attached first; at the return kretprobes, then kprobe.multi, in both
-the first attached first. Programs are skipped and counted while another one of these kinds runs on the CPU
-(``bpf_prog_active``); a perf probe inside a probe is missed without a trace in the program.
+Probes see a call before the trampoline does and its return after it did. All of them are users of ftrace, the one that
+came last is called first at the entry and last at the return. Each link of kprobe.multi is a user by itself; probes of
+perf events are one user together, from the first that is opened anywhere to the last that is closed, and among them the
+one that was opened last is called first. Programs are skipped and counted while another one of these kinds runs on the
+CPU (``bpf_prog_active``); a perf probe inside a probe is missed without a trace in the program.
 
 Left out: probes at an offset in a function, limits of what returns at once (maxactive), override_return.
 Differs: registers that are no arguments are 0, and so is the return address that a return probe sees.
@@ -11,6 +12,7 @@ Differs: registers that are no arguments are 0, and so is the return address tha
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from struct import Struct
 from typing import Any, ClassVar
 
@@ -61,6 +63,11 @@ class KprobeEvent(KernelObject):
         self.is_return = is_return
         self.missed = 0
         self.user: KprobeLink | None = None
+        self.number = kprobes.arm()
+
+    def on_release(self) -> None:
+        """Disarm the probe."""
+        self.kprobes.disarm()
 
     def attach_prog(self, prog: Prog, cookie: int) -> "KprobeLink":
         """Attach a program to this event."""
@@ -111,6 +118,7 @@ class KprobeMultiLink(Link):
         self.flags = flags
         self.cookies: dict[str, int] = {}
         self.missed = 0
+        self.number = 0
         self.attached = False
 
     @property
@@ -163,6 +171,21 @@ class Kprobes:
     def __init__(self, kernel: Any) -> None:
         self.kernel = kernel
         self._chains: dict[str, _Chain] = {}
+        # users of ftrace and probes are numbered in the order in which they came
+        self._numbers = count(1)
+        self._armed = self._group = 0
+
+    def arm(self) -> int:
+        """Count a probe of a perf event in, and return its number."""
+        number = next(self._numbers)
+        self._armed += 1
+        if self._armed == 1:
+            self._group = number
+        return number
+
+    def disarm(self) -> None:
+        """Count a probe of a perf event out."""
+        self._armed -= 1
 
     def open(self, symbol: str, offset: int = 0, *, is_return: bool = False) -> KprobeEvent:
         """Return an event on a function: ENOENT, EINVAL where probes must not be."""
@@ -187,7 +210,9 @@ class Kprobes:
         event.get()
         event.user, link.attached = link, True
         chain = self._chain(event.site)
-        (chain.returns if event.is_return else chain.entries).append(link)
+        links = chain.returns if event.is_return else chain.entries
+        links.append(link)
+        links.sort(key=lambda each: each.event.number)
         self._changed(event.site, chain)
         self._note("attach", link, event.site.name)
         return link
@@ -198,8 +223,7 @@ class Kprobes:
         """Attach a program to functions (``bpf_kprobe_multi_link_attach``): EINVAL, ESRCH."""
         if prog.type != ProgType.KPROBE or prog.expected_attach_type not in MULTI:
             raise KernelError(OP, Errno.EINVAL, f"program '{prog.name}' was not loaded for kprobe.multi")
-        is_session = prog.expected_attach_type == AttachType.TRACE_KPROBE_SESSION
-        if flags & ~BPF_F_KPROBE_MULTI_RETURN or not symbols or (flags and is_session):
+        if flags & ~BPF_F_KPROBE_MULTI_RETURN or not symbols:
             raise KernelError(OP, Errno.EINVAL, f"flags {flags:#x}, {len(symbols)} functions")
         if cookies and len(cookies) != len(symbols):
             raise KernelError(OP, Errno.EINVAL, f"{len(cookies)} cookies for {len(symbols)} functions")
@@ -210,7 +234,7 @@ class Kprobes:
         sites = [self.kernel.functions.site(symbol) for symbol in symbols]
         link = KprobeMultiLink(self.kernel, prog, sites, flags, label)
         link.cookies = dict(zip(symbols, cookies, strict=False))
-        link.attached = True
+        link.attached, link.number = True, next(self._numbers)
         for site in sites:
             chain = self._chain(site)
             chain.multis.append(link)
@@ -250,30 +274,55 @@ class Kprobes:
 
     def _around(self, site: FunctionSite, chain: _Chain) -> Callable[[Function], Function]:
         # a call that is under way goes on with the probes that it began with
-        multis, entries, returns = tuple(chain.multis), tuple(chain.entries), tuple(chain.returns)
+        early = tuple(multi for multi in chain.multis if multi.number < self._group)
+        late = tuple(multi for multi in chain.multis if multi.number > self._group)
+        entries, returns = tuple(chain.entries), tuple(chain.returns)
         masks, model = site.model.masks(), site.model
 
         def around(call: Function) -> Function:
             def probed(cpu: Cpu, *args: int) -> int:
                 words = [value & mask for value, mask in zip(args, masks, strict=True)]
                 skipped: set[KprobeMultiLink] = set()
-                for multi in reversed(multis):
-                    if multi.at_entry and self._multi(multi, site, cpu, words, None) and multi.is_session:
-                        skipped.add(multi)
+                self._enter(late, site, cpu, words, skipped)
                 for link in reversed(entries):
                     self._perf(link, cpu, words, None)
+                self._enter(early, site, cpu, words, skipped)
                 result = call(cpu, *args)
                 word = model.ret_word(result)
+                self._leave(early, site, cpu, (words, word), skipped)
                 for link in returns:
                     self._perf(link, cpu, words, word)
-                for multi in multis:
-                    if multi.at_return and multi not in skipped:
-                        self._multi(multi, site, cpu, words, word)
+                self._leave(late, site, cpu, (words, word), skipped)
                 return result
 
             return probed
 
         return around
+
+    def _enter(
+        self,
+        multis: tuple[KprobeMultiLink, ...],
+        site: FunctionSite,
+        cpu: Cpu,
+        words: Sequence[int],
+        skipped: set[KprobeMultiLink],
+    ) -> None:
+        # a session whose program returns something at the entry has no return
+        for multi in reversed(multis):
+            if multi.at_entry and self._multi(multi, site, cpu, words, None) and multi.is_session:
+                skipped.add(multi)
+
+    def _leave(
+        self,
+        multis: tuple[KprobeMultiLink, ...],
+        site: FunctionSite,
+        cpu: Cpu,
+        regs: tuple[Sequence[int], int],
+        skipped: set[KprobeMultiLink],
+    ) -> None:
+        for multi in multis:
+            if multi.at_return and multi not in skipped:
+                self._multi(multi, site, cpu, *regs)
 
     def _perf(self, link: KprobeLink, cpu: Cpu, words: Sequence[int], result: int | None) -> None:
         # kprobe_ftrace_handler or the rethook: one probe at a time on a CPU
@@ -368,7 +417,9 @@ def points(kernel: Any) -> Points:
             raise NotModelled(f"program on a {type(file.obj).__name__} as perf event", "kernel/events/core.c")
         return attach_prog(prog, opts.get("bpf_cookie", 0))
 
-    def multi(prog: Prog, _target: int, _flags: int, opts: Opts) -> KprobeMultiLink:
+    def multi(prog: Prog, _target: int, link_flags: int, opts: Opts) -> KprobeMultiLink:
+        if link_flags:
+            raise KernelError(OP, Errno.EINVAL, f"flags {link_flags:#x}")
         if opts.get("addrs"):
             raise NotModelled("kprobe.multi by addresses", "kernel/trace/bpf_trace.c")
         kprobes: Kprobes = kernel.kprobes

@@ -14,10 +14,12 @@ class Bpf(LiveMaps, LivePrograms, LiveLinks, LiveRaw, UnservedCalls):
     """bpf(2) of this machine, with the names and signatures of ``host.bpf``.
 
     Built-in safety: maps of more than 64 MiB are refused before the kernel hears of them, and so are attachments
-    outside a network namespace made for the purpose.
+    outside a network namespace made for the purpose. With ``confined`` False anything may be attached anywhere, which
+    is for machines that are thrown away.
     """
 
-    def __init__(self, *, map_bytes_limit: int | None = 64 << 20) -> None:
+    def __init__(self, *, map_bytes_limit: int | None = 64 << 20, confined: bool = True) -> None:
         require_linux()
         super().__init__()
+        self.confined = confined
         self.map_bytes_limit = map_bytes_limit

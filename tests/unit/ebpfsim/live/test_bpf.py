@@ -26,7 +26,7 @@ def public(cls: type) -> set[str]:
 
 def test_names() -> None:
     assert public(Bpf) - public(LiveBpf) <= SIMULATED_ONLY
-    assert public(LiveBpf) - public(Bpf) == {"map_bytes_limit"}
+    assert public(LiveBpf) - public(Bpf) == {"confined", "map_bytes_limit"}
 
 
 @pytest.mark.parametrize("name", sorted(public(Bpf) & public(LiveBpf)))
