@@ -195,9 +195,19 @@ class Host(HostNet, HostTracing):
         """Let a task without steps of its own make one system call; the result, a negative errno included."""
         return task.call(name, *args)
 
-    def udp_socket(self, address: str = "0.0.0.0", port: int = 0, *, cgroup: str = "/") -> UdpSocket:
-        """Return a simulated UDP socket, bound; ``.received`` has what arrived. It belongs to a cgroup by its path."""
-        return self.net.udp_socket(address, port, cgroup=self.cgroup(cgroup))
+    def udp_socket(
+        self, address: str = "0.0.0.0", port: int = 0, *, cgroup: str = "/", reuseport: bool = False
+    ) -> UdpSocket:
+        """Return a simulated UDP socket, bound; ``.received`` has what arrived. It belongs to a cgroup by its path.
+
+        Sockets with ``reuseport`` (SO_REUSEPORT) may have the same address and port.
+        """
+        return self.net.udp_socket(address, port, cgroup=self.cgroup(cgroup), reuseport=reuseport)
+
+    def socket_fd(self, sock: UdpSocket) -> int:
+        """Return a descriptor of a socket, as maps of sockets take it."""
+        sock.file.get()
+        return self.kernel.fds.install(sock.file)
 
     def _start_ns(self, at: str | int | None) -> int:
         return self.sim.clock.now_ns if at is None else parse_duration(at)

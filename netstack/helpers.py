@@ -1,7 +1,16 @@
 """The helpers of the network floor, for the composition root to merge with those of the core."""
 
 from ebpfsim.progs.runtime import Helper
-from netstack import cgroup_bpf, redirect_helpers, skb_helpers, skb_room, sock_helpers, xdp_helpers
+from netstack import (
+    cgroup_bpf,
+    redirect_helpers,
+    reuseport,
+    sk_lookup,
+    skb_helpers,
+    skb_room,
+    sock_helpers,
+    xdp_helpers,
+)
 
 __all__ = ["HELPERS"]
 
@@ -12,4 +21,6 @@ HELPERS: dict[int, Helper] = {
     **skb_room.HELPERS,
     **sock_helpers.HELPERS,
     **cgroup_bpf.HELPERS,
+    **reuseport.HELPERS,
+    **sk_lookup.HELPERS,
 }

@@ -110,6 +110,7 @@ class Net:
         self.fib = Fib()
         self.neigh = NeighTable(self, _host_unreachable)
         self.sockets = SocketTable(self)
+        self._cookies = 0
         self.devices: dict[str, NetDevice] = {}
         self._by_ifindex: dict[int, NetDevice] = {}
         self._ip_ids: Counter[tuple[int, int, int]] = Counter()
@@ -173,12 +174,20 @@ class Net:
         route = Route(int(network.network_address), network.prefixlen, RouteType.UNICAST, out, gateway, metric=metric)
         self.fib.add_route(route)
 
-    def udp_socket(self, address: str = "0.0.0.0", port: int = 0, *, cgroup: Cgroup | None = None) -> UdpSocket:
+    def udp_socket(
+        self, address: str = "0.0.0.0", port: int = 0, *, cgroup: Cgroup | None = None, reuseport: bool = False
+    ) -> UdpSocket:
         """Return a new UDP socket bound to an address of the host (``0.0.0.0``: any) and a port (0: a free one).
 
-        It belongs to ``cgroup``, by default the root, whose programs may refuse it or bind it elsewhere.
+        It belongs to ``cgroup``, by default the root, whose programs may refuse it or bind it elsewhere. With
+        ``reuseport`` (SO_REUSEPORT) it may share both with others that have it.
         """
-        return self.sockets.bind_udp(address, port, cgroup or self.kernel.cgroups.root)
+        return self.sockets.bind_udp(address, port, cgroup or self.kernel.cgroups.root, reuseport=reuseport)
+
+    def next_cookie(self) -> int:
+        """Return a number for a socket that is asked for its cookie (``__sock_gen_cookie``)."""
+        self._cookies += 1
+        return self._cookies
 
     def ping_socket(self) -> PingSocket:
         """Return a new socket for ICMP echo requests."""

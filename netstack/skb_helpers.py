@@ -41,6 +41,10 @@ PACKET_OTHERHOST = 3
 SKF_NET_OFF, SKF_LL_OFF = -0x100000, -0x200000  # include/uapi/linux/filter.h
 
 
+# where contexts that are no struct sk_buff have the address of one: sk_reuseport_kern, bpf_flow_dissector
+_SKB_BEHIND = {ProgType.SK_REUSEPORT: 0, ProgType.FLOW_DISSECTOR: 8}
+
+
 def _skb(run: Run, address: int) -> SkbStruct:
     return SkbStruct(run.mem, address)
 
@@ -58,9 +62,10 @@ def clear_hash(skb: SkbStruct) -> None:
 
 def bpf_skb_load_bytes(run: Run, address: int, offset: int, to: int, size: int, _r5: int) -> int:
     """Copy bytes of the packet; EFAULT and zeroes when they are not there."""
-    if run.prog.type == ProgType.FLOW_DISSECTOR:
-        # bpf_flow_dissector_load_bytes(): the packet is behind struct bpf_flow_dissector, none in test runs
-        address = run.mem.load(address + 8, 8)
+    behind = _SKB_BEHIND.get(run.prog.type)
+    if behind is not None:
+        # sk_reuseport_load_bytes(), bpf_flow_dissector_load_bytes(): test runs of the latter have no packet
+        address = run.mem.load(address + behind, 8)
         if not address or u32(offset) > MAX_PACKET_OFF:
             run.mem.fill(to, u32(size))
             return -Errno.EFAULT
@@ -74,6 +79,8 @@ def bpf_skb_load_bytes(run: Run, address: int, offset: int, to: int, size: int, 
 
 def bpf_skb_load_bytes_relative(run: Run, address: int, offset: int, to: int, size: int, start: int) -> int:
     """Copy bytes behind the link-layer or the network header."""
+    if run.prog.type == ProgType.SK_REUSEPORT:
+        address = run.mem.load(address, 8)
     skb, offset, size, start = _skb(run, address), u32(offset), u32(size), u32(start)
     base = {BPF_HDR_START_MAC: skb.mac_header, BPF_HDR_START_NET: skb.network_header}.get(start, NO_HEADER)
     if offset > MAX_PACKET_OFF or base == NO_HEADER or base + offset + size > skb.tail:

@@ -6,22 +6,28 @@ full buffer), options. An ICMP error about a datagram is kept in ``errors``, as 
 given in ascending order; a call takes no CPU time and does not wait for a CPU that is busy receiving.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError, NotModelled
+from ebpfsim.errors import KernelError
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.bpf import AttachType, MapType, ProgType
 from ebpfsim.uapi.net import IpProto
 from hooks.cgroup import Cgroup
 from hooks.link import HookStats
 from netstack.cgroup_bpf import SockAddr
-from netstack.fib import Route, RouteType
-from netstack.headers import ICMP_HLEN, IP_HLEN, UDP_HLEN, format_ip, icmp_bytes, parse_ip, udp_bytes
-from netstack.ip_output import ip_route_output, ip_send_skb
+from netstack.fib import RouteType
+from netstack.flow import Flow4
+from netstack.headers import IP_HLEN, UDP_HLEN, format_ip, icmp_bytes, parse_ip
+from netstack.ip_output import ip_route_output, ip_send, route_output
+from netstack.reuseport import ReuseportGroup
+from netstack.skb import SkBuff
+from netstack.sock_file import SockFile
 from netstack.sock_struct import SockStruct
+from netstack.udp import udp_send
 
 if TYPE_CHECKING:
     from netstack.net import Net
@@ -32,6 +38,7 @@ __all__ = ["Datagram", "Endpoint", "PingSocket", "SockError", "SocketTable", "Ud
 FIRST_FREE_PORT, LAST_FREE_PORT = 32768, 60999
 MAX_DATAGRAM = 0xFFFF - IP_HLEN - UDP_HLEN
 ICMP_ECHO = 8
+RMEM_DEFAULT = 212992  # net.core.rmem_default
 # ICMP errors that are final whatever their code (icmp_err_convert[], net/ipv4/icmp.c)
 _FATAL = (Errno.ECONNREFUSED, Errno.ENOPROTOOPT, Errno.EHOSTDOWN, Errno.ENONET)
 LOOPBACK = 0x7F000001  # where packets to 0.0.0.0 go
@@ -97,7 +104,9 @@ class _Socket:
 
 
 class UdpSocket(_Socket):
-    """A bound UDP socket; ``broadcast`` is SO_BROADCAST."""
+    """A bound UDP socket; ``broadcast`` is SO_BROADCAST, ``reuseport`` SO_REUSEPORT."""
+
+    header_bytes = UDP_HLEN
 
     def __init__(self, net: "Net", cgroup: Cgroup) -> None:
         super().__init__(net)
@@ -106,7 +115,16 @@ class UdpSocket(_Socket):
         self.peer: tuple[int, int] | None = None
         self.filter: Prog | None = None
         self.filter_stats = HookStats()
-        self.broadcast = False
+        self.broadcast = self.reuseport = False
+        self.reuseport_group: ReuseportGroup | None = None
+        self._file: SockFile | None = None
+        # what a task has not read yet, and how much memory that takes (sk_rmem_alloc, SO_RCVBUF)
+        self.queue: deque[SkBuff] = deque()
+        self.rmem, self.rcvbuf, self.drops = 0, RMEM_DEFAULT, 0
+        # IP_TTL, IP_TOS, SO_PRIORITY, SO_MARK; 0 is the default
+        self.ttl = self.tos = self.priority = self.mark = 0
+        # takes datagrams of a tunnel: True when it did
+        self.encap_rcv: Callable[[SkBuff, Cpu], bool] | None = None
         # sk->sk_data_ready, sk->sk_error_report: told after a datagram or an error has come
         self.data_ready: Callable[[Cpu], object] | None = None
         self.error_report: Callable[[Cpu], object] | None = None
@@ -200,6 +218,25 @@ class UdpSocket(_Socket):
             self.filter.put()
             self.filter = None
 
+    @property
+    def file(self) -> SockFile:
+        """What descriptors of it stand for."""
+        if self._file is None:
+            self._file = SockFile(self, self.net.next_cookie())
+        return self._file
+
+    def attach_reuseport_bpf(self, prog: Prog, label: str = "") -> None:
+        """Let a program choose among the sockets of its group (SO_ATTACH_REUSEPORT_EBPF): EINVAL without one."""
+        if self.reuseport_group is None:
+            raise KernelError("setsockopt", Errno.EINVAL, "the socket was not bound with SO_REUSEPORT")
+        self.reuseport_group.attach_prog(prog, label)
+
+    def detach_reuseport_bpf(self) -> None:
+        """Let a hash choose again (SO_DETACH_REUSEPORT_BPF): ENOENT, EINVAL without SO_REUSEPORT."""
+        if self.reuseport_group is None:
+            raise KernelError("setsockopt", Errno.ENOENT if self.reuseport else Errno.EINVAL)
+        self.reuseport_group.detach_prog()
+
     def getpeername(self, cpu: Cpu | None = None) -> Endpoint:
         """Return the other end; ENOTCONN without one. Programs may show another."""
         if self.peer is None:
@@ -247,12 +284,12 @@ class UdpSocket(_Socket):
             raise KernelError(op, Errno.EINVAL, f"port {port}")
         saddr = saddr or self.address
         daddr = daddr or LOOPBACK
-        route, saddr = ip_route_output(net, daddr, saddr if net.fib.is_local(saddr) else 0)
+        saddr = saddr if net.fib.is_local(saddr) else 0
+        flow = Flow4(net, daddr, saddr, IpProto.UDP, self.port, port, tos=self.tos, mark=self.mark)
+        route, saddr = route_output(net, cpu, flow, self)
         if route.type == RouteType.BROADCAST and not self.broadcast:
             raise KernelError(op, Errno.EACCES, f"{format_ip(daddr)} is a broadcast address")
-        _check_size(IP_HLEN + UDP_HLEN + len(data), route)
-        payload = udp_bytes(saddr, daddr, self.port, port, data)
-        err = ip_send_skb(net, route, saddr, daddr, IpProto.UDP, payload, cpu, df=True, sk=self)
+        err = udp_send(cpu, self, route, (saddr, daddr, port), data)
         net.softnet[cpu.number].settle()
         if err < 0:
             raise KernelError(op, -err, f"a program of cgroup '{self.cgroup.path}' refused")
@@ -260,6 +297,15 @@ class UdpSocket(_Socket):
         if err:
             # ENOBUFS, which udp_send_skb() keeps from sockets without IP_RECVERR
             net.snmp.inc("UdpSndbufErrors")
+
+    def has_struct_at(self, address: int) -> bool:
+        """Tell whether its ``struct sock`` was made and lies there."""
+        return self._struct is not None and self._struct.address == address
+
+    def left_tables(self) -> None:
+        """Leave the maps of sockets (``bpf_sk_reuseport_detach``), as one that nobody can send to."""
+        if self._file is not None:
+            self._file.closed()
 
     def close(self) -> None:
         """Free the port; programs hear of it (``inet_release``)."""
@@ -288,13 +334,12 @@ class PingSocket(_Socket):
         """Send an echo request now and return its sequence number, counted from 1."""
         net, daddr = self.net, parse_ip(address) or LOOPBACK
         route, saddr = ip_route_output(net, daddr)
-        _check_size(IP_HLEN + ICMP_HLEN + len(data), route)
         cpu = cpu or net.cpus[0]
         self._sequence = self._sequence + 1 & 0xFFFF
         net.snmp.inc("IcmpOutMsgs")
         net.snmp.inc("IcmpOutEchos")
         message = icmp_bytes(ICMP_ECHO, 0, self.ident << 16 | self._sequence, data)
-        ip_send_skb(net, route, saddr, daddr, IpProto.ICMP, message, cpu, df=True)
+        ip_send(net, route, saddr, daddr, IpProto.ICMP, message, cpu, df=True)
         net.softnet[cpu.number].settle()
         return self._sequence
 
@@ -306,19 +351,21 @@ class SocketTable:
         self._net = net
         self._udp: dict[int, list[UdpSocket]] = {}
         self._ping: dict[int, PingSocket] = {}
+        self._nr_groups = 0
 
     @property
     def any_udp(self) -> bool:
         """Whether any UDP socket is open."""
         return any(self._udp.values())
 
-    def bind_udp(self, address: str, port: int, cgroup: Cgroup) -> UdpSocket:
+    def bind_udp(self, address: str, port: int, cgroup: Cgroup, *, reuseport: bool = False) -> UdpSocket:
         """Return a new socket bound to an address of the host (``0.0.0.0``: any) and a port (0: a free one).
 
         Programs of its cgroup are asked when it is made, before it is bound, and after.
         """
         addr, cpu = parse_ip(address), self._net.cpus[0]
         sock = self.create_udp(cgroup, cpu)
+        sock.reuseport = reuseport
         if (addr or port) and cgroup.effective:
             done = self.ask_bind(sock, addr, port, cpu)
             addr, port = done.address, done.port
@@ -352,10 +399,22 @@ class SocketTable:
             raise KernelError("bind", Errno.EINVAL, f"port {port}")
         port = port or self._free_port()
         users = self._udp.setdefault(port, [])
-        if any(not address or not user.address or user.address == address for user in users):
+        rivals = [user for user in users if not address or not user.address or user.address == address]
+        if any(not (sock.reuseport and user.reuseport) for user in rivals):
             raise KernelError("bind", Errno.EADDRINUSE, f"UDP port {port} of {self._net.name}")
         sock.address, sock.port = address, port
         users.append(sock)
+        if sock.reuseport:
+            self._add_to_group(sock, users)
+
+    def _add_to_group(self, sock: UdpSocket, users: list[UdpSocket]) -> None:
+        # udp_reuseport_add_sock(): those with the same address are one group
+        groups = [user.reuseport_group for user in users if user.address == sock.address]
+        group = next((group for group in groups if group is not None), None)
+        if group is None:
+            self._nr_groups += 1
+            group = ReuseportGroup(self._net, self._nr_groups, bind_inany=not sock.address)
+        group.add(sock)
 
     def post_bind(self, sock: UdpSocket, cpu: Cpu) -> None:
         """Ask programs about a socket that was bound; when they refuse, it is not (``__inet_bind``)."""
@@ -369,6 +428,14 @@ class SocketTable:
         """Forget a socket that was bound."""
         if sock in self._udp.get(sock.port, ()):
             self._udp[sock.port].remove(sock)
+        if sock.reuseport_group is not None:
+            sock.reuseport_group.remove(sock)
+        sock.left_tables()
+
+    def udp_at(self, address: int) -> UdpSocket | None:
+        """Return the socket whose ``struct sock`` lies at an address, or None."""
+        bound = (sock for users in self._udp.values() for sock in users)
+        return next((sock for sock in bound if sock.has_struct_at(address)), None)
 
     def udp_receivers(
         self, address: int, port: int, *, broadcast: bool, source: tuple[int, int] | None = None
@@ -406,10 +473,3 @@ class SocketTable:
 def _refused(op: str, err: int) -> None:
     if err:
         raise KernelError(op, -err, "a program of the socket's cgroup refused")
-
-
-def _check_size(size: int, route: Route) -> None:
-    if size > route.dev.mtu:
-        raise NotModelled(
-            f"IPv4 fragmentation: a packet of {size} bytes, mtu {route.dev.mtu} of '{route.dev.full_name}'"
-        )

@@ -12,6 +12,7 @@ from netstack.drop_reasons import SkbDropReason
 from netstack.fib import RouteType
 from netstack.headers import UDP_HLEN, IpHdr, UdpHdr
 from netstack.icmp import IcmpType, IcmpUnreach, icmp_send
+from netstack.sk_lookup import udp4_lib_lookup
 from netstack.skb import SkBuff
 
 __all__ = ["udp_rcv"]
@@ -36,10 +37,11 @@ def udp_rcv(skb: SkBuff, cpu: Cpu) -> None:
     assert skb.route is not None
     broadcast = skb.route.type == RouteType.BROADCAST
     ends = (ip.saddr, udp.source, ip.daddr, udp.dest)
-    sockets = net.sockets.udp_receivers(ip.daddr, udp.dest, broadcast=broadcast, source=ends[:2])
-    if net.kernel.netns.links[AttachType.SK_LOOKUP] and not broadcast and (not sockets or sockets[0].peer is None):
-        # __udp4_lib_lookup(): programs may say that there is no socket, but not to one with a peer
-        sockets = sockets if net.sk_filter.bpf_sk_lookup_run_v4(skb, ends, IpProto.UDP, cpu) else []
+    if broadcast:
+        sockets = net.sockets.udp_receivers(ip.daddr, udp.dest, broadcast=True, source=ends[:2])
+    else:
+        found = udp4_lib_lookup(net, skb, ends, cpu)
+        sockets = [found] if found is not None else []
     refused = 0
     for sock in sockets:
         size = len(datagram)

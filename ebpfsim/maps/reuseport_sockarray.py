@@ -36,8 +36,17 @@ class ReuseportSockarrayMap(IndexedMap):
         old = self._socks.pop(index, None)
         if old is None:
             return -Errno.ENOENT
-        old.put()
+        self._let_go(old)
         return 0
+
+    def forget_sock(self, sock: MapSock) -> None:
+        """Forget a socket that closes (``bpf_sk_reuseport_detach``)."""
+        for index in [index for index, each in self._socks.items() if each is sock]:
+            self._let_go(self._socks.pop(index))
+
+    def _let_go(self, sock: MapSock) -> None:
+        sock.holders.remove(self)
+        sock.put()
 
     def sys_lookup(self, key: bytes | None, flags: int = 0) -> bytes:
         """Return the cookie of a socket."""
@@ -60,13 +69,14 @@ class ReuseportSockarrayMap(IndexedMap):
         if any(sock is other for other in self._socks.values()):
             raise KernelError("map_update_elem", Errno.EBUSY, f"{self._who()} has this socket already")
         sock.get()
+        sock.holders.append(self)
         old = self._socks.get(index)
         self._socks[index] = sock
         if old is not None:
-            old.put()
+            self._let_go(old)
 
     def on_release(self) -> None:
         """Let go of the sockets."""
         for index in sorted(self._socks):
-            self._socks.pop(index).put()
+            self._let_go(self._socks.pop(index))
         super().on_release()

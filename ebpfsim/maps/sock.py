@@ -14,10 +14,18 @@ from ebpfsim.maps.map import MapEnv
 from ebpfsim.objects import FdKind
 from ebpfsim.uapi.flags import BPF_EXIST, BPF_NOEXIST
 
-__all__ = ["MapSock", "exist_errno", "read_cookie", "sock_by_fd", "sock_fd"]
+__all__ = ["MapSock", "SockHolder", "exist_errno", "read_cookie", "sock_by_fd", "sock_fd"]
 
 _U64 = Struct("<Q")
 S32_MAX = (1 << 31) - 1
+
+
+class SockHolder(Protocol):
+    """A map that has sockets."""
+
+    def forget_sock(self, sock: "MapSock") -> None:
+        """Forget a socket that closes."""
+        ...
 
 
 class MapSock(Protocol):
@@ -27,6 +35,8 @@ class MapSock(Protocol):
     sk_family: int
     sockmap_ok: bool  # of a kind and in a state that sockmaps take (sock_map_sk_is_suitable, _state_allowed)
     reuseport_ok: bool  # a bound TCP or UDP socket with SO_REUSEPORT
+    struct_address: int  # where its struct sock lies
+    holders: list["SockHolder"]  # maps that have it, to be told when it closes
 
     def get(self) -> None:
         """Take a reference."""

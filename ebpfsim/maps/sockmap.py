@@ -1,13 +1,13 @@
 """BPF_MAP_TYPE_SOCKMAP and BPF_MAP_TYPE_SOCKHASH: sockets for redirects (net/core/sock_map.c, v6.18).
 
-User space stores descriptors and, with values of 8 bytes, reads cookies. Left out: what happens to the traffic of a
-socket in such a map, and its removal when it closes.
+User space stores descriptors and, with values of 8 bytes, reads cookies; programs get a ``struct sock``. A socket that
+closes leaves the map. Left out: what happens to the traffic of a socket in such a map.
 """
 
 from struct import Struct
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError, NotModelled
+from ebpfsim.errors import KernelError
 from ebpfsim.maps.fd_array import IndexedMap
 from ebpfsim.maps.jhash import jhash
 from ebpfsim.maps.map import Map, MapAttr, MapEnv
@@ -32,8 +32,9 @@ class _Socks(Map):
         return self._socks.get(key)
 
     def lookup_elem(self, key: bytes, cpu: int) -> int:
-        """Refuse: what programs get is a ``struct sock``."""
-        raise NotModelled("bpf_map_lookup_elem() of a map of sockets", "net/core/sock_map.c")
+        """Return the address of a ``struct sock``, 0 without."""
+        sock = self._socks.get(key)
+        return sock.struct_address if sock is not None else 0
 
     def sys_lookup(self, key: bytes | None, flags: int = 0) -> bytes:
         """Return the cookie of a socket."""
@@ -51,23 +52,33 @@ class _Socks(Map):
             errno = Errno.E2BIG
         self._raise("map_update_elem", -errno, key)
         sock.get()
+        sock.holders.append(self)
         old = self._socks.pop(key, None)
         self._socks[key] = sock
         if old is not None:
-            old.put()
+            self._let_go(old)
 
     def delete_elem(self, key: bytes) -> int:
         """Forget a socket."""
         sock = self._socks.pop(key, None)
         if sock is None:
             return -self._absent
-        sock.put()
+        self._let_go(sock)
         return 0
+
+    def forget_sock(self, sock: MapSock) -> None:
+        """Forget a socket that closes, under whatever keys it is."""
+        for key in [key for key, each in self._socks.items() if each is sock]:
+            self._let_go(self._socks.pop(key))
+
+    def _let_go(self, sock: MapSock) -> None:
+        sock.holders.remove(self)
+        sock.put()
 
     def on_release(self) -> None:
         """Let go of the sockets."""
         for key in sorted(self._socks):
-            self._socks.pop(key).put()
+            self._let_go(self._socks.pop(key))
         super().on_release()
 
     _absent = Errno.ENOENT  # what deleting an absent key gives

@@ -83,7 +83,7 @@ def test_sk_lookup_drops() -> None:
     client.sendto(b"x", "127.0.0.1", 9)
     host.sim.run()
     assert (len(server.received), [error.errno.name for error in client.errors]) == (0, ["ECONNREFUSED"])
-    assert link.verdicts == {"deny": 1}
+    assert link.verdicts == {"SK_DROP": 1}
     link.update(load(host, ProgType.SK_LOOKUP, "r0 = 1; exit"))
     client.sendto(b"x", "127.0.0.1", 9)
     host.sim.run()

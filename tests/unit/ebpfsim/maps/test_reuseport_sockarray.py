@@ -22,6 +22,8 @@ class Sock(KernelObject):
     def __init__(self, cookie: int, *, reuseport_ok: bool = True) -> None:
         super().__init__()
         self.cookie, self.sk_family, self.sockmap_ok, self.reuseport_ok = cookie, 2, True, reuseport_ok
+        self.struct_address = 0x1000 * cookie
+        self.holders: list = []
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ class Sock(KernelObject):
         super().__init__()
         self.cookie, self.sk_family = cookie, family
         self.sockmap_ok, self.reuseport_ok = sockmap_ok, reuseport_ok
+        self.struct_address = 0x1000 * cookie
+        self.holders: list = []
 
 
 @pytest.fixture(params=[MapType.SOCKMAP, MapType.SOCKHASH], ids=lambda t: t.lower)
