@@ -5,9 +5,9 @@ Only this module knows all of them. Rooms see each other through the Protocols t
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from ebpfsim.audit import AuditLog
 from ebpfsim.clock import Clock
@@ -64,6 +64,7 @@ from hooks.tracing import points as trampoline_points
 from hooks.trampoline import Trampolines
 from netstack import inet, socket_api
 from netstack.bpf_net_context import bpf_net_context
+from netstack.device import NetDevice
 from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
 from netstack.sockfs import Sockfs
@@ -119,6 +120,25 @@ class MapTable(IdTable[Map]):
         super().remove(obj)
 
 
+class NamespaceBpf:
+    """bpf(2) as a task in another network namespace calls it."""
+
+    def __init__(self, kernel: "Kernel", net: Net) -> None:
+        self._kernel, self._net = kernel, net
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._kernel.bpf, name)
+        return partial(self._call, found) if callable(found) else found
+
+    def _call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        kernel = self._kernel
+        before, kernel.current_net = kernel.current_net, self._net
+        try:
+            return function(*args, **options)
+        finally:
+            kernel.current_net = before
+
+
 class Kernel:
     """One simulated kernel. ``mem``, ``clock``, ``rng`` and ``recorder`` belong to the simulation it is part of."""
 
@@ -149,7 +169,8 @@ class Kernel:
         self.cgroups = CgroupTree(self)
         self.netns = NetNs(self)
         self.net = Net(self, index)
-        self.device_by_ifindex = self.net.dev_get_by_index
+        # the namespace of the task that calls bpf(2)
+        self.current_net = self.net
         self.functions = KernelFunctions()
         self.functions.add(TestFunctions(mem))
         self.execute = execute
@@ -236,6 +257,14 @@ class Kernel:
         if self.config.debug or self.config.engine == "interp" or unavailable():
             return None
         return hash_calls(map_)
+
+    def device_by_ifindex(self, ifindex: int) -> NetDevice | None:
+        """Return the device with that number in the namespace of the task that asks, or None."""
+        return self.current_net.dev_get_by_index(ifindex)
+
+    def bpf_in(self, net: Net) -> Bpf:
+        """Return bpf(2) for a task in a network namespace."""
+        return cast(Bpf, NamespaceBpf(self, net))
 
     @property
     def nr_cpus(self) -> int:

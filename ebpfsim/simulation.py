@@ -22,6 +22,7 @@ from ebpfsim.config import KernelConfig
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.frames import to_frames
+from ebpfsim.host_devices import HostDevices
 from ebpfsim.host_net import HostNet
 from ebpfsim.host_tracing import HostTracing, attach_all
 from ebpfsim.jit.engine import ENGINES
@@ -34,13 +35,12 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import Recorder
 from ebpfsim.rng import Rng
 from ebpfsim.runner import Runner
-from ebpfsim.suggest import did_you_mean
 from ebpfsim.syscall.task import TaskBpf, capabilities
 from ebpfsim.task_steps import Value
 from ebpfsim.tasks import HostTask
 from ebpfsim.uapi.flags import XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE
 from hooks.xdp import bpf_xdp_link_attach
-from netstack.device import NetDevice
+from netstack.net import Net
 from netstack.nic import Nic
 from netstack.pcap import read_capture
 from netstack.sock import UdpSocket
@@ -55,7 +55,7 @@ __all__ = ["Host", "Simulation"]
 _XDP_MODES = {"": 0, "native": XDP_FLAGS_DRV_MODE, "generic": XDP_FLAGS_SKB_MODE}
 
 
-class Host(HostNet, HostTracing):
+class Host(HostDevices, HostNet, HostTracing):
     """One simulated machine. ``bpf`` is its bpf(2), ``net`` its network stack, ``trace_pipe`` what programs print."""
 
     def __init__(self, sim: "Simulation", name: str, config: KernelConfig) -> None:
@@ -89,13 +89,10 @@ class Host(HostNet, HostTracing):
         """Add a network card with addresses such as ``"10.0.0.1/24"`` and return it."""
         return self.net.add_nic(name, address, mac, mtu, queues, ring)
 
-    def device(self, name: str) -> NetDevice:
-        """Return a device by its name; KernelError ENODEV."""
-        found = self.net.devices.get(name)
-        if found is None:
-            hint = did_you_mean(name, self.net.devices)
-            raise KernelError("device", Errno.ENODEV, f"host '{self.name}' has no device '{name}'{hint}")
-        return found
+    def netns(self, name: str) -> "Namespace":
+        """Return a network namespace of this host, made when there is none of that name."""
+        net = self.net.namespaces.get(name)
+        return Namespace(self, net if net is not None else self.net.add_namespace(name))
 
     def open(self, path: str | PathLike[str]) -> Object:
         """Open an object file; nothing is loaded before ``load()`` of what this returns."""
@@ -231,6 +228,18 @@ class Host(HostNet, HostTracing):
         return Runner(self.kernel, self.prog(program))
 
 
+class Namespace(Host):
+    """A network namespace of a host: the same kernel, seen by a task in the namespace.
+
+    ``bpf`` finds interface indexes among the namespace's devices, and so do maps of objects that are loaded here.
+    """
+
+    def __init__(self, host: Host, net: Net) -> None:
+        self.sim, self.kernel, self.trace_pipe = host.sim, host.kernel, host.trace_pipe
+        self.name, self.net = net.name, net
+        self.bpf = host.kernel.bpf_in(net)
+
+
 class Simulation:
     """One clock, one RAM, any number of hosts. The same calls with the same ``seed`` give the same bytes."""
 
@@ -300,7 +309,8 @@ class Simulation:
         return {
             address.address: dev.mac
             for host in self.hosts.values()
-            for dev in host.net.devices.values()
+            for net in (host.net, *host.net.namespaces.values())
+            for dev in net.devices.values()
             if not dev.loopback
             for address in dev.addresses
         }

@@ -120,7 +120,7 @@ class NetDevice:
         # receive packet steering: the CPUs among which a packet's hash chooses
         self.rps_cpus: tuple[int, ...] = ()
         mem = net.kernel.mem
-        self.struct = NetDeviceStruct(mem, ifindex, name, mtu)
+        self.struct = NetDeviceStruct(mem, ifindex, name, mtu, mac)
         self.xdp_rxqs = [XdpRxqInfo(mem, self.struct.address, queue) for queue in range(nr_rx_queues)]
 
     def __repr__(self) -> str:
@@ -198,6 +198,19 @@ class NetDevice:
     def xdp_rxq(self, queue: int) -> int | None:
         """Return the address of the ``struct xdp_rxq_info`` of a receive queue, or None when there is no such queue."""
         return self.xdp_rxqs[queue].address if 0 <= queue < len(self.xdp_rxqs) else None
+
+    def uninstall(self) -> None:
+        """Take programs off a device that goes away; a driver does more."""
+        self.xdp.uninstall()
+        self.tcx.uninstall()
+        if self.qdisc is not None:
+            self.qdisc.destroy()
+            self.qdisc = None
+
+    def set_mtu(self, mtu: int) -> None:
+        """Change the MTU in bytes (``dev_set_mtu``)."""
+        self.mtu = mtu
+        self.struct.set_mtu(mtu)
 
     def check_unplugged(self) -> None:
         """Raise InputError when no cable can be connected."""

@@ -74,6 +74,16 @@ class FibTable:
         routes.append(route)
         routes.sort(key=lambda other: other.metric)
 
+    def remove_device(self, dev: "NetDevice") -> None:
+        """Remove the routes by a device that goes away (``fib_flush``)."""
+        for _, by_prefix in self._lengths:
+            for prefix in list(by_prefix):
+                left = [route for route in by_prefix[prefix] if route.dev is not dev]
+                if left:
+                    by_prefix[prefix] = left
+                else:
+                    del by_prefix[prefix]
+
     def lookup(self, daddr: int) -> Route | None:
         """Return the best route for an address."""
         for mask, by_prefix in self._lengths:
@@ -106,6 +116,11 @@ class Fib:
     def lookup(self, daddr: int) -> Route | None:
         """Return the route for an address (``fib_lookup``), or None: ENETUNREACH."""
         return self.local.lookup(daddr) or self.main.lookup(daddr)
+
+    def remove_device(self, dev: "NetDevice") -> None:
+        """Remove the routes by a device that goes away."""
+        self.local.remove_device(dev)
+        self.main.remove_device(dev)
 
     def is_local(self, address: int) -> bool:
         """Tell whether an address is one of the host's own (``inet_addr_type`` gives RTN_LOCAL)."""

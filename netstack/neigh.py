@@ -98,6 +98,16 @@ class NeighTable:
         """Add a permanent entry (``ip neigh add``)."""
         self.update(self._create(dev, address), mac, Nud.PERMANENT, self._net.cpus[0])
 
+    def remove_device(self, dev: "NetDevice") -> None:
+        """Forget the neighbours by a device that goes away (``neigh_ifdown``)."""
+        for key, neigh in list(self._entries.items()):
+            if neigh.dev is dev:
+                if neigh.timer is not None:
+                    neigh.timer.cancel()
+                for skb in neigh.queue:
+                    skb.drop(SkbDropReason.NEIGH_DEAD)
+                del self._entries[key]
+
     def output(self, skb: SkBuff, dev: "NetDevice", nexthop: int, cpu: Cpu) -> int:
         """Send an IP packet to a neighbour, now or when it is resolved (``neigh_output``): NET_XMIT_*."""
         neigh = self._entries.get((dev.ifindex, nexthop)) or self._create(dev, nexthop)

@@ -21,12 +21,14 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError, NotModelled
 from ebpfsim.jit.engine import execute
+from ebpfsim.maps.devmap import DevmapMap
+from ebpfsim.maps.map import Map
 from ebpfsim.objects import FdTable, IdTable, KernelObject
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.recorder import Note, PacketRecord
-from ebpfsim.uapi.net import EtherType, IpProto
 from ebpfsim.uapi.bpf import MapType
+from ebpfsim.uapi.net import EtherType, IpProto
 from hooks.cgroup import Cgroup, CgroupTree
 from hooks.dispatcher import Dispatcher
 from hooks.netns import NetNs
@@ -56,8 +58,8 @@ __all__ = ["Net", "NetKernel"]
 DEFAULT_MTU = 1500  # ETH_DATA_LEN
 MIN_MTU, MAX_MTU = 68, 65535  # ETH_MIN_MTU, ETH_MAX_MTU, include/uapi/linux/if_ether.h
 IFNAMSIZ = 16
-# 02: locally administered; four bytes for the host, one for the device
-MAX_AUTO_HOSTS, MAX_AUTO_DEVICES = (1 << 32) - 1, 255
+# 02: locally administered, with the number of the namespace above; four bytes for the host, one for the device
+MAX_AUTO_NAMESPACES, MAX_AUTO_HOSTS, MAX_AUTO_DEVICES = 63, (1 << 32) - 1, 255
 
 
 class NetKernel(Runtime, Protocol):
@@ -70,6 +72,11 @@ class NetKernel(Runtime, Protocol):
     cgroups: CgroupTree
     netns: NetNs
 
+    @property
+    def maps(self) -> IdTable[Map]:
+        """Its maps."""
+        ...
+
     def device_by_ifindex(self, ifindex: int) -> NetDevice | None:
         """Return the device with that number, or None."""
         ...
@@ -80,11 +87,19 @@ class NetKernel(Runtime, Protocol):
 
 
 class Net:
-    """One host's stack; ``host_index`` (from 0) makes MAC addresses. ``devices`` holds ``lo`` from the start."""
+    """One host's stack; ``host_index`` (from 0) makes MAC addresses. ``devices`` holds ``lo`` from the start.
 
-    def __init__(self, kernel: NetKernel, host_index: int = 0) -> None:
+    A further network namespace of the host is made with its first one, ``init_net``, and a name; records call it
+    HOST/NAME. What belongs to CPUs and programs is common to all of them.
+    """
+
+    def __init__(
+        self, kernel: NetKernel, host_index: int = 0, *, init_net: "Net | None" = None, netns: str = ""
+    ) -> None:
         self.kernel = kernel
-        self.name = kernel.name
+        self.init_net = init_net if init_net is not None else self
+        self.netns = netns
+        self.name = f"{kernel.name}/{netns}" if netns else kernel.name
         self.clock = kernel.clock
         self.rng = kernel.rng
         self.recorder = kernel.recorder
@@ -98,25 +113,52 @@ class Net:
         self.stack_rx_ps = max(
             0, kernel.costs.ps("stack.rx") - kernel.costs.ps("xdp.drop.driver") - kernel.costs.ps("skb.alloc")
         )
-        self.softnet = [SoftnetData(cpu, self.clock, self.costs) for cpu in self.cpus]
-        limit = self.sysctls["net.core.netdev_max_backlog"]
-        self.backlogs = [Backlog(softnet, limit, netif_receive_skb_core) for softnet in self.softnet]
+        if init_net is not None:
+            self._share(init_net)
+        else:
+            self._begin()
         self.packet_handlers: dict[int, PacketHandler] = {EtherType.IP: ip_rcv, EtherType.ARP: arp_rcv}
         self.protocols: dict[int, PacketHandler] = {IpProto.ICMP: icmp_rcv, IpProto.UDP: udp_rcv}
-        self.xdp = Xdp(kernel, execute, kernel.xdp_dispatcher)
-        self.tc = Tc(kernel, execute)
-        self.cgroup_bpf = CgroupBpf(kernel, execute)
-        self.sk_filter = SkFilter(kernel, execute)
         self.fib = Fib()
         self.neigh = NeighTable(self, _host_unreachable)
         self.sockets = SocketTable(self)
         self._cookies = 0
         self.devices: dict[str, NetDevice] = {}
         self._by_ifindex: dict[int, NetDevice] = {}
+        self._last_ifindex = 0
         self._ip_ids: Counter[tuple[int, int, int]] = Counter()
         self.loopback = Loopback(self, 1)
-        self._register(self.loopback)
+        self.register(self.loopback)
         self.add_address(self.loopback, "127.0.0.1/8")
+
+    def _begin(self) -> None:
+        kernel = self.kernel
+        self.softnet = [SoftnetData(cpu, self.clock, self.costs) for cpu in self.cpus]
+        limit = self.sysctls["net.core.netdev_max_backlog"]
+        self.backlogs = [Backlog(softnet, limit, netif_receive_skb_core) for softnet in self.softnet]
+        self.xdp = Xdp(kernel, execute, kernel.xdp_dispatcher)
+        self.tc = Tc(kernel, execute)
+        self.cgroup_bpf = CgroupBpf(kernel, execute)
+        self.sk_filter = SkFilter(kernel, execute)
+        # by name, without the first one
+        self.namespaces: dict[str, Net] = {}
+        self.devices_by_address: dict[int, NetDevice] = {}
+
+    def _share(self, init_net: "Net") -> None:
+        self.softnet, self.backlogs = init_net.softnet, init_net.backlogs
+        self.xdp, self.tc = init_net.xdp, init_net.tc
+        self.cgroup_bpf, self.sk_filter = init_net.cgroup_bpf, init_net.sk_filter
+        self.namespaces, self.devices_by_address = init_net.namespaces, init_net.devices_by_address
+
+    def add_namespace(self, name: str) -> "Net":
+        """Return a new network namespace of this host (``ip netns add``), which has ``lo``; EEXIST."""
+        if not name or "/" in name or name.split() != [name]:
+            raise InputError("", f"namespace name {name!r} has spaces or slashes, or is empty")
+        if name in self.namespaces:
+            raise KernelError("netns add", Errno.EEXIST, f"namespace '{name}' of host '{self.kernel.name}'")
+        net = Net(self.kernel, self.host_index, init_net=self.init_net, netns=name)
+        self.namespaces[name] = net
+        return net
 
     def add_nic(
         self,
@@ -128,21 +170,50 @@ class Net:
         ring_size: int = DEFAULT_RING,
     ) -> Nic:
         """Return a new network card with addresses such as ``"10.0.0.1/24"``; without ``mac`` it gets its own."""
+        self.check_new(name, mtu)
+        ifindex = self.new_ifindex()
+        nic = Nic(self, name, ifindex, self.new_mac(mac, ifindex), mtu, queues, ring_size)
+        self.register(nic, addresses)
+        return nic
+
+    def check_new(self, name: str, mtu: int) -> None:
+        """Raise InputError when there cannot be a new device of that name and MTU."""
         if not name or len(name) >= IFNAMSIZ or "/" in name or name.split() != [name]:
             raise InputError("", f"device name {name!r} is not 1 to 15 characters without spaces and slashes")
         if name in self.devices:
             raise InputError("", f"host '{self.name}' has a device '{name}' already")
         if not MIN_MTU <= mtu <= MAX_MTU:
             raise InputError("", f"mtu {mtu} of '{self.name}/{name}' is not between {MIN_MTU} and {MAX_MTU} bytes")
-        ifindex = len(self._by_ifindex) + 1
+
+    def new_ifindex(self) -> int:
+        """Return the number of the next device (``dev_index_reserve``)."""
+        return self._last_ifindex + 1
+
+    def new_mac(self, mac: str | bytes | None, ifindex: int) -> bytes:
+        """Return a device's address: the one that was asked for, or one of its own."""
         address = parse_mac(mac) if mac is not None else self._auto_mac(ifindex)
         if address[0] & 1 or address == ZERO_MAC:
             raise InputError("", f"{format_mac(address)} is not the address of one device", "an even first byte")
-        nic = Nic(self, name, ifindex, address, mtu, queues, ring_size)
-        self._register(nic)
+        return address
+
+    def register(self, dev: NetDevice, addresses: str | Iterable[str] = ()) -> None:
+        """Enter a device (``register_netdevice``) and give it addresses."""
+        self.devices[dev.name] = dev
+        self._by_ifindex[dev.ifindex] = dev
+        self._last_ifindex = max(self._last_ifindex, dev.ifindex)
+        self.devices_by_address[dev.struct_address] = dev
         for text in (addresses,) if isinstance(addresses, str) else addresses:
-            self.add_address(nic, text)
-        return nic
+            self.add_address(dev, text)
+
+    def unregister(self, dev: NetDevice) -> None:
+        """Let a device go (``unregister_netdevice``): its programs, routes and neighbours go with it."""
+        dev.uninstall()
+        for map_ in self.kernel.maps:
+            if isinstance(map_, DevmapMap):
+                map_.device_removed(dev)
+        self.fib.remove_device(dev)
+        self.neigh.remove_device(dev)
+        del self.devices[dev.name], self._by_ifindex[dev.ifindex]
 
     def add_address(self, dev: NetDevice, text: str) -> None:
         """Give a device an address with its prefix length, and the routes that come with it (``ip addr add``)."""
@@ -267,16 +338,13 @@ class Net:
             raise KernelError("route add", Errno.ENETUNREACH, f"{to}: nexthop {format_ip(gateway)} has invalid gateway")
         return route.dev
 
-    def _register(self, dev: NetDevice) -> None:
-        self.devices[dev.name] = dev
-        self._by_ifindex[dev.ifindex] = dev
-
     def _auto_mac(self, ifindex: int) -> bytes:
         # ifindex 1 is lo, so that the first card of the first host has 02:00:00:00:01:01
         host, device = self.host_index + 1, ifindex - 1
-        if host > MAX_AUTO_HOSTS or device > MAX_AUTO_DEVICES:
-            raise InputError("", f"no automatic MAC address for device {device} of host {host}", "give it a mac")
-        return b"\x02" + host.to_bytes(4, "big") + device.to_bytes(1, "big")
+        namespace = 0 if not self.netns else 1 + list(self.namespaces).index(self.netns)
+        if host > MAX_AUTO_HOSTS or device > MAX_AUTO_DEVICES or namespace > MAX_AUTO_NAMESPACES:
+            raise InputError("", f"no automatic MAC address for device {device} of '{self.name}'", "give it a mac")
+        return bytes([2 + 4 * namespace]) + host.to_bytes(4, "big") + device.to_bytes(1, "big")
 
 
 def _host_unreachable(skb: SkBuff, cpu: Cpu) -> None:

@@ -187,16 +187,18 @@ def _bq_enqueue(
 def _bq_xmit_all(runner: XdpRunner, queue: BulkQueue, cpu: Cpu) -> None:
     frames, queue.frames = queue.frames, []
     going = [xdp for xdp in frames if queue.prog is None or _run_egress(runner, queue, queue.prog, xdp, cpu)]
-    sent = 0
+    sent = err = 0
     if going:
         xmit = queue.dev.ndo_xdp_xmit
         assert xmit is not None
         sent = xmit([xdp.xdp_frame() for xdp in going], cpu)
+        if sent < 0:
+            sent, err = 0, sent
     drops = len(frames) - sent
     if drops:
         # tracepoint xdp:xdp_devmap_xmit
         text = f"ndo_xdp_xmit from_ifindex={queue.dev_rx.ifindex} to_ifindex={queue.dev.ifindex} action=REDIRECT"
-        text += f" sent={sent} drops={drops} err=0"
+        text += f" sent={sent} drops={drops} err={err}"
         runner.note(cpu, "xdp_devmap_xmit", text, {"sent": sent, "drops": drops})
     for xdp in frames:
         xdp.recycle()

@@ -75,8 +75,8 @@ def bpf_redirect_neigh(run: Run, ifindex: int, params: int, size: int, flags: in
 
 def bpf_clone_redirect(run: Run, address: int, ifindex: int, flags: int, _r4: int, _r5: int) -> int:
     """Send a copy of the packet out of a device, or in by it, at once."""
-    net = cast(_NetRuntime, run.kernel).net
     struct = SkbStruct(run.mem, address)
+    net = cast(_NetRuntime, run.kernel).net.devices_by_address[struct.dev].net
     dev = net.dev_get_by_index(u32(ifindex))
     if flags & ~BPF_F_INGRESS or dev is None:
         return -Errno.EINVAL

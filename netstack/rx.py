@@ -99,11 +99,11 @@ def _deliver(skb: SkBuff, cpu: Cpu) -> None:
         # llc_rcv without a service access point, which kernels with bridging have
         skb.drop(SkbDropReason.NOT_SPECIFIED, "802.2 LLC")
         return
-    skb.dev.stats.rx_dropped += 1
     if skb.protocol == EtherType.IPV6:
         skb.drop(not_modelled("IPv6"))
-    else:
-        skb.drop(SkbDropReason.UNHANDLED_PROTO, f"EtherType {skb.protocol:#06x}")
+        return
+    skb.dev.stats.rx_dropped += 1
+    skb.drop(SkbDropReason.UNHANDLED_PROTO, f"EtherType {skb.protocol:#06x}")
 
 
 def _do_xdp_generic(skb: SkBuff, cpu: Cpu) -> bool:

@@ -20,7 +20,7 @@ from ebpfsim.uapi.net import XdpAction
 from hooks.dispatcher import Dispatcher
 from netstack.bpf_net_context import bpf_net_ctx_clear, bpf_net_ctx_set
 from netstack.redirect import xdp_do_flush, xdp_do_generic_redirect, xdp_do_redirect
-from netstack.xdp_buff import XDP_PACKET_HEADROOM, XdpBuff, XdpRing, XdpRxqInfo, make_xdp_buff
+from netstack.xdp_buff import XDP_PACKET_HEADROOM, XdpBuff, XdpFrame, XdpRing, XdpRxqInfo, make_xdp_buff
 from netstack.xdp_frags import SHARED_INFO_BYTES
 from netstack.xdp_run import ACTION_NAMES, Execute, XdpNetDevice, XdpRunner
 
@@ -70,8 +70,8 @@ class Xdp:
         """The kernel's one XDP dispatcher."""
         return self.runner.dispatcher
 
-    def receive(self, device: XdpNetDevice, ring: XdpRing, frame: bytes, cpu: Cpu) -> XdpResult:
-        """Run the native program of a device on a frame that its driver took from a ring.
+    def receive(self, device: XdpNetDevice, ring: XdpRing, frame: bytes | XdpFrame, cpu: Cpu) -> XdpResult:
+        """Run the native program of a device on a frame that its driver took from a ring, or had from another device.
 
         The driver has charged its own part and counts the frame as received, whatever becomes of it.
         """
@@ -79,7 +79,10 @@ class Xdp:
         if slot is None:
             raise InternalError(f"native XDP on device '{device.name}', which has no program")
         xdp = ring.take()
-        xdp.prepare(frame, ring.rxq)
+        if isinstance(frame, bytes):
+            xdp.prepare(frame, ring.rxq)
+        else:
+            xdp.prepare(frame.data, ring.rxq, frame.headroom, frame.metadata, frame.frame_sz)
         prog, before_ps = slot.prog, cpu.elapsed_ps
         run = self.runner.bpf_prog_run_xdp(prog, xdp, cpu, "xdp", device, slot.label)
         done = self.native_verdict(device, prog, xdp, run.verdict, cpu)

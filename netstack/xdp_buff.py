@@ -45,20 +45,30 @@ REG_STATE_REGISTERED = 0x1  # net/core/xdp.c
 # struct net_device
 NET_DEVICE_BYTES = 2496
 _NET_DEVICE_MTU, _NET_DEVICE_IFINDEX, _NET_DEVICE_NAME = 56, 224, 280
+_NET_DEVICE_ADDR_LEN, _NET_DEVICE_DEV_ADDR = 808, 968
+MAX_ADDR_LEN = 32  # include/linux/netdevice.h
 IFNAMSIZ = 16
 
 
 class NetDeviceStruct:
     """A ``struct net_device`` in RAM: what programs can read of a device (index, MTU, name)."""
 
-    __slots__ = ("address", "mem")
+    __slots__ = ("_mac", "address", "mem")
 
-    def __init__(self, mem: Memory, ifindex: int, name: str, mtu: int) -> None:
+    def __init__(self, mem: Memory, ifindex: int, name: str, mtu: int, mac: bytes = b"") -> None:
         self.mem = mem
         self.address = mem.alloc(NET_DEVICE_BYTES, what="struct net_device")
+        self._mac = mem.alloc(MAX_ADDR_LEN)
+        mem.store(self.address + _NET_DEVICE_DEV_ADDR, 8, self._mac)
+        self.set_mac(mac)
         mem.store(self.address + _NET_DEVICE_IFINDEX, 4, ifindex)
         mem.write(self.address + _NET_DEVICE_NAME, name.encode()[: IFNAMSIZ - 1])
         self.set_mtu(mtu)
+
+    def set_mac(self, mac: bytes) -> None:
+        """Show a new link-layer address."""
+        self.mem.store(self.address + _NET_DEVICE_ADDR_LEN, 1, len(mac))
+        self.mem.write(self._mac, mac)
 
     def set_mtu(self, mtu: int) -> None:
         """Show a new MTU in bytes."""
@@ -145,11 +155,15 @@ class XdpPointers(NamedTuple):
 
 
 class XdpFrame(NamedTuple):
-    """A frame that has left its buffer (``struct xdp_frame``): the bytes, free bytes in front, metadata before it."""
+    """A frame outside a buffer (``struct xdp_frame``): the bytes, the room in front of them, metadata before them.
+
+    ``frame_sz`` is the size of the memory that it lies in, up to the end of ``struct skb_shared_info``.
+    """
 
     data: bytes
     headroom: int = XDP_PACKET_HEADROOM
     metadata: bytes = b""
+    frame_sz: int = PAGE_SIZE
 
 
 class XdpBuff:
@@ -170,10 +184,21 @@ class XdpBuff:
         # of fragments; kept for the next long frame
         self._pages: list[int] = []
 
-    def prepare(self, data: bytes, rxq: int, headroom: int = XDP_PACKET_HEADROOM, metadata: bytes = b"") -> None:
-        """Describe a frame: copy it behind ``headroom`` bytes, its metadata in front of it; ``rxq`` is an address."""
+    def prepare(
+        self,
+        data: bytes,
+        rxq: int,
+        headroom: int = XDP_PACKET_HEADROOM,
+        metadata: bytes = b"",
+        frame_sz: int = 0,
+    ) -> None:
+        """Describe a frame: copy it behind ``headroom`` bytes, its metadata in front of it; ``rxq`` is an address.
+
+        ``frame_sz`` is less than the buffer has when the frame shares its page with others.
+        """
         mem, start = self.mem, self.hard_start + headroom
-        linear = min(len(data), self.frame_sz - headroom - SHARED_INFO_BYTES)
+        frame_sz = frame_sz or self.frame_sz
+        linear = min(len(data), frame_sz - headroom - SHARED_INFO_BYTES)
         offset = start ^ KERNEL_BASE
         mem.buf[offset : offset + linear] = data[:linear]
         if metadata:
@@ -181,9 +206,9 @@ class XdpBuff:
         flags = 0
         if linear < len(data):
             flags = XDP_FLAGS_HAS_FRAGS
-            self._write_frags(data[linear:])
+            self._write_frags(data[linear:], frame_sz)
         meta, base = start - len(metadata), self.address ^ KERNEL_BASE
-        _XDP_BUFF.pack_into(mem.buf, base, start, start + linear, meta, self.hard_start, rxq, 0, self.frame_sz, flags)
+        _XDP_BUFF.pack_into(mem.buf, base, start, start + linear, meta, self.hard_start, rxq, 0, frame_sz, flags)
         if mem.objects is not None:
             mem.objects.limit(self.hard_start, meta, start + linear, "the packet")
 
@@ -218,7 +243,7 @@ class XdpBuff:
         """Return the frame with its metadata and where it lies (``xdp_convert_buff_to_frame``)."""
         now = self.pointers()
         metadata = self.mem.read(now.data_meta, now.metalen) if now.metalen else b""
-        return XdpFrame(self.frame(), now.data - now.data_hard_start, metadata)
+        return XdpFrame(self.frame(), now.data - now.data_hard_start, metadata, now.frame_sz)
 
     def metadata(self) -> bytes:
         """Return the bytes between ``data_meta`` and ``data``."""
@@ -244,7 +269,8 @@ class XdpBuff:
     def copy_of(self, other: "XdpBuff") -> None:
         """Become a copy of another buffer's frame with its metadata and headroom (xdpf_clone)."""
         now = other.pointers()
-        self.prepare(other.frame(), now.rxq, now.data - now.data_hard_start, other.metadata())
+        headroom = now.data - now.data_hard_start
+        self.prepare(other.frame(), now.rxq, headroom, other.metadata(), min(now.frame_sz, self.frame_sz))
 
     def recycle(self) -> None:
         """Give the buffer back to its ring, or its memory to the allocator when it has none."""
@@ -259,7 +285,7 @@ class XdpBuff:
             self.mem.free(address)
         self._pages.clear()
 
-    def _write_frags(self, rest: bytes) -> None:
+    def _write_frags(self, rest: bytes, frame_sz: int) -> None:
         count = -(-len(rest) // PAGE_SIZE)
         if count > MAX_SKB_FRAGS:
             raise InternalError(f"a frame with {count} fragments, at most {MAX_SKB_FRAGS} fit")
@@ -268,7 +294,7 @@ class XdpBuff:
         chunks = [rest[i : i + PAGE_SIZE] for i in range(0, len(rest), PAGE_SIZE)]
         for page, chunk in zip(self._pages, chunks, strict=False):
             self.mem.write(page, chunk)
-        info = self.hard_start + self.frame_sz - SHARED_INFO_BYTES
+        info = self.hard_start + frame_sz - SHARED_INFO_BYTES
         self.mem.fill(info, SHARED_INFO_BYTES)
         set_frags(self.mem, info, [Frag(self._pages[i], len(chunk)) for i, chunk in enumerate(chunks)])
 

@@ -4,7 +4,7 @@ They change the structure in RAM, so a program sees the change in its context at
 bpf_xdp_output, the socket lookups, and the bpf_tcp_raw_* helpers.
 """
 
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ebpfsim.errnos import Errno
 from ebpfsim.helpers.native_text import native_text
@@ -31,19 +31,17 @@ from netstack.xdp_texts import (
     STORE_BYTES,
 )
 
+if TYPE_CHECKING:
+    from netstack.net import Net
+
 __all__ = ["HELPERS"]
 
 # enum bpf_check_mtu_ret, include/uapi/linux/bpf.h
 BPF_MTU_CHK_RET_SUCCESS, BPF_MTU_CHK_RET_FRAG_NEEDED = 0, 1
 
 
-class _Device(Protocol):
-    mtu: int
-
-
 class _NetRuntime(Protocol):
-    # the kernel as bpf(2) knows it (ebpfsim.syscall.kernel.BpfKernel)
-    def device_by_ifindex(self, ifindex: int) -> _Device | None: ...
+    net: "Net"
 
 
 @native_text(GET_BUFF_LEN)
@@ -181,7 +179,8 @@ def bpf_xdp_check_mtu(run: Run, xdp: int, ifindex: int, mtu_len: int, len_diff: 
         return -Errno.EINVAL
     now = XdpPointers.read(mem, xdp)
     if u32(ifindex):
-        device = cast(_NetRuntime, run.kernel).device_by_ifindex(u32(ifindex))
+        net = cast(_NetRuntime, run.kernel).net.devices_by_address[rxq_dev(mem, now.rxq)].net
+        device = net.dev_get_by_index(u32(ifindex))
         if device is None:
             return -Errno.ENODEV
         mtu = device.mtu

@@ -183,6 +183,12 @@ class XdpRunner:
         text = f"prog_id={prog.id} action={action_text(act)} ifindex={device.ifindex}"
         self.note(cpu, "xdp_exception", text, {"prog_id": prog.id, "act": act, "ifindex": device.ifindex})
 
+    def trace_xdp_bulk_tx(self, device: XdpNetDevice, sent: int, drops: int, err: int, cpu: Cpu) -> None:
+        """Record the tracepoint xdp:xdp_bulk_tx, when frames were lost."""
+        if drops:
+            text = f"ifindex={device.ifindex} action=TX sent={sent} drops={drops} err={err}"
+            self.note(cpu, "xdp_bulk_tx", text, {"sent": sent, "drops": drops})
+
     def note(self, cpu: Cpu, kind: str, text: str, details: dict[str, int | str]) -> None:
         """Record something that happened on a CPU."""
         self.kernel.recorder.notes.append(Note(cpu.now_ns, self.kernel.name, kind, text, details))

@@ -120,7 +120,7 @@ def __sys_setuid(k: FsKernel, cpu: Cpu, uid: int) -> int:
 
 @syscall(24)
 def sys_sched_yield(k: FsKernel, cpu: Cpu) -> int:
-    k.sched.advance()
+    k.functions.do_sched_yield(cpu)
     return 0
 
 

@@ -2,28 +2,39 @@
 
 A task is a Python function that runs in a greenlet of its own, so that a function of the kernel can wait deep in its
 calls and go on where it was, as on Linux. What a task does takes no time of the clock until it calls ``advance`` (each
-of its steps ends so), waits, or exits; then the clock catches up with what its CPU was charged.
+of its steps ends so), ``compute`` (time in user space), waits, or exits; then the clock catches up with what its CPU
+was charged. Ticks interrupt that, and so does whoever is woken and has had less: tasks that are ready share a CPU by
+time slices. An idle CPU takes over a task that waits for another one, if user space was where it had got to.
 
-Differs: a CPU runs its tasks in the order in which they became ready; there are no time slices, priorities or
-migrations. A task stays on the CPU that had the fewest when it began. What interrupts do on a CPU does not delay the
-task on it.
+Differs: what interrupts do on a CPU does not delay the task on it. A task that waits in a system call stays on its CPU.
+A task gives up the CPU where it returns to user space, never inside the kernel (PREEMPT_NONE).
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from greenlet import getcurrent, greenlet
 
-from ebpfsim.clock import Clock, Timer
+from ebpfsim.clock import Clock
 from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InternalError
 from ebpfsim.memory import Memory
 from hooks.cgroup import Cgroup
+from tracing.frames import stands_for
+from tracing.hrtimer import HrTimers
+from tracing.runqueue import TICK_NS, Entity, Runqueue, base_slice_ns
 from tracing.task import PF_EXITING, PF_KTHREAD, Namespaces, Task, TaskState
 
 __all__ = ["FIRST_PID", "SchedTrace", "Scheduler", "TaskExit", "WaitQueue"]
 
+TASK_NORMAL = TaskState.INTERRUPTIBLE | TaskState.UNINTERRUPTIBLE
+DEQUEUE_SLEEP = 1  # kernel/sched/sched.h
+SIGCHLD = 17
+HRTIMER_MODE_REL = 1
+# what the idle task is in when it gives up the CPU, the innermost first
+IDLE_SWITCH = ("schedule_idle", "do_idle", "cpu_startup_entry", "start_secondary", "common_startup_64")
+# power:cpu_idle
+IDLE_STATE, PWR_EVENT_EXIT = 1, 0xFFFF_FFFF
 FIRST_PID = 1000  # of the tasks that scenarios start; those below belong to a system that started before them
 
 # a tracepoint's name and its arguments, fired on a CPU
@@ -39,29 +50,22 @@ class TaskExit(BaseException):
         self.code = code
 
 
-class _Runqueue:
-    # struct rq
-    __slots__ = ("busy", "cpu", "current", "idle", "ready")
-
-    def __init__(self, cpu: Cpu, idle: Task) -> None:
-        self.cpu = cpu
-        self.idle = idle
-        self.current = idle
-        self.ready: deque[Task] = deque()
-        # the current task's work is done up to an instant that the clock has not reached
-        self.busy = False
-
-
 class _Thread:
     # what the scheduler keeps of a task
-    __slots__ = ("code", "queue", "run", "timed_out", "timer")
+    __slots__ = ("code", "entity", "in_user", "left_ns", "pinned", "queue", "run", "timed_out", "timer")
 
-    def __init__(self, run: greenlet, queue: _Runqueue) -> None:
+    def __init__(self, run: greenlet, queue: Runqueue, entity: Entity, *, pinned: bool) -> None:
         self.run = run
         self.queue = queue
-        self.timer: Timer | None = None
+        self.entity = entity
+        self.pinned = pinned
+        # the address of the hrtimer that it waits for
+        self.timer = 0
         self.timed_out = False
         self.code = 0
+        # what it was at when it lost the CPU
+        self.left_ns = 0
+        self.in_user = False
 
 
 class WaitQueue:
@@ -97,6 +101,11 @@ class SchedKernel(Protocol):
     clock: Clock
     cpus: list[Cpu]
 
+    @property
+    def functions(self) -> Any:
+        """Its functions, to be called through their slots."""
+        ...
+
 
 class Scheduler:
     """The tasks and run queues of one simulated kernel.
@@ -118,14 +127,16 @@ class Scheduler:
         self.by_address: dict[int, Task] = {}
         self._threads: dict[Task, _Thread] = {}
         self._child_exits: dict[Task, WaitQueue] = {}
-        self._queues: list[_Runqueue] = []
+        self.hrtimers = HrTimers(kernel, self.trace)
+        self.slice_ns = base_slice_ns(len(kernel.cpus))
+        self.queues: list[Runqueue] = []
         for cpu in kernel.cpus:
             idle = Task(mem, self.namespaces, 0, f"swapper/{cpu.number}", None, None)
             idle.struct.flags = PF_KTHREAD
             idle.struct.cpu = cpu.number
             idle.join(cgroup)
             self.by_address[idle.address] = idle
-            self._queues.append(_Runqueue(cpu, idle))
+            self.queues.append(Runqueue(mem, cpu, idle))
             cpu.current = idle.address
         self.init = self._add(1, "init", None, None)
         self.init.new_mm(["/sbin/init"])
@@ -134,7 +145,7 @@ class Scheduler:
 
     def current(self, cpu: Cpu) -> Task:
         """Return the task that a CPU runs: what ``current`` is in the kernel."""
-        return self._queues[cpu.number].current
+        return self.queues[cpu.number].current
 
     def running_cpu(self) -> Cpu:
         """Return the CPU whose task runs just now; the first one when none does."""
@@ -149,6 +160,16 @@ class Scheduler:
     def cpu_of(self, task: Task) -> Cpu:
         """Return the CPU that a task runs on."""
         return self._threads[task].queue.cpu
+
+    def greenlet_of(self, task: Task) -> greenlet | None:
+        """Return what a task runs in; None before it runs and when it has exited."""
+        thread = self._threads.get(task)
+        return thread.run if thread is not None else None
+
+    def preempted(self, task: Task) -> bool:
+        """Whether a task waits for a CPU that it lost in user space."""
+        thread = self._threads.get(task)
+        return thread is not None and thread.in_user and thread.queue.current is not task
 
     # kernel_clone, wake_up_new_task
     def spawn(
@@ -166,7 +187,8 @@ class Scheduler:
     ) -> Task:
         """Start a task that runs ``main``, whose result is its exit status.
 
-        ``leader`` makes it a thread of that process. Without ``uid`` it is who its parent (by default init) is.
+        ``leader`` makes it a thread of that process. Without ``uid`` it is who its parent (by default init) is. With
+        ``cpu`` it runs there only, otherwise where there are the fewest.
         """
         parent = (leader.parent if leader is not None else parent) or self.init
         task = self._add(self._next_pid, comm, parent, leader)
@@ -180,31 +202,22 @@ class Scheduler:
         task.cred.become(
             parent.cred.uid if uid is None else uid, (parent.cred.gid if uid is None else uid) if gid is None else gid
         )
-        queue = self._queues[cpu] if cpu is not None else min(self._queues, key=self._load)
+        queue = self.queues[cpu] if cpu is not None else min(self.queues, key=self._load)
         task.struct.cpu = task.struct.recent_used_cpu = queue.cpu.number
-        task.struct.nr_cpus_allowed = len(self._queues)
+        task.struct.nr_cpus_allowed = len(self.queues) if cpu is None else 1
         now_ns = queue.cpu.now_ns
         task.struct.start_time = task.struct.start_boottime = now_ns
-        self._threads[task] = _Thread(greenlet(lambda: self._main(task, main)), queue)
+        entity = Entity(task, self.slice_ns)
+        self._threads[task] = _Thread(greenlet(lambda: self._main(task, main)), queue, entity, pinned=cpu is not None)
         waker = self._running_queue() or queue
+        self.trace(waker.cpu, "task_newtask", task.address, SIGCHLD)
         self.trace(waker.cpu, "sched_process_fork", parent.address, task.address)
-        self.trace(waker.cpu, "sched_wakeup_new", task.address)
-        self._enqueue(task, waker.cpu)
+        self.kernel.functions.wake_up_new_task(waker.cpu, task.address)
         return task
 
     def wake_up(self, task: Task, waker: Cpu) -> bool:
-        """Make a waiting task ready (try_to_wake_up); False when it was not waiting."""
-        thread = self._threads.get(task)
-        if thread is None or task.struct.state == TaskState.RUNNING:
-            return False
-        self.trace(waker, "sched_waking", task.address)
-        if thread.timer is not None:
-            thread.timer.cancel()
-            thread.timer = None
-        task.struct.state = TaskState.RUNNING
-        self.trace(waker, "sched_wakeup", task.address)
-        self._enqueue(task, waker)
-        return True
+        """Make a waiting task ready (wake_up_process); False when it was not waiting."""
+        return bool(self.kernel.functions.try_to_wake_up(waker, task.address, TASK_NORMAL, 0))
 
     def wake_up_all(self, queue: WaitQueue, waker: Cpu) -> int:
         """Wake everybody who waits in a queue; return how many."""
@@ -226,19 +239,31 @@ class Scheduler:
         thread.timed_out = False
         task.struct.state = state
         if timeout_ns is not None:
-            thread.timer = self.kernel.clock.call_in(
-                rq.cpu.elapsed_ps // 1000 + timeout_ns, lambda: self._time_is_over(task, thread, queue)
-            )
-        task.struct.nvcsw += 1
-        self._switch_to_hub()
+            thread.timer = self.hrtimers.sleeper(task)
+            self.hrtimers.on_wakeup[thread.timer] = lambda: self._time_is_over(task, thread, queue)
+            self.kernel.functions.hrtimer_start_range_ns(rq.cpu, thread.timer, timeout_ns, 0, HRTIMER_MODE_REL)
+        self.kernel.functions.schedule(rq.cpu)
+        if thread.timer:
+            self.hrtimers.on_wakeup.pop(thread.timer, None)
+            self.kernel.functions.hrtimer_try_to_cancel(rq.cpu, thread.timer)
+            thread.timer = 0
         return not thread.timed_out
 
     def advance(self) -> None:
         """Let the clock catch up with what the current task's CPU was charged; to be called from a task."""
         rq = self._running_queue()
-        if rq is not None and rq.cpu.elapsed_ps >= 1000:
-            rq.busy = True
+        if rq is not None and (rq.cpu.elapsed_ps >= 1000 or rq.need_resched):
+            rq.busy, rq.in_user = True, False
             self._switch_to_hub()
+
+    def compute(self, duration_ns: int) -> None:
+        """Let the current task need so much time of its CPU in user space, where it can lose it to others."""
+        rq = self._running_queue()
+        if rq is None:
+            raise InternalError("nobody runs who could compute")
+        rq.cpu.charge(duration_ns * 1000)
+        rq.busy = rq.in_user = True
+        self._switch_to_hub()
 
     def wait_child(self, task: Task) -> tuple[int, int] | None:
         """Return pid and exit code of a child that has exited, as soon as there is one; None without children."""
@@ -251,27 +276,209 @@ class Scheduler:
             self.wait(self._child_exits.setdefault(task, WaitQueue()))
         return None
 
-    def _add(self, pid: int, comm: str, parent: Task | None, leader: Task | None) -> Task:
-        task = Task(self.kernel.mem, self.namespaces, pid, comm, parent, leader)
-        self.tasks[pid] = self.by_address[task.address] = task
-        above = leader or parent
-        task.join(above.cgroup if above is not None else self._cgroup)
-        if parent is not None and leader is None:
-            parent.children.append(task)
-        return task
+    # ---- what functions of the kernel do (tracing.sched_functions) ---------------------------------------------------
 
-    def _load(self, queue: _Runqueue) -> int:
-        return sum(thread.queue is queue for thread in self._threads.values())
+    def activate(self, task: Task, waker: Cpu) -> Runqueue:
+        """Put a task on the queue of its CPU; whoever runs there may have to go (wakeup_preempt)."""
+        thread = self._threads[task]
+        queue = thread.queue
+        task.struct.state = TaskState.RUNNING
+        queue.add(task, thread.entity)
+        if queue.is_idle:
+            self._call_at(queue, waker, self._idle_looks)
+        return queue
 
-    def _enqueue(self, task: Task, waker: Cpu) -> None:
-        queue = self._threads[task].queue
-        queue.ready.append(task)
-        self.kernel.clock.call_in(waker.elapsed_ps // 1000, lambda: self._schedule(queue))
+    def wakeup_preempt(self, queue: Runqueue, task: Task, waker: Cpu) -> None:
+        """Let a task that was woken have the CPU when the one that runs has had its slice and more time than it."""
+        if queue.is_idle or not queue.slice_used(self.slice_ns):
+            return
+        current = queue.entities.get(queue.current)
+        if current is not None and queue.entities[task].vruntime_ns <= current.vruntime_ns:
+            self.resched(queue, waker)
 
-    def _running_queue(self) -> _Runqueue | None:
+    def resched(self, queue: Runqueue, waker: Cpu) -> None:
+        """Let a CPU look for somebody else as soon as it can (resched_curr)."""
+        queue.need_resched = True
+        if queue.in_user and queue.burning is not None:
+            self._call_at(queue, waker, self._interrupted)
+
+    def runtime(self, queue: Runqueue) -> None:
+        """Account for what the current task of a CPU has run."""
+        queue.update_curr(lambda task, ran_ns: self.trace(queue.cpu, "sched_stat_runtime", task.address, ran_ns))
+
+    def thread_queue(self, task: Task) -> Runqueue | None:
+        """Return the queue of a task that waits or runs, None for tasks that cannot be woken."""
+        thread = self._threads.get(task)
+        return thread.queue if thread is not None else None
+
+    @stands_for("__schedule")
+    def schedule(self, cpu: Cpu) -> None:
+        """Give a CPU to who is next: ``schedule()`` of whoever runs there."""
+        rq, functions = self.queues[cpu.number], self.kernel.functions
+        prev, state = rq.current, rq.current.struct.state
+        rq.need_resched = False
+        thread = self._threads.get(prev)
+        own = thread is not None and thread.run is getcurrent()
+        sleeps = thread is not None and bool(state)
+        if sleeps:
+            functions.dequeue_task_fair(cpu, rq.address, prev.address, DEQUEUE_SLEEP)
+        elif thread is not None:
+            rq.put(prev)
+        found = functions.pick_next_task_fair(cpu, rq.address, prev.address, 0)
+        following = self.by_address[found] if found else rq.idle
+        if following is prev:
+            rq.run(prev) if prev is not rq.idle else None
+            return
+        if following is rq.idle:
+            functions.put_prev_task_fair(cpu, rq.address, prev.address, following.address)
+        switches = prev.struct
+        if sleeps:
+            switches.nvcsw += 1
+        else:
+            switches.nivcsw += 1
+        functions.psi_task_switch(cpu, prev.address, following.address, int(sleeps))
+        self.trace(cpu, "sched_switch", 0, prev.address, following.address, state)
+        rq.run(following)
+        cpu.current, cpu.user = following.address, following.user
+        if own and prev.alive:
+            self._switch_to_hub()
+
+    # ---- the clock ---------------------------------------------------------------------------------------------------
+
+    def _call_at(self, queue: Runqueue, waker: Cpu, call: Callable[[Runqueue], None]) -> None:
+        self.kernel.clock.call_in(waker.elapsed_ps // 1000, lambda: call(queue))
+
+    @stands_for(*IDLE_SWITCH)
+    def _idle_looks(self, rq: Runqueue) -> None:
+        # an idle CPU looks for work (do_idle)
+        if rq.is_idle and not rq.busy and rq.ready:
+            self.trace(rq.cpu, "cpu_idle", PWR_EVENT_EXIT, rq.cpu.number)
+            self.schedule(rq.cpu)
+            self._dispatch(rq)
+
+    def _dispatch(self, rq: Runqueue) -> None:
+        # the clock catches up with what the switch took, then the current task goes on
+        elapsed_ns = rq.cpu.take_elapsed_ns()
+        rq.busy = True
+        if rq.is_idle:
+            self.trace(rq.cpu, "cpu_idle", IDLE_STATE, rq.cpu.number)
+            self.kernel.clock.call_in(elapsed_ns, lambda: self._idle(rq))
+            return
+        thread = self._threads[rq.current]
+        rq.left_ns, rq.in_user = thread.left_ns + elapsed_ns, thread.in_user
+        thread.left_ns, thread.in_user = 0, False
+        self._burn(rq)
+
+    def _idle(self, rq: Runqueue) -> None:
+        rq.busy = False
+        if not rq.ready:
+            self._pull(rq)
+        self._idle_looks(rq)
+
+    def _pull(self, rq: Runqueue) -> None:
+        # sched_balance_newidle: take over who waits elsewhere and is in user space, or has not begun
+        for other in self.queues:
+            if other is rq or other.is_idle:
+                continue
+            for task in other.ready:
+                thread = self._threads[task]
+                if (thread.in_user or not thread.run) and not thread.pinned:
+                    self._migrate(task, thread, rq)
+                    return
+
+    def _migrate(self, task: Task, thread: _Thread, rq: Runqueue) -> None:
+        # detach_task, set_task_cpu
+        self.trace(rq.cpu, "sched_migrate_task", task.address, rq.cpu.number)
+        thread.queue.remove(task)
+        thread.queue = rq
+        thread.entity.struct.nr_migrations += 1
+        task.struct.cpu = rq.cpu.number
+        # time is counted from what each queue has given at least
+        thread.entity.vruntime_ns = rq.min_vruntime_ns
+        rq.add(task, thread.entity)
+
+    def _burn(self, rq: Runqueue) -> None:
+        # let time pass for the work of the current task, up to the next tick
+        clock = self.kernel.clock
+        rq.burn_start_ns = clock.now_ns
+        tick_ns = (clock.now_ns // TICK_NS + 1) * TICK_NS
+        if clock.now_ns + rq.left_ns <= tick_ns:
+            rq.burning = clock.call_in(rq.left_ns, lambda: self._burnt(rq))
+        else:
+            rq.burning = clock.call_at(tick_ns, lambda: self._tick(rq))
+
+    def _burnt(self, rq: Runqueue) -> None:
+        rq.left_ns, rq.burning, rq.in_user = 0, None, False
+        if rq.need_resched and rq.ready:
+            self._leave_kernel(rq)
+        else:
+            rq.need_resched = False
+            self._resume(rq)
+
+    def _spent(self, rq: Runqueue) -> None:
+        rq.left_ns -= self.kernel.clock.now_ns - rq.burn_start_ns
+        rq.burning = None
+
+    def _tick(self, rq: Runqueue) -> None:
+        self._spent(rq)
+        self.hrtimers.tick(rq.cpu, rq.in_user)
+        if rq.ready and rq.slice_used(self.slice_ns):
+            rq.need_resched = True
+        rq.left_ns += rq.cpu.take_elapsed_ns()
+        if rq.need_resched and rq.in_user:
+            self._leave_interrupt(rq)
+        else:
+            self._burn(rq)
+
+    def _interrupted(self, rq: Runqueue) -> None:
+        # reschedule_interrupt: somebody was woken who has had less
+        if rq.need_resched and rq.in_user and rq.burning is not None:
+            rq.burning.cancel()
+            self._spent(rq)
+            self._leave_interrupt(rq)
+
+    @stands_for("irqentry_exit_to_user_mode", "asm_sysvec_apic_timer_interrupt")
+    def _leave_interrupt(self, rq: Runqueue) -> None:
+        self._give_way(rq, rq.left_ns, in_user=True)
+
+    @stands_for("exit_to_user_mode_loop", "do_syscall_64", "entry_SYSCALL_64_after_hwframe")
+    def _leave_kernel(self, rq: Runqueue) -> None:
+        self._give_way(rq, 0, in_user=True)
+
+    def _give_way(self, rq: Runqueue, left_ns: int, *, in_user: bool) -> None:
+        # schedule() on the way to user space
+        thread = self._threads[rq.current]
+        thread.left_ns, thread.in_user = left_ns, in_user
+        rq.left_ns, rq.in_user = 0, False
+        self.kernel.functions.schedule(rq.cpu)
+        self._dispatch(rq)
+
+    def _resume(self, rq: Runqueue) -> None:
+        # run the current task until it waits, exits or lets time pass
+        rq.busy = False
+        task = rq.current
+        thread = self._threads[task]
+        outer, self._hub = self._hub, getcurrent()
+        thread.run.parent = self._hub
+        try:
+            thread.run.switch()
+        finally:
+            self._hub = outer
+        if not task.alive:
+            del self._threads[task]
+            # init waits for everything; a thread goes without being waited for
+            if task.parent is self.init or task.leader is not task:
+                self._release(task)
+        if rq.busy and rq.current is task:
+            rq.left_ns = rq.cpu.take_elapsed_ns()
+            self._burn(rq)
+        else:
+            self._dispatch(rq)
+
+    def _running_queue(self) -> Runqueue | None:
         # the run queue whose task's greenlet this is
         here = getcurrent()
-        for queue in self._queues:
+        for queue in self.queues:
             thread = self._threads.get(queue.current)
             if thread is not None and thread.run is here:
                 return queue
@@ -282,63 +489,25 @@ class Scheduler:
             raise InternalError("a task runs outside the scheduler")
         self._hub.switch()
 
-    def _schedule(self, queue: _Runqueue) -> None:
-        # an idle CPU looks for work
-        if queue.current is queue.idle and queue.ready and not queue.busy:
-            self._switch(queue, queue.ready.popleft(), 0)
-            self._resume(queue)
-
-    def _switch(self, queue: _Runqueue, task: Task, prev_state: int) -> None:
-        prev = queue.current
-        if task is not prev:
-            self.trace(queue.cpu, "sched_switch", 0, prev.address, task.address, prev_state)
-            queue.current = task
-            queue.cpu.current = task.address
-            queue.cpu.user = task.user
-
-    def _resume(self, queue: _Runqueue) -> None:
-        # run the current task until it waits, exits or lets time pass
-        queue.busy = False
-        task = queue.current
-        outer, self._hub = self._hub, getcurrent()
-        run = self._threads[task].run
-        run.parent = self._hub
-        try:
-            run.switch()
-        finally:
-            self._hub = outer
-        thread = self._threads.get(task)
-        if queue.busy:
-            self.kernel.clock.call_in(queue.cpu.take_elapsed_ns(), lambda: self._resume(queue))
-            return
-        exited = thread is not None and not task.alive
-        state = TaskState.DEAD if exited else task.struct.state
-        if exited:
-            task.struct.exit_state = TaskState.EXIT_ZOMBIE
-            self._exit_notify(task, queue.cpu)
-        self._switch(queue, queue.ready.popleft() if queue.ready else queue.idle, state)
-        if exited:
-            del self._threads[task]
-            # init waits for everything; a thread goes without being waited for
-            if task.parent is self.init or task.leader is not task:
-                self._release(task)
-        elapsed_ns = queue.cpu.take_elapsed_ns()
-        if queue.current is queue.idle:
-            queue.busy = True
-            self.kernel.clock.call_in(elapsed_ns, lambda: self._idle(queue))
-        else:
-            self.kernel.clock.call_in(elapsed_ns, lambda: self._resume(queue))
-
-    def _idle(self, queue: _Runqueue) -> None:
-        queue.busy = False
-        self._schedule(queue)
+    def _load(self, queue: Runqueue) -> int:
+        return sum(thread.queue is queue for thread in self._threads.values())
 
     def _time_is_over(self, task: Task, thread: _Thread, queue: WaitQueue | None) -> None:
         thread.timed_out = True
-        thread.timer = None
         if queue is not None:
             queue.remove(task)
-        self.wake_up(task, thread.queue.cpu)
+        self.kernel.functions.wake_up_process(thread.queue.cpu, task.address)
+
+    # ---- birth and death ---------------------------------------------------------------------------------------------
+
+    def _add(self, pid: int, comm: str, parent: Task | None, leader: Task | None) -> Task:
+        task = Task(self.kernel.mem, self.namespaces, pid, comm, parent, leader)
+        self.tasks[pid] = self.by_address[task.address] = task
+        above = leader or parent
+        task.join(above.cgroup if above is not None else self._cgroup)
+        if parent is not None and leader is None:
+            parent.children.append(task)
+        return task
 
     # do_exit
     def _main(self, task: Task, main: Main) -> None:
@@ -347,12 +516,17 @@ class Scheduler:
             thread.code = (main(task) & 0xFF) << 8
         except TaskExit as end:
             thread.code = end.code
+        cpu = thread.queue.cpu
         task.struct.flags |= PF_EXITING
         task.struct.exit_code = thread.code
-        self.trace(thread.queue.cpu, "sched_process_exit", task.address, task.leader is task)
+        self.trace(cpu, "sched_process_exit", task.address, task.leader is task)
         if task.leader is task:
             task.files.close_all()
+        self.runtime(thread.queue)
         task.alive = False
+        task.struct.exit_state = TaskState.EXIT_ZOMBIE
+        self._exit_notify(task, cpu)
+        self.kernel.functions.do_task_dead(cpu)
 
     # exit_notify, forget_original_parent
     def _exit_notify(self, task: Task, cpu: Cpu) -> None:
@@ -374,5 +548,6 @@ class Scheduler:
             task.parent.children.remove(task)
         self.tasks.pop(task.pid, None)
         self.by_address.pop(task.address, None)
+        self.hrtimers.forget(task)
         self.on_release(task)
         task.release()

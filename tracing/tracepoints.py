@@ -40,6 +40,9 @@ WRITABLE = {"bpf_test_finish": 4, "nbd_send_request": 28}
 # those that the scheduler calls (``tracing.sched``)
 SCHED_TRACEPOINTS = (
     *("sched_process_fork", "sched_wakeup_new", "sched_waking", "sched_wakeup", "sched_switch", "sched_process_exit"),
+    *("sched_stat_runtime", "sched_migrate_task", "sched_process_wait", "task_newtask", "cpu_idle"),
+    *("hrtimer_start", "hrtimer_expire_entry", "hrtimer_expire_exit", "hrtimer_cancel"),
+    *("local_timer_entry", "local_timer_exit"),
 )
 # those of system calls (``tracing.syscalls``, ``tracing.process``)
 SYSCALL_TRACEPOINTS = ("sys_enter", "sys_exit", "sched_process_exec", "task_rename")

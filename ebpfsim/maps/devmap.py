@@ -59,9 +59,9 @@ class DevmapMap(ProgHolder):
         for index in sorted(self._entries):
             yield self._entries[index]
 
-    def device_removed(self, ifindex: int) -> None:
+    def device_removed(self, device: object) -> None:
         """Forget a device that goes away (``dev_map_notification``)."""
-        for entry in [entry for entry in self.targets() if entry.ifindex == ifindex]:
+        for entry in [entry for entry in self.targets() if entry.device is device]:
             self._drop(self._entries.pop(entry.index))
 
     # ---- elements -----------------------------------------------------------------------------------------------

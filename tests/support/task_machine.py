@@ -13,6 +13,7 @@ from ebpfsim.clock import Clock
 from ebpfsim.costs import load_profile
 from ebpfsim.cpu import Cpu
 from ebpfsim.memory import Memory
+from tracing import hrtimer, sched_functions
 from tracing.fs import bound
 from tracing.functions import KernelFunctions
 from tracing.lsm import add_security_hooks
@@ -36,7 +37,7 @@ class Machine:
         self.vfs = self.kernel.vfs = Vfs(self.mem)
         self.sched = self.kernel.sched = Scheduler(self.kernel)
         functions = self.kernel.functions = KernelFunctions()
-        for module in (tracing.namei, tracing.open, tracing.process, tracing.read_write):
+        for module in (tracing.namei, tracing.open, tracing.process, tracing.read_write, sched_functions, hrtimer):
             functions.add(bound(module, self.kernel))
         add_security_hooks(functions, self.mem)
         self.syscalls = Syscalls(self.kernel, [tracing.fs_syscalls, tracing.process])

@@ -71,7 +71,8 @@ class Bench:
         self.mem = Memory(1 << 26)
         device = NetDeviceStruct(self.mem, 1, "lo", LO_MTU)
         self.rxq = XdpRxqInfo(self.mem, device.address)
-        kernel = SimpleNamespace(device_by_ifindex={1: SimpleNamespace(mtu=LO_MTU)}.get)
+        net = SimpleNamespace(dev_get_by_index={1: SimpleNamespace(mtu=LO_MTU)}.get)
+        kernel = SimpleNamespace(net=SimpleNamespace(devices_by_address={device.address: SimpleNamespace(net=net)}))
         self.run = SimpleNamespace(mem=self.mem, kernel=kernel)
         self.scratch = self.mem.alloc(64)
 

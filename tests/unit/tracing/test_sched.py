@@ -1,33 +1,13 @@
 """Tasks run, wait, wake and exit in virtual time; the order of events is that of Linux."""
 
-from types import SimpleNamespace
-
 import pytest
 
-from ebpfsim.clock import Clock
-from ebpfsim.cpu import Cpu
+from ebpfsim.btf.view import place
 from ebpfsim.errors import InternalError
-from ebpfsim.memory import Memory
-from tracing.sched import FIRST_PID, Scheduler, WaitQueue
+from sched_machine import SchedMachine as Machine
+from tracing.runqueue import TICK_NS
+from tracing.sched import FIRST_PID, WaitQueue
 from tracing.task import Task
-
-
-class Machine:
-    def __init__(self, cpus: int = 1) -> None:
-        self.mem, self.clock = Memory(), Clock()
-        self.cpus = [Cpu(number, self.clock, self.mem) for number in range(cpus)]
-        self.events: list[tuple[object, ...]] = []
-        kernel = SimpleNamespace(mem=self.mem, clock=self.clock, cpus=self.cpus)
-        self.sched = Scheduler(kernel, self._trace)
-
-    def _trace(self, cpu: Cpu, name: str, *args: int) -> None:
-        tasks = self.sched.by_address
-        shown = [tasks[arg].comm if arg in tasks else arg for arg in args]
-        self.events.append((cpu.now_ns, name, *shown))
-
-    def work(self, task: Task, ns: int) -> None:
-        self.sched.cpu_of(task).charge(ns * 1000)
-        self.sched.advance()
 
 
 @pytest.fixture
@@ -60,16 +40,29 @@ def test_events_of_a_life(machine: Machine) -> None:
 
     machine.sched.spawn("sleep", main)
     machine.clock.run()
+    sleeper, now = machine.sched.hrtimers, machine.events[10][3]
+    assert not sleeper.on_wakeup
     assert machine.events == [
+        (0, "task_newtask", "sleep", 17),
         (0, "sched_process_fork", "init", "sleep"),
         (0, "sched_wakeup_new", "sleep"),
+        (0, "cpu_idle", 0xFFFF_FFFF, 0),
         (0, "sched_switch", 0, "swapper/0", "sleep", 0),
+        (100, "hrtimer_start", machine.events[5][2], 1, 0),
+        (100, "sched_stat_runtime", "sleep", 100),
         (100, "sched_switch", 0, "sleep", "swapper/0", 1),
+        (100, "cpu_idle", 1, 0),
+        (1100, "local_timer_entry", 0xEC),
+        (1100, "hrtimer_expire_entry", machine.events[5][2], now),
         (1100, "sched_waking", "sleep"),
         (1100, "sched_wakeup", "sleep"),
+        (1100, "hrtimer_expire_exit", machine.events[5][2]),
+        (1100, "local_timer_exit", 0xEC),
+        (1100, "cpu_idle", 0xFFFF_FFFF, 0),
         (1100, "sched_switch", 0, "swapper/0", "sleep", 0),
         (1100, "sched_process_exit", "sleep", 1),
         (1100, "sched_switch", 0, "sleep", "swapper/0", 0x80),
+        (1100, "cpu_idle", 1, 0),
     ]
 
 
@@ -184,3 +177,128 @@ def test_mistakes_of_a_task_reach_the_caller(machine: Machine) -> None:
 def test_only_tasks_wait(machine: Machine) -> None:
     with pytest.raises(InternalError, match="nobody runs"):
         machine.sched.wait(None, timeout_ns=1)
+
+
+def test_tasks_share_a_cpu_by_time_slices(machine: Machine) -> None:
+    # a task has 0.7 ms at least (one CPU), and who decides is the tick, every 4 ms (CONFIG_HZ=250)
+    def main(task: Task) -> int:
+        machine.sched.compute(3 * TICK_NS)
+        return 0
+
+    for name in ("a", "b"):
+        machine.sched.spawn(name, main)
+    machine.clock.run()
+    switches = [(at, before, after, state) for at, _, _, before, after, state in machine.named("sched_switch")]
+    assert switches == [
+        (0, "swapper/0", "a", 0),
+        (1 * TICK_NS, "a", "b", 0),
+        (2 * TICK_NS, "b", "a", 0),
+        (3 * TICK_NS, "a", "b", 0),
+        (4 * TICK_NS, "b", "a", 0),
+        (5 * TICK_NS, "a", "b", 0x80),
+        (6 * TICK_NS, "b", "swapper/0", 0x80),
+    ]
+    ran: dict[str, int] = {}
+    for _, _, name, ns in machine.named("sched_stat_runtime"):
+        ran[name] = ran.get(name, 0) + ns
+    assert ran == {"a": 3 * TICK_NS, "b": 3 * TICK_NS}
+
+
+def test_a_task_that_was_woken_interrupts_one_that_had_more(machine: Machine) -> None:
+    def sleeper(task: Task) -> int:
+        machine.sched.wait(None, timeout_ns=1_000_000)
+        return 0
+
+    def worker(task: Task) -> int:
+        machine.sched.compute(3_000_000)
+        return 0
+
+    machine.sched.spawn("sleeper", sleeper)
+    machine.sched.spawn("worker", worker)
+    machine.clock.run()
+    switches = [event[:1] + event[3:] for event in machine.named("sched_switch")]
+    assert switches == [
+        (0, "swapper/0", "sleeper", 0),
+        (0, "sleeper", "worker", 1),
+        # it has run for its slice by then
+        (1_000_000, "worker", "sleeper", 0),
+        (1_000_000, "sleeper", "worker", 0x80),
+        (3_000_000, "worker", "swapper/0", 0x80),
+    ]
+
+
+def test_before_its_slice_is_over_a_task_is_not_interrupted(machine: Machine) -> None:
+    def sleeper(task: Task) -> int:
+        machine.sched.wait(None, timeout_ns=500_000)
+        return 0
+
+    def worker(task: Task) -> int:
+        machine.sched.compute(3_000_000)
+        return 0
+
+    machine.sched.spawn("sleeper", sleeper)
+    machine.sched.spawn("worker", worker)
+    machine.clock.run()
+    assert [event[0] for event in machine.named("sched_switch")] == [0, 0, 3_000_000, 3_000_000]
+
+
+def test_an_idle_cpu_takes_over_who_waits() -> None:
+    machine = Machine(cpus=2)
+
+    def main(task: Task) -> int:
+        # the longer a name, the longer it takes
+        machine.sched.compute(len(task.comm) * 3_000_000)
+        return 0
+
+    for name in ("aaaa", "bb", "ccc"):
+        machine.sched.spawn(name, main)
+    machine.clock.run()
+    # aaaa and ccc share CPU 0, and aaaa lost it at 4 ms when bb ends on CPU 1
+    assert machine.named("sched_migrate_task") == [(6_000_000, "sched_migrate_task", "aaaa", 1)]
+    exits = [(event[0], event[2]) for event in machine.named("sched_process_exit")]
+    assert exits == [(6_000_000, "bb"), (13_000_000, "ccc"), (14_000_000, "aaaa")]
+
+
+def test_a_task_that_has_its_cpu_stays_there() -> None:
+    machine = Machine(cpus=2)
+
+    def main(task: Task) -> int:
+        machine.sched.compute(9_000_000)
+        return 0
+
+    for name in ("a", "b"):
+        machine.sched.spawn(name, main, cpu=0)
+    machine.sched.spawn("c", lambda task: 0, cpu=1)
+    machine.clock.run()
+    assert machine.named("sched_migrate_task") == []
+
+
+def test_yield_lets_others_run(machine: Machine) -> None:
+    order = []
+
+    def main(task: Task) -> int:
+        for _ in range(2):
+            order.append(task.comm)
+            machine.kernel.functions.do_sched_yield(machine.sched.cpu_of(task))
+        return 0
+
+    for name in ("a", "b"):
+        machine.sched.spawn(name, main)
+    machine.clock.run()
+    assert order == ["a", "b", "a", "b"]
+
+
+def test_run_queues_in_memory(machine: Machine) -> None:
+    seen = []
+
+    def main(task: Task) -> int:
+        rq = machine.sched.queues[0]
+        address = machine.mem.load(task.struct.member_address("se") + place("sched_entity", "cfs_rq")[0], 8)
+        assert address == rq.cfs_address
+        seen.append((machine.mem.load(address + place("cfs_rq", "nr_queued")[0], 4), rq.struct.curr == task.address))
+        return 0
+
+    for name in ("a", "b", "c"):
+        machine.sched.spawn(name, main)
+    machine.clock.run()
+    assert seen == [(3, True), (2, True), (1, True)]

@@ -180,7 +180,7 @@ def test_device_that_goes_away_leaves_its_maps(kernel, refused) -> None:
     bpf = kernel.bpf
     fd = bpf.map_create(MapType.DEVMAP, 4, 4, 4)
     bpf.map_update_elem(fd, u32(0), u32(LO))
-    kernel.fds.lookup(fd).device_removed(LO)
+    kernel.fds.lookup(fd).device_removed(kernel.device_by_ifindex(LO))
     assert refused(bpf.map_lookup_elem, fd, u32(0)) == "ENOENT"
 
 
