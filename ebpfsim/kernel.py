@@ -69,7 +69,7 @@ from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
 from netstack.sockfs import Sockfs
 from netstack.tcp_cong import BpfTcpCa, TcpCongestion
-from tracing import fs_syscalls, namei, pidfd, process, read_write
+from tracing import fs_syscalls, hrtimer, namei, pidfd, process, read_write, sched_functions
 from tracing import open as open_
 from tracing import storage as object_storage
 from tracing.bpf_test_run import TestFunctions, TracepointFunctions
@@ -92,7 +92,8 @@ from tracing.vfs import Vfs
 __all__ = ["Kernel"]
 
 # rooms of the kernel, as modules of functions that take their kernel first
-FUNCTION_MODULES = (namei, open_, process, read_write, object_storage, inet, socket_api)
+SCHED_MODULES = (sched_functions, hrtimer)
+FUNCTION_MODULES = (namei, open_, process, read_write, object_storage, *SCHED_MODULES, inet, socket_api)
 SYSCALL_MODULES = (fs_syscalls, process, pidfd, socket_api)
 
 

@@ -1,10 +1,10 @@
 """Tasks run, wait, wake and exit in virtual time; the order of events is that of Linux."""
 
 import pytest
+from sched_machine import SchedMachine as Machine
 
 from ebpfsim.btf.view import place
 from ebpfsim.errors import InternalError
-from sched_machine import SchedMachine as Machine
 from tracing.runqueue import TICK_NS
 from tracing.sched import FIRST_PID, WaitQueue
 from tracing.task import Task
