@@ -42,6 +42,15 @@ class Timer:
             self._action = None
             self._clock.waiting -= 1
 
+    def renew(self, action: Callable[[], object]) -> bool:
+        """Wait again with another callback, whether cancelled or not; False when the instant may have passed."""
+        if self._clock.now_ns >= self.when_ns:
+            return False
+        if self._action is None:
+            self._clock.waiting += 1
+        self._action = action
+        return True
+
     def _fire(self, _event: simpy.events.Event) -> None:
         self._clock.now_ns = self.when_ns
         action = self._action

@@ -20,9 +20,9 @@ class SockStruct:
 
     __slots__ = ("address", "mem")
 
-    def __init__(self, mem: Memory, protocol: int, sock_type: int = SOCK_DGRAM) -> None:
+    def __init__(self, mem: Memory, protocol: int, sock_type: int = SOCK_DGRAM, size: int = SOCK_BYTES) -> None:
         self.mem = mem
-        self.address = mem.alloc(SOCK_BYTES, what="struct sock")
+        self.address = mem.alloc(size, what="struct sock")
         mem.store(self.address + SKC_FAMILY, 2, AF_INET)
         mem.store(self.address + SK_PROTOCOL, 2, protocol)
         mem.store(self.address + SK_TYPE, 2, sock_type)

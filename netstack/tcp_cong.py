@@ -2,18 +2,29 @@
 
 net/ipv4/tcp_cong.c and net/ipv4/bpf_tcp_ca.c, v6.18. What the kernel says in its log is a note of kind ``dmesg``.
 
-Left out: keys (a hash of the name, which here stands for itself), algorithms per namespace, restricted ones. Those of
-the kernel itself (reno, cubic) have names only.
+``TcpCongestion`` is also what the stack calls: for an algorithm of the kernel (``netstack.tcp_reno``, ``tcp_cubic``,
+``tcp_dctcp``) its object, for a table of programs the program of each function, with the socket's structure in RAM.
+
+Left out: keys (a hash of the name, which here stands for itself), algorithms per namespace, restricted ones.
 """
 
 from collections.abc import Callable, Container
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from ebpfsim.btf.view import place, size_of
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError, NotModelled
+from ebpfsim.errors import KernelError
+from ebpfsim.isa.alu import u32
 from hooks.link import HookKernel, note
 from hooks.struct_ops import OpsMember, StructOpsTable
+from netstack.tcp_cubic import Cubic
+from netstack.tcp_dctcp import Dctcp
+from netstack.tcp_reno import Reno
+from netstack.tcp_states import TcpState
+
+if TYPE_CHECKING:
+    from netstack.tcp_sock import TcpSock
 
 __all__ = ["BpfTcpCa", "CongestionOps", "TcpCongestion"]
 
@@ -23,16 +34,20 @@ REQUIRED = ("ssthresh", "undo_cwnd")
 EITHER = ("cong_avoid", "cong_control")
 # what the stack does without a function, where that is a number: sysctl_tcp_min_tso_segs, tcp_sndbuf_expand()
 DEFAULTS = {"min_tso_segs": 2, "sndbuf_expand": 2}
-BUILTIN = ("reno", "cubic")
+TCP_CONG_NON_RESTRICTED, TCP_CONG_NEEDS_ECN = 1, 2
+DEFAULT = "cubic"
 
 
 class CongestionOps:
-    """An algorithm on the list (``struct tcp_congestion_ops``); ``members`` are its functions, by name."""
+    """An algorithm on the list (``struct tcp_congestion_ops``): one of the kernel, or a table of programs."""
 
-    def __init__(self, name: str, flags: int = 0, table: StructOpsTable | None = None) -> None:
+    def __init__(
+        self, name: str, flags: int = 0, table: StructOpsTable | None = None, algorithm: Reno | None = None
+    ) -> None:
         self.name = name
         self.flags = flags
         self.table = table
+        self.algorithm: Any = algorithm if algorithm is not None else BpfAlgorithm(self)
 
     def __repr__(self) -> str:
         return f"<CongestionOps '{self.name}'>"
@@ -40,14 +55,22 @@ class CongestionOps:
     @property
     def members(self) -> dict[str, OpsMember]:
         """The functions that programs implement; the others are missing."""
-        if self.table is None:
-            raise NotModelled(f"congestion control '{self.name}' of the kernel itself", f"net/ipv4/tcp_{self.name}.c")
-        return self.table.members
+        return self.table.members if self.table is not None else {}
+
+    @property
+    def needs_ecn(self) -> bool:
+        """Whether it wants marks instead of losses (TCP_CONG_NEEDS_ECN)."""
+        return bool(self.flags & TCP_CONG_NEEDS_ECN)
 
     def call(self, member: str, cpu: Cpu, *args: int) -> int:
         """Call a function as the stack does; one that is missing does nothing, or stands for a number."""
         found = self.members.get(member)
         return found(cpu, *args) if found is not None else DEFAULTS.get(member, 0)
+
+    def sndbuf_expand(self, tp: "TcpSock") -> int:
+        """Return how many windows the send buffer holds."""
+        found = self.members.get("sndbuf_expand")
+        return found(tp.net.cpus[0], tp.struct_address) if found is not None else 2
 
     def get(self) -> None:
         """Keep the algorithm for a socket (bpf_try_module_get)."""
@@ -60,12 +83,100 @@ class CongestionOps:
             self.table.map.put()
 
 
+class BpfAlgorithm:
+    """A table of programs, as the stack calls algorithms. Programs see and change the socket's structure in RAM."""
+
+    def __init__(self, ops: CongestionOps) -> None:
+        self.ops = ops
+
+    @property
+    def has_pkts_acked(self) -> bool:
+        """Whether it wants to know of every ACK."""
+        return "pkts_acked" in self.ops.members
+
+    @property
+    def has_cong_control(self) -> bool:
+        """Whether it sets the window by itself."""
+        return "cong_control" in self.ops.members
+
+    def _call(self, tp: "TcpSock", member: str, cpu: Cpu, *args: int) -> int:
+        found = self.ops.members.get(member)
+        if found is None:
+            return 0
+        result = found(cpu, tp.struct_address, *args)
+        tp.net.tcp.structs.take_back(tp)
+        return result
+
+    def init(self, tp: "TcpSock", cpu: Cpu) -> None:
+        """A socket begins to use it."""
+        tp.net.tcp.structs.clear_ca_priv(tp)
+        self._call(tp, "init", cpu)
+
+    def release(self, tp: "TcpSock", cpu: Cpu) -> None:
+        """A socket uses it no longer."""
+        self._call(tp, "release", cpu)
+
+    def ssthresh(self, tp: "TcpSock", cpu: Cpu) -> int:
+        """Return the threshold after a loss."""
+        return u32(self._call(tp, "ssthresh", cpu))
+
+    def undo_cwnd(self, tp: "TcpSock", cpu: Cpu) -> int:
+        """Return the window after a loss that was none."""
+        return u32(self._call(tp, "undo_cwnd", cpu))
+
+    def cong_avoid(self, tp: "TcpSock", ack: int, acked: int, cpu: Cpu) -> None:
+        """Let the window grow."""
+        self._call(tp, "cong_avoid", cpu, ack, acked)
+
+    def set_state(self, tp: "TcpSock", state: int, cpu: Cpu) -> None:
+        """The socket enters a state."""
+        self._call(tp, "set_state", cpu, state)
+
+    def cwnd_event(self, tp: "TcpSock", event: int, cpu: Cpu) -> None:
+        """Something happened."""
+        self._call(tp, "cwnd_event", cpu, event)
+
+    def in_ack_event(self, tp: "TcpSock", flags: int, cpu: Cpu) -> None:
+        """An ACK came."""
+        self._call(tp, "in_ack_event", cpu, flags)
+
+    def pkts_acked(self, tp: "TcpSock", acked: int, rtt_us: int, cpu: Cpu) -> None:
+        """Segments were acknowledged."""
+        if "pkts_acked" in self.ops.members:
+            # struct ack_sample
+            mem = tp.net.kernel.mem
+            sample = mem.alloc(16)
+            mem.write(sample, acked.to_bytes(4, "little") + (rtt_us & 0xFFFF_FFFF).to_bytes(4, "little") + bytes(4))
+            self._call(tp, "pkts_acked", cpu, sample)
+            mem.free(sample)
+
+    def cong_control(self, tp: "TcpSock", ack: int, flag: int, sample: Any, cpu: Cpu) -> None:
+        """Set the window."""
+        mem = tp.net.kernel.mem
+        address = mem.alloc(size_of("rate_sample"))
+        for name, value in (
+            ("prior_mstamp", sample.prior_us), ("prior_delivered", sample.prior_delivered),
+            ("delivered", sample.delivered), ("interval_us", sample.interval_us), ("rtt_us", sample.rtt_us),
+            ("losses", sample.losses), ("acked_sacked", sample.acked_sacked), ("prior_in_flight", sample.prior_in_flight),
+            ("is_app_limited", int(sample.is_app_limited)), ("is_retrans", int(sample.is_retrans)),
+        ):  # fmt: skip
+            offset, size = place("rate_sample", name)
+            mem.store(address + offset, size, value & (1 << 8 * size) - 1)
+        self._call(tp, "cong_control", cpu, ack, flag, address)
+        mem.free(address)
+
+
 class TcpCongestion:
     """The algorithms of one kernel, in the order of their registration."""
 
     def __init__(self, kernel: HookKernel) -> None:
         self.kernel = kernel
-        self.algorithms = [CongestionOps(name) for name in BUILTIN]
+        self.algorithms = [
+            CongestionOps("reno", TCP_CONG_NON_RESTRICTED, algorithm=Reno()),
+            CongestionOps("cubic", algorithm=Cubic()),
+            CongestionOps("dctcp", TCP_CONG_NEEDS_ECN, algorithm=Dctcp()),
+        ]
+        self.default = str(kernel.config.sysctl.get("net.ipv4.tcp_congestion_control", DEFAULT))
 
     @property
     def available(self) -> list[str]:
@@ -110,9 +221,105 @@ class TcpCongestion:
         self.algorithms.append(new)
         self.algorithms.remove(old)
 
+    # what the stack calls
+
+    def assign_default(self, tp: "TcpSock") -> None:
+        """Give a new socket the default algorithm (tcp_assign_congestion_control)."""
+        found = self.find(self.default)
+        if found is None:
+            self._refuse(Errno.ENOENT, f"no congestion control '{self.default}'")
+        found.get()
+        tp.ca_ops = found
+
+    def inherit(self, tp: "TcpSock", listener: "TcpSock") -> None:
+        """Give the child of a listener its algorithm (tcp_ca_openreq_child)."""
+        if listener.ca_setsockopt and listener.ca_ops is not None:
+            listener.ca_ops.get()
+            tp.ca_ops = listener.ca_ops
+        else:
+            self.assign_default(tp)
+
+    def set(self, tp: "TcpSock", name: str, cpu: Cpu) -> None:
+        """Give a socket another algorithm (tcp_set_congestion_control); KernelError ENOENT."""
+        found = self.assign(name)
+        tp.ca_setsockopt = True
+        if found is tp.ca_ops:
+            found.put()
+            return
+        self.cleanup(tp, cpu)
+        tp.ca_ops = found
+        if tp.state not in (TcpState.CLOSE, TcpState.LISTEN):
+            self.init(tp, cpu)
+
+    def init(self, tp: "TcpSock", cpu: Cpu) -> None:
+        """Begin (tcp_init_congestion_control)."""
+        tp.prior_ssthresh = 0
+        assert tp.ca_ops is not None
+        tp.ca_priv = None
+        tp.ca_ops.algorithm.init(tp, cpu)
+        tp.ca_initialized = True
+
+    def cleanup(self, tp: "TcpSock", cpu: Cpu) -> None:
+        """End (tcp_cleanup_congestion_control)."""
+        if tp.ca_ops is None:
+            return
+        if tp.ca_initialized:
+            tp.ca_ops.algorithm.release(tp, cpu)
+            tp.ca_initialized = False
+        tp.ca_ops.put()
+        tp.ca_ops = None
+
+    def ssthresh(self, tp: "TcpSock", cpu: Cpu) -> int:
+        """Return the threshold after a loss."""
+        return int(_of(tp).ssthresh(tp, cpu))
+
+    def undo_cwnd(self, tp: "TcpSock", cpu: Cpu) -> int:
+        """Return the window after a loss that was none."""
+        return int(_of(tp).undo_cwnd(tp, cpu))
+
+    def cong_avoid(self, tp: "TcpSock", ack: int, acked: int, cpu: Cpu) -> None:
+        """Let the window grow."""
+        _of(tp).cong_avoid(tp, ack, acked, cpu)
+
+    def set_state(self, tp: "TcpSock", state: int, cpu: Cpu) -> None:
+        """The socket enters a state."""
+        if tp.ca_initialized:
+            _of(tp).set_state(tp, state, cpu)
+
+    def event(self, tp: "TcpSock", event: int, cpu: Cpu) -> None:
+        """Something happened (tcp_ca_event)."""
+        if tp.ca_ops is not None and tp.ca_initialized:
+            tp.ca_ops.algorithm.cwnd_event(tp, event, cpu)
+
+    def in_ack_event(self, tp: "TcpSock", flags: int, cpu: Cpu) -> None:
+        """An ACK came."""
+        if tp.ca_ops is not None and tp.ca_initialized:
+            tp.ca_ops.algorithm.in_ack_event(tp, flags, cpu)
+
+    def has_pkts_acked(self, tp: "TcpSock") -> bool:
+        """Whether the algorithm wants to know of every ACK."""
+        return tp.ca_initialized and bool(_of(tp).has_pkts_acked)
+
+    def pkts_acked(self, tp: "TcpSock", acked: int, rtt_us: int, cpu: Cpu) -> None:
+        """Segments were acknowledged."""
+        _of(tp).pkts_acked(tp, acked, rtt_us, cpu)
+
+    def has_cong_control(self, tp: "TcpSock") -> bool:
+        """Whether the algorithm sets the window by itself."""
+        return tp.ca_initialized and bool(_of(tp).has_cong_control)
+
+    def cong_control(self, tp: "TcpSock", ack: int, flag: int, sample: Any, cpu: Cpu) -> None:
+        """Let the algorithm set the window."""
+        _of(tp).cong_control(tp, ack, flag, sample, cpu)
+
     def _refuse(self, errno: Errno, text: str) -> NoReturn:
         note(self.kernel, "dmesg", f"TCP: {text}", {})
         raise KernelError(OP, errno, text)
+
+
+def _of(tp: "TcpSock") -> Any:
+    assert tp.ca_ops is not None
+    return tp.ca_ops.algorithm
 
 
 class BpfTcpCa:

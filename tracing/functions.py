@@ -259,6 +259,10 @@ class KernelFunctions:
             found = self._sites[name] = FunctionSite(self, name, self._originals[name])
         return found
 
+    def observed(self, *names: str) -> bool:
+        """Whether something was ever put on one of these functions: before that, none that does nothing is called."""
+        return any(name in self._sites for name in names)
+
     def names(self) -> Iterator[str]:
         """Return the names of all functions that there are, in order."""
         self._load()

@@ -5,14 +5,15 @@ from types import SimpleNamespace
 import pytest
 
 from ebpfsim.clock import Clock
-from ebpfsim.errors import KernelError, NotModelled
+from ebpfsim.config import KernelConfig
+from ebpfsim.errors import KernelError
 from ebpfsim.recorder import Recorder
 from netstack.tcp_cong import CongestionOps, TcpCongestion
 
 
 @pytest.fixture
 def congestion():
-    return TcpCongestion(SimpleNamespace(name="h", clock=Clock(), recorder=Recorder()))
+    return TcpCongestion(SimpleNamespace(name="h", clock=Clock(), recorder=Recorder(), config=KernelConfig()))
 
 
 @pytest.fixture
@@ -27,10 +28,10 @@ def refused(congestion):
     return ask
 
 
-def test_those_of_the_kernel_have_names_only(congestion) -> None:
-    assert congestion.available == ["reno", "cubic"]
-    with pytest.raises(NotModelled, match="congestion control 'cubic' of the kernel itself"):
-        congestion.assign("cubic").call("ssthresh", None, 0)
+def test_those_of_the_kernel(congestion) -> None:
+    assert congestion.available == ["reno", "cubic", "dctcp"]
+    assert congestion.default == "cubic"
+    assert congestion.find("dctcp").needs_ecn
     congestion.find("cubic").put()
     with pytest.raises(KernelError, match=r"ENOENT.*no congestion control 'bbr'"):
         congestion.assign("bbr")

@@ -1,0 +1,180 @@
+"""Who owns which port and which connection of TCP (net/ipv4/inet_hashtables.c, inet_connection_sock.c, v6.18).
+
+Differs: free ports are given in ascending order, even ones to those who connect and odd ones to those who bind first;
+Linux begins at a place that depends on a secret.
+"""
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import KernelError
+from netstack.headers import format_ip
+from netstack.sock import FIRST_FREE_PORT, LAST_FREE_PORT
+from netstack.tcp_hdr import M32
+from netstack.tcp_states import TcpState
+from netstack.tcp_struct import TcpStructs
+from netstack.tcp_sysctl import read_triple
+
+if TYPE_CHECKING:
+    from netstack.fib import Route
+    from netstack.net import Net
+    from netstack.tcp_sock import TcpSock
+
+__all__ = ["FourTuple", "InetHashinfo"]
+
+# remote address and port, local address and port
+FourTuple = tuple[int, int, int, int]
+
+
+class InetHashinfo:
+    """The TCP sockets of one host (``struct inet_hashinfo``).
+
+    ``established`` has everything with two ends: connections, requests that wait for their ACK, and TIME_WAIT.
+    """
+
+    def __init__(self, net: "Net") -> None:
+        self._net = net
+        self.structs = TcpStructs(net.kernel.mem)
+        settings = net.kernel.config.sysctl
+        self.rmem, self.wmem = (read_triple(settings, f"net.ipv4.tcp_{each}") for each in ("rmem", "wmem"))
+        # connections that are established or wait to be closed (CurrEstab)
+        self.curr_estab = 0
+        self._pmtu: dict[int, int] = {}
+        self.established: dict[FourTuple, Any] = {}
+        self._listeners: dict[int, list[TcpSock]] = {}
+        # users of a port (struct inet_bind_bucket): sockets, also those that connected from it
+        self._bound: dict[int, list[Any]] = {}
+        self._secret = net.rng.stream(f"{net.name} tcp").getrandbits(128).to_bytes(16, "little")
+        self._next_free = [FIRST_FREE_PORT, FIRST_FREE_PORT + 1]
+
+    def secure_seq_and_ts_off(self, ends: FourTuple, now_ns: int) -> tuple[int, int]:
+        """Return the initial sequence number of a connection and the offset of its timestamps."""
+        words = b"".join(end.to_bytes(4, "big") for end in ends)
+        number = int.from_bytes(sha256(self._secret + words).digest()[:4], "little")
+        offset = int.from_bytes(sha256(self._secret + words[:4] + words[8:12]).digest()[:4], "little")
+        return (number + (now_ns >> 6)) & M32, offset
+
+    def pmtu(self, route: "Route", daddr: int) -> int:
+        """Return the longest packet that gets to an address, as far as is known (``dst_mtu``)."""
+        return min(self._pmtu.get(daddr, route.dev.mtu), route.dev.mtu)
+
+    def learn_pmtu(self, daddr: int, mtu: int) -> None:
+        """Note what a router said (``ipv4_update_pmtu``); Differs: for ever."""
+        # net.ipv4.route.min_pmtu
+        self._pmtu[daddr] = max(mtu, 552)
+
+    def random(self, bits: int) -> int:
+        """Return random bits."""
+        return self._net.rng.stream(f"{self._net.name} tcp").getrandbits(bits)
+
+    def lookup_listener(self, daddr: int, port: int) -> "TcpSock | None":
+        """Return who listens: one bound to the address before one bound to any; of several, the first."""
+        found = None
+        for sock in self._listeners.get(port, ()):
+            if sock.address == daddr:
+                return sock
+            if not sock.address and found is None:
+                found = sock
+        return found
+
+    def listeners(self) -> "list[TcpSock]":
+        """Return all that listen."""
+        return [sock for socks in self._listeners.values() for sock in socks]
+
+    def requests_of(self, sock: "TcpSock") -> list[Any]:
+        """Return what waits for its ACK at a listener."""
+        new = TcpState.NEW_SYN_RECV
+        return [each for each in self.established.values() if each.state == new and each.listener is sock]
+
+    def listen(self, sock: "TcpSock") -> None:
+        """Let a socket be found by its port."""
+        self._listeners.setdefault(sock.port, []).append(sock)
+
+    def unhash(self, sock: "TcpSock") -> None:
+        """Let a socket not be found any more (``inet_unhash``)."""
+        socks = self._listeners.get(sock.port, [])
+        if sock in socks:
+            socks.remove(sock)
+        if sock.peer is not None:
+            ends = (*sock.peer, sock.address, sock.port)
+            if self.established.get(ends) is sock:
+                del self.established[ends]
+
+    def get_port(self, sock: "TcpSock", address: int, port: int) -> None:
+        """Bind a socket to an address and a port, 0 for a free one: EADDRINUSE (``inet_csk_get_port``)."""
+        if not port:
+            port = self._free_port(sock, address, 1)
+        elif self._conflict(sock, address, port):
+            raise KernelError("bind", Errno.EADDRINUSE, f"TCP port {port} of {self._net.name}")
+        sock.address, sock.port = address, port
+        self._bound.setdefault(port, []).append(sock)
+
+    def listen_conflict(self, sock: "TcpSock") -> bool:
+        """Whether a socket that was bound may not listen, because somebody else does."""
+        return any(
+            other is not sock and not (sock.reuseport and other.reuseport)
+            and (not other.address or not sock.address or other.address == sock.address)
+            for other in self._listeners.get(sock.port, ())
+        )  # fmt: skip
+
+    def _conflict(self, sock: "TcpSock", address: int, port: int) -> bool:
+        # inet_bind_conflict(): SO_REUSEADDR among those that do not listen
+        return any(
+            (not other.address or not address or other.address == address)
+            and not (sock.reuse and other.reuse and other.state != TcpState.LISTEN)
+            and not (sock.reuseport and other.reuseport)
+            for other in self._bound.get(port, ())
+        )
+
+    def _free_port(self, sock: "TcpSock", address: int, parity: int) -> int:
+        for first in (parity, 1 - parity):
+            for port in range(FIRST_FREE_PORT + first, LAST_FREE_PORT + 1, 2):
+                if not self._bound.get(port):
+                    return port
+        raise KernelError("bind", Errno.EADDRINUSE, "no free port is left")
+
+    def connect_port(self, sock: "TcpSock", peer: tuple[int, int]) -> None:
+        """Give a socket that connects a port and enter its connection: EADDRNOTAVAIL (``inet_hash_connect``)."""
+        if sock.port:
+            ends = (*peer, sock.address, sock.port)
+            if self._in_use(ends):
+                raise KernelError("connect", Errno.EADDRNOTAVAIL, f"{format_ip(peer[0])}:{peer[1]} is connected to")
+            self.established[ends] = sock
+            return
+        for parity in (0, 1):
+            start, count = self._next_free[parity], (LAST_FREE_PORT - FIRST_FREE_PORT + 1) // 2
+            for step in range(count):
+                port = FIRST_FREE_PORT + parity + (start - FIRST_FREE_PORT - parity + 2 * step) % (2 * count)
+                ends = (*peer, sock.address, port)
+                # a port that others connect from is shared with them, one that somebody is bound to is not
+                if self._in_use(ends) or not all(user.ephemeral for user in self._bound.get(port, ())):
+                    continue
+                self._next_free[parity] = port + 2
+                sock.port, sock.ephemeral = port, True
+                self._bound.setdefault(port, []).append(sock)
+                self.established[ends] = sock
+                return
+        raise KernelError("connect", Errno.EADDRNOTAVAIL, "no free port is left")
+
+    def _in_use(self, ends: FourTuple) -> bool:
+        # __inet_check_established(): TIME_WAIT may be taken over with timestamps, which is tcp_tw_reuse (loopback only)
+        return ends in self.established
+
+    def inherit_port(self, sock: "TcpSock", child: "TcpSock") -> None:
+        """Let the child of a listener use its port (``__inet_inherit_port``)."""
+        self._bound.setdefault(sock.port, []).append(child)
+
+    def put_port(self, sock: Any) -> None:
+        """Give a port back (``inet_put_port``)."""
+        users = self._bound.get(sock.port, [])
+        if sock in users:
+            users.remove(sock)
+            if not users:
+                del self._bound[sock.port]
+
+    def replace_user(self, sock: "TcpSock", other: Any) -> None:
+        """Let what is left of a connection keep its port (``inet_twsk_hashdance``)."""
+        users = self._bound.get(sock.port, [])
+        if sock in users:
+            users[users.index(sock)] = other

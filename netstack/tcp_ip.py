@@ -1,0 +1,92 @@
+"""Segments as IPv4 packets: from TCP to IP (``ip_queue_xmit``, ``ip_send_unicast_reply``, net/ipv4/ip_output.c)."""
+
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+from ebpfsim.cpu import Cpu
+from ebpfsim.errors import KernelError
+from ebpfsim.uapi.net import EtherType, IpProto
+from netstack.checksum import csum_fold
+from netstack.headers import IP_DF, IP_HLEN
+from netstack.ip_output import ip_route_output
+from netstack.skb import SkBuff
+from netstack.tcp_hdr import tcp_bytes
+from tracing.functions import packet_function
+
+if TYPE_CHECKING:
+    from netstack.net import Net
+    from netstack.tcp_sock import TcpSock
+
+__all__ = ["reply", "send_segment"]
+
+_IP = Struct("!BBHHHBBHII")
+
+
+def _ip_header(size: int, tos: int, ident: int, ttl: int, saddr: int, daddr: int) -> bytes:
+    total = (
+        0x4500 + tos + size + ident + IP_DF + (ttl << 8 | IpProto.TCP)
+        + (saddr >> 16) + (saddr & 0xFFFF) + (daddr >> 16) + (daddr & 0xFFFF)
+    )  # fmt: skip
+    return _IP.pack(0x45, tos, size, ident, IP_DF, ttl, IpProto.TCP, csum_fold(total), saddr, daddr)
+
+
+def send_segment(
+    cpu: Cpu, tp: "TcpSock", seq: int, ack_seq: int, flags: int, window: int, options: bytes, data: bytes, ecn: int
+) -> int:
+    """Send a segment of a connection: 0, NET_XMIT_* or -errno."""
+    assert tp.peer is not None
+    daddr, dport = tp.peer
+    segment = tcp_bytes(tp.address, daddr, (tp.port, dport), seq, ack_seq, flags, window, options, data)
+    net, route = tp.net, tp.route
+    assert route is not None
+    # inet_id: a socket with another end counts its packets
+    tp.inet_id = tp.inet_id + 1 & 0xFFFF
+    ttl = tp.ttl if tp.ttl >= 0 else net.sysctls["net.ipv4.ip_default_ttl"]
+    header = _ip_header(IP_HLEN + len(segment), tp.tos | ecn, tp.inet_id, ttl, tp.address, daddr)
+    skb = SkBuff(header + segment, route.dev, EtherType.IP)
+    skb.transport_header = IP_HLEN
+    skb.sk, skb.route = tp, route  # type: ignore[assignment]
+    return int(net.functions.ip_queue_xmit(cpu, tp, skb, None))
+
+
+@packet_function
+def ip_queue_xmit(cpu: Cpu, tp: "TcpSock", skb: SkBuff, fl: Any) -> int:
+    """Send a packet of a connection."""
+    return int(tp.net.functions.__ip_queue_xmit(cpu, tp, skb, fl, tp.tos))
+
+
+@packet_function
+def __ip_queue_xmit(cpu: Cpu, tp: "TcpSock", skb: SkBuff, _fl: Any, _tos: int) -> int:
+    """Send a packet of a connection by its route, which is looked up again when it may have changed."""
+    net = tp.net
+    assert tp.peer is not None
+    try:
+        route, _ = ip_route_output(net, tp.peer[0], tp.address)
+    except KernelError as error:
+        return -error.errno
+    tp.route = skb.route = route
+    skb.dev = route.dev
+    return int(net.functions.ip_local_out(cpu, net, tp, skb))
+
+
+@packet_function
+def ip_local_out(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
+    """Send a packet that this host has made."""
+    functions = net.functions
+    net.snmp.inc("IpOutRequests")
+    if functions.watched:
+        functions.__ip_local_out(cpu, net, sk, skb)
+    return int(functions.ip_output(cpu, net, sk, skb))
+
+
+def reply(cpu: Cpu, net: "Net", segment: bytes, saddr: int, daddr: int, tos: int = 0, sk: Any = None) -> int:
+    """Send a segment that belongs to no connection (``ip_send_unicast_reply``, ``ip_build_and_send_pkt``)."""
+    try:
+        route, _ = ip_route_output(net, daddr, saddr)
+    except KernelError as error:
+        return -error.errno
+    header = _ip_header(IP_HLEN + len(segment), tos, 0, net.sysctls["net.ipv4.ip_default_ttl"], saddr, daddr)
+    skb = SkBuff(header + segment, route.dev, EtherType.IP)
+    skb.transport_header = IP_HLEN
+    skb.route, skb.sk = route, sk
+    return int(net.functions.ip_local_out(cpu, net, sk, skb))

@@ -1,0 +1,950 @@
+"""Sending segments (net/ipv4/tcp_output.c, v6.18): what, how much and when; windows, retransmission, probes.
+
+Functions take their kernel first, then have the arguments of the kernel's; a socket is a ``TcpSock`` or the address of
+its structure, a segment that was queued a ``TcpSkb`` or the address of its structure.
+
+Left out: segmentation offload (a segment is a packet), pacing, MTU probing, small queues (TSQ), Fast Open, URG, RFC 3168
+on retransmissions.
+"""
+
+from ebpfsim.cpu import Cpu
+from ebpfsim.errnos import Errno
+from netstack.inet_csk import reset_retrans_timer
+from netstack.skb_xmit import NET_XMIT_CN
+from netstack.tcp_base import mstamp_refresh
+from netstack.tcp_hdr import (
+    ACK,
+    CWR,
+    ECE,
+    FIN,
+    M32,
+    PSH,
+    RST,
+    SYN,
+    TSTAMP_ALIGNED,
+    SynOptions,
+    after,
+    before,
+    established_options,
+    syn_options,
+)  # fmt: skip
+from netstack.tcp_ip import send_segment
+from netstack.tcp_sock import TCP_ATO_MIN_US, TCP_INIT_CWND, TCP_MSS_DEFAULT, TcpSkb, TcpSock
+from netstack.tcp_states import (
+    ACK_SCHED,
+    ACK_TIMER,
+    EVER_RETRANS,
+    LOST,
+    NAGLE_CORK,
+    NAGLE_OFF,
+    NAGLE_PUSH,
+    SACKED_ACKED,
+    SACKED_RETRANS,
+    TIME_LOSS_PROBE,
+    TIME_PROBE0,
+    TIME_REO_TIMEOUT,
+    TIME_RETRANS,
+    CaEvent,
+    CaState,
+    TcpState,
+)  # fmt: skip
+from netstack.tcp_window import select_initial_window, tcp_full_space, tcp_space
+from tracing.functions import packet_function
+
+__all__ = ["fragment", "initial_cwnd", "queue_skb"]
+
+TCP_MIN_MSS = 88
+MAX_TCP_WINDOW = 32767
+U16_MAX = 0xFFFF
+TCP_DELACK_MAX_US = 200_000
+TCP_DELACK_MIN_US = 40_000
+TCP_TIMEOUT_MIN_US = 2_000
+TCP_RTO_MIN_US = 200_000
+TCP_RTO_MAX_US = 120_000_000
+TCP_RESOURCE_PROBE_INTERVAL_US = 500_000
+ECN_OK, ECN_QUEUE_CWR, ECN_DEMAND_CWR = 1, 2, 4
+INET_ECN_ECT_0 = 2
+SKB_OVERHEAD = 640  # what a segment costs the send buffer beside its data: skb and shared info, rounded
+
+
+def in_initial_slowstart(tp: TcpSock) -> bool:
+    return tp.snd_ssthresh >= 0x7FFF_FFFF
+
+
+def initial_cwnd(_tp: TcpSock) -> int:
+    """Return the initial window in segments (``tcp_init_cwnd``)."""
+    return TCP_INIT_CWND
+
+
+@packet_function
+def tcp_init_cwnd(_cpu: Cpu, tp: TcpSock, _dst: int) -> int:
+    """Return the initial window in segments."""
+    return initial_cwnd(tp)
+
+
+@packet_function
+def tcp_cwnd_restart(cpu: Cpu, tp: TcpSock, delta_us: int) -> None:
+    """Halve the window for every retransmission timeout that a connection was idle (RFC 2861)."""
+    restart_cwnd = min(tp.net.functions.tcp_init_cwnd(cpu, tp, 0), tp.snd_cwnd)
+    tp.net.tcp_cong.event(tp, CaEvent.CWND_RESTART, cpu)
+    cwnd = tp.snd_cwnd
+    tp.snd_ssthresh = current_ssthresh(tp)
+    delta_us -= tp.rto_us
+    while delta_us > 0 and cwnd > restart_cwnd:
+        cwnd >>= 1
+        delta_us -= tp.rto_us
+    tp.snd_cwnd = max(cwnd, restart_cwnd)
+    tp.snd_cwnd_stamp = tp.tcp_mstamp
+    tp.snd_cwnd_used = 0
+
+
+def current_ssthresh(tp: TcpSock) -> int:
+    """Return the threshold that a reduction keeps (``tcp_current_ssthresh``)."""
+    if in_cwnd_reduction(tp):
+        return tp.snd_ssthresh
+    return max(tp.snd_ssthresh, (tp.snd_cwnd >> 1) + (tp.snd_cwnd >> 2))
+
+
+def in_cwnd_reduction(tp: TcpSock) -> bool:
+    """Whether the window is being reduced (``tcp_in_cwnd_reduction``)."""
+    return tp.ca_state in (CaState.CWR, CaState.RECOVERY)
+
+
+# windows ---------------------------------------------------------------------------------------------------------
+
+
+@packet_function
+def __tcp_select_window(_cpu: Cpu, tp: TcpSock) -> int:
+    """Return the window to offer: whole segments, none when there is less than half a buffer (RFC 813)."""
+    mss = tp.ack_rcv_mss
+    free_space = tcp_space(tp)
+    allowed_space = tcp_full_space(tp)
+    full_space = min(tp.window_clamp, allowed_space)
+    if mss > full_space:
+        mss = full_space
+        if mss <= 0:
+            return 0
+    if free_space < full_space >> 1:
+        tp.ack_quick = 0
+        free_space = free_space >> tp.rcv_wscale << tp.rcv_wscale
+        if free_space < allowed_space >> 4 or free_space < mss:
+            return 0
+    free_space = min(free_space, tp.rcv_ssthresh)
+    if tp.rcv_wscale:
+        # advertise enough space that it does not get scaled away
+        return -(-free_space // (1 << tp.rcv_wscale)) << tp.rcv_wscale
+    window = tp.rcv_wnd
+    if window <= free_space - mss or window > free_space:
+        window = free_space // mss * mss
+    elif mss == full_space and free_space > window + (full_space >> 1):
+        window = free_space
+    return window
+
+
+def _select_window(cpu: Cpu, tp: TcpSock) -> int:
+    # tcp_select_window(): what goes into the header
+    net = tp.net
+    old_win = tp.rcv_wnd
+    # tcp_receive_window()
+    cur_win = tp.rcv_wup + tp.rcv_wnd - tp.rcv_nxt & M32
+    if cur_win > 0x7FFF_FFFF:
+        cur_win = 0
+    new_win = int(tp.net.functions.__tcp_select_window(cpu, tp))
+    if new_win < cur_win:
+        # never shrink the offered window
+        if not new_win:
+            net.snmp.inc("TcpExtTCPWantZeroWindowAdv")
+        new_win = -(-cur_win // (1 << tp.rcv_wscale)) << tp.rcv_wscale
+    tp.rcv_wnd = new_win
+    tp.rcv_wup = tp.rcv_nxt
+    if not tp.rcv_wscale:
+        new_win = min(new_win, U16_MAX)
+    else:
+        new_win = min(new_win, U16_MAX << tp.rcv_wscale)
+    new_win >>= tp.rcv_wscale
+    if not new_win:
+        if old_win:
+            net.snmp.inc("TcpExtTCPToZeroWindowAdv")
+    elif not old_win:
+        net.snmp.inc("TcpExtTCPFromZeroWindowAdv")
+    return new_win
+
+
+# transmission ----------------------------------------------------------------------------------------------------
+
+
+def _tsval(tp: TcpSock) -> int:
+    # tcp_skb_timestamp_ts(): milliseconds
+    return tp.tcp_mstamp // 1000 + tp.tsoffset & M32
+
+
+@packet_function
+def tcp_established_options(_cpu: Cpu, tp: TcpSock, _skb: int, _opts: int, _md5: int) -> int:
+    """Return how many bytes the options of a segment take now."""
+    size = TSTAMP_ALIGNED if tp.tstamp_ok else 0
+    blocks = len(tp.selective_acks) + (tp.duplicate_sack is not None)
+    if blocks:
+        size += 4 + 8 * min(blocks, (40 - size - 4) // 8)
+    return size
+
+
+def _sack_blocks(tp: TcpSock) -> list[tuple[int, int]]:
+    if not tp.selective_acks and tp.duplicate_sack is None:
+        return []
+    room = (40 - (TSTAMP_ALIGNED if tp.tstamp_ok else 0) - 4) // 8
+    blocks = ([tp.duplicate_sack] if tp.duplicate_sack is not None else []) + tp.selective_acks
+    tp.duplicate_sack = None
+    return blocks[:room]
+
+
+@packet_function
+def __tcp_transmit_skb(cpu: Cpu, tp: TcpSock, skb: TcpSkb, _clone_it: int, _gfp: int, rcv_nxt: int) -> int:
+    """Put a header in front of a segment and hand it to IP: 0, NET_XMIT_* or -errno."""
+    net, flags = tp.net, skb.flags
+    if not flags & SYN:
+        tstamp = (_tsval(tp), tp.ts_recent) if tp.tstamp_ok else None
+        options = established_options(tstamp, _sack_blocks(tp))
+        window = _select_window(cpu, tp)
+    else:
+        options = syn_options(_syn_offer(tp))
+        # the window of a SYN is not scaled
+        window = min(tp.rcv_wnd, U16_MAX)
+    ecn = 0
+    if tp.ecn_flags & ECN_OK and not flags & SYN:
+        flags, ecn = _ecn_send(tp, skb, flags)
+    if flags & ACK:
+        _event_ack_sent(tp, rcv_nxt)
+    if skb.data:
+        _event_data_sent(cpu, tp)
+        tp.data_segs_out += 1
+        tp.bytes_sent += len(skb.data)
+    if after(skb.end_seq, tp.snd_nxt) or skb.seq == skb.end_seq:
+        net.snmp.inc("TcpOutSegs")
+    tp.segs_out += 1
+    err = send_segment(cpu, tp, skb.seq, rcv_nxt if flags & ACK else 0, flags, window, options, skb.data, ecn)
+    if err > 0:
+        # the queue of the device is full
+        tp.net.functions.tcp_enter_cwr(cpu, tp)
+        err = 0 if err == NET_XMIT_CN else err
+    return err
+
+
+def _syn_offer(tp: TcpSock) -> SynOptions:
+    sysctls = tp.net.sysctls
+    tstamp = (_tsval(tp), tp.ts_recent) if sysctls["net.ipv4.tcp_timestamps"] else None
+    wscale = tp.rcv_wscale if sysctls["net.ipv4.tcp_window_scaling"] else None
+    return SynOptions(tp.advmss, wscale=wscale, tstamp=tstamp, sack=bool(sysctls["net.ipv4.tcp_sack"]))
+
+
+def _ecn_send(tp: TcpSock, skb: TcpSkb, flags: int) -> tuple[int, int]:
+    # tcp_ecn_send(): new data says that it can be marked
+    ecn = 0
+    if skb.data and not before(skb.seq, tp.snd_nxt):
+        ecn = INET_ECN_ECT_0
+        if tp.ecn_flags & ECN_QUEUE_CWR:
+            tp.ecn_flags &= ~ECN_QUEUE_CWR
+            flags |= CWR
+    elif tp.ca_ops is not None and tp.ca_ops.needs_ecn:
+        ecn = INET_ECN_ECT_0
+    if tp.ecn_flags & ECN_DEMAND_CWR:
+        flags |= ECE
+    return flags, ecn
+
+
+def _event_ack_sent(tp: TcpSock, rcv_nxt: int) -> None:
+    if tp.compressed_ack:
+        tp.net.snmp.inc("TcpExtTCPAckCompressed", tp.compressed_ack)
+        tp.compressed_ack = 0
+        if tp.comp_timer is not None:
+            tp.comp_timer.stop()
+    if rcv_nxt != tp.rcv_nxt:
+        return
+    # tcp_dec_quickack_mode()
+    if tp.ack_quick:
+        tp.ack_quick -= 1
+        if not tp.ack_quick:
+            tp.ack_ato_us = TCP_ATO_MIN_US
+    tp.ack_pending = 0
+    if tp.delack_timer is not None:
+        tp.delack_timer.stop()
+
+
+def _event_data_sent(cpu: Cpu, tp: TcpSock) -> None:
+    now = tp.tcp_mstamp
+    if not tp.packets_out:
+        tp.net.tcp_cong.event(tp, CaEvent.TX_START, cpu)
+    tp.lsndtime = now
+    if now - tp.ack_lrcvtime < tp.ack_ato_us:
+        tp.ack_pingpong = min(0xFF, tp.ack_pingpong + 1)
+
+
+def queue_skb(tp: TcpSock, skb: TcpSkb) -> None:
+    """Append a segment to what is to be sent (``tcp_queue_skb``)."""
+    tp.write_seq = skb.end_seq
+    tp.sk_wmem_queued += len(skb.data) + SKB_OVERHEAD
+    tp.write_queue.append(skb)
+
+
+def free_skb(tp: TcpSock, skb: TcpSkb) -> None:
+    """Forget a segment that was acknowledged."""
+    tp.sk_wmem_queued -= len(skb.data) + SKB_OVERHEAD
+    if skb.struct is not None:
+        tp.net.tcp.structs.forget_skb(skb)
+
+
+def fragment(tp: TcpSock, skb: TcpSkb, size: int) -> TcpSkb:
+    """Cut a segment after ``size`` bytes and return its rest (``tcp_fragment``), which the caller puts into a queue."""
+    rest = TcpSkb(skb.structs, skb.seq + size & M32, skb.data[size:], skb.flags, skb.end_seq)
+    skb.data = skb.data[:size]
+    skb.end_seq = rest.seq
+    skb.flags &= ~(FIN | PSH)
+    rest.sacked = skb.sacked
+    rest.mstamp_us, rest.delivered, rest.delivered_us = skb.mstamp_us, skb.delivered, skb.delivered_us
+    rest.first_tx_us, rest.app_limited = skb.first_tx_us, skb.app_limited
+    tp.sk_wmem_queued += SKB_OVERHEAD
+    return rest
+
+
+# MSS --------------------------------------------------------------------------------------------------------------
+
+
+def mtu_to_mss(tp: TcpSock, pmtu: int) -> int:
+    """Return the data that a segment of a path has room for, without SACK (``tcp_mtu_to_mss``)."""
+    mss = pmtu - 40
+    mss = min(mss, tp.mss_clamp)
+    return max(mss, tp.net.sysctls["net.ipv4.tcp_min_snd_mss"]) - (TSTAMP_ALIGNED if tp.tstamp_ok else 0)
+
+
+@packet_function
+def tcp_sync_mss(_cpu: Cpu, tp: TcpSock, pmtu: int) -> int:
+    """Adapt the MSS to the path's MTU."""
+    mss = mtu_to_mss(tp, pmtu)
+    # tcp_bound_to_half_wnd()
+    if tp.max_window > TCP_MSS_DEFAULT:
+        cutoff = tp.max_window >> 1
+    else:
+        cutoff = tp.max_window
+    if cutoff and mss > cutoff:
+        mss = max(cutoff, 68 - 40)
+    tp.pmtu = pmtu
+    tp.mss_cache = mss
+    return mss
+
+
+def current_mss(cpu: Cpu, tp: TcpSock) -> int:
+    """Return the data that the next segment has room for (``tcp_current_mss``)."""
+    mss = tp.mss_cache
+    route = tp.route
+    if route is not None and tp.peer is not None:
+        mtu = tp.net.tcp.pmtu(route, tp.peer[0])
+        if mtu != tp.pmtu:
+            mss = int(tp.net.functions.tcp_sync_mss(cpu, tp, mtu))
+    if tp.selective_acks or tp.duplicate_sack is not None:
+        size = int(tp.net.functions.tcp_established_options(cpu, tp, 0, 0, 0))
+        mss -= size - (TSTAMP_ALIGNED if tp.tstamp_ok else 0)
+    return mss
+
+
+@packet_function
+def tcp_current_mss(cpu: Cpu, tp: TcpSock) -> int:
+    """Return the data that the next segment has room for."""
+    return current_mss(cpu, tp)
+
+
+# sending data -----------------------------------------------------------------------------------------------------
+
+
+def _nagle_check(tp: TcpSock, skb: TcpSkb, mss: int, nonagle: int) -> bool:
+    # tcp_nagle_check(): whether a short segment has to wait
+    if len(skb.data) >= mss:
+        return False
+    if nonagle & NAGLE_CORK:
+        return True
+    if nonagle or not tp.packets_out:
+        return False
+    # tcp_minshall_check()
+    return after(tp.snd_sml, tp.snd_una) and not after(tp.snd_sml, tp.snd_nxt)
+
+
+def _nagle_test(tp: TcpSock, skb: TcpSkb, mss: int, nonagle: int) -> bool:
+    if nonagle & NAGLE_PUSH or skb.flags & FIN:
+        return True
+    return not _nagle_check(tp, skb, mss, nonagle)
+
+
+def tcp_wnd_end(tp: TcpSock) -> int:
+    """Return the right edge of the peer's window."""
+    return tp.snd_una + tp.snd_wnd & M32
+
+
+def cwnd_validate(cpu: Cpu, tp: TcpSock, limited: bool) -> None:
+    """Note whether the window was used up; shrink one that was not (RFC 2861; ``tcp_cwnd_validate``)."""
+    if (
+        not before(tp.snd_una, tp.cwnd_usage_seq)
+        or limited
+        or (not tp.is_cwnd_limited and tp.packets_out > tp.max_packets_out)
+    ):
+        tp.is_cwnd_limited = limited
+        tp.max_packets_out = tp.packets_out
+        tp.cwnd_usage_seq = tp.snd_nxt
+    if tp.is_cwnd_limited or (tp.snd_cwnd < tp.snd_ssthresh and tp.snd_cwnd < 2 * tp.max_packets_out):
+        tp.snd_cwnd_used = 0
+        tp.snd_cwnd_stamp = tp.tcp_mstamp
+        return
+    tp.snd_cwnd_used = max(tp.snd_cwnd_used, tp.packets_out)
+    if (
+        tp.net.sysctls["net.ipv4.tcp_slow_start_after_idle"]
+        and tp.tcp_mstamp - tp.snd_cwnd_stamp >= tp.rto_us
+        and not tp.net.tcp_cong.has_cong_control(tp)
+    ):
+        _cwnd_application_limited(cpu, tp)
+
+
+def _cwnd_application_limited(cpu: Cpu, tp: TcpSock) -> None:
+    if tp.ca_state == CaState.OPEN and not tp.nospace:
+        win_used = max(tp.snd_cwnd_used, tp.net.functions.tcp_init_cwnd(cpu, tp, 0))
+        if win_used < tp.snd_cwnd:
+            tp.snd_ssthresh = current_ssthresh(tp)
+            tp.snd_cwnd = tp.snd_cwnd + win_used >> 1
+        tp.snd_cwnd_used = 0
+    tp.snd_cwnd_stamp = tp.tcp_mstamp
+
+
+@packet_function
+def tcp_write_xmit(cpu: Cpu, tp: TcpSock, mss: int, nonagle: int, push_one: int, _gfp: int) -> int:
+    """Send what windows and Nagle allow; True when nothing is in flight and something waits (probe the window)."""
+    functions = tp.net.functions
+    mstamp_refresh(tp, cpu)
+    sent = 0
+    limited = False
+    queue = tp.write_queue
+    while queue:
+        skb = queue[0]
+        in_flight = tp.packets_out - tp.sacked_out - tp.lost_out + tp.retrans_out
+        if in_flight >= tp.snd_cwnd:
+            limited = True
+            if push_one != 2:
+                break
+        size = len(skb.data)
+        # tcp_snd_wnd_test()
+        end_seq = skb.seq + min(size, mss) & M32 if size > mss else skb.end_seq
+        if after(end_seq, tcp_wnd_end(tp)):
+            break
+        if not _nagle_test(tp, skb, mss, nonagle if len(queue) == 1 else NAGLE_PUSH):
+            break
+        if size > mss:
+            queue.insert(1, fragment(tp, skb, mss))
+        err = _transmit_new(cpu, tp, skb)
+        if err:
+            break
+        functions.tcp_event_new_data_sent(cpu, tp, skb)
+        # tcp_minshall_update()
+        if len(skb.data) < mss:
+            tp.snd_sml = skb.end_seq
+        sent += 1
+        if push_one:
+            break
+    limited = limited or tp.in_flight >= tp.snd_cwnd
+    if sent or limited:
+        cwnd_validate(cpu, tp, limited)
+    if sent:
+        if push_one != 2:
+            functions.tcp_schedule_loss_probe(cpu, tp, 0)
+        return 0
+    return int(not tp.packets_out and bool(tp.write_queue))
+
+
+def _transmit_new(cpu: Cpu, tp: TcpSock, skb: TcpSkb) -> int:
+    skb.mstamp_us = tp.tcp_mstamp
+    tp.net.functions.tcp_rate_skb_sent(cpu, tp, skb)
+    # the way down takes the segment to be sent for the first time
+    return int(tp.net.functions.__tcp_transmit_skb(cpu, tp, skb, 1, 0, tp.rcv_nxt))
+
+
+@packet_function
+def tcp_event_new_data_sent(cpu: Cpu, tp: TcpSock, skb: TcpSkb) -> None:
+    """Take a segment from what waits to what is in flight."""
+    prior_packets = tp.packets_out
+    tp.snd_nxt = skb.end_seq
+    tp.write_queue.popleft()
+    tp.rtx_queue.append(skb)
+    tsorted_add(tp, skb)
+    tp.packets_out += 1
+    if not prior_packets or tp.pending == TIME_LOSS_PROBE:
+        tp.net.functions.tcp_rearm_rto(cpu, tp)
+    tp.net.snmp.inc("TcpExtTCPOrigDataSent")
+    if tp.nospace:
+        tp.net.functions.tcp_check_space(cpu, tp)
+
+
+def tsorted_add(tp: TcpSock, skb: TcpSkb) -> None:
+    """Put a segment at the end of the order of sending."""
+    newest = tp.tsorted_newest
+    skb.older, skb.newer = newest, None
+    if newest is None:
+        tp.tsorted_oldest = skb
+    else:
+        newest.newer = skb
+    tp.tsorted_newest = skb
+
+
+def tsorted_del(tp: TcpSock, skb: TcpSkb) -> None:
+    """Take a segment out of the order of sending, if it is there."""
+    older, newer = skb.older, skb.newer
+    if older is not None:
+        older.newer = newer
+    elif tp.tsorted_oldest is skb:
+        tp.tsorted_oldest = newer
+    else:
+        return
+    if newer is not None:
+        newer.older = older
+    else:
+        tp.tsorted_newest = older
+    skb.older = skb.newer = None
+
+
+@packet_function
+def __tcp_push_pending_frames(cpu: Cpu, tp: TcpSock, cur_mss: int, nonagle: int) -> None:
+    """Send what can be sent; without anything in flight, see to it that the window is probed."""
+    if tp.state == TcpState.CLOSE:
+        return
+    if tp.net.functions.tcp_write_xmit(cpu, tp, cur_mss, nonagle, 0, 0):
+        check_probe_timer(tp, cpu)
+
+
+def check_probe_timer(tp: TcpSock, cpu: Cpu) -> None:
+    """Arm the timer that probes a window (``tcp_check_probe_timer``)."""
+    if not tp.packets_out and not tp.pending:
+        reset_retrans_timer(tp, TIME_PROBE0, probe0_base(tp), cpu)
+
+
+def probe0_base(tp: TcpSock) -> int:
+    """Return how long to wait before a window is probed (``tcp_probe0_base``), in microseconds."""
+    return max(tp.rto_us, TCP_RTO_MIN_US)
+
+
+@packet_function
+def tcp_push_one(cpu: Cpu, tp: TcpSock, mss_now: int) -> None:
+    """Send the first segment that waits."""
+    tp.net.functions.tcp_write_xmit(cpu, tp, mss_now, NAGLE_PUSH, 1, 0)
+
+
+def push_pending_frames(cpu: Cpu, tp: TcpSock) -> None:
+    """Send what can be sent (``tcp_push_pending_frames``)."""
+    if tp.write_queue:
+        tp.net.functions.__tcp_push_pending_frames(cpu, tp, current_mss(cpu, tp), tp.nonagle)
+
+
+# acknowledgments ---------------------------------------------------------------------------------------------------
+
+
+@packet_function
+def tcp_send_delayed_ack(cpu: Cpu, tp: TcpSock) -> None:
+    """See to it that an ACK goes out soon."""
+    ato = tp.ack_ato_us
+    if ato > TCP_DELACK_MIN_US:
+        max_ato = 500_000
+        if tp.ack_pingpong >= tp.net.sysctls["net.ipv4.tcp_pingpong_thresh"] or tp.ack_pending & 4:
+            max_ato = TCP_DELACK_MAX_US
+        # the receiver's estimate of the round trip
+        if tp.srtt_us:
+            max_ato = min(max_ato, max(tp.srtt_us >> 3, TCP_DELACK_MIN_US))
+        ato = min(ato, max_ato)
+    ato = min(ato, int(tp.net.functions.tcp_delack_max(cpu, tp)))
+    timeout_ns = cpu.now_ns + ato * 1000
+    timer = tp.delack_timer
+    assert timer is not None
+    if tp.ack_pending & ACK_TIMER and timer.expires_ns is not None:
+        # the old timeout is used when it is nearly over
+        if timer.expires_ns <= cpu.now_ns + ato * 250:
+            tp.net.functions.tcp_send_ack(cpu, tp)
+            return
+        timeout_ns = min(timeout_ns, timer.expires_ns)
+    tp.ack_pending |= ACK_SCHED | ACK_TIMER
+    timer.reset(timeout_ns)
+
+
+@packet_function
+def tcp_delack_max(_cpu: Cpu, tp: TcpSock) -> int:
+    """Return the longest delay of an ACK, in microseconds: less than the least timeout."""
+    return max(min(TCP_DELACK_MAX_US, tp.rto_min_us - 4000), 4000)
+
+
+@packet_function
+def tcp_send_ack(cpu: Cpu, tp: TcpSock) -> None:
+    """Send an ACK."""
+    tp.net.functions.__tcp_send_ack(cpu, tp, tp.rcv_nxt, 0)
+
+
+@packet_function
+def __tcp_send_ack(cpu: Cpu, tp: TcpSock, rcv_nxt: int, _flags: int) -> None:
+    """Send an ACK up to a number."""
+    if tp.state == TcpState.CLOSE:
+        return
+    # tcp_acceptable_seq()
+    seq = tcp_acceptable_seq(tp)
+    mstamp_refresh(tp, cpu)
+    skb = TcpSkb(tp.net.tcp.structs, seq, b"", ACK, seq)
+    tp.net.functions.__tcp_transmit_skb(cpu, tp, skb, 0, 0, rcv_nxt)
+
+
+def tcp_acceptable_seq(tp: TcpSock) -> int:
+    """Return the sequence number of segments without data (``tcp_acceptable_seq``)."""
+    wnd_end = tcp_wnd_end(tp)
+    if not before(wnd_end, tp.snd_nxt) or (tp.wscale_ok and tp.snd_nxt - wnd_end & M32 < 1 << tp.rcv_wscale):
+        return tp.snd_nxt
+    return wnd_end
+
+
+@packet_function
+def tcp_send_active_reset(cpu: Cpu, tp: TcpSock, _priority: int, reason: int) -> None:
+    """Send a RST because the socket is given up."""
+    tp.net.snmp.inc("TcpOutRsts")
+    mstamp_refresh(tp, cpu)
+    seq = tcp_acceptable_seq(tp)
+    tp.net.functions.__tcp_transmit_skb(cpu, tp, TcpSkb(tp.net.tcp.structs, seq, b"", ACK | RST, seq), 0, 0, tp.rcv_nxt)
+    tp.net.tracepoints.tcp_send_reset(cpu, tp, 0, reason)
+
+
+@packet_function
+def tcp_send_fin(cpu: Cpu, tp: TcpSock) -> None:
+    """Queue a FIN, on the last segment that waits if there is one, and send what can be sent."""
+    if tp.write_queue:
+        last = tp.write_queue[-1]
+        last.flags |= FIN
+        last.end_seq = last.end_seq + 1 & M32
+        tp.write_seq = tp.write_seq + 1 & M32
+    else:
+        seq = tp.write_seq
+        queue_skb(tp, TcpSkb(tp.net.tcp.structs, seq, b"", ACK | FIN, seq + 1 & M32))
+    tp.net.functions.__tcp_push_pending_frames(cpu, tp, current_mss(cpu, tp), NAGLE_OFF)
+
+
+# connecting -------------------------------------------------------------------------------------------------------
+
+
+def connect_init(cpu: Cpu, tp: TcpSock) -> None:
+    """Set up a connection that is being made (``tcp_connect_init``)."""
+    sysctls = tp.net.sysctls
+    assert tp.route is not None and tp.peer is not None
+    tp.tstamp_ok = False
+    if tp.user_mss:
+        tp.mss_clamp = tp.user_mss
+    tp.max_window = 0
+    mtu = tp.net.tcp.pmtu(tp.route, tp.peer[0])
+    tp.net.functions.tcp_sync_mss(cpu, tp, mtu)
+    tp.advmss = min(tp.route.dev.mtu - 40, 65535 - 40)
+    if tp.user_mss and tp.user_mss < tp.advmss:
+        tp.advmss = tp.user_mss
+    initialize_rcv_mss(tp)
+    header = TSTAMP_ALIGNED if sysctls["net.ipv4.tcp_timestamps"] else 0
+    rwnd = tp.net.tcp_sock_ops.rwnd_init(tp, cpu)
+    tp.rcv_wnd, tp.window_clamp, tp.rcv_wscale = select_initial_window(
+        tp, tp.advmss - header, bool(sysctls["net.ipv4.tcp_window_scaling"]), rwnd
+    )
+    tp.rcv_ssthresh = tp.rcv_wnd
+    tp.sk_err = 0
+    tp.snd_wnd = 0
+    tp.snd_wl1 = 0
+    tp.snd_una = tp.snd_sml = tp.snd_up = tp.snd_nxt = tp.write_seq
+    tp.rcv_nxt = tp.rcv_wup = tp.copied_seq = 0
+    tp.rto_us = tp.net.tcp_sock_ops.timeout_init(tp, cpu)
+    tp.retransmits = 0
+
+
+def initialize_rcv_mss(tp: TcpSock) -> None:
+    """Guess the peer's segments (``tcp_initialize_rcv_mss``)."""
+    hint = min(tp.advmss, tp.mss_cache)
+    hint = min(hint, tp.rcv_wnd // 2) if tp.rcv_wnd else hint
+    tp.ack_rcv_mss = max(min(hint, 536), TCP_MIN_MSS)
+
+
+@packet_function
+def tcp_connect(cpu: Cpu, tp: TcpSock) -> int:
+    """Send a SYN: 0, or -errno."""
+    tp.net.tcp_sock_ops.call(tp, tp.net.tcp_sock_ops.TCP_CONNECT_CB, cpu)
+    connect_init(cpu, tp)
+    mstamp_refresh(tp, cpu)
+    flags = SYN
+    if tp.net.sysctls["net.ipv4.tcp_ecn"] == 1 or (tp.ca_ops is not None and tp.ca_ops.needs_ecn):
+        flags |= ECE | CWR
+        tp.ecn_flags = ECN_OK
+    skb = TcpSkb(tp.net.tcp.structs, tp.write_seq, b"", flags, tp.write_seq + 1 & M32)
+    # tcp_connect_queue_skb()
+    tp.write_seq = skb.end_seq
+    tp.sk_wmem_queued += SKB_OVERHEAD
+    tp.packets_out += 1
+    tp.retrans_stamp = tp.tcp_mstamp // 1000
+    skb.mstamp_us = tp.tcp_mstamp
+    tp.rtx_queue.append(skb)
+    tsorted_add(tp, skb)
+    err = int(tp.net.functions.__tcp_transmit_skb(cpu, tp, skb, 1, 0, 0))
+    if err == -Errno.ECONNREFUSED:
+        return err
+    tp.snd_nxt = tp.write_seq
+    tp.pushed_seq = tp.write_seq
+    tp.net.snmp.inc("TcpActiveOpens")
+    reset_retrans_timer(tp, TIME_RETRANS, tp.rto_us, cpu)
+    return 0
+
+
+# retransmission ---------------------------------------------------------------------------------------------------
+
+
+@packet_function
+def __tcp_retransmit_skb(cpu: Cpu, tp: TcpSock, skb: TcpSkb, _segs: int) -> int:
+    """Send a segment again: 0, EAGAIN when the peer's window has shrunk, or -errno."""
+    if before(skb.seq, tp.snd_una):
+        if skb.flags & SYN:
+            skb.flags &= ~SYN
+            skb.seq = skb.seq + 1 & M32
+        else:
+            _trim_head(tp, skb, tp.snd_una - skb.seq & M32)
+    cur_mss = current_mss(cpu, tp)
+    avail_wnd = tcp_wnd_end(tp) - skb.seq & M32
+    if avail_wnd > 0x7FFF_FFFF or not avail_wnd:
+        if skb.seq != tp.snd_una:
+            return -Errno.EAGAIN
+        avail_wnd = cur_mss
+    size = min(cur_mss, max(avail_wnd, 1)) if skb.data else 0
+    if len(skb.data) > size:
+        _split_in_flight(tp, skb, size)
+    if skb.flags & (SYN | ECE | CWR) == SYN | ECE | CWR and tp.retransmits > 1:
+        # tcp_ecn_clear_syn(): perhaps somebody on the way does not like them
+        skb.flags &= ~(ECE | CWR)
+        tp.ecn_flags = 0
+    tp.net.snmp.inc("TcpRetransSegs")
+    if skb.flags & SYN:
+        tp.net.snmp.inc("TcpExtTCPSynRetrans")
+    tp.total_retrans += 1
+    tp.bytes_retrans += len(skb.data)
+    skb.mstamp_us = tp.tcp_mstamp
+    tp.net.functions.tcp_rate_skb_sent(cpu, tp, skb)
+    tsorted_del(tp, skb)
+    tsorted_add(tp, skb)
+    skb.sacked |= EVER_RETRANS
+    err = int(tp.net.functions.__tcp_transmit_skb(cpu, tp, skb, 1, 0, tp.rcv_nxt))
+    ops = tp.net.tcp_sock_ops
+    ops.retrans(tp, skb, err, cpu)
+    if not err:
+        tp.net.tracepoints.tcp_retransmit_skb(cpu, tp, skb, 0)
+    elif err != -Errno.EBUSY:
+        tp.net.snmp.inc("TcpExtTCPRetransFail")
+    return err
+
+
+def _trim_head(tp: TcpSock, skb: TcpSkb, size: int) -> None:
+    tp.sk_wmem_queued -= size
+    skb.data = skb.data[size:]
+    skb.seq = skb.seq + size & M32
+
+
+def _split_in_flight(tp: TcpSock, skb: TcpSkb, size: int) -> None:
+    # tcp_fragment() of a segment in the retransmission queue
+    rest = fragment(tp, skb, size)
+    tp.rtx_queue.insert(tp.rtx_queue.index(skb) + 1, rest)
+    tp.packets_out += 1
+    if rest.sacked & SACKED_ACKED:
+        tp.sacked_out += 1
+    if rest.sacked & SACKED_RETRANS:
+        tp.retrans_out += 1
+    if rest.sacked & LOST:
+        tp.lost_out += 1
+    rest.older, rest.newer = skb, skb.newer
+    if skb.newer is not None:
+        skb.newer.older = rest
+    elif tp.tsorted_newest is skb:
+        tp.tsorted_newest = rest
+    skb.newer = rest
+
+
+@packet_function
+def tcp_retransmit_skb(cpu: Cpu, tp: TcpSock, skb: TcpSkb, segs: int) -> int:
+    """Send a segment again and count it: 0 or -errno."""
+    err = int(tp.net.functions.__tcp_retransmit_skb(cpu, tp, skb, segs))
+    if not err:
+        skb = skb
+        if not skb.sacked & SACKED_RETRANS:
+            tp.retrans_out += 1
+        skb.sacked |= SACKED_RETRANS | EVER_RETRANS
+    if not tp.retrans_stamp:
+        tp.retrans_stamp = skb_stamp_ms(skb)
+    if tp.undo_retrans < 0:
+        tp.undo_retrans = 0
+    tp.undo_retrans += 1
+    return err
+
+
+def skb_stamp_ms(skb: TcpSkb) -> int:
+    """Return when a segment was sent, in the milliseconds of time stamps, never 0."""
+    return skb.mstamp_us // 1000 or 1
+
+
+@packet_function
+def tcp_xmit_retransmit_queue(cpu: Cpu, tp: TcpSock) -> None:
+    """Send again what was lost, as much as the window has room for."""
+    if tp.rtx_head >= len(tp.rtx_queue) or not tp.lost_out > tp.retrans_out:
+        return
+    functions, queue = tp.net.functions, tp.rtx_queue
+    index = rtx_index(tp, tp.retransmit_hint.seq) if tp.retransmit_hint is not None else tp.rtx_head
+    rearm = False
+    hole: TcpSkb | None = None
+    while index < len(queue):
+        skb = queue[index]
+        index += 1
+        segs = tp.snd_cwnd - tp.in_flight
+        if segs <= 0:
+            break
+        sacked = skb.sacked
+        if hole is None:
+            tp.retransmit_hint = skb
+        if tp.lost_out <= tp.retrans_out:
+            break
+        if not sacked & LOST:
+            if hole is None and not sacked & (SACKED_RETRANS | SACKED_ACKED):
+                hole = skb
+            continue
+        if sacked & (SACKED_ACKED | SACKED_RETRANS):
+            continue
+        if functions.tcp_retransmit_skb(cpu, tp, skb, segs):
+            break
+        slow = tp.ca_state == CaState.LOSS
+        tp.net.snmp.inc("TcpExtTCPSlowStartRetrans" if slow else "TcpExtTCPFastRetrans")
+        if in_cwnd_reduction(tp):
+            tp.prr_out += 1
+        if skb is queue[tp.rtx_head] and tp.pending != TIME_REO_TIMEOUT:
+            rearm = True
+    if rearm:
+        reset_retrans_timer(tp, TIME_RETRANS, tp.rto_us, cpu)
+
+
+def rtx_index(tp: TcpSock, seq: int) -> int:
+    """Return the place of the first segment that is in flight and ends behind a number."""
+    queue, low, high, base = tp.rtx_queue, tp.rtx_head, len(tp.rtx_queue), tp.snd_una
+    offset = seq - base & M32
+    if offset > 0x7FFF_FFFF:
+        return low
+    while low < high:
+        middle = (low + high) // 2
+        end = queue[middle].end_seq - base & M32
+        if end > 0x7FFF_FFFF or end <= offset:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+# probes -----------------------------------------------------------------------------------------------------------
+
+
+@packet_function
+def tcp_schedule_loss_probe(cpu: Cpu, tp: TcpSock, advancing_rto: int) -> int:
+    """Arm the timer that probes for a lost tail (RFC 8985, 7.2); 0 when there is nothing to probe for."""
+    early = tp.net.sysctls["net.ipv4.tcp_early_retrans"]
+    if early not in (3, 4) or not tp.packets_out or not tp.sack_ok or tp.ca_state not in (CaState.OPEN, CaState.CWR):
+        return 0
+    if tp.srtt_us:
+        timeout = tp.srtt_us >> 2
+        if tp.packets_out == 1:
+            timeout += tp.rto_min_us
+        else:
+            timeout += TCP_TIMEOUT_MIN_US
+    else:
+        timeout = 1_000_000
+    # the timeout that is to come anyhow
+    rto_delta = tp.rto_us if advancing_rto else rto_delta_us(tp)
+    if rto_delta > 0:
+        timeout = min(timeout, rto_delta)
+    reset_retrans_timer(tp, TIME_LOSS_PROBE, timeout, cpu)
+    return 1
+
+
+def rto_delta_us(tp: TcpSock) -> int:
+    """Return how long it is until the first segment in flight is overdue (``tcp_rto_delta_us``)."""
+    skb = tp.rtx_queue[tp.rtx_head] if tp.rtx_head < len(tp.rtx_queue) else None
+    return tp.rto_us if skb is None else skb.mstamp_us + tp.rto_us - tp.tcp_mstamp
+
+
+@packet_function
+def tcp_send_loss_probe(cpu: Cpu, tp: TcpSock) -> None:
+    """Send something new, or the last segment again, so that the peer tells what it has (RFC 8985, 7.3)."""
+    functions = tp.net.functions
+    if tp.tlp_high_seq:
+        functions.tcp_rearm_rto(cpu, tp)
+        return
+    tp.tlp_retrans = 0
+    sent = False
+    if tp.write_queue and not after(tp.write_queue[0].end_seq, tcp_wnd_end(tp)):
+        before_packets = tp.packets_out
+        functions.tcp_write_xmit(cpu, tp, current_mss(cpu, tp), tp.nonagle, 2, 0)
+        sent = tp.packets_out > before_packets
+    elif tp.rtx_head < len(tp.rtx_queue):
+        skb = tp.rtx_queue[-1]
+        if functions.__tcp_retransmit_skb(cpu, tp, skb, 1):
+            functions.tcp_rearm_rto(cpu, tp)
+            return
+        tp.tlp_retrans = 1
+        sent = True
+    if sent:
+        # the end of a probe that has not been answered
+        tp.tlp_high_seq = tp.snd_nxt
+        tp.net.snmp.inc("TcpExtTCPLossProbes")
+        tp.pending = 0
+    functions.tcp_rearm_rto(cpu, tp)
+
+
+@packet_function
+def tcp_write_wakeup(cpu: Cpu, tp: TcpSock, mib: int) -> int:
+    """Send something that makes the peer tell its window: 0, 1 when nothing could be sent, or -errno."""
+    if tp.state == TcpState.CLOSE:
+        return -1
+    skb = tp.write_queue[0] if tp.write_queue else None
+    if skb is not None and before(skb.seq, tcp_wnd_end(tp)):
+        room = tcp_wnd_end(tp) - skb.seq & M32
+        mss = current_mss(cpu, tp)
+        tp.pushed_seq = skb.end_seq if before(tp.pushed_seq, skb.end_seq) else tp.pushed_seq
+        if room < (skb.end_seq - skb.seq & M32) or len(skb.data) > mss:
+            skb.flags |= PSH
+            tp.write_queue.insert(1, fragment(tp, skb, min(room, mss)))
+        skb.flags |= PSH
+        mstamp_refresh(tp, cpu)
+        err = _transmit_new(cpu, tp, skb)
+        if not err:
+            tp.net.functions.tcp_event_new_data_sent(cpu, tp, skb)
+        return err
+    return _xmit_probe_skb(cpu, tp, mib)
+
+
+def _xmit_probe_skb(cpu: Cpu, tp: TcpSock, mib: int) -> int:
+    # a segment of a number that was acknowledged already
+    mstamp_refresh(tp, cpu)
+    seq = tp.snd_una - 1 & M32
+    tp.net.snmp.inc(PROBE_COUNTERS[mib])
+    return int(
+        tp.net.functions.__tcp_transmit_skb(cpu, tp, TcpSkb(tp.net.tcp.structs, seq, b"", ACK, seq), 0, 0, tp.rcv_nxt)
+    )
+
+
+# LINUX_MIB_TCPWINPROBE and LINUX_MIB_TCPKEEPALIVE
+WIN_PROBE, KEEPALIVE = 0, 1
+PROBE_COUNTERS = ("TcpExtTCPWinProbe", "TcpExtTCPKeepAlive")
+
+
+@packet_function
+def tcp_send_probe0(cpu: Cpu, tp: TcpSock) -> None:
+    """Probe a window that is closed, and arm the timer for the next time."""
+    err = tp.net.functions.tcp_write_wakeup(cpu, tp, WIN_PROBE)
+    if tp.packets_out or not tp.write_queue:
+        # the probe was data
+        tp.probes_out = tp.backoff = 0
+        tp.probes_tstamp = 0
+        return
+    tp.probes_out += 1
+    if err <= 0:
+        if tp.backoff < tp.net.sysctls["net.ipv4.tcp_retries2"]:
+            tp.backoff += 1
+        timeout = min(probe0_base(tp) << tp.backoff, TCP_RTO_MAX_US)
+    else:
+        timeout = TCP_RESOURCE_PROBE_INTERVAL_US
+    reset_retrans_timer(tp, TIME_PROBE0, timeout, cpu)

@@ -1,0 +1,80 @@
+"""Numbers of TCP: states, congestion states, flags (include/net/{tcp_states,tcp,inet_connection_sock}.h, v6.18).
+
+Bits are plain integers: they are looked at for every segment.
+"""
+
+from enum import IntEnum
+
+__all__ = [
+    "ACK_NOW", "ACK_PUSHED", "ACK_PUSHED2", "ACK_SCHED", "ACK_TIMER", "EVER_RETRANS", "FLAG_ACKED", "FLAG_ACK_MAYBE_DELAYED",
+    "FLAG_CA_ALERT", "FLAG_DATA", "FLAG_DATA_ACKED", "FLAG_DATA_SACKED", "FLAG_DSACKING_ACK", "FLAG_DSACK_TLP",
+    "FLAG_ECE", "FLAG_FORWARD_PROGRESS", "FLAG_LOST_RETRANS", "FLAG_NOT_DUP", "FLAG_NO_CHALLENGE_ACK",
+    "FLAG_ORIG_SACK_ACKED", "FLAG_RETRANS_DATA_ACKED", "FLAG_SACK_RENEGING", "FLAG_SET_XMIT_TIMER", "FLAG_SLOWPATH",
+    "FLAG_SND_UNA_ADVANCED", "FLAG_SYN_ACKED", "FLAG_UPDATE_TS_RECENT", "FLAG_WIN_UPDATE", "LOST", "NAGLE_CORK",
+    "NAGLE_OFF", "NAGLE_PUSH", "RCV_SHUTDOWN", "SACKED_ACKED", "SACKED_RETRANS", "SEND_SHUTDOWN", "TAGBITS", "TIME_LOSS_PROBE",
+    "TIME_PROBE0", "TIME_REO_TIMEOUT", "TIME_RETRANS", "CaEvent", "CaState", "TcpState",
+]  # fmt: skip
+
+
+class TcpState(IntEnum):
+    """``TCP_*`` of include/net/tcp_states.h."""
+
+    ESTABLISHED = 1
+    SYN_SENT = 2
+    SYN_RECV = 3
+    FIN_WAIT1 = 4
+    FIN_WAIT2 = 5
+    TIME_WAIT = 6
+    CLOSE = 7
+    CLOSE_WAIT = 8
+    LAST_ACK = 9
+    LISTEN = 10
+    CLOSING = 11
+    NEW_SYN_RECV = 12
+
+
+class CaState(IntEnum):
+    """``enum tcp_ca_state``."""
+
+    OPEN = 0
+    DISORDER = 1
+    CWR = 2
+    RECOVERY = 3
+    LOSS = 4
+
+
+class CaEvent(IntEnum):
+    """``enum tcp_ca_event``."""
+
+    TX_START = 0
+    CWND_RESTART = 1
+    COMPLETE_CWR = 2
+    LOSS = 3
+    ECN_NO_CE = 4
+    ECN_IS_CE = 5
+
+
+# FLAG_* of net/ipv4/tcp_input.c: what an acknowledgment did
+FLAG_DATA, FLAG_WIN_UPDATE, FLAG_DATA_ACKED, FLAG_RETRANS_DATA_ACKED, FLAG_SYN_ACKED = 0x01, 0x02, 0x04, 0x08, 0x10
+FLAG_DATA_SACKED, FLAG_ECE, FLAG_LOST_RETRANS, FLAG_SLOWPATH, FLAG_ORIG_SACK_ACKED = 0x20, 0x40, 0x80, 0x100, 0x200
+FLAG_SND_UNA_ADVANCED, FLAG_DSACKING_ACK, FLAG_SET_XMIT_TIMER, FLAG_SACK_RENEGING = 0x400, 0x800, 0x1000, 0x2000
+FLAG_UPDATE_TS_RECENT, FLAG_NO_CHALLENGE_ACK, FLAG_ACK_MAYBE_DELAYED, FLAG_DSACK_TLP = 0x4000, 0x8000, 0x10000, 0x20000
+FLAG_ACKED = FLAG_DATA_ACKED | FLAG_SYN_ACKED
+FLAG_NOT_DUP = FLAG_DATA | FLAG_WIN_UPDATE | FLAG_ACKED
+FLAG_CA_ALERT = FLAG_DATA_SACKED | FLAG_ECE | FLAG_DSACKING_ACK
+FLAG_FORWARD_PROGRESS = FLAG_ACKED | FLAG_DATA_SACKED
+
+# TCPCB_*: what is known of a segment that was sent
+SACKED_ACKED, SACKED_RETRANS, LOST, TAGBITS, EVER_RETRANS = 1, 2, 4, 7, 0x80
+
+# ICSK_TIME_*: what the retransmission timer is for
+TIME_RETRANS, TIME_PROBE0, TIME_LOSS_PROBE, TIME_REO_TIMEOUT = 1, 3, 5, 6
+
+# enum inet_csk_ack_state_t
+ACK_SCHED, ACK_TIMER, ACK_PUSHED, ACK_PUSHED2, ACK_NOW = 1, 2, 4, 8, 16
+
+# TCP_NAGLE_*
+NAGLE_OFF, NAGLE_CORK, NAGLE_PUSH = 1, 2, 4
+
+# include/net/sock.h
+RCV_SHUTDOWN, SEND_SHUTDOWN = 1, 2
