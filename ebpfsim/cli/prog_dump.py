@@ -2,18 +2,31 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ebpfsim.cli.objects import chosen_programs, open_object, read_spec
-from ebpfsim.cli.options import json_option
+from ebpfsim.cli.options import DURATION, json_option
+from ebpfsim.cli.show import kernels_of
+from ebpfsim.cli.text_dump import (
+    attach_for_text,
+    choose_texts,
+    generated_texts,
+    is_text_name,
+    text_rows,
+    traced_function,
+)
+from ebpfsim.errors import InputError
 
 if TYPE_CHECKING:
     from ebpfsim.btf.btf import Btf
     from ebpfsim.btf.types import Func
+    from ebpfsim.elf.spec import ObjectSpec
     from ebpfsim.isa.insn import Insn
+    from ebpfsim.kernel import Kernel
     from ebpfsim.progs.prog import Prog
 
 __all__ = ["dump"]
@@ -24,21 +37,52 @@ LINE_SHIFT, COLUMN_MASK = 10, 0x3FF  # BPF_LINE_INFO_LINE_NUM and _LINE_COL, inc
 
 
 @click.command()
-@click.argument("obj", metavar="OBJ.o")
+@click.argument("obj", metavar="OBJ.o|SCENARIO.yaml")
 @click.argument("progs", nargs=-1, metavar="[PROG]...")
 @click.option("--xlated", is_flag=True, help="Show what the verifier made of them, as the kernel runs them.")
 @click.option("--jited", is_flag=True, help="Show their machine code; needs capstone (pip install 'ebpfsim[disasm]').")
 @click.option("--opcodes", is_flag=True, help="Show the bytes too.")
 @click.option("--linum", is_flag=True, help="Show file, line and column of the source.")
+@click.option("--at", type=DURATION, metavar="TIME", help="Look at a scenario at this instant, not at its end.")
 @json_option
 def dump(
-    obj: str, progs: tuple[str, ...], xlated: bool, jited: bool, opcodes: bool, linum: bool, as_json: bool
+    obj: str,
+    progs: tuple[str, ...],
+    xlated: bool,
+    jited: bool,
+    opcodes: bool,
+    linum: bool,
+    at: int | None,
+    as_json: bool,
 ) -> None:
-    """Print the instructions of programs as they are handed to the kernel."""
-    spec = read_spec(obj)
+    """Print the instructions of programs as they are handed to the kernel.
+
+    With --jited, PROG may also be code that the kernel generates where programs are attached: `dispatcher`,
+    `trampoline`, `struct_ops`, the symbol of one (bpf_dispatcher_xdp), or the function that it stands in for. Programs
+    of an object are attached for it as their sections say; a scenario shows what its hosts have.
+    """
     if xlated and jited:
         raise click.UsageError("--xlated and --jited exclude each other")
+    if Path(obj).suffix in (".yaml", ".yml"):
+        rows = _dump_scenario(obj, progs, (xlated, jited, opcodes, linum), at, as_json)
+    else:
+        rows = _dump_object(obj, progs, (xlated, jited, opcodes, linum), as_json)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+
+
+def _dump_object(obj: str, progs: tuple[str, ...], how: tuple[bool, bool, bool, bool], as_json: bool) -> list[Any]:
+    xlated, jited, opcodes, linum = how
+    spec = read_spec(obj)
     rows: list[Any] = []
+    texts = _texts(spec, progs) if jited else []
+    if texts:
+        opened, host = open_object(spec)
+        attach_for_text(opened, host, spec)
+        _add(_texts_dump(host.kernel, texts, obj, opcodes), rows, as_json)
+        progs = tuple(name for name in progs if name not in texts)
+        if not progs:
+            return rows
     for name in chosen_programs(spec, progs):
         opened, host = open_object(spec)
         if not xlated and not jited:
@@ -48,13 +92,50 @@ def dump(
         loaded = host.kernel.progs.find(opened.programs[name].id)
         assert loaded is not None
         show = _jited if jited else _xlated
-        found = show(loaded, opcodes, linum)
-        if as_json:
-            rows += found.rows
-        else:
-            click.echo("\n".join(found.lines))
+        _add(show(loaded, opcodes, linum), rows, as_json)
+    return rows
+
+
+def _dump_scenario(
+    path: str, names: tuple[str, ...], how: tuple[bool, bool, bool, bool], at: int | None, as_json: bool
+) -> list[Any]:
+    # programs and generated code of all hosts, or those of the names
+    xlated, jited, opcodes, linum = how
+    if not xlated and not jited:
+        raise click.UsageError("programs of a scenario are shown with --xlated or --jited")
+    rows: list[Any] = []
+    missing = set(names)
+    for kernel in kernels_of(path, at, None, ()).values():
+        show = _jited if jited else _xlated
+        for prog in kernel.progs:
+            if not names or prog.name in names:
+                missing.discard(prog.name)
+                _add(show(prog, opcodes, linum), rows, as_json)
+        wanted = [text for text in generated_texts(kernel) if not names or any(text.is_called(n) for n in names)]
+        missing -= {name for name in missing for text in wanted if text.is_called(name)}
+        if jited and wanted:
+            _add(_Dump(*text_rows(kernel, wanted, opcodes=opcodes)), rows, as_json)
+    for name in sorted(missing):
+        raise InputError(path, f"its hosts have no program or generated text '{name}'")
+    return rows
+
+
+def _texts(spec: "ObjectSpec", names: tuple[str, ...]) -> list[str]:
+    # names of generated code among those of the command line; programs of the object come first
+    traced = {traced_function(each.section) for each in spec.programs.values()}
+    return [name for name in names if name not in spec.programs and is_text_name(name, traced)]
+
+
+def _texts_dump(kernel: "Kernel", names: list[str], where: str, opcodes: bool) -> "_Dump":
+    texts = [text for name in names for text in choose_texts(kernel, name, where)]
+    return _Dump(*text_rows(kernel, texts, opcodes=opcodes))
+
+
+def _add(found: "_Dump", rows: list[Any], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        rows += found.rows
+    else:
+        click.echo("\n".join(found.lines))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from ebpfsim.suggest import did_you_mean
 if TYPE_CHECKING:
     from ebpfsim.kernel import Kernel
 
-__all__ = ["link", "map_", "net", "prog_show"]
+__all__ = ["kernels_of", "link", "map_", "net", "prog_show"]
 
 Rows = list[dict[str, Any]]
 Command = Callable[..., None]
@@ -65,7 +65,7 @@ def map_dump(
     from ebpfsim.report import bpftool
 
     host, _, wanted = name.rpartition("/")
-    kernels = _kernels(scenario, at, host or only, overrides)
+    kernels = kernels_of(scenario, at, host or only, overrides)
     found = [(kernel, found) for kernel in kernels.values() for found in kernel.maps]
     maps = [pair for pair in found if wanted in (pair[1].name, str(pair[1].id))]
     if not maps:
@@ -115,7 +115,7 @@ def _print(
     lines_of: Callable[[dict[str, Any]], Iterator[str]],
 ) -> None:
     # JSON is bpftool's list for one host, lists by host for several
-    found = {name: rows_of(kernel) for name, kernel in _kernels(scenario, at, only, overrides).items()}
+    found = {name: rows_of(kernel) for name, kernel in kernels_of(scenario, at, only, overrides).items()}
     if as_json:
         click.echo(json.dumps(next(iter(found.values())) if len(found) == 1 else found))
         return
@@ -127,7 +127,8 @@ def _print(
                 click.echo(line)
 
 
-def _kernels(scenario: str, at: int | None, only: str | None, overrides: tuple[str, ...]) -> "dict[str, Kernel]":
+def kernels_of(scenario: str, at: int | None, only: str | None, overrides: tuple[str, ...]) -> "dict[str, Kernel]":
+    """Run a scenario to an instant or its end; return its hosts' kernels, or one of them."""
     defer_routes()
     from ebpfsim.scenario.check import check_scenario
     from ebpfsim.scenario.load import load_scenario
