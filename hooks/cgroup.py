@@ -469,7 +469,7 @@ def points(kernel: AttachKernel) -> Points:
     def group_of(op: str, fd: int) -> Cgroup:
         obj = kernel.fds.lookup(fd)
         if not isinstance(obj, Cgroup) or obj.dead:
-            errno = Errno.ENODEV if isinstance(obj, Cgroup) else Errno.EBADF
+            errno = Errno.ENOENT if isinstance(obj, Cgroup) else Errno.EBADF
             raise KernelError(op, errno, f"fd {fd} is no cgroup")
         return obj
 

@@ -8,6 +8,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.maps.sockmap import SockhashMap, SockmapMap
 from ebpfsim.objects import FdKind
+from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.attach_types import (
     CGROUP_TYPES,
     MPROG_TYPES,
@@ -76,6 +77,10 @@ class AttachCalls(Calls):
         if detach is None:
             self._by_link_only(op, kind)
         else:
+            if kind in CGROUP_TYPES and prog_fd:
+                # cgroup_bpf_prog_detach: a program of another type is as good as none
+                prog = self.kernel.fds.lookup(prog_fd)
+                prog_fd = prog_fd if isinstance(prog, Prog) and prog.type == PROG_TYPES[kind] else 0
             detach(prog_fd, target_fd, flags, opts)
 
     def prog_query(self, target_fd: int, attach_type: int, *, query_flags: int = 0) -> Queried:

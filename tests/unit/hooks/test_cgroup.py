@@ -174,7 +174,7 @@ def test_a_removed_cgroup_lets_go(tree: Tree) -> None:
     assert tree.host.prog(tree.prog("q")).refs == refs - 1
     with pytest.raises(KernelError, match="ENOLINK"):
         tree.bpf.link_update(link, tree.prog("r"))
-    assert tree.attach("/a/b", "r") == "ENODEV"
+    assert tree.attach("/a/b", "r") == "ENOENT"
 
 
 PATHS = ["/a", "/a/b", "/a/b/c"]
