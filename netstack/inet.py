@@ -1,4 +1,6 @@
-"""IPv4 datagram sockets of tasks (net/ipv4/af_inet.c, datagram.c and udp.c, v6.18): what is behind the system calls.
+"""IPv4 sockets of tasks (net/ipv4/af_inet.c, datagram.c and udp.c, v6.18): what is behind the system calls.
+
+What is of stream sockets only is in ``netstack.inet_stream``.
 
 Functions have the arguments that they have in the kernel: addresses of ``struct socket``, ``struct sock``,
 ``struct sockaddr`` and ``struct msghdr``, all at their BTF layout.
@@ -15,19 +17,30 @@ from ebpfsim.memory.user import UserFault
 from ebpfsim.uapi.bpf import AttachType
 from ebpfsim.uapi.net import IpProto
 from netstack.headers import parse_ip
+from netstack.inet_stream import (
+    create_stream,
+    stream_bind,
+    stream_getname,
+    stream_recvmsg,
+    stream_release,
+    stream_sendmsg,
+    wake_all,
+)  # fmt: skip
 from netstack.sock import MAX_DATAGRAM, UdpSocket
-from netstack.sockfs import AF_INET, GFP_KERNEL, SOCK_DGRAM, SocketKernel, TaskSocket
+from netstack.sockfs import AF_INET, GFP_KERNEL, SOCK_DGRAM, SOCK_STREAM, SocketKernel, TaskSocket
+from netstack.tcp_sock import TcpSock
 from tracing.fs import task_of
 from tracing.functions import kernel_function
 
 __all__ = ["MSG_DONTWAIT", "MsgHdr"]
 
 AF_UNSPEC = 0
-SOCK_STREAM, SOCK_RAW = 1, 3
+SOCK_RAW = 3
 IPPROTO_MAX = 263  # include/uapi/linux/in.h, behind IPPROTO_MPTCP
 IPPROTO_ICMP, IPPROTO_UDPLITE, IPPROTO_MPTCP = 1, 136, 262
 SOCKADDR_BYTES = 16  # sizeof(struct sockaddr_in)
 MSG_OOB, MSG_TRUNC, MSG_DONTWAIT = 0x1, 0x20, 0x40
+STREAM_FLAGS = MSG_DONTWAIT | 0x100 | 0x4000  # MSG_WAITALL, MSG_NOSIGNAL
 FIRST_UNPRIVILEGED_PORT = 1024  # net.ipv4.ip_unprivileged_port_start
 CAP_NET_BIND_SERVICE = 10
 BIND_NO_CAP_NET_BIND_SERVICE = 1 << 0  # what a program of cgroup/bind4 returns beside its verdict
@@ -74,14 +87,22 @@ def inet_create(k: SocketKernel, cpu: Cpu, net: int, sock: int, protocol: int, k
     err = _unsupported(socket.struct.type, protocol)
     if err:
         return err
-    sk = functions.sk_alloc(cpu, net, AF_INET, GFP_KERNEL, k.sockfs.udp_prot.address, kern)
+    is_stream = socket.struct.type == SOCK_STREAM
+    prot = k.sockfs.tcp_prot if is_stream else k.sockfs.udp_prot
+    sk = functions.sk_alloc(cpu, net, AF_INET, GFP_KERNEL, prot.address, kern)
     if not sk:
         return -Errno.ENOBUFS
-    socket.struct.ops = k.sockfs.inet_dgram_ops
+    socket.struct.ops = k.sockfs.inet_stream_ops if is_stream else k.sockfs.inet_dgram_ops
     functions.sock_init_data(cpu, sock, sk)
-    functions.udp_init_sock(cpu, sk)
-    err = k.net.cgroup_bpf.run_filter_sk(socket.udp, AttachType.CGROUP_INET_SOCK_CREATE, cpu)
-    if err:
+    if is_stream:
+        create_stream(k, cpu, socket)
+    else:
+        functions.udp_init_sock(cpu, sk)
+    assert socket.sk is not None
+    err = k.net.cgroup_bpf.run_filter_sk(socket.sk, AttachType.CGROUP_INET_SOCK_CREATE, cpu)
+    if err and is_stream:
+        stream_release(k, cpu, socket)
+    elif err:
         functions.sk_common_release(cpu, sk)
     return err
 
@@ -90,8 +111,10 @@ def _unsupported(sock_type: int, protocol: int) -> int:
     # inetsw[]: what there is; what Linux has and this model has not is NotModelled
     if sock_type == SOCK_DGRAM and protocol in (0, IpProto.UDP):
         return 0
-    if sock_type == SOCK_STREAM and protocol in (0, IpProto.TCP, IPPROTO_MPTCP):
-        raise NotModelled("TCP sockets of tasks", "net/ipv4/tcp.c")
+    if sock_type == SOCK_STREAM and protocol in (0, IpProto.TCP):
+        return 0
+    if sock_type == SOCK_STREAM and protocol == IPPROTO_MPTCP:
+        raise NotModelled("MPTCP sockets of tasks", "net/mptcp/protocol.c")
     if sock_type == SOCK_DGRAM and protocol in (IPPROTO_ICMP, IPPROTO_UDPLITE):
         raise NotModelled(f"datagram sockets of tasks with protocol {protocol}", "net/ipv4/ping.c")
     if sock_type == SOCK_RAW:
@@ -100,13 +123,15 @@ def _unsupported(sock_type: int, protocol: int) -> int:
 
 
 @kernel_function
-def sk_alloc(k: SocketKernel, cpu: Cpu, _net: int, family: int, priority: int, _prot: int, _kern: int) -> int:
+def sk_alloc(k: SocketKernel, cpu: Cpu, _net: int, family: int, priority: int, prot: int, _kern: int) -> int:
     """Return a new ``struct sock``; 0 when the security modules refuse it."""
-    sk = UdpSocket(k.net, k.cgroups.root)
+    group = task_of(k, cpu).cgroup or k.cgroups.root
+    sk = TcpSock(k.net, group) if prot == k.sockfs.tcp_prot.address else UdpSocket(k.net, group)
     address = sk.struct_address
     if k.functions.security_sk_alloc(cpu, address, family, priority):
         sk.destruct()
         return 0
+    k.functions.__init_waitqueue_head(cpu, 0, 0, 0)
     k.sockfs.born[address] = sk
     return address
 
@@ -116,6 +141,8 @@ def sock_init_data(k: SocketKernel, cpu: Cpu, sock: int, sk: int) -> None:
     """Bring a socket and its ``struct sock`` together."""
     functions, udp = k.functions, k.sockfs.born.pop(sk)
     k.sockfs.graft(k.sockfs.at(sock), udp, task_of(k, cpu).cred.fsuid)
+    if isinstance(udp, TcpSock):
+        return
     udp.data_ready = lambda cpu: functions.sock_def_readable(cpu, sk)
     udp.error_report = lambda cpu: functions.sock_def_error_report(cpu, sk)
 
@@ -137,7 +164,8 @@ def inet_bind_sk(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, addr_len: int) 
     """Ask the programs of the cgroup for the address, then bind; EINVAL."""
     if s32(u32(addr_len)) < SOCKADDR_BYTES:
         return -Errno.EINVAL
-    sock, flags = k.sockfs.at(sk).udp, 0
+    sock, flags = k.sockfs.at(sk).sk, 0
+    assert sock is not None
     _, address, port = _read_address(k, uaddr)
     if sock.cgroup.effective:
         try:
@@ -152,7 +180,7 @@ def inet_bind_sk(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, addr_len: int) 
 @kernel_function
 def __inet_bind(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, _addr_len: int, flags: int) -> int:
     """Give a socket an address and a port: EAFNOSUPPORT, EADDRNOTAVAIL, EACCES, EINVAL, EADDRINUSE."""
-    sock, (family, address, port) = k.sockfs.at(sk).udp, _read_address(k, uaddr)
+    socket, (family, address, port) = k.sockfs.at(sk), _read_address(k, uaddr)
     if family != AF_INET and (family != AF_UNSPEC or address):
         return -Errno.EAFNOSUPPORT
     err = _errno(k.net.sockets.check_address, address)
@@ -162,6 +190,9 @@ def __inet_bind(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, _addr_len: int, 
         cred = task_of(k, cpu).cred
         if k.functions.security_capable(cpu, cred.address, cred.user_ns, CAP_NET_BIND_SERVICE, 0):
             return -Errno.EACCES
+    if socket.is_stream:
+        return stream_bind(k, cpu, socket.tcp, address, port)
+    sock = socket.udp
     if sock.peer is not None or sock.port:
         return -Errno.EINVAL
     sock.address = address
@@ -244,7 +275,14 @@ def __ip4_datagram_connect(k: SocketKernel, _cpu: Cpu, sk: int, uaddr: int, addr
 @kernel_function
 def inet_getname(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, peer: int) -> int:
     """Write down the address of a socket or of its other end; the size of the address, or ENOTCONN."""
-    udp = k.sockfs.at(sock).udp
+    socket = k.sockfs.at(sock)
+    if socket.is_stream:
+        name = stream_getname(k, cpu, socket.tcp, peer=bool(s32(u32(peer))))
+        if isinstance(name, int):
+            return name
+        _write_address(k, uaddr, *name)
+        return SOCKADDR_BYTES
+    udp = socket.udp
     try:
         found = udp.getpeername(cpu) if s32(u32(peer)) else udp.getsockname(cpu)
     except KernelError as error:
@@ -257,6 +295,11 @@ def inet_getname(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, peer: int) ->
 def inet_sendmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, size: int) -> int:
     """Send from a socket, which gets a port if it has none."""
     functions, socket = k.functions, k.sockfs.at(sock)
+    if socket.is_stream:
+        header = MsgHdr(k.mem, msg)
+        if header.msg_flags & MSG_OOB:
+            raise NotModelled("urgent data", "net/ipv4/tcp.c")
+        return stream_sendmsg(k, cpu, socket, msg, header.buffer, s64(size), header.msg_flags)
     if s32(u32(functions.inet_send_prepare(cpu, socket.struct.sk))):
         return -Errno.EAGAIN
     return s32(u32(functions.udp_sendmsg(cpu, socket.struct.sk, msg, size)))
@@ -305,6 +348,12 @@ def udp_sendmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int) -> in
 @kernel_function
 def inet_recvmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, size: int, flags: int) -> int:
     """Receive from a socket."""
+    socket = k.sockfs.at(sock)
+    if socket.is_stream:
+        if flags & ~STREAM_FLAGS:
+            raise NotModelled(f"flags {flags:#x} of recvfrom()", "include/linux/socket.h")
+        header = MsgHdr(k.mem, msg)
+        return stream_recvmsg(k, cpu, socket, msg, header.buffer, s64(size), flags)
     return s32(u32(k.functions.udp_recvmsg(cpu, k.sockfs.at(sock).struct.sk, msg, size, flags)))
 
 
@@ -374,14 +423,18 @@ def __skb_wait_for_more_packets(
 
 @kernel_function
 def sock_def_readable(k: SocketKernel, cpu: Cpu, sk: int) -> None:
-    """Wake one task that waits for a datagram."""
-    _wake_one(k, cpu, k.sockfs.at(sk))
+    """Wake one task that waits for a datagram, all that wait for something of a connection."""
+    socket = k.sockfs.find(sk)
+    if socket is None or socket.is_stream:
+        wake_all(k, cpu, sk)
+    else:
+        _wake_one(k, cpu, socket)
 
 
 @kernel_function
 def sock_def_error_report(k: SocketKernel, cpu: Cpu, sk: int) -> None:
     """Wake a task, which finds an error."""
-    _wake_one(k, cpu, k.sockfs.at(sk))
+    wake_all(k, cpu, sk)
 
 
 def _wake_one(k: SocketKernel, cpu: Cpu, socket: TaskSocket) -> None:
@@ -395,6 +448,9 @@ def inet_release(k: SocketKernel, cpu: Cpu, sock: int) -> int:
     socket = k.sockfs.at(sock)
     if socket.sk is not None:
         k.net.cgroup_bpf.run_filter_sk(socket.sk, AttachType.CGROUP_INET_SOCK_RELEASE, cpu)
+        if socket.is_stream:
+            stream_release(k, cpu, socket)
+            return 0
         k.functions.sk_common_release(cpu, socket.struct.sk)
     return 0
 

@@ -1,8 +1,9 @@
-"""System calls of sockets (net/socket.c, v6.18), for the UDP sockets of tasks over IPv4.
+"""System calls of sockets (net/socket.c, v6.18), for the UDP and TCP sockets of tasks over IPv4.
 
-A socket is a file of its task. What a family does is in ``netstack.inet``.
+A socket is a file of its task. What a family does is in ``netstack.inet`` and ``inet_stream``, options are in
+``netstack.sockopt``.
 
-Left out: sendmsg(2), recvmsg(2) and their kin, read(2) and write(2) on sockets, getsockopt(2), most options, MSG_PEEK.
+Left out: sendmsg(2), recvmsg(2) and their kin, read(2) and write(2) on sockets, MSG_PEEK.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,13 +13,13 @@ from ebpfsim.btf.view import place, size_of
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import NotModelled
-from ebpfsim.isa.alu import s32, u32
+from ebpfsim.isa.alu import s32, u32, u64
 from ebpfsim.memory.user import UserFault
 from netstack.inet import MSG_DONTWAIT, MsgHdr
 from netstack.sockfs import AF_INET, SocketKernel, TaskSocket
+from netstack.sockopt import get_option, set_option
 from tracing.fs import file_at, is_err, task_of
 from tracing.functions import kernel_function
-from tracing.open import FMODE_OPENED
 from tracing.syscalls import syscall
 
 __all__: list[str] = []
@@ -28,7 +29,6 @@ SOCK_TYPE_MASK, SOCK_NONBLOCK, SOCK_CLOEXEC, SOCK_MAX, NPROTO = 0xF, 0o4000, 0o2
 # families that Linux has: unix, inet6, key, netlink, packet, can, tipc, bluetooth, alg, vsock, smc, xdp
 OTHER_FAMILIES = (1, 10, 15, 16, 17, 29, 30, 31, 38, 40, 43, 44)
 O_RDWR, O_NONBLOCK = 0o2, 0o4000
-SOL_SOCKET, SO_BROADCAST, SO_RCVTIMEO = 1, 6, 20
 
 
 def _int(value: int) -> int:
@@ -102,8 +102,12 @@ def __sock_create(
 @kernel_function
 def sock_alloc(k: SocketKernel, cpu: Cpu) -> int:
     """Return a new ``struct socket`` with its inode, which belongs to the task."""
-    cred = task_of(k, cpu).cred
-    return k.sockfs.new(cred.fsuid, cred.fsgid).address
+    sockfs, cred = k.sockfs, task_of(k, cpu).cred
+    socket = sockfs.new(cred.fsuid, cred.fsgid)
+    sockfs.super.make_inode = lambda: socket.inode
+    k.functions.alloc_inode(cpu, sockfs.sb)
+    k.functions.get_next_ino(cpu)
+    return socket.address
 
 
 @kernel_function
@@ -122,25 +126,6 @@ def sock_alloc_file(k: SocketKernel, cpu: Cpu, sock: int, flags: int, dname: int
     file.struct.private_data = sock
     socket.file, socket.struct.file = file, address
     return address
-
-
-@kernel_function
-def alloc_file_pseudo(k: SocketKernel, cpu: Cpu, inode: int, _mnt: int, name: int, flags: int, _fops: int) -> int:
-    """Return an open file under a name in no directory, or an errno."""
-    address: int = k.functions.alloc_empty_file(cpu, flags, task_of(k, cpu).cred.address)
-    if is_err(address):
-        return address
-    file, found = file_at(k, address), k.vfs.by_address[inode]
-    k.sockfs.opened(file, found, k.mem.read(name, 32).partition(b"\0")[0].decode())  # type: ignore[arg-type]
-    file.struct.f_mode |= FMODE_OPENED
-    return address
-
-
-@kernel_function
-def fdget(k: SocketKernel, cpu: Cpu, fd: int) -> int:
-    """Return the file of a descriptor (``struct fd``), 0 when it is none."""
-    file = task_of(k, cpu).files.lookup(fd)
-    return getattr(file, "address", 0)
 
 
 def _socket_of(k: SocketKernel, cpu: Cpu, fd: int) -> tuple[int, TaskSocket | None]:
@@ -237,7 +222,8 @@ def __sys_connect_file(k: SocketKernel, cpu: Cpu, file: int, address: int, addrl
         return -Errno.ENOTSOCK
     err = _int(functions.security_socket_connect(cpu, socket.address, address, addrlen))
     flags = opened.struct.f_flags | file_flags
-    return err or _int(functions.inet_dgram_connect(cpu, socket.address, address, addrlen, flags))
+    connect = functions.inet_stream_connect if socket.is_stream else functions.inet_dgram_connect
+    return err or _int(connect(cpu, socket.address, address, addrlen, flags))
 
 
 @syscall(44)
@@ -354,32 +340,149 @@ def sys_setsockopt(k: SocketKernel, cpu: Cpu, fd: int, level: int, optname: int,
 def __sys_setsockopt(
     k: SocketKernel, cpu: Cpu, fd: int, level: int, optname: int, user_optval: int, optlen: int
 ) -> int:
-    """Set SO_BROADCAST or SO_RCVTIMEO; EINVAL, EFAULT."""
+    """Set an option: EINVAL, EFAULT, ENOPROTOOPT, EDOM."""
     err, socket = (-Errno.EINVAL, None) if _int(optlen) < 0 else _socket_of(k, cpu, fd)
     if socket is None:
         return err
     err = _int(k.functions.security_socket_setsockopt(cpu, socket.address, level, optname))
     if err:
         return err
-    if level != SOL_SOCKET or optname not in (SO_BROADCAST, SO_RCVTIMEO):
-        raise NotModelled(f"option {optname} of level {level} of sockets", "setsockopt(2)")
-    user, size = task_of(k, cpu).user, 4 if optname == SO_BROADCAST else 16
-    if optlen < size:
-        return -Errno.EINVAL
+    user = task_of(k, cpu).user
     assert user is not None
     try:
-        value = user.read(user_optval, size)
+        value = user.read(user_optval, _int(optlen)) if optlen else b""
     except UserFault:
         return -Errno.EFAULT
-    if optname == SO_BROADCAST:
-        socket.udp.broadcast = any(value)
-        return 0
-    seconds, microseconds = (int.from_bytes(value[at : at + 8], "little", signed=True) for at in (0, 8))
-    if not 0 <= microseconds < 10**6:
-        return -Errno.EDOM
-    # sock_set_timeout(): 0 waits for ever, less than that not at all
-    socket.rcvtimeo_ns = max(0, seconds * 10**9 + microseconds * 1000) if seconds or microseconds else None
+    return _int(set_option(k, cpu, socket, level, optname, value))
+
+
+@syscall(55)
+def sys_getsockopt(k: SocketKernel, cpu: Cpu, fd: int, level: int, optname: int, optval: int, optlen: int) -> int:
+    return _int(k.functions.__sys_getsockopt(cpu, u32(fd), u32(level), u32(optname), optval, optlen))
+
+
+@kernel_function
+def __sys_getsockopt(k: SocketKernel, cpu: Cpu, fd: int, level: int, optname: int, optval: int, optlen: int) -> int:
+    """Tell an option's value: EINVAL, EFAULT, ENOPROTOOPT."""
+    err, socket = _socket_of(k, cpu, fd)
+    if socket is None:
+        return err
+    err = _int(k.functions.security_socket_getsockopt(cpu, socket.address, level, optname))
+    if err:
+        return err
+    user = task_of(k, cpu).user
+    assert user is not None
+    try:
+        room = s32(int.from_bytes(user.read(optlen, 4), "little"))
+        if room < 0:
+            return -Errno.EINVAL
+        found = get_option(k, cpu, socket, level, optname)
+        if isinstance(found, int):
+            return found
+        user.write(optval, found[:room])
+        user.write(optlen, min(room, len(found)).to_bytes(4, "little"))
+    except UserFault:
+        return -Errno.EFAULT
     return 0
+
+
+@syscall(50)
+def sys_listen(k: SocketKernel, cpu: Cpu, fd: int, backlog: int) -> int:
+    return _int(k.functions.__sys_listen(cpu, u32(fd), u32(backlog)))
+
+
+@kernel_function
+def __sys_listen(k: SocketKernel, cpu: Cpu, fd: int, backlog: int) -> int:
+    """Begin to take connections: EOPNOTSUPP for sockets without."""
+    err, socket = _socket_of(k, cpu, fd)
+    if socket is None:
+        return err
+    backlog = min(u32(backlog), k.net.sysctls["net.core.somaxconn"])
+    err = _int(k.functions.security_socket_listen(cpu, socket.address, backlog))
+    if err:
+        return err
+    if not socket.is_stream:
+        return -Errno.EOPNOTSUPP
+    return _int(k.functions.inet_listen(cpu, socket.address, backlog))
+
+
+@syscall(43)
+def sys_accept(k: SocketKernel, cpu: Cpu, fd: int, upeer_sockaddr: int, upeer_addrlen: int) -> int:
+    return _int(k.functions.__sys_accept4(cpu, u32(fd), upeer_sockaddr, upeer_addrlen, 0))
+
+
+@syscall(288)
+def sys_accept4(k: SocketKernel, cpu: Cpu, fd: int, upeer_sockaddr: int, upeer_addrlen: int, flags: int) -> int:
+    return _int(k.functions.__sys_accept4(cpu, u32(fd), upeer_sockaddr, upeer_addrlen, u32(flags)))
+
+
+@kernel_function
+def __sys_accept4(k: SocketKernel, cpu: Cpu, fd: int, upeer: int, upeer_len: int, flags: int) -> int:
+    """Take a connection and return a descriptor for it."""
+    functions = k.functions
+    file = functions.fdget(cpu, fd)
+    err, socket = (0, None) if file in k.vfs.by_address else _socket_of(k, cpu, fd)
+    if err:
+        return err
+    if flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK):
+        return -Errno.EINVAL
+    new_fd = _int(functions.get_unused_fd_flags(cpu, flags))
+    if new_fd < 0:
+        return new_fd
+    arg = k.mem.alloc(16)
+    _ = socket
+    new = functions.do_accept(cpu, file, arg, upeer, upeer_len, flags)
+    k.mem.free(arg)
+    if is_err(new):
+        functions.put_unused_fd(cpu, new_fd)
+        return is_err(new)
+    functions.fd_install(cpu, new_fd, new)
+    return new_fd
+
+
+@kernel_function
+def do_accept(k: SocketKernel, cpu: Cpu, file: int, arg: int, upeer: int, upeer_len: int, flags: int) -> int:
+    """Return the file of a new connection, or an errno: ENOTSOCK, EOPNOTSUPP, what the security modules say."""
+    functions, opened = k.functions, file_at(k, file)
+    socket = k.sockfs.of_file(opened)
+    if socket is None:
+        return u64(-Errno.ENOTSOCK)
+    new = functions.sock_alloc(cpu)
+    fresh = k.sockfs.at(new)
+    fresh.struct.type = socket.struct.type
+    address: int = functions.sock_alloc_file(cpu, new, flags, 0)
+    if is_err(address):
+        return address
+    err = _int(functions.security_socket_accept(cpu, socket.address, new))
+    if not err:
+        k.mem.store(arg, 4, opened.struct.f_flags & O_NONBLOCK)
+        err = _int(functions.inet_accept(cpu, socket.address, new, arg)) if socket.is_stream else -Errno.EOPNOTSUPP
+    if not err and upeer:
+        with _storage(k) as place_of_name:
+            size = _int(functions.inet_getname(cpu, new, place_of_name, 2))
+            if size < 0:
+                err = -Errno.ECONNABORTED
+            else:
+                err = _int(functions.move_addr_to_user(cpu, place_of_name, size, upeer, upeer_len))
+    if err:
+        functions.fput(cpu, address)
+        return u64(err)
+    return address
+
+
+@syscall(48)
+def sys_shutdown(k: SocketKernel, cpu: Cpu, fd: int, how: int) -> int:
+    return _int(k.functions.__sys_shutdown(cpu, u32(fd), u32(how)))
+
+
+@kernel_function
+def __sys_shutdown(k: SocketKernel, cpu: Cpu, fd: int, how: int) -> int:
+    """Close one direction of a connection or both."""
+    err, socket = _socket_of(k, cpu, fd)
+    if socket is None:
+        return err
+    err = _int(k.functions.security_socket_shutdown(cpu, socket.address, how))
+    return err or _int(k.functions.inet_shutdown(cpu, socket.address, how))
 
 
 @kernel_function

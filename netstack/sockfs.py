@@ -12,21 +12,27 @@ from hooks.cgroup import CgroupTree
 from hooks.text import function_address
 from netstack.net import Net
 from netstack.sock import UdpSocket
+from netstack.tcp_sock import TcpSock
 from tracing.fs import FsKernel
 from tracing.pseudo_fs import PseudoFs
 from tracing.task import Task
 from tracing.vfs import S_IFSOCK, File, Inode, Vfs
 
-__all__ = ["AF_INET", "SOCK_DGRAM", "SocketKernel", "Sockfs", "TaskSocket"]
+__all__ = ["AF_INET", "SOCK_DGRAM", "SOCK_STREAM", "SocketKernel", "Sockfs", "TaskSocket"]
 
 SOCKFS_MAGIC = 0x534F_434B  # include/uapi/linux/magic.h
-AF_INET, SOCK_DGRAM = 2, 2
+AF_INET, SOCK_STREAM, SOCK_DGRAM = 2, 1, 2
 GFP_KERNEL = 0xCC0
 SS_UNCONNECTED = 1  # enum socket_state
 # functions behind the operations of an IPv4 datagram socket and of its file
 INET_DGRAM_OPS = {
     "release": "inet_release", "bind": "inet_bind", "connect": "inet_dgram_connect", "getname": "inet_getname",
     "sendmsg": "inet_sendmsg", "recvmsg": "inet_recvmsg",
+}  # fmt: skip
+INET_STREAM_OPS = {
+    "release": "inet_release", "bind": "inet_bind", "connect": "inet_stream_connect", "accept": "inet_accept",
+    "getname": "inet_getname", "listen": "inet_listen", "shutdown": "inet_shutdown", "sendmsg": "inet_sendmsg",
+    "recvmsg": "inet_recvmsg",
 }  # fmt: skip
 SOCKET_FILE_OPS = {"release": "sock_close"}
 
@@ -57,18 +63,19 @@ class _SocketInode(Inode):
 class TaskSocket:
     """One socket of a task; ``sk`` is there once its family has made it."""
 
-    __slots__ = ("file", "inode", "rcvtimeo_ns", "sk", "struct", "waiting")
+    __slots__ = ("file", "inode", "rcvtimeo_ns", "sk", "sndtimeo_ns", "struct", "waiting")
 
     def __init__(self, mem: Memory) -> None:
         address = mem.alloc(size_of("socket_alloc"), what="struct socket_alloc")
         self.struct = SocketStruct(mem, address + place("socket_alloc", "socket")[0])
         self.struct.state = SS_UNCONNECTED
         self.inode: Inode = _SocketInode(mem, address + place("socket_alloc", "vfs_inode")[0])
-        self.sk: UdpSocket | None = None
+        self.sk: UdpSocket | TcpSock | None = None
         self.file: File | None = None
-        # SO_RCVTIMEO; None waits for ever
+        # SO_RCVTIMEO, SO_SNDTIMEO; None waits for ever
         self.rcvtimeo_ns: int | None = None
-        # tasks that wait for a datagram, each of which wakes one
+        self.sndtimeo_ns: int | None = None
+        # tasks that wait: for a datagram, each of which wakes one, or for something of a connection
         self.waiting: list[Task] = []
 
     @property
@@ -79,21 +86,33 @@ class TaskSocket:
     @property
     def udp(self) -> UdpSocket:
         """Its UDP socket."""
-        assert self.sk is not None
+        assert isinstance(self.sk, UdpSocket)
         return self.sk
+
+    @property
+    def tcp(self) -> TcpSock:
+        """Its TCP socket."""
+        assert isinstance(self.sk, TcpSock)
+        return self.sk
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is one of TCP."""
+        return isinstance(self.sk, TcpSock)
 
 
 class Sockfs(PseudoFs):
     """The sockets of the tasks of one kernel, as files."""
 
     def __init__(self, vfs: Vfs) -> None:
-        super().__init__(vfs, "sockfs", SOCKFS_MAGIC)
+        super().__init__(vfs, "sockfs", SOCKFS_MAGIC, {"alloc_inode": "sock_alloc_inode"})
         self._by_address: dict[int, TaskSocket] = {}
         # a ``struct sock`` that no socket has yet, by its address
-        self.born: dict[int, UdpSocket] = {}
-        self.udp_prot = _Proto.alloc(vfs.mem)
-        self.udp_prot.name = "UDP"
+        self.born: dict[int, UdpSocket | TcpSock] = {}
+        self.udp_prot, self.tcp_prot = _Proto.alloc(vfs.mem), _Proto.alloc(vfs.mem)
+        self.udp_prot.name, self.tcp_prot.name = "UDP", "TCP"
         self.inet_dgram_ops = self._table("proto_ops", INET_DGRAM_OPS)
+        self.inet_stream_ops = self._table("proto_ops", INET_STREAM_OPS)
         self.file_ops = self._table("file_operations", SOCKET_FILE_OPS)
 
     def new(self, uid: int, gid: int) -> TaskSocket:
@@ -103,19 +122,24 @@ class Sockfs(PseudoFs):
         self._by_address[socket.address] = socket
         return socket
 
-    def graft(self, socket: TaskSocket, sk: UdpSocket, uid: int) -> None:
+    def graft(self, socket: TaskSocket, sk: UdpSocket | TcpSock, uid: int) -> None:
         """Put a ``struct sock`` behind a socket (``sock_init_data_uid``)."""
         address = sk.struct_address
+        prot = self.tcp_prot if isinstance(sk, TcpSock) else self.udp_prot
         socket.sk = sk
         socket.struct.sk = address
         self._set("sock", address, "sk_socket", socket.address)
         self._set("sock", address, "sk_uid", uid)
-        self._set("sock", address, "__sk_common.skc_prot", self.udp_prot.address)
+        self._set("sock", address, "__sk_common.skc_prot", prot.address)
         self._by_address[address] = socket
 
     def at(self, address: int) -> TaskSocket:
         """Return the socket whose ``struct socket`` or ``struct sock`` is at an address."""
         return self._by_address[address]
+
+    def find(self, address: int) -> TaskSocket | None:
+        """Return the socket at an address, None when it was closed."""
+        return self._by_address.get(address)
 
     def of_file(self, file: File) -> TaskSocket | None:
         """Return the socket that a file is (``sock_from_file``), None for other files."""

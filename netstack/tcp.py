@@ -33,7 +33,7 @@ from tracing.functions import packet_function
 if TYPE_CHECKING:
     from netstack.net import Net
 
-__all__ = ["MSG_DONTWAIT", "TcpMsg", "tcp_socket"]
+__all__ = ["CLOSE", "CONNECT", "MSG_DONTWAIT", "READ", "TcpMsg", "poll_mask", "tcp_socket"]
 
 MSG_PEEK, MSG_WAITALL, MSG_TRUNC, MSG_DONTWAIT, MSG_MORE = 0x2, 0x100, 0x20, 0x40, 0x8000
 SHUTDOWN_MASK = RCV_SHUTDOWN | SEND_SHUTDOWN
@@ -51,13 +51,14 @@ CLOSE_STATES = {
 class TcpMsg:
     """Bytes to be sent, or room for those that are received. ``wait`` is None for a call that must not wait."""
 
-    __slots__ = ("data", "received", "struct_address", "wait")
+    __slots__ = ("data", "flags", "received", "struct_address", "wait")
 
     def __init__(self, data: bytes = b"", *, address: int = 0, wait: Waiter | None = None) -> None:
         self.data = data
         self.struct_address = address
         self.wait = wait
         self.received: list[bytes] = []
+        self.flags = 0
 
 
 def tcp_socket(net: "Net", cpu: Cpu) -> TcpSock:
@@ -313,7 +314,7 @@ def tcp_sendmsg(cpu: Cpu, tp: TcpSock, msg: TcpMsg, size: int) -> int:
 @packet_function
 def tcp_sendmsg_locked(cpu: Cpu, tp: TcpSock, msg: TcpMsg, size: int) -> int:
     """Put bytes into segments and send what can be sent: how many bytes, or -errno."""
-    functions, flags = tp.net.functions, tp.msg_flags
+    functions, flags = tp.net.functions, msg.flags
     functions.tcp_rate_check_app_limited(cpu, tp)
     if tp.state not in (S.ESTABLISHED, S.CLOSE_WAIT):
         err = _wait_connect(tp, msg)

@@ -1,6 +1,5 @@
 """The functions of TCP that probes can be attached to, from all of its modules."""
 
-from collections.abc import Callable
 from typing import Any
 
 __all__ = ["tcp_modules"]
@@ -9,6 +8,7 @@ __all__ = ["tcp_modules"]
 def tcp_modules() -> tuple[Any, ...]:
     """Return the modules; they are imported when a network is made."""
     from netstack import (
+        inet_connection_sock,
         tcp,
         tcp_ack,
         tcp_input,
@@ -19,7 +19,4 @@ def tcp_modules() -> tuple[Any, ...]:
         tcp_timer,
     )  # fmt: skip
 
-    return (tcp, tcp_ack, tcp_input, tcp_ip, tcp_ipv4, tcp_minisocks, tcp_output, tcp_timer)
-
-
-Functions = dict[str, Callable[..., Any]]
+    return (inet_connection_sock, tcp, tcp_ack, tcp_input, tcp_ip, tcp_ipv4, tcp_minisocks, tcp_output, tcp_timer)

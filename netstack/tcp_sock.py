@@ -114,6 +114,7 @@ class TcpSock:
         self.sk_shutdown = 0
         self.dead = False
         self.keepopen = False
+        self.mark = self.priority = 0
         self.linger_ns: int | None = None
         self.reuse = self.reuseport = False
         self.sk_rcvbuf = self.net.tcp.rmem[1]
@@ -125,10 +126,12 @@ class TcpSock:
         self.sk_pacing_rate = (1 << 64) - 1
         self.sk_max_pacing_rate = (1 << 64) - 1
         self.broadcast = False
-        # RCV_SHUTDOWN was read (SOCK_DONE); flags of the sendmsg() in progress
+        # the end of the stream was read (SOCK_DONE)
         self.done = False
-        self.msg_flags = 0
-        self.port_locked = False
+        # bound by bind(), so that the end of a connection leaves address and port
+        self.address_locked = self.port_locked = False
+        # what lets the task that uses it sleep
+        self.sleep: Callable[[], int] = lambda: -11
         # a struct socket, which outlives the connection, and what to do when the connection is gone
         self.has_file = False
         self.sk_freed: Callable[[Cpu], object] | None = None
@@ -290,6 +293,15 @@ class TcpSock:
     def readable(self) -> bool:
         """Whether there is data to be read."""
         return bool(self.receive_queue)
+
+    @property
+    def placed(self) -> int:
+        """Where its structure is, as it was last brought up to date."""
+        return self._struct.address if self._struct is not None else self.struct_address
+
+    def destruct(self) -> None:
+        """Free the structure of a socket that was never used."""
+        self.net.tcp.structs.forget(self)
 
     @property
     def struct(self) -> SockStruct:

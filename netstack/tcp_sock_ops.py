@@ -34,6 +34,9 @@ class SockOps:
         """Return the first window in segments, 0 for the default."""
         return 0
 
+    def listen(self, tp: "TcpSock", cpu: Cpu) -> None:
+        """Tell of a socket that begins to listen."""
+
     def state(self, tp: "TcpSock", new: int, cpu: Cpu) -> None:
         """Tell of a change of state."""
 

@@ -68,6 +68,8 @@ _MEMBERS: dict[str, Callable[["TcpSock"], int]] = {
     _SKC + "skc_num": lambda tp: tp.port,
     _SKC + "skc_state": lambda tp: tp.state,
     _SKC + "skc_reuse": lambda tp: int(tp.reuse),
+    _SK + "sk_mark": lambda tp: tp.mark,
+    _SK + "sk_priority": lambda tp: tp.priority,
     _SK + "sk_err": lambda tp: tp.sk_err,
     _SK + "sk_err_soft": lambda tp: tp.sk_err_soft,
     _SK + "sk_shutdown": lambda tp: tp.sk_shutdown,

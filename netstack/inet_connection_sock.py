@@ -1,0 +1,93 @@
+"""Sockets of connections, locked and waited for (net/core/sock.c, stream.c, net/ipv4/inet_connection_sock.c, v6.18).
+
+A lock keeps nobody away: nothing happens to a socket while a task is in a call, except where it sleeps.
+"""
+
+from typing import Any
+
+from ebpfsim.cpu import Cpu
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import KernelError
+from ebpfsim.uapi.bpf import AttachType
+from netstack.tcp_sock import TcpSock
+from netstack.tcp_states import TcpState
+from tracing.functions import packet_function
+
+__all__: list[str] = []
+
+S = TcpState
+
+
+@packet_function
+def sk_wait_data(_cpu: Cpu, tp: TcpSock, _timeo: int, _skb: Any) -> int:
+    """Let a task wait for data."""
+    return int(tp.sleep())
+
+
+@packet_function
+def sk_stream_wait_memory(_cpu: Cpu, tp: TcpSock, _timeo_p: int) -> int:
+    """Let a task wait for room to write."""
+    return int(tp.sleep())
+
+
+@packet_function
+def sk_stream_wait_close(_cpu: Cpu, tp: TcpSock, _timeout: int) -> None:
+    """Let a task wait until everything was sent (SO_LINGER)."""
+
+
+@packet_function
+def lock_sock_nested(_cpu: Cpu, _tp: TcpSock, _subclass: int) -> None:
+    """Take the lock of a socket: nothing happens to it meanwhile."""
+
+
+@packet_function
+def release_sock(cpu: Cpu, tp: TcpSock) -> None:
+    """Give the lock of a socket back."""
+    functions = tp.net.functions
+    if functions.watched:
+        functions.tcp_release_cb(cpu, tp)
+
+
+@packet_function
+def tcp_release_cb(_cpu: Cpu, _tp: TcpSock) -> None:
+    """Nothing was put off."""
+
+
+@packet_function
+def tcp_v4_pre_connect(cpu: Cpu, tp: TcpSock, uaddr: int, addr_len: int) -> int:
+    """Let programs of the cgroup choose another address: EINVAL, or what they say."""
+    if addr_len < 16:
+        return -Errno.EINVAL
+    mem = tp.net.kernel.mem
+    data = mem.read(uaddr, 8)
+    port, address = int.from_bytes(data[2:4], "big"), int.from_bytes(data[4:8], "big")
+    done = tp.net.cgroup_bpf.run_filter_sock_addr(tp, AttachType.CGROUP_INET4_CONNECT, address, port, cpu)  # type: ignore[arg-type]
+    if done.err:
+        return done.err
+    mem.write(uaddr + 2, done.port.to_bytes(2, "big") + done.address.to_bytes(4, "big"))
+    return 0
+
+
+@packet_function
+def __inet_listen_sk(cpu: Cpu, tp: TcpSock, backlog: int) -> int:
+    """Begin to listen with the socket locked."""
+    if tp.state not in (S.CLOSE, S.LISTEN):
+        return -Errno.EINVAL
+    tp.max_ack_backlog = backlog
+    if tp.state == S.LISTEN:
+        return 0
+    err = int(tp.net.functions.inet_csk_listen_start(cpu, tp))
+    if err:
+        return err
+    tp.net.tcp_sock_ops.listen(tp, cpu)
+    return 0
+
+
+@packet_function
+def inet_csk_get_port(_cpu: Cpu, tp: TcpSock, snum: int) -> int:
+    """Take a port, 0 for a free one; 1 when somebody has it."""
+    try:
+        tp.net.tcp.get_port(tp, tp.address, snum & 0xFFFF)
+    except KernelError:
+        return 1
+    return 0
