@@ -71,6 +71,7 @@ from netstack.sockfs import Sockfs
 from netstack.tcp_cong import BpfTcpCa, TcpCongestion
 from tracing import fs_syscalls, hrtimer, namei, pidfd, process, read_write, sched_functions
 from tracing import open as open_
+from tracing import stack as stacks
 from tracing import storage as object_storage
 from tracing.bpf_test_run import TestFunctions, TracepointFunctions
 from tracing.fs import bound
@@ -316,7 +317,8 @@ def _all_helpers() -> Mapping[int, Helper]:
         ),
         *(trampoline, user),
     )
-    for table in (*(family.HELPERS for family in families), TRACING_HELPERS, object_storage.HELPERS, NET_HELPERS):
+    rooms = (TRACING_HELPERS, object_storage.HELPERS, stacks.HELPERS, NET_HELPERS)
+    for table in (*(family.HELPERS for family in families), *rooms):
         for number, helper in table.items():
             if number in merged:
                 raise InternalError(f"helper {number} is implemented twice")

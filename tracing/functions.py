@@ -27,6 +27,7 @@ from ebpfsim.progs.prog import Prog
 from hooks.func_model import FuncModel, func_model
 from hooks.text import function_address
 from hooks.trampoline import Function
+from tracing.frames import FRAMES
 
 __all__ = ["NO_FTRACE_SITE", "FunctionSite", "KernelFunctions", "kernel_function", "packet_function", "word"]
 
@@ -49,6 +50,23 @@ Maker = Callable[[str], Function | None]
 def kernel_function(function: FunctionT) -> FunctionT:
     """Mark a function of the kernel; its name and the number of its words are those of the kernel's BTF."""
     function.__dict__["kernel_function"] = True
+    _on_stack(function, getattr(function, "__name__", ""))
+    return function
+
+
+def _on_stack(function: Any, name: str) -> None:
+    # what its code stands for on a stack, unless somebody has said
+    code = getattr(function, "__code__", None)
+    if code is not None and name:
+        FRAMES.setdefault(code, (name,))
+
+
+def _named(function: Any, name: str) -> Any:
+    # a function that was made has code of its own, so that a stack can tell it from others that were made
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        function.__code__ = code.replace(co_name=name)
+        _on_stack(function, name)
     return function
 
 
@@ -203,6 +221,7 @@ class KernelFunctions:
         for name in table:
             if name in self._originals:
                 raise InternalError(f"kernel function {name}() is there twice")
+            _on_stack(table[name], name)
         self._originals.update(table)
         self.__dict__.update(table)
 
@@ -235,12 +254,12 @@ class KernelFunctions:
             return True
         for prefix, maker in self._makers.items():
             if name.startswith(prefix):
-                function = maker(name)
+                function = _named(maker(name), name)
                 if function is not None:
                     self._originals[name] = self.__dict__[name] = function
                     return True
         for names, maker in self._tables:
-            function = maker(name) if name in names else None
+            function = _named(maker(name), name) if name in names else None
             if function is not None:
                 self._originals[name] = self.__dict__[name] = function
                 return True

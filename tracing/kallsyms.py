@@ -5,19 +5,36 @@ Programs go by ``bpf_prog_TAG_NAME``, trampolines by ``bpf_trampoline_KEY``, the
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
-from ebpfsim.btf.types import Func
+from ebpfsim.btf.types import Func, Kind
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.progs.prog import Prog
 from ebpfsim.verifier.ksym import KERNEL_TEXT
 from hooks.dispatcher_image import INDIRECT_THUNK_RDX
-from hooks.text import FUNCTION_BYTES, prog_text_address
+from hooks.text import FUNCTION_BYTES, function_address, prog_text_address
 
-__all__ = ["Kallsyms", "Symbol", "prog_symbol"]
+__all__ = ["Kallsyms", "Symbol", "prog_symbol", "symbol_address"]
+
+# code of the kernel that its BTF does not name: assembly, and what runs before there is BTF
+UNNAMED = (
+    "entry_SYSCALL_64_after_hwframe", "asm_sysvec_apic_timer_interrupt", "asm_common_interrupt", "common_startup_64",
+    "ret_from_fork_asm", "start_kernel", "x86_64_start_reservations", "x86_64_start_kernel", "start_secondary",
+    "asm_exc_page_fault",
+)  # fmt: skip
+_UNNAMED_TEXT = KERNEL_TEXT + 0x110_0000
 
 # (address, bytes, name)
 Symbol = tuple[int, int, str]
+
+
+@cache
+def symbol_address(name: str) -> int:
+    """Return the address of a function of the kernel, whether its BTF has it or not."""
+    if vmlinux().find(name, Kind.FUNC) is None and name in UNNAMED:
+        return _UNNAMED_TEXT + FUNCTION_BYTES * UNNAMED.index(name)
+    return function_address(name)
 
 
 def prog_symbol(prog: Prog) -> str:
@@ -50,6 +67,9 @@ class Kallsyms:
 
     def _kernel_function(self, address: int) -> tuple[str, int] | None:
         number, rest = divmod(address - KERNEL_TEXT, FUNCTION_BYTES)
+        unnamed = (address - _UNNAMED_TEXT) // FUNCTION_BYTES
+        if 0 <= unnamed < len(UNNAMED):
+            return UNNAMED[unnamed], rest
         btf = vmlinux()
         if not 0 < number < btf.nr_types:
             return None

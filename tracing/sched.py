@@ -511,11 +511,16 @@ class Scheduler:
 
     # do_exit
     def _main(self, task: Task, main: Main) -> None:
-        thread = self._threads[task]
         try:
-            thread.code = (main(task) & 0xFF) << 8
+            code = (main(task) & 0xFF) << 8
         except TaskExit as end:
-            thread.code = end.code
+            code = end.code
+        self._exit(task, code)
+
+    @stands_for("do_exit", "do_group_exit", "__x64_sys_exit_group", "do_syscall_64", "entry_SYSCALL_64_after_hwframe")
+    def _exit(self, task: Task, code: int) -> None:
+        thread = self._threads[task]
+        thread.code = code
         cpu = thread.queue.cpu
         task.struct.flags |= PF_EXITING
         task.struct.exit_code = thread.code

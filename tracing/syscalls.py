@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, Protocol, TypeVar
 
 from ebpfsim.costs import CostProfile
@@ -18,15 +18,14 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InputError, InternalError
 from ebpfsim.isa.alu import s64
 from tracing.functions import kernel_function
-from tracing.task import PtRegs, Task
+from tracing.task import Task
 
-__all__ = ["Syscall", "Syscalls", "syscall", "syscall_table"]
+__all__ = ["Syscall", "Syscalls", "enter_code", "syscall", "syscall_table"]
 
 _REGS = struct.Struct("<21Q")  # struct pt_regs
 _U64 = (1 << 64) - 1
-# user space as it looks in the registers: __USER_CS, __USER_DS, the flags of a program, addresses of a small binary
+# user space as it looks in the registers: __USER_CS, __USER_DS, the flags of a program
 USER_CS, USER_DS, USER_FLAGS = 0x33, 0x2B, 0x246
-USER_IP, USER_SP = 0x40_1000, 0x7FFF_FFFF_E000
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., int])
 
@@ -103,7 +102,7 @@ class Syscalls:
         cpu: Cpu = kernel.sched.cpu_of(task)
         regs = task.regs
         values = [arg & _U64 for arg in args] + [0] * (6 - len(args))
-        _fill(regs, row.nr, values)
+        _fill(task, row.nr, values)
         cpu.charge(kernel.costs.ps("syscall"))
         kernel.trace(cpu, "sys_enter", regs.address, row.nr)
         ret = s64(getattr(kernel.functions, row.entry)(cpu, regs.address))
@@ -112,12 +111,18 @@ class Syscalls:
         return ret
 
 
-def _fill(regs: PtRegs, nr: int, values: list[int]) -> None:
+def enter_code() -> CodeType:
+    """Return the code of what every ``__x64_sys_NAME()`` is."""
+    return _enter.__code__
+
+
+def _fill(task: Task, nr: int, values: list[int]) -> None:
     di, si, dx, r10, r8, r9 = values
     # ax is -ENOSYS until the call has an answer
     ax = -38 & _U64
-    words = (0, 0, 0, 0, 0, 0, USER_FLAGS, r10, r9, r8, ax, USER_IP, dx, si, di, nr, USER_IP, USER_CS, USER_FLAGS)
-    regs.mem.write(regs.address, _REGS.pack(*words, USER_SP, USER_DS))
+    regs, ip = task.regs, task.user_ip
+    words = (0, 0, 0, 0, task.user_bp, 0, USER_FLAGS, r10, r9, r8, ax, ip, dx, si, di, nr, ip, USER_CS, USER_FLAGS)
+    regs.mem.write(regs.address, _REGS.pack(*words, task.user_sp, USER_DS))
 
 
 def _enter(kernel: Any, row: Syscall, cpu: Cpu, regs: int) -> int:

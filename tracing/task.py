@@ -33,6 +33,8 @@ __all__ = [
 # include/linux/sched.h
 PF_EXITING, PF_FORKNOEXEC, PF_RANDOMIZE, PF_KTHREAD = 0x4, 0x40, 0x0040_0000, 0x0020_0000
 DEFAULT_PRIO = 120
+# addresses of a small program, and of the end of its stack
+USER_IP, USER_SP = 0x40_1000, 0x7FFF_FFFF_E000
 CAP_ALL = (1 << 41) - 1  # CAP_LAST_CAP is CAP_CHECKPOINT_RESTORE, 40
 PID_TYPES = 4
 
@@ -248,6 +250,8 @@ class Task:
         self.user: UserMemory | None = None
         self.alive = True
         self.released = False
+        # where it is in user space: instruction, stack, frame
+        self.user_ip, self.user_sp, self.user_bp = USER_IP, USER_SP, 0
         self.cgroup: Cgroup | None = None
         # shared by the threads of a process: descriptors, and where relative paths begin (None: the root)
         self.files: FdTable = self.leader.files if leader is not None else FdTable()
@@ -319,6 +323,17 @@ class Task:
         mm.env_start, mm.env_end = mm.arg_end, mm.arg_end + len(environment)
         self.struct.mm_ptr = self.struct.active_mm = mm.address
         return mm
+
+    def declare_stack(self, addresses: Sequence[int]) -> None:
+        """Let the task be at the first of these addresses, called from the others, its frame pointers in its memory."""
+        assert self.user is not None
+        self.user_ip, *callers = addresses
+        size = 16 * (len(callers) + 1)
+        base = self.user.alloc(size)
+        self.user_sp = self.user_bp = base
+        for index, address in enumerate(callers):
+            following = base + 16 * (index + 1) if index + 1 < len(callers) else 0
+            self.user.write(base + 16 * index, following.to_bytes(8, "little") + address.to_bytes(8, "little"))
 
     def exec_mm(self, args: Sequence[str], env: Sequence[str], exe_file: int) -> None:
         """Replace the address space by that of a new program, whose ``struct file`` is ``exe_file``."""

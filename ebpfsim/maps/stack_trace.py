@@ -1,6 +1,7 @@
 """BPF_MAP_TYPE_STACK_TRACE: call stacks under the hash of their addresses (kernel/bpf/stackmap.c, v6.18).
 
-Left out: BPF_F_STACK_BUILD_ID stores what bpf_get_stackid() is given; nobody looks build ids up yet.
+With BPF_F_STACK_BUILD_ID a map holds ``struct bpf_stack_build_id``; ids of files are never found, so each says
+BPF_STACK_BUILD_ID_IP and has the address.
 """
 
 from collections.abc import Sequence
@@ -11,12 +12,21 @@ from ebpfsim.errors import KernelError
 from ebpfsim.maps.jhash import jhash
 from ebpfsim.maps.map import Map, MapAttr, MapEnv
 from ebpfsim.memory import Memory
-from ebpfsim.uapi.flags import BPF_F_FAST_STACK_CMP, BPF_F_REUSE_STACKID
+from ebpfsim.uapi.flags import BPF_F_FAST_STACK_CMP, BPF_F_REUSE_STACKID, BPF_F_STACK_BUILD_ID
 
-__all__ = ["StackTraceMap"]
+__all__ = ["StackTraceMap", "build_id_records"]
 
 _U32 = Struct("<I")
 STACK_MAP_BUCKET_BYTES = 16  # struct stack_map_bucket: list node, hash, number of addresses
+
+
+_BUILD_ID = Struct("<i20xQ")  # struct bpf_stack_build_id: status, build_id, ip
+BPF_STACK_BUILD_ID_IP = 2
+
+
+def build_id_records(addresses: Sequence[int]) -> bytes:
+    """Return the records of addresses of which no build id is known (stack_map_build_id_set_ip)."""
+    return b"".join(_BUILD_ID.pack(BPF_STACK_BUILD_ID_IP, address) for address in addresses)
 
 
 class StackTraceMap(Map):
@@ -27,21 +37,32 @@ class StackTraceMap(Map):
         self.nr_buckets = 1 << (attr.max_entries - 1).bit_length()
         self._alloc_area((STACK_MAP_BUCKET_BYTES + attr.value_size) * attr.max_entries)
         self._stacks: dict[int, bytes] = {}
+        self._hashes: dict[int, int] = {}
+        self.has_build_ids = bool(attr.map_flags & BPF_F_STACK_BUILD_ID)
+        # how many addresses a stack has at most
+        self.max_depth = attr.value_size // (_BUILD_ID.size if self.has_build_ids else 8)
 
     def stack_id(self, addresses: Sequence[int], flags: int) -> int:
         """Store a call stack, innermost function first: its id, EEXIST when another one is in its place, or ENOMEM."""
-        stack = pack(f"<{len(addresses)}Q", *addresses)
-        stack_hash = jhash(stack, 0)
+        plain = pack(f"<{len(addresses)}Q", *addresses)
+        stack_hash = jhash(plain, 0)
+        stack = build_id_records(addresses) if self.has_build_ids else plain
         number = stack_hash & (self.nr_buckets - 1)
         there = self._stacks.get(number)
-        if there is not None:
-            if there == stack or (flags & BPF_F_FAST_STACK_CMP and jhash(there, 0) == stack_hash):
-                return number
-            if not flags & BPF_F_REUSE_STACKID:
-                return -Errno.EEXIST
-        elif len(self._stacks) >= self.max_entries:
+        full = len(self._stacks) >= self.max_entries
+        same_hash = there is not None and self._hashes[number] == stack_hash
+        if same_hash and flags & BPF_F_FAST_STACK_CMP:
+            return number
+        if self.has_build_ids and full:
+            # a bucket is taken before the stacks are compared
             return -Errno.ENOMEM
-        self._stacks[number] = stack
+        if same_hash and there == stack:
+            return number
+        if there is not None and not flags & BPF_F_REUSE_STACKID:
+            return -Errno.EEXIST
+        if full:
+            return -Errno.ENOMEM
+        self._stacks[number], self._hashes[number] = stack, stack_hash
         return number
 
     def lookup_elem(self, key: bytes, cpu: int) -> int:
