@@ -21,15 +21,16 @@ _SCALE = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 class Timer:
-    """A callback that waits for its instant; ``cancel`` makes it a no-op."""
+    """A callback that waits for its instant; ``cancel`` makes it a no-op. ``weight`` is 0 for one nobody waits for."""
 
-    __slots__ = ("_action", "_clock", "when_ns")
+    __slots__ = ("_action", "_clock", "weight", "when_ns")
 
-    def __init__(self, clock: "Clock", when_ns: int, action: Callable[[], object]) -> None:
+    def __init__(self, clock: "Clock", when_ns: int, action: Callable[[], object], weight: int = 1) -> None:
         self.when_ns = when_ns
+        self.weight = weight
         self._clock = clock
         self._action: Callable[[], object] | None = action
-        clock.waiting += 1
+        clock.waiting += weight
 
     @property
     def pending(self) -> bool:
@@ -40,14 +41,14 @@ class Timer:
         """Forget the callback."""
         if self._action is not None:
             self._action = None
-            self._clock.waiting -= 1
+            self._clock.waiting -= self.weight
 
     def renew(self, action: Callable[[], object]) -> bool:
         """Wait again with another callback, whether cancelled or not; False when the instant may have passed."""
         if self._clock.now_ns >= self.when_ns:
             return False
         if self._action is None:
-            self._clock.waiting += 1
+            self._clock.waiting += self.weight
         self._action = action
         return True
 
@@ -62,7 +63,8 @@ class Timer:
 class Clock:
     """The one clock of a simulation.
 
-    ``now_ns`` are simulated nanoseconds since boot, ``waiting`` the timers that are still to fire.
+    ``now_ns`` are simulated nanoseconds since boot, ``waiting`` the timers that are still to fire,
+    without those of the background.
     """
 
     # machine code reads ``now_ns`` where it lies
@@ -73,12 +75,15 @@ class Clock:
         self.now_ns = 0
         self.waiting = 0
 
-    def call_at(self, when_ns: int, action: Callable[[], object]) -> Timer:
-        """Run ``action`` at an absolute instant, which must not lie in the past."""
+    def call_at(self, when_ns: int, action: Callable[[], object], *, background: bool = False) -> Timer:
+        """Run ``action`` at an absolute instant, which must not lie in the past.
+
+        In the ``background`` it is housekeeping, for whose sake alone a run without an end does not go on.
+        """
         delay = when_ns - self.now_ns
         if delay < 0:
             raise InternalError(f"event scheduled {-delay} ns in the past")
-        timer = Timer(self, when_ns, action)
+        timer = Timer(self, when_ns, action, 0 if background else 1)
         timeout = self.env.timeout(delay)
         assert timeout.callbacks is not None
         timeout.callbacks.append(timer._fire)

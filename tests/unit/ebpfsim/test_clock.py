@@ -94,3 +94,16 @@ def test_what_is_no_rate(text: str | int) -> None:
 def test_fractions_are_exact(whole: int, fraction: int) -> None:
     # no detour through floating point: 0.29ms is 290000 ns, not 289999
     assert parse_duration(f"{whole}.{fraction:03d}ms") == whole * 10**6 + fraction * 1000
+
+
+def test_a_run_does_not_go_on_for_the_background() -> None:
+    clock, done = Clock(), []
+    clock.call_at(5, lambda: done.append("background"), background=True)
+    cancelled = clock.call_at(6, lambda: done.append("cancelled"), background=True)
+    cancelled.cancel()
+    clock.call_at(3, lambda: done.append("work"))
+    clock.run()
+    assert (done, clock.now_ns, clock.waiting) == (["work"], 3, 0)
+    clock.call_at(7, lambda: done.append("more"))
+    clock.run()
+    assert (done, clock.now_ns) == (["work", "background", "more"], 7)
