@@ -2,12 +2,12 @@
 
 A socket belongs to the cgroup of the task that made it. All programs of its effective array run, also after one has
 refused; the first refusal gives EPERM unless a program set another errno (``bpf_set_retval``). Left out: programs for
-TCP, IPv6 and Unix sockets, options, sysctls and devices have nothing to run on yet.
+IPv6 and Unix sockets, options, sysctls and devices have nothing to run on yet.
 """
 
 from dataclasses import dataclass
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
@@ -16,7 +16,7 @@ from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.recorder import ProgRun
 from ebpfsim.uapi.bpf import AttachType
 from ebpfsim.uapi.helper_ids import HELPER_IDS
-from hooks.cgroup import CgroupItem
+from hooks.cgroup import Cgroup, CgroupItem
 from hooks.run import Execute, bpf_prog_run
 from netstack.skb import SkBuff
 from netstack.skb_run import skb_struct
@@ -24,9 +24,8 @@ from netstack.skb_xmit import NET_XMIT_CN, NET_XMIT_DROP
 
 if TYPE_CHECKING:
     from netstack.net import NetKernel
-    from netstack.sock import UdpSocket
 
-__all__ = ["HELPERS", "CgroupBpf", "SockAddr"]
+__all__ = ["HELPERS", "CgroupBpf", "CgroupSock", "SockAddr"]
 
 BPF_RET_SET_CN = 1 << 0  # include/linux/bpf.h
 MAX_ERRNO = 4095  # include/linux/err.h
@@ -34,6 +33,20 @@ AF_INET = 2
 _SOCKADDR_IN = Struct("<H2s4s8x")
 _SOCK_ADDR_KERN = Struct("<QQQQI4x")  # struct bpf_sock_addr_kern: sk, uaddr, tmp_reg, t_ctx, uaddrlen
 _KEY = "bpf_cg_run_ctx"
+
+
+class CgroupSock(Protocol):
+    """A socket that belongs to a cgroup."""
+
+    @property
+    def cgroup(self) -> Cgroup:
+        """The cgroup of the task that made it."""
+        ...
+
+    @property
+    def struct_address(self) -> int:
+        """Where its ``struct sock`` lies."""
+        ...
 
 
 @dataclass(slots=True)
@@ -64,7 +77,7 @@ class CgroupBpf:
         row = "call.indirect" if kernel.config.mitigations == "off" else "call.indirect.retpoline"
         self._call_ps = kernel.costs.ps(row)
 
-    def run_filter_skb(self, sk: "UdpSocket", skb: SkBuff, kind: AttachType, cpu: Cpu) -> int:
+    def run_filter_skb(self, sk: CgroupSock, skb: SkBuff, kind: AttachType, cpu: Cpu) -> int:
         """Ask about a packet that a socket sends or receives: 0, NET_XMIT_*, or a negative errno."""
         items = sk.cgroup.effective.get(kind)
         if not items:
@@ -78,13 +91,13 @@ class CgroupBpf:
             return NET_XMIT_CN if flags & BPF_RET_SET_CN else 0
         return NET_XMIT_DROP if flags & BPF_RET_SET_CN else err
 
-    def run_filter_sk(self, sk: "UdpSocket", kind: AttachType, cpu: Cpu) -> int:
+    def run_filter_sk(self, sk: CgroupSock, kind: AttachType, cpu: Cpu) -> int:
         """Ask about a socket that is made, was bound or goes away: 0 or a negative errno."""
         items = sk.cgroup.effective.get(kind)
         return self._run_array(items, sk.struct_address, cpu, kind)[0] if items else 0
 
     def run_filter_sock_addr(
-        self, sk: "UdpSocket", kind: AttachType, address: int, port: int, cpu: Cpu, source: int = 0
+        self, sk: CgroupSock, kind: AttachType, address: int, port: int, cpu: Cpu, source: int = 0
     ) -> SockAddr:
         """Ask about an address that a task gives or gets; programs may change it."""
         items = sk.cgroup.effective.get(kind)

@@ -61,7 +61,7 @@ def tcp_v4_pre_connect(cpu: Cpu, tp: TcpSock, uaddr: int, addr_len: int) -> int:
     mem = tp.net.kernel.mem
     data = mem.read(uaddr, 8)
     port, address = int.from_bytes(data[2:4], "big"), int.from_bytes(data[4:8], "big")
-    done = tp.net.cgroup_bpf.run_filter_sock_addr(tp, AttachType.CGROUP_INET4_CONNECT, address, port, cpu)  # type: ignore[arg-type]
+    done = tp.net.cgroup_bpf.run_filter_sock_addr(tp, AttachType.CGROUP_INET4_CONNECT, address, port, cpu)
     if done.err:
         return done.err
     mem.write(uaddr + 2, done.port.to_bytes(2, "big") + done.address.to_bytes(4, "big"))

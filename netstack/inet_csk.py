@@ -47,7 +47,8 @@ def init_xmit_timers(tp: "TcpSock") -> None:
 
 def reset_retrans_timer(tp: "TcpSock", what: int, timeout_us: int, cpu: Cpu) -> None:
     """Arm the timer of retransmissions and probes (``inet_csk_reset_xmit_timer``)."""
-    assert what in _KINDS and tp.retransmit_timer is not None
+    assert what in _KINDS
+    assert tp.retransmit_timer is not None
     tp.pending = what
     tp.retransmit_timer.reset(cpu.now_ns + min(max(timeout_us, 1), TCP_RTO_MAX_US) * 1000)
 

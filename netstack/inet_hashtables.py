@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
 from netstack.headers import format_ip
+from netstack.reuseport import ReuseportGroup
 from netstack.sock import FIRST_FREE_PORT, LAST_FREE_PORT
 from netstack.tcp_hdr import M32
 from netstack.tcp_states import TcpState
@@ -42,6 +43,7 @@ class InetHashinfo:
         self.curr_estab = 0
         self._pmtu: dict[int, int] = {}
         self.established: dict[FourTuple, Any] = {}
+        self._nr_groups = 0
         self._listeners: dict[int, list[TcpSock]] = {}
         # users of a port (struct inet_bind_bucket): sockets, also those that connected from it
         self._bound: dict[int, list[Any]] = {}
@@ -88,14 +90,24 @@ class InetHashinfo:
         return [each for each in self.established.values() if each.state == new and each.listener is sock]
 
     def listen(self, sock: "TcpSock") -> None:
-        """Let a socket be found by its port."""
-        self._listeners.setdefault(sock.port, []).append(sock)
+        """Let a socket be found by its port; those that share it are a group (``inet_reuseport_add_sock``)."""
+        others = self._listeners.setdefault(sock.port, [])
+        if sock.reuseport:
+            same = [other.reuseport_group for other in others if other.reuseport and other.address == sock.address]
+            group = next((each for each in same if each is not None), None)
+            if group is None:
+                self._nr_groups += 1
+                group = ReuseportGroup(self._net, self._nr_groups, bind_inany=not sock.address)
+            group.add(sock)
+        others.append(sock)
 
     def unhash(self, sock: "TcpSock") -> None:
         """Let a socket not be found any more (``inet_unhash``)."""
         socks = self._listeners.get(sock.port, [])
         if sock in socks:
             socks.remove(sock)
+            if sock.reuseport_group is not None:
+                sock.reuseport_group.remove(sock)
         if sock.peer is not None:
             ends = (*sock.peer, sock.address, sock.port)
             if self.established.get(ends) is sock:

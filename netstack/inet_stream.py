@@ -331,7 +331,7 @@ def stream_getname(k: SocketKernel, cpu: Cpu, tp: TcpSock, *, peer: bool) -> tup
         kind, (address, port) = AttachType.CGROUP_INET4_GETPEERNAME, tp.peer
     else:
         kind, address, port = AttachType.CGROUP_INET4_GETSOCKNAME, tp.address, tp.port
-    done = k.net.cgroup_bpf.run_filter_sock_addr(tp, kind, address, port, cpu)  # type: ignore[arg-type]
+    done = k.net.cgroup_bpf.run_filter_sock_addr(tp, kind, address, port, cpu)
     return done.err if done.err else (format_ip(done.address), done.port)
 
 
@@ -345,7 +345,7 @@ def stream_bind(k: SocketKernel, cpu: Cpu, tp: TcpSock, address: int, port: int)
             tp.address = 0
             return -Errno.EADDRINUSE
         if AttachType.CGROUP_INET4_POST_BIND in tp.cgroup.effective:
-            err = k.net.cgroup_bpf.run_filter_sk(tp, AttachType.CGROUP_INET4_POST_BIND, cpu)  # type: ignore[arg-type]
+            err = k.net.cgroup_bpf.run_filter_sk(tp, AttachType.CGROUP_INET4_POST_BIND, cpu)
             if err:
                 k.functions.inet_put_port(cpu, tp)
                 tp.address = tp.port = 0

@@ -75,7 +75,8 @@ REXMIT_NONE, REXMIT_LOST, REXMIT_NEW = 0, 1, 2
 class _SackState:
     # struct tcp_sacktag_state and struct rate_sample, for one ACK
     __slots__ = (
-        "acked_sacked", "delivered", "delivered_us", "first_sackt", "flag", "interval_us", "is_app_limited", "is_retrans", "last_sackt",
+        "acked_sacked", "delivered", "delivered_us", "first_sackt", "flag", "interval_us", "is_app_limited",
+        "is_retrans", "last_sackt",
         "losses", "prior_delivered", "prior_in_flight", "prior_us", "reord", "rtt_us", "sack_delivered",
     )  # fmt: skip
 
@@ -864,9 +865,8 @@ def tcp_enter_loss(cpu: Cpu, tp: TcpSock) -> None:
 def _process_loss(cpu: Cpu, tp: TcpSock, flag: int, num_dupack: int) -> int:
     # tcp_process_loss(): what to send after a timeout
     recovered = not before(tp.snd_una, tp.high_seq)
-    if flag & FLAG_SND_UNA_ADVANCED or tp.tlp_high_seq == -1:
-        if _try_undo_loss(cpu, tp, frto_undo=False):
-            return REXMIT_NONE
+    if flag & FLAG_SND_UNA_ADVANCED and _try_undo_loss(cpu, tp, frto_undo=False):
+        return REXMIT_NONE
     if tp.frto:
         # step 3.b: what arrived was not sent again
         if flag & FLAG_ORIG_SACK_ACKED and _try_undo_loss(cpu, tp, frto_undo=True):
@@ -1000,9 +1000,10 @@ def _acked(
                 flag &= ~FLAG_ORIG_SACK_ACKED
         elif before(reordered[1], reordered[0]):
             check_sack_reordering(tp, reordered[1], 0)
-    elif rtt_update and sack_rtt_us >= 0 and tp.rtx_head < len(tp.rtx_queue):
-        if sack_rtt_us > now - tp.rtx_queue[tp.rtx_head].mstamp_us:
-            flag |= FLAG_SET_XMIT_TIMER
+    elif (
+        rtt_update and tp.rtx_head < len(tp.rtx_queue) and sack_rtt_us > now - tp.rtx_queue[tp.rtx_head].mstamp_us >= 0
+    ):
+        flag |= FLAG_SET_XMIT_TIMER
     cong = tp.net.tcp_cong
     if cong.has_pkts_acked(tp):
         cong.pkts_acked(tp, pkts_acked, state.rtt_us, cpu)
@@ -1077,7 +1078,8 @@ def _fastretrans_alert(cpu: Cpu, tp: TcpSock, prior_una: int, num_dupack: int, f
     if tp.ca_state == CaState.LOSS:
         rexmit = _process_loss(cpu, tp, flag, num_dupack)
         flag = _identify_packet_loss(cpu, tp, flag)
-        if not (tp.ca_state == CaState.OPEN or flag & FLAG_LOST_RETRANS):
+        state: int = tp.ca_state
+        if not (state == CaState.OPEN or flag & FLAG_LOST_RETRANS):
             return flag, rexmit
     else:
         if not tp.sack_ok:

@@ -9,9 +9,10 @@ Left out: keys (a hash of the name, which here stands for itself), algorithms pe
 """
 
 from collections.abc import Callable, Container
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ebpfsim.btf.view import place, size_of
+from ebpfsim.config import KernelConfig
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
@@ -157,8 +158,10 @@ class BpfAlgorithm:
         for name, value in (
             ("prior_mstamp", sample.prior_us), ("prior_delivered", sample.prior_delivered),
             ("delivered", sample.delivered), ("interval_us", sample.interval_us), ("rtt_us", sample.rtt_us),
-            ("losses", sample.losses), ("acked_sacked", sample.acked_sacked), ("prior_in_flight", sample.prior_in_flight),
-            ("is_app_limited", int(sample.is_app_limited)), ("is_retrans", int(sample.is_retrans)),
+            ("losses", sample.losses), ("acked_sacked", sample.acked_sacked),
+            ("prior_in_flight", sample.prior_in_flight),
+            ("is_app_limited", int(sample.is_app_limited)),
+            ("is_retrans", int(sample.is_retrans)),
         ):  # fmt: skip
             offset, size = place("rate_sample", name)
             mem.store(address + offset, size, value & (1 << 8 * size) - 1)
@@ -166,10 +169,16 @@ class BpfAlgorithm:
         mem.free(address)
 
 
+class CongKernel(HookKernel, Protocol):
+    """What the list of algorithms needs of a kernel."""
+
+    config: KernelConfig
+
+
 class TcpCongestion:
     """The algorithms of one kernel, in the order of their registration."""
 
-    def __init__(self, kernel: HookKernel) -> None:
+    def __init__(self, kernel: CongKernel) -> None:
         self.kernel = kernel
         self.algorithms = [
             CongestionOps("reno", TCP_CONG_NON_RESTRICTED, algorithm=Reno()),

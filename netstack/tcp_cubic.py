@@ -1,4 +1,4 @@
-"""CUBIC with HyStart (RFC 9438; net/ipv4/tcp_cubic.c, v6.18): the kernel's integers, so that windows are its windows."""
+"""CUBIC with HyStart (RFC 9438; net/ipv4/tcp_cubic.c, v6.18), in the kernel's integers."""
 
 from typing import TYPE_CHECKING
 

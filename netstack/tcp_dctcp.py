@@ -39,11 +39,11 @@ class Dctcp(Reno):
         """Return the threshold after marks."""
         ca = tp.ca_priv
         ca.loss_cwnd = tp.snd_cwnd
-        return max(tp.snd_cwnd - (tp.snd_cwnd * ca.alpha >> 11), 2)
+        return max(int(tp.snd_cwnd - (tp.snd_cwnd * ca.alpha >> 11)), 2)
 
     def undo_cwnd(self, tp: "TcpSock", cpu: Cpu) -> int:
         """Return the window after a loss that was none."""
-        return max(tp.snd_cwnd, tp.ca_priv.loss_cwnd)
+        return max(tp.snd_cwnd, int(tp.ca_priv.loss_cwnd))
 
     def in_ack_event(self, tp: "TcpSock", flags: int, cpu: Cpu) -> None:
         """Once a round trip: how many segments were marked?"""

@@ -132,8 +132,8 @@ def tcp_validate_incoming(cpu: Cpu, tp: TcpSock, skb: Segment, th: Tcphdr, _syn_
         if not th.flags & RST:
             if th.flags & SYN:
                 return _syn_challenge(cpu, tp, skb)
-            if reason is not SkbDropReason.TCP_OLD_SEQUENCE or th.data or True:
-                net.snmp.inc("TcpExtBeyondWindow") if reason is SkbDropReason.TCP_INVALID_END_SEQUENCE else None
+            if reason is SkbDropReason.TCP_INVALID_END_SEQUENCE:
+                net.snmp.inc("TcpExtBeyondWindow")
             if not oow_rate_limited(tp, th, "TcpExtTCPACKSkippedSeq"):
                 _send_dupack(cpu, tp, th)
         elif _reset_check(tp, th):
@@ -357,7 +357,7 @@ def _rcv_rtt_update(tp: TcpSock, sample: int, win_dep: bool) -> None:
     old = new
     if not win_dep:
         if old:
-            new = old + (sample - (old >> 3)) if False else (7 * old + sample) // 8
+            new = (7 * old + sample) // 8
         else:
             new = sample
     else:
@@ -408,9 +408,9 @@ def tcp_queue_rcv(_cpu: Cpu, tp: TcpSock, skb: Segment, _fragstolen: int) -> int
 @packet_function
 def tcp_data_ready(cpu: Cpu, tp: TcpSock) -> None:
     """Tell the reader, once there is enough."""
-    if tp.rcv_nxt - tp.copied_seq & M32 < tp.sk_rcvlowat and not tp.sk_shutdown & RCV_SHUTDOWN:
-        if tp.state != S.CLOSE and tp.sk_rmem_alloc < tp.sk_rcvbuf:
-            return
+    enough = tp.rcv_nxt - tp.copied_seq & M32 >= tp.sk_rcvlowat or tp.sk_shutdown & RCV_SHUTDOWN
+    if not enough and tp.state != S.CLOSE and tp.sk_rmem_alloc < tp.sk_rcvbuf:
+        return
     if tp.data_ready is not None:
         tp.data_ready(cpu)
 
@@ -509,10 +509,9 @@ def _ofo_queue(cpu: Cpu, tp: TcpSock) -> None:
         count += 1
         if before(th.seq, dsack_high):
             dsack = dsack_high
-            if before(dsack_high, th.end_seq):
-                dsack = th.end_seq if False else dsack_high
+            if before(th.end_seq, dsack_high):
                 dsack_high = th.end_seq
-            _dsack_extend(tp, th.seq, dsack if not after(dsack, th.end_seq) else th.end_seq)
+            _dsack_extend(tp, th.seq, dsack)
         if not after(th.end_seq, tp.rcv_nxt):
             tp.sk_rmem_alloc -= skb.truesize
             skb.drop(SkbDropReason.TCP_OFO_DROP, cpu)
@@ -680,11 +679,9 @@ def tcp_rcv_established(cpu: Cpu, tp: TcpSock, skb: Segment) -> None:
         and (th.window << tp.snd_wscale) == tp.snd_wnd
         and not after(th.ack_seq, tp.snd_nxt)
     )
-    if predicted and (not th.saw_tstamp or (tp.rcv_tsval - tp.ts_recent & M32) < 0x8000_0000):
-        if not th.data:
-            net.snmp.inc("TcpExtTCPHPHits") if False else None
-        elif not receive_window(tp) or th.end_seq - tp.rcv_nxt & M32 > receive_window(tp):
-            predicted = False
+    if predicted:
+        fresh = not th.saw_tstamp or (tp.rcv_tsval - tp.ts_recent & M32) < 0x8000_0000
+        predicted = fresh and (not th.data or th.end_seq - tp.rcv_nxt & M32 <= receive_window(tp))
     if not predicted:
         if not flags & (ACK | RST | SYN):
             skb.drop(SkbDropReason.TCP_FLAGS, cpu)
@@ -855,11 +852,15 @@ def _state_data(cpu: Cpu, tp: TcpSock, skb: Segment) -> int:
         if before(th.seq, tp.rcv_nxt):
             functions.tcp_data_queue(cpu, tp, skb)
             queued = True
-    elif state in (S.FIN_WAIT1, S.FIN_WAIT2) and tp.sk_shutdown & RCV_SHUTDOWN:
-        if th.end_seq != th.seq and after(th.end_seq - (th.flags & FIN) & M32, tp.rcv_nxt):
-            net.snmp.inc("TcpExtTCPAbortOnData")
-            functions.tcp_reset(cpu, tp, skb)
-            return SkbDropReason.TCP_ABORT_ON_DATA
+    elif (
+        state in (S.FIN_WAIT1, S.FIN_WAIT2)
+        and tp.sk_shutdown & RCV_SHUTDOWN
+        and th.end_seq != th.seq
+        and after(th.end_seq - (th.flags & FIN) & M32, tp.rcv_nxt)
+    ):
+        net.snmp.inc("TcpExtTCPAbortOnData")
+        functions.tcp_reset(cpu, tp, skb)
+        return SkbDropReason.TCP_ABORT_ON_DATA
     if not queued and state in (S.ESTABLISHED, S.FIN_WAIT1, S.FIN_WAIT2, S.SYN_RECV):
         functions.tcp_data_queue(cpu, tp, skb)
         queued = True

@@ -14,6 +14,8 @@ from netstack.checksum import csum_fold, csum_partial, csum_tcpudp_nofold
 from netstack.drop_reasons import SkbDropReason
 from netstack.fib import RouteType
 from netstack.ip_output import ip_route_output
+from netstack.reuseport import reuseport_select_sock
+from netstack.sk_lookup import bpf_sk_lookup_run_v4
 from netstack.skb import PacketType, SkBuff
 from netstack.tcp_base import mstamp_refresh, security
 from netstack.tcp_hdr import ACK, M32, RST, SYN, TCP_HLEN, Tcphdr, established_options, tcp_bytes
@@ -86,14 +88,15 @@ def tcp_v4_rcv(cpu: Cpu, skb: SkBuff) -> int:
 
 
 def _lookup_listener(cpu: Cpu, net: "Net", segment: Segment, ends: tuple[int, int, int, int]) -> TcpSock | None:
-    if net.kernel.netns.links[AttachType.SK_LOOKUP]:
-        # programs may choose the socket, or say that there is none
-        found = net.sk_filter.bpf_sk_lookup_run_v4(segment.skb, ends, IpProto.TCP, cpu)
-        if isinstance(found, TcpSock):
-            return found
-        if not found:
-            return None
-    return net.tcp.lookup_listener(ends[2], ends[3])
+    # __inet_lookup_listener(): programs may choose the socket, or say that there is none
+    said = bpf_sk_lookup_run_v4(net, segment.skb, ends, IpProto.TCP, cpu)
+    if said.refused:
+        return None
+    sock = net.tcp.structs.at(said.selected) if said.selected else net.tcp.lookup_listener(ends[2], ends[3])
+    if sock is None or said.no_reuseport or sock.reuseport_group is None:
+        return sock
+    chosen: TcpSock | None = reuseport_select_sock(sock, segment.skb, ends, cpu)
+    return chosen
 
 
 def _deliver(cpu: Cpu, net: "Net", tp: TcpSock, segment: Segment) -> None:
@@ -107,19 +110,14 @@ def _deliver(cpu: Cpu, net: "Net", tp: TcpSock, segment: Segment) -> None:
 
 def _filtered(cpu: Cpu, net: "Net", tp: TcpSock, segment: Segment) -> bool:
     # sk_filter_trim_cap(): programs of the cgroup, security modules, the socket's own filter
-    if tp.cgroup.effective and net.cgroup_bpf.run_filter_skb(
-        tp,
-        segment.skb,
-        AttachType.CGROUP_INET_INGRESS,
-        cpu,  # type: ignore[arg-type]
-    ):
+    if tp.cgroup.effective and net.cgroup_bpf.run_filter_skb(tp, segment.skb, AttachType.CGROUP_INET_INGRESS, cpu):
         segment.drop(SkbDropReason.SOCKET_FILTER, cpu)
         return True
     if security(cpu, net, "sock_rcv_skb", tp, segment):
         segment.drop(SkbDropReason.SOCKET_FILTER, cpu)
         return True
     if tp.filter is not None:
-        size = net.sk_filter.sk_filter_trim_cap(tp, tp.filter, segment.skb, cpu)  # type: ignore[arg-type]
+        size = net.sk_filter.sk_filter_trim_cap(tp, tp.filter, segment.skb, cpu)
         if not size:
             segment.drop(SkbDropReason.SOCKET_FILTER, cpu)
             return True
@@ -409,7 +407,7 @@ def _in_window(th: Tcphdr, start: int, end: int) -> bool:
         return True
     if _after(th.end_seq, start) and not _after(th.seq, end) and th.seq != end:
         return True
-    return th.seq == end and th.seq == th.end_seq
+    return bool(th.seq == end and th.seq == th.end_seq)
 
 
 @packet_function
@@ -431,7 +429,7 @@ def tcp_v4_syn_recv_sock(
         return None
     req.unlink()
     functions.tcp_ca_openreq_child(cpu, child, None)
-    functions.tcp_sync_mss(cpu, child, net.tcp.pmtu(child.route, child.peer[0]))
+    functions.tcp_sync_mss(cpu, child, net.tcp.pmtu(child.route, req.remote[0]))
     child.advmss = min(child.route.dev.mtu - 40, child.user_mss or 65535)
     initialize_rcv_mss(child)
     net.tcp.inherit_port(tp, child)
@@ -458,7 +456,7 @@ def tcp_child_process(cpu: Cpu, parent: TcpSock, child: TcpSock, skb: Segment) -
     return reason
 
 
-# errors of ICMP --------------------------------------------------------------------------------------------------------
+# errors of ICMP ---------------------------------------------------------------------------------------------------
 
 
 def tcp_v4_err(cpu: Cpu, net: "Net", ends: tuple[int, int, int, int], seq: int, errno: Errno, *, mtu: int = 0) -> None:

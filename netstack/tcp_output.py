@@ -3,8 +3,7 @@
 Functions take their kernel first, then have the arguments of the kernel's; a socket is a ``TcpSock`` or the address of
 its structure, a segment that was queued a ``TcpSkb`` or the address of its structure.
 
-Left out: segmentation offload (a segment is a packet), pacing, MTU probing, small queues (TSQ), Fast Open, URG, RFC 3168
-on retransmissions.
+Left out: segmentation offload (a segment is a packet), pacing, MTU probing, small queues (TSQ), Fast Open, URG.
 """
 
 from ebpfsim.cpu import Cpu
@@ -627,7 +626,8 @@ def tcp_send_fin(cpu: Cpu, tp: TcpSock) -> None:
 def connect_init(cpu: Cpu, tp: TcpSock) -> None:
     """Set up a connection that is being made (``tcp_connect_init``)."""
     sysctls = tp.net.sysctls
-    assert tp.route is not None and tp.peer is not None
+    assert tp.route is not None
+    assert tp.peer is not None
     tp.tstamp_ok = False
     if tp.user_mss:
         tp.mss_clamp = tp.user_mss

@@ -19,6 +19,7 @@ from netstack.tcp_states import CaState, TcpState
 if TYPE_CHECKING:
     from netstack.fib import Route
     from netstack.net import Net
+    from netstack.reuseport import ReuseportGroup
     from netstack.sock_timer import SockTimer
     from netstack.tcp_cong import CongestionOps
     from netstack.tcp_segment import Segment
@@ -84,6 +85,8 @@ class TcpSock:
     ``error_report`` are called with the CPU, as ``sk->sk_*`` are.
     """
 
+    header_bytes = 20
+
     def __init__(self, net: "Net", cgroup: Cgroup) -> None:
         self.net = net
         self.cgroup = cgroup
@@ -95,6 +98,7 @@ class TcpSock:
         self.route: Route | None = None
         self.route_generation = -1
         self.filter: Prog | None = None
+        self.reuseport_group: ReuseportGroup | None = None
         self.filter_stats = HookStats()
         self._struct: SockStruct | None = None
         self.data_ready: Callable[[Cpu], object] | None = None
