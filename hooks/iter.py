@@ -21,11 +21,13 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.helpers.seq import SEQ_COUNT, SEQ_SIZE
+from ebpfsim.jit.engine import execute
 from ebpfsim.maps.map import Map
 from ebpfsim.maps.value import ValueMap
 from ebpfsim.memory import PAGE_SIZE, Memory
 from ebpfsim.objects import IdTable, KernelObject
 from ebpfsim.progs.prog import Prog
+from ebpfsim.recorder import ProgRun
 from ebpfsim.uapi.bpf import AttachType, LinkType, MapType
 from hooks.link import Link, LinkBase
 from hooks.point import AttachKernel, AttachPoint, Opts, Points
@@ -178,10 +180,19 @@ class IterFile(KernelObject):
             self._meta, b"".join(word.to_bytes(8, "little") for word in (self._seq, self._session, self._seq_num))
         )
         mem.write(self._ctx, b"".join(word.to_bytes(8, "little") for word in (self._meta, *words)))
-        before_ps = cpu.elapsed_ps
-        retval = self._prog.run(self._ctx, cpu)
+        before_ps, start_ns, kernel, prog = cpu.elapsed_ps, cpu.now_ns, self._kernel, self._prog
+        ran = execute(prog, self._ctx, cpu)
         cpu.elapsed_ps = before_ps
-        return Errno.EAGAIN if retval and not in_stop else 0
+        self._link.stats.count("", ran.cost_ps, 0)
+        # fmt: off
+        kernel.recorder.runs.append(
+            ProgRun(
+                start_ns, kernel.name, cpu.number, "iter", self._link.name, self._link.label, prog.id, prog.name,
+                ran.retval, "", ran.insns, ran.cost_ps, ran.tail_calls,
+            )
+        )
+        # fmt: on
+        return Errno.EAGAIN if ran.retval and not in_stop else 0
 
     @property
     def _count(self) -> int:

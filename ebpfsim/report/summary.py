@@ -37,6 +37,7 @@ def summarize(running: Running, results: list[Result]) -> dict[str, Any]:
         "maps": {name: _map(running, name) for name in _map_names(running)},
         "sockets": {name: _socket(running, name) for name in running.sockets},
         "tasks": {name: _task(running, name) for name in running.tasks},
+        "reads": dict(running.reads),
         "wires": [_wire(running, index) for index in range(len(sim.wires))],
         "expectations": [_expectation(result) for result in results],
         "digest": f"sha256:{running.digest()}",
@@ -113,6 +114,8 @@ def _event(running: Running, index: int, event: EventBlock) -> dict[str, Any]:
         row["what"] = event.attach.program
     elif event.detach is not None:
         row["what"] = event.detach
+    elif event.read is not None:
+        row["what"] = event.read
     elif event.socket is not None:
         verb, address = ("connect", event.connect) if event.connect is not None else ("to", event.to)
         assert address is not None

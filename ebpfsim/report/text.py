@@ -38,6 +38,7 @@ def print_summary(summary: dict[str, Any], console: "Console") -> None:
     _tasks(summary, console)
     _maps(summary, console)
     _traces(summary, console)
+    _reads(summary, console)
     _expectations(summary, console)
     _closing(summary, console)
 
@@ -72,7 +73,8 @@ def _happened(summary: dict[str, Any], console: "Console") -> None:
             lines.append((0, f"{load['host']}: program '{name}' refused by the verifier ({load['errno']}):"))
             lines += [(0, f"    {line}") for line in load["log"][-MAX_SHOWN_LINES:]]
     for link in summary["links"]:
-        where = f"{link['hook']} of {link['device']}" + (f", {link['mode']} mode" if link["mode"] else "")
+        where = link["hook"] + (f" of {link['device']}" if link["device"] else "")
+        where += f", {link['mode']} mode" if link["mode"] else ""
         what = f"{link['host']}: '{link['program']}' attached to {where}, as '{link['id']}'"
         lines.append((link["attached_ns"], what))
     happened = [event for event in summary["events"] if event["at_ns"] <= summary["end_ns"]]
@@ -103,6 +105,8 @@ def _event_words(event: dict[str, Any]) -> str:
             return f"{event['host']}: {who}{named} starts: {event['steps']} step{'s' if event['steps'] != 1 else ''}"
         case "detach":
             return f"link '{event['what']}' is detached"
+        case "read":
+            return f"iterator '{event['what']}' is read"
     return f"map '{event['what']}' is changed"
 
 
@@ -114,7 +118,8 @@ def _programs(summary: dict[str, Any], console: "Console") -> None:
 
 
 def _program_place(link: dict[str, Any]) -> list[str]:
-    return [link["id"], link["program"], f"{link['host']}/{link['device'].removeprefix('/')}"]
+    place = f"{link['host']}/{link['device'].removeprefix('/')}" if link["device"] else link["host"]
+    return [link["id"], link["program"], place]
 
 
 def _program_numbers(link: dict[str, Any]) -> list[str]:
@@ -207,6 +212,15 @@ def _traces(summary: dict[str, Any], console: "Console") -> None:
         if len(lines) > MAX_SHOWN_LINES:
             rows.append([name, f"... and {len(lines) - MAX_SHOWN_LINES} more lines"])
     _table(console, "Trace pipe", ("host", "line"), rows)
+
+
+def _reads(summary: dict[str, Any], console: "Console") -> None:
+    rows: list[list[str]] = []
+    for name, lines in summary["reads"].items():
+        rows += [[name, line] for line in lines[:MAX_SHOWN_LINES]]
+        if len(lines) > MAX_SHOWN_LINES:
+            rows.append([name, f"... and {len(lines) - MAX_SHOWN_LINES} more lines"])
+    _table(console, "Read of iterators", ("link", "line"), rows)
 
 
 def _expectations(summary: dict[str, Any], console: "Console") -> None:

@@ -23,9 +23,10 @@ from ebpfsim.scenario.check_tasks import check_expected_task, check_files, check
 from ebpfsim.scenario.document import Key, Node
 from ebpfsim.scenario.frames import build_frames
 from ebpfsim.scenario.hooks import HOOKS, LATER_HOOKS, VERDICTS, HookRow
+from ebpfsim.scenario.hooks_objects import STRUCT_OPS
 from ebpfsim.scenario.layers import PacketProblem, check_value, field_of, layer_class
 from ebpfsim.scenario.load import Scenario
-from ebpfsim.scenario.mapvalues import PERCPU, check_wanted, record_type
+from ebpfsim.scenario.mapvalues import PERCPU, SOCKET_MAPS, check_wanted, record_type
 from ebpfsim.scenario.objects import CheckedObject, place_in, read_block, read_types
 from ebpfsim.scenario.packets import PacketError, PacketExpr
 from ebpfsim.scenario.paths import PathProblem, locate
@@ -196,6 +197,15 @@ class _Check:
             return None
         return found
 
+    def table_name(self, path: Path, text: str) -> CheckedObject | None:
+        object_name, _, name = text.partition("/")
+        found = self.object_name(path, object_name)
+        tables = self.opened[object_name].struct_ops if object_name in self.opened else {}
+        if found is not None and name not in tables:
+            self.unknown(path, f"table of functions of '{object_name}':", name, tables)
+            return None
+        return found
+
     def map_name(self, path: Path, text: str, *, key: bool = False) -> ObjectMap | None:
         object_name, slash, name = text.partition("/")
         if not slash:
@@ -313,7 +323,7 @@ class _Check:
             address, port = socket.udp
             if ":" in address:
                 self.not_modelled((*path, "udp"), "IPv6 sockets")
-            if (owner := bound.setdefault((socket.host, port), name)) != name:
+            if (owner := bound.setdefault((socket.host, port), name)) != name and not socket.reuseport:
                 self.wrong((*path, "udp"), f"port {port} of '{socket.host}' is that of socket '{owner}' already")
 
     def rodata(self, name: str, variables: Mapping[str, object]) -> None:
@@ -341,6 +351,10 @@ class _Check:
         # what is written into a map
         if value is None:
             return
+        if found.type in SOCKET_MAPS and isinstance(value, str):
+            if value not in self.model.sockets:
+                self.unknown(path, "socket", value, self.model.sockets)
+            return
         if found.type == MapType.PROG_ARRAY and isinstance(value, str):
             self.program_name(path, value)
             return
@@ -365,7 +379,8 @@ class _Check:
             self.wrong(path, f"{error.where}: {error.problem}" if error.where else error.problem, error.hint, key=key)
 
     def attach(self, path: Path, attach: AttachBlock, *, event: bool = False) -> None:
-        found = self.program_name((*path, "program"), attach.program)
+        find = self.table_name if attach.hook == STRUCT_OPS else self.program_name
+        found = find((*path, "program"), attach.program)
         if attach.hook in HOOKS:
             self.place(path, attach, found, HOOKS[attach.hook])
         elif attach.hook in LATER_HOOKS:
@@ -387,11 +402,13 @@ class _Check:
             self.link_hooks.setdefault(attach.id, attach.hook)
 
     def place(self, path: Path, attach: AttachBlock, found: CheckedObject | None, row: HookRow) -> None:
-        where = getattr(attach, row.place)
+        where = getattr(attach, row.place) if row.place else ""
         if where is None:
             self.wrong(path, f"hook '{attach.hook}' needs the key '{row.place}'")
         elif found is not None and row.place == "device":
             self.device_name((*path, "device"), found.block.host, where)
+        elif row.place == "socket" and where not in self.model.sockets:
+            self.unknown((*path, "socket"), "socket", where, self.model.sockets)
         elif found is not None and row.at_program(str(where)):
             target = check_target(self, (*path, "target"), attach, found, self.result.objects)
             if target is not None:
@@ -407,6 +424,8 @@ class _Check:
             attach.model_fields_set - {"id", "program", "hook", "host", "replace", row.place, *row.keys}
         ):
             self.wrong((*path, name), f"key '{name}' does not belong to hook '{attach.hook}'", key=True)
+        if attach.map is not None and "map" in row.keys:
+            self.map_name((*path, "map"), attach.map)
         for name in ("before", "after"):
             if name in row.keys and getattr(attach, name) is not None:
                 self.link_name((*path, name), getattr(attach, name))
@@ -447,6 +466,14 @@ class _Check:
 
     def event_detach(self, path: Path, event: EventBlock) -> None:
         self.link_name((*path, "detach"), str(event.detach))
+
+    def event_read(self, path: Path, event: EventBlock) -> None:
+        self.iter_name((*path, "read"), str(event.read))
+
+    def iter_name(self, path: Path, name: str) -> None:
+        self.link_name(path, name)
+        if self.link_hooks.get(name, "iter") != "iter":
+            self.wrong(path, f"link '{name}' is no iterator, nothing can be read of it")
 
     def event_map(self, path: Path, event: EventBlock) -> None:
         for text, values in (event.map or {}).items():
@@ -540,6 +567,9 @@ class _Check:
         if not isinstance(expect.contains, str):
             self.wrong(path, "'trace_pipe' needs 'contains' with a text", 'contains: "blocked"')
 
+    def expect_read(self, path: Path, expect: ExpectBlock) -> None:
+        self.iter_name((*path, "read"), str(expect.read))
+
     def expect_load(self, path: Path, expect: ExpectBlock) -> None:
         self.program_name((*path, "load"), str(expect.load), whole=True)
         if expect.verdict is None:
@@ -584,6 +614,7 @@ EVENT_CHECKS: dict[str, EventCheck] = {
     "replay": _Check.event_replay,
     "attach": _Check.event_attach,
     "detach": _Check.event_detach,
+    "read": _Check.event_read,
     "map": _Check.event_map,
     "socket": _Check.event_socket,
     "task": _Check.event_task,
@@ -596,6 +627,7 @@ EXPECT_CHECKS: dict[str, ExpectCheck] = {
     "socket": _Check.expect_socket,
     "device": _Check.expect_device,
     "trace_pipe": _Check.expect_trace_pipe,
+    "read": _Check.expect_read,
     "load": _Check.expect_load,
     "task": _Check.expect_task,
     "records": _Check.expect_records,

@@ -221,6 +221,16 @@ def _trace_pipe(running: Running, expect: ExpectBlock, path: Path) -> Iterator[R
         yield what, "1 or more", str(count), count > 0
 
 
+def _read(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
+    name, text = str(expect.read), str(expect.contains or "")
+    count = sum(1 for line in running.reads.get(name, ()) if text in line)
+    what = f"lines read of '{name}'" + (f" with '{text}'" if text else "")
+    if expect.count is not None:
+        yield _counted(what, expect.count, count)
+    else:
+        yield what, "1 or more", str(count), count > 0
+
+
 def _load(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
     object_name, _, program = str(expect.load).partition("/")
     loads = [row for row in running.loads if row.object == object_name and program in ("", row.program)]
@@ -292,6 +302,7 @@ KINDS: dict[str, Callable[[Running, ExpectBlock, Path], Iterator[Row]]] = {
     "socket": _socket,
     "device": _device,
     "trace_pipe": _trace_pipe,
+    "read": _read,
     "load": _load,
     "records": _records,
     "task": _task,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ebpfsim.attached import AttachedLink
 from ebpfsim.attached_filter import AttachedFilter
+from ebpfsim.attached_reuseport import AttachedReuseport
 
 if TYPE_CHECKING:
     from ebpfsim.scenario.run import Running
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Attached", "HookRow"]
 
-Attached = AttachedLink | AttachedFilter
+Attached = AttachedLink | AttachedFilter | AttachedReuseport
 # (scenario, host, block, descriptor of the program, name of the link) -> the attachment
 Attach = Callable[["Running", "Host", "AttachBlock", int, str], Attached]
 
 
 @dataclass(frozen=True, slots=True)
 class HookRow:
-    """One hook: the key that says where, the other keys that it knows, and what attaches a program.
+    """One hook: the key that says where (empty: there is one place only), the other keys that it knows, and what
+    attaches a program.
 
     ``of_programs``: whether ``target`` may, or can only, be a function of another program.
     """

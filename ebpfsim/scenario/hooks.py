@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from ebpfsim.attached import AttachedLink
 from ebpfsim.errors import InputError
 from ebpfsim.scenario.hook_row import Attached, HookRow
+from ebpfsim.scenario.hooks_objects import OBJECT_HOOKS
+from ebpfsim.scenario.hooks_sockets import SOCKET_HOOKS
 from ebpfsim.scenario.hooks_tracing import TRACING_HOOKS
 from ebpfsim.uapi.net import XdpAction
 from hooks.tc import TcAct
+from netstack.flow_dissector import FLOW_DISSECTOR_VERDICTS
 
 if TYPE_CHECKING:
     from ebpfsim.scenario.run import Running
@@ -65,15 +68,18 @@ HOOKS: Mapping[str, HookRow] = {
     "tc_egress": HookRow("device", _FILTER, _tc),
     "cgroup": HookRow("cgroup", _ORDERED, _cgroup),
     **TRACING_HOOKS,
+    **SOCKET_HOOKS,
+    **OBJECT_HOOKS,
 }
 # hooks of Linux that scenarios cannot name yet
 LATER_HOOKS = (
-    "flow_dissector", "iter", "netfilter", "netkit", "perf_event", "sk_lookup", "sk_msg", "sk_skb",
-    "sock_ops", "socket_filter", "struct_ops", "uprobe", "uretprobe",
+    "netfilter", "netkit", "perf_event", "sk_msg", "sk_skb", "sock_ops", "socket_filter", "uprobe", "uretprobe",
 )  # fmt: skip
 VERDICTS = (
     *(action.name for action in XdpAction),
     *("TCX_NEXT", "TCX_PASS", "TCX_DROP", "TCX_REDIRECT"),
     *(f"TC_ACT_{code.name}" for code in TcAct),
     *("allow", "deny"),
+    *("SK_PASS", "SK_DROP"),
+    *FLOW_DISSECTOR_VERDICTS.values(),
 )

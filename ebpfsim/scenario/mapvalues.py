@@ -18,24 +18,44 @@ from ebpfsim.uapi.bpf import MapType
 if TYPE_CHECKING:
     from ebpfsim.scenario.run import Running
 
-__all__ = ["PERCPU", "check_wanted", "lookup", "normal_key", "record_type", "same_record", "same_value", "update_map"]
+__all__ = [
+    "PERCPU",
+    "SOCKET_MAPS",
+    "check_wanted",
+    "lookup",
+    "normal_key",
+    "record_type",
+    "same_record",
+    "same_value",
+    "update_map",
+]
 
+SOCKET_MAPS = (MapType.SOCKMAP, MapType.SOCKHASH, MapType.REUSEPORT_SOCKARRAY)
 PERCPU = (MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH, MapType.PERCPU_CGROUP_STORAGE)
 
 
 def update_map(running: "Running", path: tuple[Key, ...], text: str, values: dict[Key, Any]) -> None:
-    """Set entries of a map; a value of null removes the entry. Programs are named ``OBJECT/PROGRAM``."""
+    """Set entries of a map; a value of null removes the entry. Programs are ``OBJECT/PROGRAM``, sockets their names."""
     found = running.map_of(text)
     for key, value in values.items():
         with running.at(*path, key):
             if value is None:
                 found.pop(key, None)
+            elif found.type in SOCKET_MAPS and isinstance(value, str):
+                _put_socket(running, text, found, key, value)
             elif found.type == MapType.PROG_ARRAY and isinstance(value, str):
                 if value.partition("/")[0] not in running.checked.objects:
                     raise InputError("", f"unknown program '{value}'", "OBJECT/PROGRAM")
                 found[key] = running.program_fd(value).to_bytes(4, "little")
             else:
                 found[key] = value
+
+
+def _put_socket(running: "Running", text: str, found: ObjectMap, key: Key, name: str) -> None:
+    host = running.sim.hosts[running.checked.objects[text.partition("/")[0]].block.host]
+    fd = host.socket_fd(running.sockets[name])
+    found[key] = fd.to_bytes(found.value_size, "little")
+    host.bpf.close(fd)
 
 
 def lookup(found: ObjectMap, key: Any) -> Any:

@@ -19,6 +19,7 @@ from ebpfsim.maps.ringbuf import RingbufMap
 from ebpfsim.scenario.check import Checked
 from ebpfsim.scenario.document import Key
 from ebpfsim.scenario.hooks import HOOKS, Attached
+from ebpfsim.scenario.hooks_objects import STRUCT_OPS
 from ebpfsim.scenario.load import Scenario
 from ebpfsim.scenario.mapvalues import update_map
 from ebpfsim.scenario.schema import AttachBlock, HostBlock, KernelBlock
@@ -33,8 +34,12 @@ from netstack.sock import UdpSocket
 __all__ = ["Attachment", "LoadOutcome", "Path", "Running", "build", "finish"]
 
 Path = tuple[Key, ...]
-# what libbpf sets for SEC("xdp"); a link takes only programs of one kind (bpf_xdp_link_update in net/core/dev.c)
-ASM_ATTACH_TYPES = {ProgType.XDP: AttachType.XDP}
+# what libbpf sets for SEC("xdp") and its like; links of XDP take only programs of one kind (bpf_xdp_link_update)
+ASM_ATTACH_TYPES = {
+    ProgType.XDP: AttachType.XDP,
+    ProgType.SK_LOOKUP: AttachType.SK_LOOKUP,
+    ProgType.FLOW_DISSECTOR: AttachType.FLOW_DISSECTOR,
+}
 # without `until`, a run may take this many steps of the clock once the last event has been started
 MAX_STEPS_AFTER_EVENTS = 500_000
 
@@ -141,6 +146,7 @@ class Running:
     traces: dict[str, str] = field(default_factory=dict)
     records: dict[str, list[bytes]] = field(default_factory=dict)
     tasks: dict[str, HostTask] = field(default_factory=dict)
+    reads: dict[str, list[str]] = field(default_factory=dict)
     readers: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -181,10 +187,10 @@ class Running:
         target = self.checked.program(block.program)
         host_name = self.checked.objects[target.object].block.host
         host, row = self.sim.hosts[host_name], HOOKS[block.hook]
-        device = str(getattr(block, row.place))
-        name = block.id or f"{block.program}@{device}"
+        device = str(getattr(block, row.place)) if row.place else ""
+        name = block.id or (f"{block.program}@{device}" if device else block.program)
         with self.at(*path):
-            fd = self.program_fd(block.program)
+            fd = self.program_fd(block.program) if block.hook != STRUCT_OPS else 0
             if block.replace is not None:
                 link = self._replace(block.replace, host, device, fd, name)
             else:
@@ -242,7 +248,9 @@ def build(checked: Checked, *, debug: bool = False, engine: str = "") -> Running
             running.sim.link(a, b, rate=link.rate, delay=link.delay, loss=link.loss, queue=link.queue)
     for name, socket in model.sockets.items():
         with running.at("sockets", name, "udp"):
-            running.sockets[name] = running.sim.hosts[socket.host].udp_socket(*socket.udp, cgroup=socket.cgroup)
+            running.sockets[name] = running.sim.hosts[socket.host].udp_socket(
+                *socket.udp, cgroup=socket.cgroup, reuseport=socket.reuseport
+            )
     for name in load_order(model.objects, checked.targets):
         with running.at("objects", name):
             _load(running, name)
@@ -304,6 +312,7 @@ def _build_host(running: Running, name: str, host: HostBlock, defaults: KernelBl
     for device, nic in host.interfaces.items():
         with running.at("hosts", name, "interfaces", device):
             built.nic(device, [str(address) for address in nic.address], mac=nic.mac, mtu=nic.mtu, queues=nic.queues)
+            built.device(device).rps_cpus = tuple(nic.rps)
     for index, route in enumerate(host.routes):
         with running.at("hosts", name, "routes", index):
             built.net.add_route(route.to, via=route.via, dev=route.device)

@@ -52,6 +52,7 @@ EVENT_KINDS: dict[str, tuple[str, ...]] = {
     "replay": ("host", "device", "speed"),
     "attach": (),
     "detach": (),
+    "read": (),
     "map": (),
     "socket": ("connect", "to", "data", "count", "every"),
     "task": ("host",),
@@ -65,6 +66,7 @@ EXPECT_KINDS: dict[str, tuple[str, ...]] = {
     "socket": ("received", "contains", "refused"),
     "device": ("counters",),
     "trace_pipe": ("contains", "count"),
+    "read": ("contains", "count"),
     "load": ("verdict", "errno", "message"),
     "task": ("step", "errno", "result", "ended"),
     "records": ("type", "count", "first", "last", "contains"),
@@ -121,12 +123,16 @@ class KernelBlock(Block):
 
 
 class InterfaceBlock(Block):
-    """A network interface. ``address`` is one address with its prefix length, or a list of them."""
+    """A network interface. ``address`` is one address with its prefix length, or a list of them.
+
+    ``rps`` are the CPUs among which received packets are spread by their flow (rps_cpus of all queues).
+    """
 
     address: Annotated[list[Address], BeforeValidator(_as_list, json_schema_input_type=Address | list[Address])] = []
     mac: Mac | None = None
     mtu: Annotated[int, Field(ge=68, le=65535)] = 1500
     queues: Annotated[int, Field(ge=1, le=MAX_QUEUES)] = 1
+    rps: list[Annotated[int, Field(ge=0, lt=MAX_CPUS)]] = []
 
 
 class RouteBlock(Block):
@@ -203,12 +209,14 @@ class ObjectBlock(Block):
 class SocketBlock(Block):
     """A UDP socket that a host opens at the start, ``udp: ADDRESS:PORT``; what arrives is kept for ``expect``.
 
-    It belongs to the control group ``cgroup``, a path such as ``/web``.
+    It belongs to the control group ``cgroup``, a path such as ``/web``. Sockets with ``reuseport`` may share an address
+    and port.
     """
 
     host: str
     udp: PortAddress
     cgroup: str = "/"
+    reuseport: bool = False
 
 
 class TaskBlock(Block):
@@ -239,7 +247,9 @@ class AttachBlock(Block):
     ``fmod_ret``, ``lsm``, ``kprobe``, ``kretprobe``, ``kprobe_multi``, ``raw_tp`` and ``tp_btf`` with ``target``, the
     name of a function, security hook or tracepoint, and ``cookie``; ``freplace`` with ``target``
     OBJECT/PROGRAM/FUNCTION (or OBJECT/PROGRAM), a function of another object's program, which ``fentry`` and ``fexit``
-    may have too.
+    may have too; ``flow_dissector`` and ``sk_lookup``, of the host's network namespace; ``sk_reuseport`` with
+    ``socket``, one of the group; ``iter`` with ``map`` where it shows the elements of one; ``struct_ops``, where
+    ``program`` is OBJECT/TABLE.
 
     ``id`` names the link. In an event, ``replace`` updates that link to the new program without a gap; it then goes by
     the new ``id``, and each id counts its own runs.
@@ -261,13 +271,16 @@ class AttachBlock(Block):
     # of hooks at functions and tracepoints
     target: Any = None
     cookie: Any = None
+    socket: str | None = None
+    map: str | None = None
 
 
 class EventBlock(Block):
     """Something that happens at ``at``, exactly one of:
 
     ``send`` a packet string from ``host`` and ``device``, ``count`` times, one ``every`` so often; ``replay`` a pcap or
-    pcapng, ``speed`` times as fast; ``attach``; ``detach`` a link by its id; ``map``: set entries, null removes one;
+    pcapng, ``speed`` times as fast; ``attach``; ``detach`` a link by its id; ``read`` that of an
+    iterator, as cat does; ``map``: set entries, null removes one;
     ``socket``: what a socket does, ``connect`` and then send ``data`` there, or send it ``to`` an address, ``count``
     times, one ``every`` so often; what is refused counts under ``refused`` of the socket; ``task``: a task of ``host``.
     """
@@ -282,6 +295,7 @@ class EventBlock(Block):
     speed: Annotated[int | float, Field(gt=0, le=1_000_000)] = 1.0
     attach: AttachBlock | None = None
     detach: str | None = None
+    read: str | None = None
     map: dict[str, Any] | None = None
     socket: str | None = None
     connect: PortAddress | None = None
@@ -328,7 +342,8 @@ class ExpectBlock(Block):
     ``contains`` for some, ``entries``; a single value of a per-CPU map is the sum over the CPUs. ``packets``:
     ``count``. ``socket``: ``received``, ``contains``,
     ``refused``. ``device`` HOST/INTERFACE: ``counters`` as in ip -s link.
-    ``trace_pipe`` of a host: ``contains``, ``count``. ``load`` OBJECT or OBJECT/PROGRAM: ``verdict`` accept or reject,
+    ``trace_pipe`` of a host: ``contains``, ``count``. ``read``, the link of an iterator: lines that were read, by
+    ``contains`` and ``count``. ``load`` OBJECT or OBJECT/PROGRAM: ``verdict`` accept or reject,
     ``errno``, ``message`` (part of the verifier's log). ``records`` of a ring buffer: ``count``, ``first``, ``last``,
     ``contains``, with ``type``, the C struct that they are. ``task``, by its name or id: ``step``, the number (from 0)
     or the ``as`` of one, with ``errno`` or ``result``; ``ended``, whether all of its steps are done.
@@ -350,6 +365,7 @@ class ExpectBlock(Block):
     device: str | None = None
     counters: dict[str, Count] | None = None
     trace_pipe: str | None = None
+    read: str | None = None
     load: str | None = None
     verdict: Literal["accept", "reject"] | None = None
     errno: str | None = None

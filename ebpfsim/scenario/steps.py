@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 
+from ebpfsim.attached_iter import AttachedIter
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.frames import sender_of
 from ebpfsim.scenario.frames import build_frames
@@ -68,6 +69,18 @@ def _detach(running: Running, index: int, event: EventBlock) -> None:
     running.sim.clock.call_at(event.at, detach)
 
 
+def _read(running: Running, index: int, event: EventBlock) -> None:
+    def read() -> None:
+        name = str(event.read)
+        with running.at("events", index, "read"):
+            attachment = running.attachments[name]
+            attachment.check_attached()
+            assert isinstance(attachment.link, AttachedIter)
+            running.reads.setdefault(name, []).extend(attachment.link.text.splitlines())
+
+    running.sim.clock.call_at(event.at, read)
+
+
 def _map(running: Running, index: int, event: EventBlock) -> None:
     def update() -> None:
         for text, values in (event.map or {}).items():
@@ -110,6 +123,7 @@ STEPS: dict[str, Callable[[Running, int, EventBlock], None]] = {
     "replay": _replay,
     "attach": _attach,
     "detach": _detach,
+    "read": _read,
     "map": _map,
     "socket": _socket,
     "task": _task,

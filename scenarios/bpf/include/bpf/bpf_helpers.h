@@ -44,6 +44,8 @@
 #define BPF_HELPER(ret, name, ...) \
 	static ret (*const bpf_##name)(__VA_ARGS__) __attribute__((unused)) = (void *)BPF_FUNC_##name
 
+struct seq_file;
+
 /* maps */
 BPF_HELPER(void *, map_lookup_elem, void *map, const void *key);
 BPF_HELPER(long, map_update_elem, void *map, const void *key, const void *value, __u64 flags);
@@ -75,9 +77,21 @@ BPF_HELPER(long, get_current_comm, void *buf, __u32 size_of_buf);
 BPF_HELPER(__u64, get_attach_cookie, void *ctx);
 BPF_HELPER(long, probe_read_kernel, void *dst, __u32 size, const void *unsafe_ptr);
 BPF_HELPER(long, probe_read_kernel_str, void *dst, __u32 size, const void *unsafe_ptr);
+BPF_HELPER(long, probe_read_user, void *dst, __u32 size, const void *unsafe_ptr);
 BPF_HELPER(long, probe_read_user_str, void *dst, __u32 size, const void *unsafe_ptr);
+BPF_HELPER(__u64, get_func_ip, void *ctx);
+BPF_HELPER(long, get_stackid, void *ctx, void *map, __u64 flags);
+BPF_HELPER(long, perf_prog_read_value, void *ctx, void *buf, __u32 buf_size);
+BPF_HELPER(long, seq_write, struct seq_file *m, const void *data, __u32 len);
+BPF_HELPER(long, seq_printf, struct seq_file *m, const char *fmt, __u32 fmt_size, const void *data, __u32 data_len);
+
+/* sockets */
+BPF_HELPER(long, sk_assign, void *ctx, void *sk, __u64 flags);
+BPF_HELPER(long, sk_release, void *sk);
+BPF_HELPER(long, sk_select_reuseport, struct sk_reuseport_md *reuse, void *map, void *key, __u64 flags);
 
 /* packets */
+BPF_HELPER(long, skb_load_bytes, const void *skb, __u32 offset, void *to, __u32 len);
 BPF_HELPER(long, redirect, __u32 ifindex, __u64 flags);
 BPF_HELPER(long, redirect_map, void *map, __u64 key, __u64 flags);
 BPF_HELPER(long, xdp_adjust_head, struct xdp_md *ctx, int delta);

@@ -1,0 +1,34 @@
+"""Rows of ``ebpfsim.scenario.hooks`` for flows and sockets: programs of the network namespace, groups of sockets."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ebpfsim.attached import AttachedLink
+from ebpfsim.attached_reuseport import AttachedReuseport
+from ebpfsim.errors import InputError
+from ebpfsim.scenario.hook_row import Attached, HookRow
+
+if TYPE_CHECKING:
+    from ebpfsim.scenario.run import Running
+    from ebpfsim.scenario.schema import AttachBlock
+    from ebpfsim.simulation import Host
+
+__all__ = ["SOCKET_HOOKS"]
+
+
+def _netns(_running: "Running", host: "Host", _block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+    return host.attach_netns(fd, label=name)
+
+
+def _reuseport(running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> Attached:
+    sock = running.sockets.get(str(block.socket))
+    if sock is None or sock.net is not host.net:
+        raise InputError("", f"host '{host.name}' has no socket '{block.socket}'")
+    return AttachedReuseport(host, sock, host.prog(fd), name)
+
+
+SOCKET_HOOKS: Mapping[str, HookRow] = {
+    "flow_dissector": HookRow("", (), _netns),
+    "sk_lookup": HookRow("", (), _netns),
+    "sk_reuseport": HookRow("socket", (), _reuseport),
+}
