@@ -35,10 +35,11 @@ int show_tasks(struct bpf_iter__task *ctx)
 	struct task_struct *task = ctx->task;
 	__u64 words[3];
 
-	if (ctx->meta->seq_num == 0)
-		bpf_seq_write(seq, head, sizeof(head) - 1);
+	// the last call, without a task
 	if (!task)
 		return 0;
+	if (ctx->meta->seq_num == 0)
+		bpf_seq_write(seq, head, sizeof(head) - 1);
 	words[0] = task->pid;
 	words[1] = task->cred->uid.val;
 	words[2] = (long)task->comm;
