@@ -4,8 +4,8 @@ Unless the program is verified, and always in debug mode, machine code asks the 
 every access, and faults as the interpreter does. Verified programs go without: they stay inside the RAM because
 addresses are cut to 32 bits, and inside their objects because the verifier has proved it.
 
-Functions that call each other without end, and without stack frames, are stopped by the size of the native stack,
-where the interpreter goes by Python's recursion limit; no verified program does that.
+Functions that call each other without end are stopped when so many are entered as ``ebpfsim.vm.state`` allows. Plain
+code, which is of verified programs, has the size of the native stack as its limit.
 """
 
 import platform
@@ -34,6 +34,7 @@ from ebpfsim.vm import interp
 from ebpfsim.vm.mem_ops import fault
 from ebpfsim.vm.objects import object_fault
 from ebpfsim.vm.oops import explain
+from ebpfsim.vm.state import CALLBACK_DEPTH
 
 __all__ = [
     "ENGINES",
@@ -127,9 +128,11 @@ class NativeRun(Run):
         saved = words[: layout.W_AX + 1].tobytes()
         words[1:6] = _words(_ARGS.pack(r1 & M64, r2 & M64, r3 & M64, r4 & M64, r5 & M64))
         words[layout.W_ENTRY] = function
-        number, prog = words[layout.W_PROG], self.prog
+        number, prog, depth = words[layout.W_PROG], self.prog, words[layout.W_DEPTH]
+        words[layout.W_DEPTH] = max(depth - CALLBACK_DEPTH, 0)
         self.resume()
         result = self.enter()
+        words[layout.W_DEPTH] = depth
         words[: layout.W_AX + 1] = _words(saved)
         # a tail call inside went to another program; here this one goes on
         words[layout.W_PROG], self.prog = number, prog
@@ -174,7 +177,7 @@ class NativeRun(Run):
             below_zero = address >= (1 << 64) - image.frames[slot]
             return KernelOops("stack overflow", prog.name, slot, address - (below_zero << 64))
         if status == layout.TOO_DEEP:
-            return KernelOops("function calls without end", prog.name)
+            return KernelOops("function calls without end", prog.name, slot)
         insn = prog.insns[slot]
         row = find(insn)
         if status == layout.OBJECT and row is not None:

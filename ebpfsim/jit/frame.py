@@ -77,9 +77,17 @@ class Frame:
     # a program that nobody has proved may change R10, so the top is kept on the native stack
     keeps_top: bool = True
 
+    @property
+    def counts(self) -> bool:
+        """Whether what is entered is counted: calls of programs that nobody has proved may have no end."""
+        return self.keeps_top
+
     def prologue(self, code: Code, slot: int) -> None:
         """Append what a function at ``slot`` begins with."""
-        if self.calls:
+        if self.counts:
+            code.add(insn("sub_imm", word(layout.W_DEPTH), imm=1))
+            code.jump_if("b", ("too deep", slot))
+        elif self.calls:
             code.add(insn("cmp_load", word(layout.W_RSP_LIMIT), RSP))
             code.jump_if("b", ("too deep", slot))
         if self.pointer:
@@ -125,6 +133,8 @@ class Frame:
             code.add(insn("mov", word(layout.W_STACK_TOP), RBP))
         if self.pointer:
             code.add(pop(RBP))
+        if self.counts:
+            code.add(insn("add_imm", word(layout.W_DEPTH), imm=1))
 
     def around_call_out(self, call: bytes) -> bytes:
         """Return a call-out that has the simulated stack below the frame for itself."""

@@ -56,7 +56,8 @@ W_CALLER = 35  # address of the block (``ebpfsim.jit.entry``) by which the activ
 W_SLOT = 36  # where careful code is to go on
 W_UNWIND = 37  # 1 when the target of a tail call has another frame than its caller
 W_NUMBER = 38  # of the helper that a register named
-W_HOPS = 39  # numbers of the images that tail calls led to, in order
+W_DEPTH = 39  # functions that checked code may still enter
+W_HOPS = 40  # numbers of the images that tail calls led to, in order
 W_ROUTINES = W_HOPS + MAX_TAIL_CALL_CNT  # addresses of shared routines from here on
 
 # shared routines: those that end the run come first, at the number that they put into the status

@@ -42,6 +42,7 @@ from ebpfsim.jit.image import ExecutableMemoryError, code_arena
 from ebpfsim.jit.layout import BASE, BIAS, LEFT, RECORD, RECORD_WORDS, REGS, TMP, word
 from ebpfsim.memory import KERNEL_BASE, Memory
 from ebpfsim.memory.arena import MAPPED, PAGE_SHIFT, PAGE_SIZE
+from ebpfsim.vm.state import MAX_DEPTH
 
 __all__ = ["Native", "Record", "RecordPool", "native", "object_address", "record_pool"]
 
@@ -96,6 +97,7 @@ def _run(code: Code) -> None:
     code.add(insn("mov", word(layout.W_RSP), RSP), insn("test", RAX, RAX))
     code.jump_if("ne", "nested")
     code.add(insn("lea", Mem(RSP, -NATIVE_STACK_BYTES), RAX), insn("mov", word(layout.W_RSP_LIMIT), RAX))
+    code.add(insn("mov_imm", word(layout.W_DEPTH), imm=MAX_DEPTH))
     code.label("nested")
     code.add(insn("mov_imm", word(layout.W_STATUS), imm=0))
     _set_segment(code, "entered")

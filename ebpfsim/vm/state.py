@@ -21,6 +21,9 @@ LEFT = 13  # instructions that the activation may still execute
 RUN = 14  # the Activation
 ADDRESS = 15  # an address that is in no register of the program, for closures that access memory through others
 STATE_SIZE = 16
+# functions inside each other in an activation, where a callback of a helper counts for some: the verifier allows 8
+# (MAX_CALL_FRAMES), the stack of a CPU 128 of the largest frames, and Python not many more than these
+MAX_DEPTH, CALLBACK_DEPTH = 160, 4
 # what a call of a function preserves: R6 to R9, the frame pointer, the auxiliary register, the credit
 SAVED = slice(6, 13)
 
@@ -87,11 +90,12 @@ class Activation(Run):
     Instructions are counted down in the state; ``flush`` turns those since the last time into counts and cost.
     """
 
-    __slots__ = ("_flushed_at", "image", "insn_ps", "state")
+    __slots__ = ("_flushed_at", "depth", "image", "insn_ps", "state")
 
     def __init__(self, image: Image, ctx: int, cpu: Cpu) -> None:
         super().__init__(image.kernel, image.prog, ctx, cpu)
         self.image = image
+        self.depth = 1
         self.insn_ps = image.insn_ps
         budget = image.kernel.config.insn_budget
         self._flushed_at = budget
@@ -129,7 +133,9 @@ class Activation(Run):
         saved = state[:LEFT]
         state[1:6] = (r1, r2, r3, r4, r5)
         prog = self.prog
+        self.depth += CALLBACK_DEPTH
         result = call_function(function, state)
+        self.depth -= CALLBACK_DEPTH
         state[:LEFT] = saved
         # a tail call inside went to another program; here this one goes on
         self.prog = prog
@@ -140,11 +146,16 @@ class Activation(Run):
 
 def call_function(function: Function, state: State) -> int:
     """Run a function in a new frame and return R0; the caller keeps its registers itself."""
-    cpu = state[RUN].cpu
+    run = state[RUN]
+    cpu = run.cpu
+    if run.depth >= MAX_DEPTH:
+        raise KernelOops("function calls without end", run.prog.name, function.entry.insn_idx)
+    run.depth += 1
     frame = cpu.stack_top
     enter_frame(function, state, frame)
     execute_blocks(function.entry, state)
     cpu.stack_top = frame
+    run.depth -= 1
     result: int = state[0]
     return result
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -92,6 +93,36 @@ def test_calls_without_end_and_without_frames(machine: Any) -> None:
     engine.compile_prog(prog, machine)
     with pytest.raises(KernelOops, match="function calls without end"):
         engine.execute(prog, 0, machine.cpus[0])
+
+
+_ITSELF = f"r1 = 3; r2 = subprog[-2] ll; r3 = 0; r4 = 0; call {LOOP}; exit"
+_ITSELF_BY_CALLX = f"r1 = 3; r2 = subprog[-2] ll; r3 = 0; r4 = 0; r6 = {LOOP}; callx r6; exit"
+_IN_TURNS = f"f: r6 += 1; call g; exit; g: r1 = 3; r2 = subprog[f] ll; r3 = 0; r4 = 0; call {LOOP}; exit"
+
+
+@pytest.mark.parametrize("frame", [0, 16, 64, 512])
+@pytest.mark.parametrize("code", ["f: r1 += 1; call f; exit", _ITSELF, _ITSELF_BY_CALLX, _IN_TURNS])
+@pytest.mark.parametrize("deeper", [0, 300])
+def test_calls_without_end_end_at_the_same_place(make_machine: Any, code: str, frame: int, deeper: int) -> None:
+    # whatever the caller has used of Python's stack
+    def ends() -> Any:
+        machine = make_machine(insn_budget=100_000)
+        cpu = machine.cpus[0]
+        for compiler in (engine.interp.compile_prog, partial(engine.compile_prog, checked=True)):
+            prog, before = machine.prog(code, frame=frame), cpu.elapsed_ps
+            compiler(prog, machine)
+            with pytest.raises(KernelOops) as error:
+                engine.execute(prog, 0, cpu)
+            oops = error.value
+            registers = (oops.registers[0], *oops.registers[3:])  # R2 has the address of a function
+            yield oops.reason, oops.insn_idx, oops.address, registers, cpu.elapsed_ps - before
+
+    def further_down(left: int) -> list[Any]:
+        return further_down(left - 1) if left else list(ends())
+
+    first, second = further_down(deeper)
+    assert first == second
+    assert first[0] in ("function calls without end", "stack overflow")
 
 
 def test_callbacks_without_end(machine: Any) -> None:
