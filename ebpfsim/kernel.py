@@ -69,8 +69,7 @@ from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
 from netstack.sockfs import Sockfs
 from netstack.tcp_cong import BpfTcpCa, TcpCongestion
-from tracing import fs_syscalls, hrtimer, namei, pidfd, process, read_write, sched_functions
-from tracing import open as open_
+from tracing import hrtimer, pidfd, sched_functions
 from tracing import stack as stacks
 from tracing import storage as object_storage
 from tracing.bpf_test_run import TestFunctions, TracepointFunctions
@@ -81,9 +80,11 @@ from tracing.iter import TARGETS as TASK_ITERATORS
 from tracing.kprobe import Kprobes
 from tracing.kprobe import points as kprobe_points
 from tracing.lsm import add_security_hooks
+from tracing.paths import add_paths
 from tracing.perf_tracepoint import PerfTracepoints
 from tracing.raw_tracepoint import points as tracepoint_points
 from tracing.raw_tracepoint import raw_tracepoint_opener
+from tracing.rooms import FUNCTION_ROOMS, SYSCALL_ROOMS
 from tracing.sched import Scheduler
 from tracing.syscalls import Syscalls
 from tracing.trace_pipe import TracePipe
@@ -94,8 +95,8 @@ __all__ = ["Kernel"]
 
 # rooms of the kernel, as modules of functions that take their kernel first
 SCHED_MODULES = (sched_functions, hrtimer)
-FUNCTION_MODULES = (namei, open_, process, read_write, object_storage, *SCHED_MODULES, inet, socket_api)
-SYSCALL_MODULES = (fs_syscalls, process, pidfd, socket_api)
+FUNCTION_MODULES = (*FUNCTION_ROOMS, object_storage, *SCHED_MODULES, inet, socket_api)
+SYSCALL_MODULES = (*SYSCALL_ROOMS, pidfd, socket_api)
 
 
 class MapTable(IdTable[Map]):
@@ -184,6 +185,7 @@ class Kernel:
         self.functions.add(TracepointFunctions(self.tracepoints))
         self.functions.add_later(self._call_paths)
         add_security_hooks(self.functions, mem)
+        add_paths(self.functions, self)
         # walks of paths under way, by the address of their ``struct nameidata``
         self.walks: dict[int, Any] = {}
         self.trampolines = Trampolines(self, execute)

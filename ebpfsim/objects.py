@@ -129,6 +129,8 @@ class FdTable:
     def __init__(self) -> None:
         self._files = {fd: OpenFile(StdStream()) for fd in range(3)}
         self._reserved: set[int] = set()
+        # descriptors that a new program does not get
+        self.close_on_exec: set[int] = set()
 
     def install(self, obj: KernelObject, *, readable: bool = True, writable: bool = True) -> int:
         """Give the object a descriptor, which takes over the caller's reference."""
@@ -157,6 +159,7 @@ class FdTable:
     def take(self, fd: int) -> KernelObject | None:
         """Return the object of a descriptor that is closed herewith, with its reference; None when it is not open."""
         file = self._files.pop(fd, None)
+        self.close_on_exec.discard(fd)
         return file.obj if file is not None else None
 
     def lookup(self, fd: int) -> KernelObject | None:
@@ -167,6 +170,10 @@ class FdTable:
     def file(self, fd: int) -> OpenFile | None:
         """Return the open file behind a descriptor, or None."""
         return self._files.get(fd)
+
+    def numbers(self) -> list[int]:
+        """Return all open descriptors in order."""
+        return sorted(self._files)
 
     def next_fd(self, start: int) -> int | None:
         """Return the lowest open descriptor from ``start`` on, None without one."""

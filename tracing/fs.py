@@ -12,7 +12,7 @@ from tracing.sched import Scheduler
 from tracing.task import Task
 from tracing.vfs import Dentry, File, Inode, Vfs
 
-__all__ = ["FsKernel", "bound", "is_err", "task_of"]
+__all__ = ["FsKernel", "bound", "fs_call", "is_err", "task_of"]
 
 MAX_ERRNO = 4095
 
@@ -76,11 +76,17 @@ def file_at(k: FsKernel, address: int) -> File:
     return found
 
 
+def fs_call(k: FsKernel, cpu: Cpu, inode: Inode, op: str, *args: int) -> int:
+    """Call the function of the kernel that is an operation of an inode's file system."""
+    ret: int = getattr(k.functions, inode.sb.fs.ops[op])(cpu, *args)
+    return ret
+
+
 def bound(module: ModuleType, kernel: object) -> SimpleNamespace:
     """Return the kernel functions of a module, which take their kernel first, as functions of one kernel."""
     found = SimpleNamespace()
     for name, function in vars(module).items():
-        if getattr(function, "kernel_function", False):
+        if callable(function) and getattr(function, "kernel_function", False) is True:
             call: Callable[..., Any] = partial(function, kernel)
             call.__dict__["kernel_function"] = True
             setattr(found, name, call)

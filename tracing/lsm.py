@@ -31,6 +31,16 @@ OTHER_NAMES = {
     "security_sock_rcv_skb": "bpf_lsm_socket_sock_rcv_skb",
     "security_transfer_creds": "bpf_lsm_cred_transfer",
 }
+# functions that ask their hook in other words: the hook, which of their arguments it gets (-1 is 0), and what it
+# returns that they take for nothing
+OTHER_WORDS: dict[str, tuple[str, tuple[int, ...], int]] = {
+    "security_free_mnt_opts": ("bpf_lsm_sb_free_mnt_opts", (0,), 0),
+    "security_inode_alloc": ("bpf_lsm_inode_alloc_security", (0,), 0),
+    "security_inode_init_security": ("bpf_lsm_inode_init_security", (0, 1, 2, -1, -1), -Errno.EOPNOTSUPP),
+    "security_inode_rename": ("bpf_lsm_inode_rename", (0, 1, 2, 3), 0),
+    "security_mmap_file": ("bpf_lsm_mmap_file", (0, 1, 1, 2), 0),
+    "security_sb_eat_lsm_opts": ("bpf_lsm_sb_eat_lsm_opts", (0, 1), 0),
+}
 # what hooks return that say nothing, where that is not 0 (include/linux/lsm_hook_defs.h)
 DEFAULTS: dict[str, int] = {
     "dentry_init_security": -Errno.EOPNOTSUPP,
@@ -70,6 +80,8 @@ def _hook(name: str) -> Function | None:
 
 
 def _security(functions: KernelFunctions, mem: Memory, name: str) -> Function | None:
+    if name in OTHER_WORDS:
+        return _translated(functions, *OTHER_WORDS[name])
     hook, btf = OTHER_NAMES.get(name, HOOK + name.removeprefix(SECURITY)), vmlinux()
     if btf.find(hook, Kind.FUNC) is None:
         hook += "_security"
@@ -85,6 +97,15 @@ def _security(functions: KernelFunctions, mem: Memory, name: str) -> Function | 
         ret = own(mem, *args) if own is not None else 0
         call: Function = getattr(functions, hook)
         return ret or call(cpu, *args)
+
+    return security
+
+
+def _translated(functions: KernelFunctions, hook: str, words: tuple[int, ...], nothing: int) -> Function:
+    def security(cpu: Cpu, *args: int) -> int:
+        call: Function = getattr(functions, hook)
+        ret = call(cpu, *(args[word] if word >= 0 else 0 for word in words))
+        return 0 if ret == nothing else ret
 
     return security
 

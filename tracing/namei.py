@@ -1,25 +1,36 @@
-"""From a path to a dentry: the walk, permissions, and what makes and removes names (fs/namei.c, v6.18).
+"""From a path to a dentry: the walk, permissions, opening (fs/namei.c, v6.18). Names are made and removed in ``names``.
 
-Left out: mounts on the way, name spaces of mounts, leases, automounts, and the walk under RCU: every lookup finds its
-dentry in the tree of ``tracing.vfs``.
+A walk begins without references (RCU) and takes them where Linux does: at its end, and where a name is not known.
+
+Left out: roots of processes, name spaces of mounts, leases, automounts.
 """
 
-from ebpfsim.btf.view import Field, KernelStruct
+import re
+from functools import lru_cache
+from typing import cast
+
+from ebpfsim.btf.view import Field, KernelStruct, place, size_of
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.memory.user import UserFault
-from tracing.fs import FsKernel, dentry_at, file_at, inode_at, is_err, task_of
+from tracing.fs import FsKernel, dentry_at, file_at, is_err, task_of
 from tracing.functions import kernel_function
+from tracing.permission import MAY_EXEC, MAY_READ, MAY_WRITE, may_own
+from tracing.shmem import inode_op
 from tracing.vfs import S_IFDIR, S_IFMT, S_IFREG, Dentry
 
 __all__ = ["AT_FDCWD", "MAY_EXEC", "MAY_READ", "MAY_WRITE", "Walk"]
 
 AT_FDCWD = -100
 PATH_MAX, NAME_MAX, MAXSYMLINKS = 4096, 255, 40
-MAY_EXEC, MAY_WRITE, MAY_READ = 1, 2, 4
 O_CREAT, O_EXCL, O_TRUNC, O_DIRECTORY, O_NOFOLLOW = 0o100, 0o200, 0o1000, 0o200000, 0o400000
-LOOKUP_FOLLOW, LOOKUP_PARENT = 0x1, 0x10
-CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1 << 1, 1 << 2
+O_ACCMODE, O_NOATIME, O_PATH = 0o3, 0o1000000, 0o10000000
+FMODE_OPENED, FMODE_CREATED = 0x8_0000, 0x10_0000
+# include/linux/namei.h
+LOOKUP_FOLLOW, LOOKUP_DIRECTORY, LOOKUP_EMPTY, LOOKUP_MOUNTPOINT = 0x1, 0x2, 0x8, 0x10
+WALK_TRAILING, WALK_MORE, WALK_NOFOLLOW = 1, 2, 4
+_FILENAME_BYTES = size_of("filename")
+_LAST, _ROOT, _PATH = (place("nameidata", member)[0] for member in ("last", "root", "path"))
 
 
 class Filename(KernelStruct):
@@ -31,19 +42,32 @@ class Filename(KernelStruct):
 
 
 class Walk(KernelStruct):
-    """``struct nameidata``: how far a walk has come. ``names`` are still to be looked up, the last one first."""
+    """``struct nameidata``: how far a walk has come.
 
-    __slots__ = ("dentry", "links", "names")
+    ``names`` are still to be looked up, the last one first, with where their text is. A walk that is not ``rcu`` has a
+    reference of where it is; ``rooted`` says that it knows its root, ``grabbed`` that it has a reference of that too.
+    """
+
+    __slots__ = ("dentry", "dfd", "grabbed", "links", "must_be_dir", "names", "rcu", "rooted", "text")
     struct_name = "nameidata"
     path_dentry = Field("path.dentry")
     path_mnt = Field("path.mnt")
+    root_dentry = Field("root.dentry")
     nd_inode = Field("inode")
     name = Field()
     flags = Field()
+    last_hash_len = Field("last.hash_len")
+    last_name = Field("last.name")
 
     dentry: Dentry
-    names: list[str]
+    dfd: int
+    names: list[tuple[str, int]]
+    text: str
     links: int
+    rcu: bool
+    rooted: bool
+    grabbed: bool
+    must_be_dir: bool
 
 
 class OpenFlags(KernelStruct):
@@ -53,26 +77,27 @@ class OpenFlags(KernelStruct):
     open_flag = Field()
     mode = Field()
     acc_mode = Field()
+    lookup_flags = Field()
 
 
 @kernel_function
-def getname_flags(k: FsKernel, cpu: Cpu, filename: int, _flags: int) -> int:
+def getname_flags(k: FsKernel, cpu: Cpu, filename: int, flags: int) -> int:
     """Copy a path from user memory; an address of ``struct filename``, EFAULT, ENOENT or ENAMETOOLONG."""
     user = task_of(k, cpu).user
     try:
         text = user.read_string(filename, PATH_MAX) if user is not None else b""
     except UserFault:
         return -Errno.EFAULT
-    if not text:
+    if not text and not flags & LOOKUP_EMPTY:
         return -Errno.ENOENT
     return -Errno.ENAMETOOLONG if len(text) >= PATH_MAX else getname_kernel(k, cpu, text, filename)
 
 
-def getname_kernel(k: FsKernel, cpu: Cpu, text: bytes, uptr: int = 0) -> int:
-    """Return a ``struct filename`` with that path."""
-    room = Filename.alloc(k.mem)
-    room.name = k.mem.alloc(len(text) + 1)
-    k.mem.write(room.name, text + b"\0")
+def getname_kernel(k: FsKernel, _cpu: Cpu, text: bytes, uptr: int = 0) -> int:
+    """Return a ``struct filename`` with that path, which is behind it."""
+    room = Filename(k.mem, k.mem.alloc(_FILENAME_BYTES + len(text) + 1, what="struct filename"))
+    room.name = room.address + _FILENAME_BYTES
+    k.mem.write(room.address + _FILENAME_BYTES, text + b"\0")
     room.uptr = uptr
     return room.address
 
@@ -81,81 +106,195 @@ def getname_kernel(k: FsKernel, cpu: Cpu, text: bytes, uptr: int = 0) -> int:
 def putname(k: FsKernel, _cpu: Cpu, name: int) -> None:
     """Let a path go."""
     if not is_err(name):
-        room = Filename(k.mem, name)
-        k.mem.free(room.name)
-        room.free()
+        k.mem.free(name)
 
 
 @kernel_function
-def generic_permission(k: FsKernel, cpu: Cpu, _idmap: int, inode: int, mask: int) -> int:
-    """Compare the mode bits with who the task is; EACCES."""
-    node, cred = inode_at(k, inode), task_of(k, cpu).cred
-    mode, mask = node.i_mode, mask & 7
-    if cred.fsuid == node.i_uid:
-        allowed = mode >> 6
-    elif cred.fsgid == node.i_gid:
-        allowed = mode >> 3
-    else:
-        allowed = mode
-    if not mask & ~allowed & 7:
-        return 0
-    return 0 if cred.cap_effective & _overriding(mode, mask) else -Errno.EACCES
-
-
-def _overriding(mode: int, mask: int) -> int:
-    # the capabilities with either of which mode bits do not matter
-    is_dir = mode & S_IFMT == S_IFDIR
-    search = CAP_DAC_READ_SEARCH if mask == MAY_READ or (is_dir and not mask & MAY_WRITE) else 0
-    override = CAP_DAC_OVERRIDE if is_dir or not mask & MAY_EXEC or mode & 0o111 else 0
-    return search | override
-
-
-@kernel_function
-def inode_permission(k: FsKernel, cpu: Cpu, idmap: int, inode: int, mask: int) -> int:
-    """Ask the mode bits, then the security modules."""
-    ret: int = k.functions.generic_permission(cpu, idmap, inode, mask)
-    return ret or k.functions.security_inode_permission(cpu, inode, mask)
-
-
-@kernel_function
-def lookup_fast(k: FsKernel, _cpu: Cpu, nd: int) -> int:
-    """Find the next name in the directory; the address of its dentry, 0 when there is none."""
+def lookup_fast(k: FsKernel, cpu: Cpu, nd: int) -> int:
+    """Find the next name in the directory; the address of its dentry, 0 when nobody has looked for it before."""
     walk = k.walks[nd]
-    found = _child(walk, walk.names[-1])
-    return found.address if found is not None else 0
+    name, functions = walk.names[-1][0], k.functions
+    if walk.rcu:
+        functions.__d_lookup_rcu(cpu, walk.dentry.address, nd + _LAST, 0)
+    else:
+        functions.__d_lookup(cpu, walk.dentry.address, nd + _LAST)
+    found = walk.dentry.children.get(name)
+    if found is None:
+        if walk.rcu:
+            functions.try_to_unlazy(cpu, nd)
+        return 0
+    if not walk.rcu:
+        found.opens += 1
+    address: int = found.address
+    return address
+
+
+@kernel_function
+def __d_lookup(k: FsKernel, cpu: Cpu, parent: int, name: int) -> int:
+    """Find a name in the table of dentries."""
+    found = dentry_at(k, parent).children.get(qstr_text(k, name))
+    if found is None:
+        return 0
+    k.functions.d_same_name(cpu, found.address, parent, name)
+    return found.address
+
+
+@kernel_function
+def try_to_unlazy(k: FsKernel, cpu: Cpu, nd: int) -> int:
+    """Take references of where the walk is, and of its root."""
+    walk, functions = k.walks[nd], k.functions
+    functions.legitimize_links(cpu, nd)
+    functions.__legitimize_path(cpu, nd + _PATH, 0, 0)
+    walk.dentry.opens += 1
+    walk.rcu = False
+    if walk.rooted:
+        functions.__legitimize_path(cpu, nd + _ROOT, 0, 0)
+        k.vfs.root.opens += 1
+        walk.grabbed = True
+    return 1
+
+
+@kernel_function
+def complete_walk(k: FsKernel, cpu: Cpu, nd: int) -> int:
+    """End a walk that has come where it wanted."""
+    walk = k.walks[nd]
+    if walk.rcu:
+        walk.rooted = False
+        k.functions.try_to_unlazy(cpu, nd)
+    return 0
+
+
+@kernel_function
+def __lookup_slow(k: FsKernel, cpu: Cpu, name: int, dir_: int, flags: int) -> int:
+    """Ask the file system for a name: the address of a dentry without an inode, as all that are there are known."""
+    dentry: int = k.functions.d_alloc_parallel(cpu, dir_, name, 0)
+    ask_for(k, cpu, dentry, flags)
+    return dentry
+
+
+def ask_for(k: FsKernel, cpu: Cpu, dentry: int, flags: int = 0) -> None:
+    """Let the file system look for a name; it is there now, and stands for nothing."""
+    entry = dentry_at(k, dentry)
+    own = entry.sb.fs.ops.get("lookup")
+    if own is not None:
+        getattr(k.functions, own)(cpu, entry.parent.d_inode, dentry, flags)
+    else:
+        entry.hashed = True
 
 
 @kernel_function
 def walk_component(k: FsKernel, cpu: Cpu, nd: int, flags: int) -> int:
     """Go on by one name; 0 or an errno."""
-    found = k.functions.lookup_fast(cpu, nd)
-    ret: int = k.functions.step_into(cpu, nd, flags, found)
-    return ret
+    functions, walk = k.functions, k.walks[nd]
+    if walk.names[-1][0] == "..":
+        # follow_dotdot()
+        above = walk.dentry.above
+        if not walk.rcu:
+            above.opens += 1
+        return cast(int, functions.step_into(cpu, nd, WALK_NOFOLLOW, above.address))
+    found = functions.lookup_fast(cpu, nd)
+    if not found:
+        found = functions.__lookup_slow(cpu, nd + _LAST, walk.dentry.address, walk.flags)
+    return cast(int, functions.step_into(cpu, nd, flags, found))
 
 
 @kernel_function
-def step_into(k: FsKernel, _cpu: Cpu, nd: int, flags: int, dentry: int) -> int:
-    """Enter what was found; a symbolic link puts its names in front of the rest. ELOOP after 40 of them.
+def step_into(k: FsKernel, cpu: Cpu, nd: int, flags: int, dentry: int) -> int:
+    """Enter what was found, and what is mounted on it; a symbolic link puts its names in front of the rest.
 
-    ``dentry`` 0 is a negative one, which Linux would have made to remember that there is nothing: ENOENT.
+    ENOENT for a name that stands for nothing, ELOOP after 40 links. A walk that is not RCU gives the reference of
+    ``dentry`` away.
     """
-    walk = k.walks[nd]
-    if not dentry:
-        return -Errno.ENOENT
+    walk, functions = k.walks[nd], k.functions
     found = dentry_at(k, dentry)
-    walk.names.pop()
+    if found.inode is None:
+        functions.dput(cpu, dentry)
+        return -Errno.ENOENT
+    if not flags & WALK_NOFOLLOW:
+        walk.names.pop()
+        found = _mounted(k, cpu, walk, found)
     inode = found.inode
     assert inode is not None
-    if inode.is_link and (walk.names or flags & LOOKUP_FOLLOW):
-        walk.links += 1
-        if walk.links > MAXSYMLINKS:
-            return -Errno.ELOOP
-        target = inode.data.decode(errors="surrogateescape")
-        if target.startswith("/"):
-            _enter(k, walk, k.vfs.root)
-        walk.names += reversed(_names(target))
-        return 0
-    _enter(k, walk, found)
+    if inode.is_link and not flags & WALK_NOFOLLOW and (walk.names or walk.flags & LOOKUP_FOLLOW):
+        ret = _follow(k, cpu, walk, found)
+        if not walk.rcu:
+            functions.dput(cpu, found.address)
+        return ret
+    if not walk.rcu:
+        functions.dput(cpu, walk.dentry.address)
+        if found.sb is not walk.dentry.sb:
+            functions.mntput(cpu, walk.path_mnt)
+    if flags & WALK_NOFOLLOW and walk.names:
+        walk.names.pop()
+    _enter(walk, found)
+    return 0
+
+
+def _mounted(k: FsKernel, cpu: Cpu, walk: Walk, found: Dentry) -> Dentry:
+    # handle_mounts()
+    if found.mounted is None:
+        return found
+    functions = k.functions
+    if walk.rcu:
+        while found.mounted is not None:
+            functions.__lookup_mnt(cpu, walk.path_mnt, found.address)
+            found = found.mounted.root
+        return found
+    below, found = found, found.top
+    functions.__traverse_mounts(cpu, walk.address, 0, 0, 0, walk.flags)
+    found.opens += 1
+    functions.dput(cpu, below.address)
+    return found
+
+
+def _follow(k: FsKernel, cpu: Cpu, walk: Walk, link: Dentry) -> int:
+    # pick_link()
+    walk.links += 1
+    if walk.links > MAXSYMLINKS:
+        return -Errno.ELOOP
+    functions = k.functions
+    if walk.rcu:
+        functions.atime_needs_update(cpu, walk.address, link.d_inode)
+    else:
+        functions.touch_atime(cpu, walk.address)
+    ret: int = functions.security_inode_follow_link(cpu, link.address, link.d_inode, int(walk.rcu))
+    if ret:
+        return ret
+    assert link.inode is not None
+    base = k.vfs.link_text(link.inode)
+    text = link.inode.data.decode(errors="surrogateescape")
+    if text.startswith("/"):
+        if not walk.rcu:
+            functions.dput(cpu, walk.dentry.address)
+            k.vfs.root.opens += 1
+        functions.nd_jump_root(cpu, walk.address)
+    walk.names += [(name, base + at) for name, at in reversed(_names(text))]
+    return 0
+
+
+@kernel_function
+def __lookup_mnt(k: FsKernel, _cpu: Cpu, _mnt: int, dentry: int) -> int:
+    """Return the ``struct mount`` that is on a directory, 0 without one."""
+    mount = dentry_at(k, dentry).mounted
+    return mount.address if mount is not None else 0
+
+
+@kernel_function
+def nd_jump_root(k: FsKernel, cpu: Cpu, nd: int) -> int:
+    """Go to the root."""
+    walk = k.walks[nd]
+    if not walk.rooted:
+        k.functions.set_root(cpu, nd)
+    _enter(walk, k.vfs.root)
+    return 0
+
+
+@kernel_function
+def set_root(k: FsKernel, _cpu: Cpu, nd: int) -> int:
+    """Find out what the root of the task is."""
+    walk = k.walks[nd]
+    walk.rooted = True
+    walk.root_dentry = k.vfs.root.address
     return 0
 
 
@@ -163,70 +302,109 @@ def step_into(k: FsKernel, _cpu: Cpu, nd: int, flags: int, dentry: int) -> int:
 def link_path_walk(k: FsKernel, cpu: Cpu, _name: int, nd: int) -> int:
     """Walk through all names but the last one; every directory on the way must let the task search it."""
     walk, functions = k.walks[nd], k.functions
-    while walk.names:
+    names = walk.names
+    while names:
         inode = walk.dentry.inode
-        assert inode is not None
         if not inode.is_dir:
             return -Errno.ENOTDIR
         ret: int = functions.inode_permission(cpu, 0, inode.address, MAY_EXEC)
         if ret:
             return ret
-        if len(walk.names[-1].encode(errors="surrogateescape")) > NAME_MAX:
+        name, at = names[-1]
+        length = len(name) if name.isascii() else len(name.encode(errors="surrogateescape"))
+        walk.last_name, walk.last_hash_len = at, length << 32
+        if length > NAME_MAX:
             return -Errno.ENAMETOOLONG
-        if len(walk.names) == 1:
+        if len(names) == 1:
             return 0
-        ret = functions.walk_component(cpu, nd, LOOKUP_FOLLOW)
+        ret = functions.walk_component(cpu, nd, WALK_MORE)
         if ret:
             return ret
     return 0
 
 
-def path_init(k: FsKernel, cpu: Cpu, dfd: int, name: int) -> Walk | int:
-    """Begin a walk at the root, the working directory or an open directory; a negative errno."""
-    text = k.mem.read_string(Filename(k.mem, name).name, PATH_MAX).decode(errors="surrogateescape")
-    task = task_of(k, cpu)
-    start = k.vfs.root
-    if not text.startswith("/"):
-        if dfd == AT_FDCWD:
-            start = task.cwd or k.vfs.root
-        else:
-            file = task.files.lookup(dfd)
-            dentry = getattr(file, "dentry", None)
-            if file is None:
-                return -Errno.EBADF
-            if dentry is None or not dentry.inode.is_dir:
-                return -Errno.ENOTDIR
-            start = dentry
+@kernel_function
+def path_init(k: FsKernel, cpu: Cpu, nd: int, flags: int) -> int:
+    """Begin a walk at the root, the working directory or an open directory; the path's text or a negative errno."""
+    walk = k.walks[nd]
+    walk.flags = flags
+    if walk.text.startswith("/"):
+        k.functions.nd_jump_root(cpu, nd)
+    elif walk.dfd == AT_FDCWD:
+        _enter(walk, task_of(k, cpu).cwd or k.vfs.root)
+    else:
+        file = task_of(k, cpu).files.lookup(walk.dfd)
+        dentry = getattr(file, "dentry", None)
+        if file is None:
+            return -Errno.EBADF
+        if walk.names and (dentry is None or not dentry.inode.is_dir):
+            return -Errno.ENOTDIR
+        _enter(walk, dentry if dentry is not None else k.vfs.root)
+    return cast(int, walk.name)
+
+
+def begin_walk(k: FsKernel, dfd: int, name: int) -> Walk:
+    """Return a walk along a ``struct filename``, which has not begun (set_nameidata)."""
+    text = _text(k, name)
     walk = Walk.alloc(k.mem)
-    walk.names, walk.links = list(reversed(_names(text))), 0
-    walk.name = Filename(k.mem, name).name
-    walk.path_mnt = k.vfs.vfsmount
-    _enter(k, walk, start)
+    walk.text, walk.dfd = text, dfd
+    walk.name = name + _FILENAME_BYTES
+    base = name + _FILENAME_BYTES
+    walk.names = [(part, base + at) for part, at in reversed(_names(text))]
+    walk.links, walk.rcu, walk.rooted, walk.grabbed = 0, True, False, False
+    walk.must_be_dir = text.endswith(("/", "/."))
     k.walks[walk.address] = walk
     return walk
 
 
-def terminate_walk(k: FsKernel, walk: Walk) -> None:
-    """End a walk."""
+def end_walk(k: FsKernel, walk: Walk) -> None:
+    """Forget a walk (restore_nameidata)."""
     del k.walks[walk.address]
     walk.free()
 
 
 @kernel_function
-def path_lookupat(k: FsKernel, cpu: Cpu, nd: int, flags: int, path: int) -> int:
-    """Walk to the end; store ``struct path``."""
+def terminate_walk(k: FsKernel, cpu: Cpu, nd: int) -> None:
+    """Let go of what a walk has references of."""
     walk, functions = k.walks[nd], k.functions
-    while True:
-        ret: int = functions.link_path_walk(cpu, walk.name, nd)
+    if not walk.rcu:
+        functions.dput(cpu, walk.path_dentry)
+        functions.mntput(cpu, walk.path_mnt)
+        if walk.grabbed:
+            functions.dput(cpu, walk.root_dentry)
+            functions.mntput(cpu, k.vfs.vfsmount)
+
+
+@kernel_function
+def path_lookupat(k: FsKernel, cpu: Cpu, nd: int, flags: int, path: int) -> int:
+    """Walk to the end; store ``struct path``, which has the reference that the walk had."""
+    walk, functions = k.walks[nd], k.functions
+    start = functions.path_init(cpu, nd, flags | LOOKUP_FOLLOW * walk.must_be_dir)
+    ret = is_err(start)
+    while not ret:
+        ret = functions.link_path_walk(cpu, start, nd)
         if ret or not walk.names:
             break
-        ret = functions.walk_component(cpu, nd, flags)
-        if ret:
-            break
+        ret = functions.walk_component(cpu, nd, WALK_TRAILING)
+    if not ret and flags & LOOKUP_MOUNTPOINT:
+        if not walk.rcu:
+            walk.dentry.opens += 1
+        ret = functions.step_into(cpu, nd, WALK_NOFOLLOW, walk.dentry.address)
     if not ret:
-        k.mem.store(path, 8, k.vfs.vfsmount)
-        k.mem.store(path + 8, 8, walk.dentry.address)
+        ret = functions.complete_walk(cpu, nd)
+    if not ret and (flags & LOOKUP_DIRECTORY or walk.must_be_dir) and not _is_dir(walk.dentry):
+        ret = -Errno.ENOTDIR
+    if not ret:
+        move_path(k, walk, path)
+    functions.terminate_walk(cpu, nd)
     return ret
+
+
+def move_path(k: FsKernel, walk: Walk, path: int) -> None:
+    """Give a ``struct path`` the reference of where a walk is."""
+    k.mem.store(path, 8, walk.path_mnt)
+    k.mem.store(path + 8, 8, walk.dentry.address)
+    walk.path_mnt = walk.path_dentry = 0
 
 
 @kernel_function
@@ -234,11 +412,19 @@ def filename_lookup(k: FsKernel, cpu: Cpu, dfd: int, name: int, flags: int, path
     """Find what a path names."""
     if is_err(name):
         return is_err(name)
-    walk = path_init(k, cpu, dfd, name)
-    if isinstance(walk, int):
-        return walk
+    walk = begin_walk(k, dfd, name)
     ret: int = k.functions.path_lookupat(cpu, walk.address, flags, path)
-    terminate_walk(k, walk)
+    end_walk(k, walk)
+    return ret
+
+
+@kernel_function
+def user_path_at(k: FsKernel, cpu: Cpu, dfd: int, name: int, flags: int, path: int) -> int:
+    """Find what a path in user memory names."""
+    functions = k.functions
+    filename = functions.getname_flags(cpu, name, flags)
+    ret: int = functions.filename_lookup(cpu, dfd, filename, flags, path, 0)
+    functions.putname(cpu, filename)
     return ret
 
 
@@ -248,24 +434,28 @@ def may_open(k: FsKernel, cpu: Cpu, idmap: int, path: int, acc_mode: int, flag: 
     dentry = dentry_at(k, k.mem.load(path + 8, 8))
     inode = dentry.inode
     assert inode is not None
+    kind = inode.i_mode & S_IFMT
     if inode.is_link:
         return -Errno.ELOOP
-    if inode.is_dir and acc_mode & (MAY_WRITE | MAY_EXEC):
+    if kind == S_IFDIR and acc_mode & (MAY_WRITE | MAY_EXEC):
         return -Errno.EISDIR if acc_mode & MAY_WRITE else -Errno.EACCES
-    if flag & O_DIRECTORY and not inode.is_dir:
-        return -Errno.ENOTDIR
+    if kind not in (S_IFDIR, S_IFREG):
+        if acc_mode & MAY_EXEC:
+            return -Errno.EACCES
+    elif acc_mode & MAY_EXEC:
+        k.functions.path_noexec(cpu, path)
     ret: int = k.functions.inode_permission(cpu, idmap, inode.address, acc_mode)
+    if not ret and flag & O_NOATIME and not may_own(k, cpu, inode.i_uid):
+        ret = -Errno.EPERM
     return ret
 
 
 @kernel_function
 def do_filp_open(k: FsKernel, cpu: Cpu, dfd: int, pathname: int, op: int) -> int:
     """Open what a path names; the address of ``struct file`` or an errno."""
-    walk = path_init(k, cpu, dfd, pathname)
-    if isinstance(walk, int):
-        return walk
+    walk = begin_walk(k, dfd, pathname)
     file: int = k.functions.path_openat(cpu, walk.address, op, 0)
-    terminate_walk(k, walk)
+    end_walk(k, walk)
     return file
 
 
@@ -273,76 +463,164 @@ def do_filp_open(k: FsKernel, cpu: Cpu, dfd: int, pathname: int, op: int) -> int
 def path_openat(k: FsKernel, cpu: Cpu, nd: int, op: int, _flags: int) -> int:
     """Allocate a file, walk, make what is not there if asked, open it."""
     walk, functions, flags = k.walks[nd], k.functions, OpenFlags(k.mem, op)
-    file: int = functions.alloc_empty_file(cpu, flags.open_flag, task_of(k, cpu).cred.address)
+    open_flag = flags.open_flag
+    file: int = functions.alloc_empty_file(cpu, open_flag, task_of(k, cpu).cred.address)
     if is_err(file):
         return file
-    ret, created = _walk_to_open(k, cpu, walk, flags)
-    if not ret:
-        # do_open(): what was just made needs no permission
-        acc_mode = 0 if created else flags.acc_mode
-        ret = functions.may_open(cpu, 0, walk.member_address("path"), acc_mode, flags.open_flag)
-    if not ret:
-        ret = functions.vfs_open(cpu, walk.member_address("path"), file)
-    if not ret:
-        ret = functions.security_file_post_open(cpu, file, flags.acc_mode)
-    if not ret and flags.open_flag & O_TRUNC:
-        inode = walk.dentry.inode
-        assert inode is not None
-        k.vfs.set_data(inode, b"")
-    if ret:
-        file_at(k, file).put()
-        return ret
-    return file
-
-
-def _walk_to_open(k: FsKernel, cpu: Cpu, walk: Walk, flags: OpenFlags) -> tuple[int, bool]:
-    functions, nd = k.functions, walk.address
-    open_flag = flags.open_flag
-    follow = 0 if open_flag & O_NOFOLLOW else LOOKUP_FOLLOW
-    if open_flag & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL:
-        follow = 0
-    while True:
-        ret: int = functions.link_path_walk(cpu, walk.name, nd)
+    if open_flag & O_PATH:
+        # do_o_path()
+        path = k.mem.alloc(16)
+        ret = functions.path_lookupat(cpu, nd, flags.lookup_flags, path)
+        if not ret:
+            ret = functions.vfs_open(cpu, path, file)
+            functions.dput(cpu, k.mem.load(path + 8, 8))
+            functions.mntput(cpu, k.mem.load(path, 8))
+        k.mem.free(path)
+        return file if not ret else _not_opened(k, cpu, file, ret)
+    start = functions.path_init(cpu, nd, flags.lookup_flags)
+    ret, created = is_err(start), False
+    while not ret:
+        ret = functions.link_path_walk(cpu, start, nd)
         if ret or not walk.names:
-            return ret, False
-        name = walk.names[-1]
-        found = functions.lookup_fast(cpu, nd)
-        if not found and open_flag & O_CREAT:
-            return _create(k, cpu, walk, name, flags.mode), True
-        if found and open_flag & O_EXCL and open_flag & O_CREAT:
-            return -Errno.EEXIST, False
-        ret = functions.step_into(cpu, nd, follow, found)
-        if ret:
-            return ret, False
-
-
-def _create(k: FsKernel, cpu: Cpu, walk: Walk, name: str, mode: int) -> int:
-    # lookup_open(): may_o_create(), then the file system
-    functions, parent = k.functions, walk.dentry
-    directory = parent.inode
-    assert directory is not None
-    task = task_of(k, cpu)
-    mode = S_IFREG | mode & 0o7777 & ~task.umask
-    negative = Dentry.alloc(k.mem)
-    ret: int = functions.security_path_mknod(cpu, walk.member_address("path"), negative.address, mode, 0)
-    ret = ret or functions.inode_permission(cpu, 0, directory.address, MAY_WRITE | MAY_EXEC)
-    ret = ret or functions.security_inode_create(cpu, directory.address, negative.address, mode)
-    negative.free()
+            break
+        ret, created = _open_last(k, cpu, walk, open_flag, flags.mode)
     if not ret:
-        made = k.vfs.create(parent, name, mode, task.cred.fsuid, task.cred.fsgid)
-        _enter(k, walk, made)
+        ret = _do_open(k, cpu, walk, file, flags, created=created)
+    functions.terminate_walk(cpu, nd)
+    return file if not ret else _not_opened(k, cpu, file, ret)
+
+
+def _not_opened(k: FsKernel, cpu: Cpu, file: int, ret: int) -> int:
+    k.functions.fput(cpu, file)
     return ret
 
 
-def _names(path: str) -> list[str]:
-    return [name for name in path.split("/") if name and name != "."]
+def _open_last(k: FsKernel, cpu: Cpu, walk: Walk, open_flag: int, mode: int) -> tuple[int, bool]:
+    # open_last_lookups()
+    functions, nd = k.functions, walk.address
+    create = open_flag & O_CREAT
+    if walk.names[-1][0] == "..":
+        return functions.walk_component(cpu, nd, WALK_TRAILING), False
+    if walk.must_be_dir and create:
+        return -Errno.EISDIR, False
+    walk.flags |= LOOKUP_FOLLOW * walk.must_be_dir
+    found = 0
+    if not (create and open_flag & O_EXCL):
+        found = functions.lookup_fast(cpu, nd)
+    if found:
+        return functions.step_into(cpu, nd, WALK_TRAILING, found), False
+    if walk.rcu:
+        functions.try_to_unlazy(cpu, nd)
+    writes = open_flag & (O_CREAT | O_TRUNC | O_ACCMODE)
+    if writes:
+        functions.mnt_want_write(cpu, walk.path_mnt)
+    parent = walk.dentry
+    ret, found = _lookup_open(k, cpu, walk, open_flag, mode)
+    if writes:
+        functions.mnt_drop_write(cpu, walk.path_mnt)
+    if ret < 0:
+        return ret, False
+    if ret:
+        # made just now
+        functions.dput(cpu, parent.address)
+        walk.names.pop()
+        _enter(walk, dentry_at(k, found))
+        return 0, True
+    if create and open_flag & O_EXCL and dentry_at(k, found).inode is not None:
+        functions.dput(cpu, found)
+        return -Errno.EEXIST, False
+    return functions.step_into(cpu, nd, WALK_TRAILING, found), False
 
 
-def _child(walk: Walk, name: str) -> Dentry | None:
-    return walk.dentry.parent if name == ".." else walk.dentry.children.get(name)
+def _lookup_open(k: FsKernel, cpu: Cpu, walk: Walk, open_flag: int, mode: int) -> tuple[int, int]:
+    # lookup_open(), may_o_create(): an errno, or whether the file was made just now, and its dentry
+    functions, parent, last = k.functions, walk.dentry, walk.address + _LAST
+    directory = parent.inode
+    assert directory is not None
+    functions.d_lookup(cpu, parent.address, last)
+    known = parent.children.get(walk.names[-1][0])
+    if known is not None:
+        known.opens += 1
+        return 0, known.address
+    dentry = functions.d_alloc_parallel(cpu, parent.address, last, 0)
+    ret = 0
+    if open_flag & O_CREAT:
+        mode = S_IFREG | mode & 0o7777 & ~task_of(k, cpu).umask
+        functions.mode_strip_sgid(cpu, 0, directory.address, mode)
+        ret = functions.security_path_mknod(cpu, walk.address + _PATH, dentry, mode, 0)
+        if not ret:
+            functions.from_vfsuid(cpu, 0, 0, 0)
+            functions.from_vfsgid(cpu, 0, 0, 0)
+            ret = functions.inode_permission(cpu, 0, directory.address, MAY_WRITE | MAY_EXEC)
+        ret = ret or functions.security_inode_create(cpu, directory.address, dentry, mode)
+    ask_for(k, cpu, dentry)
+    if open_flag & O_CREAT and not ret:
+        ret = inode_op(k, cpu, directory, "create", 0, directory.address, dentry, mode, int(bool(open_flag & O_EXCL)))
+        if not ret:
+            return 1, dentry
+    if ret:
+        functions.dput(cpu, dentry)
+        return ret, 0
+    return 0, dentry
 
 
-def _enter(k: FsKernel, walk: Walk, dentry: Dentry) -> None:
+def _do_open(k: FsKernel, cpu: Cpu, walk: Walk, file: int, flags: OpenFlags, *, created: bool) -> int:
+    # do_open()
+    functions, open_flag, path = k.functions, flags.open_flag, walk.address + _PATH
+    opened = file_at(k, file)
+    if created:
+        opened.struct.f_mode |= FMODE_CREATED
+    else:
+        functions.complete_walk(cpu, walk.address)
+    inode = walk.dentry.inode
+    assert inode is not None
+    if open_flag & O_CREAT and not created and inode.is_dir:
+        return -Errno.EISDIR
+    if (open_flag & O_DIRECTORY or walk.must_be_dir) and not inode.is_dir:
+        return -Errno.ENOTDIR
+    truncates = not created and bool(open_flag & O_TRUNC) and inode.i_mode & S_IFMT == S_IFREG
+    if truncates:
+        functions.mnt_want_write(cpu, walk.path_mnt)
+    # what was just made needs no permission
+    ret: int = functions.may_open(cpu, 0, path, 0 if created else flags.acc_mode, open_flag)
+    ret = ret or functions.vfs_open(cpu, path, file)
+    ret = ret or functions.security_file_post_open(cpu, file, flags.acc_mode)
+    if truncates:
+        if not ret:
+            ret = functions.security_file_truncate(cpu, file)
+            ret = ret or functions.do_truncate(cpu, 0, walk.dentry.address, 0, 0, file)
+        functions.mnt_drop_write(cpu, walk.path_mnt)
+    return ret
+
+
+def qstr_text(k: FsKernel, qstr: int) -> str:
+    """Return the name in a ``struct qstr``."""
+    text = k.mem.read(k.mem.load(qstr + 8, 8), k.mem.load(qstr + 4, 4))
+    return text.decode(errors="surrogateescape")
+
+
+def _text(k: FsKernel, name: int) -> str:
+    return k.mem.read_string(name + _FILENAME_BYTES, PATH_MAX).decode(errors="surrogateescape")
+
+
+@lru_cache(maxsize=4096)
+def _names(path: str) -> tuple[tuple[str, int], ...]:
+    # the names of a path, and where in its bytes they begin
+    found = []
+    for match in re.finditer(r"[^/]+", path):
+        if match[0] != ".":
+            at = match.start() if path.isascii() else len(path[: match.start()].encode(errors="surrogateescape"))
+            found.append((match[0], at))
+    return tuple(found)
+
+
+def _is_dir(dentry: Dentry) -> bool:
+    return dentry.inode is not None and dentry.inode.is_dir
+
+
+def _enter(walk: Walk, dentry: Dentry) -> None:
+    mount = dentry.sb.mount
     walk.dentry = dentry
     walk.path_dentry = dentry.address
+    walk.path_mnt = mount.vfsmount if mount is not None else 0
     walk.nd_inode = dentry.d_inode

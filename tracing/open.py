@@ -1,24 +1,31 @@
 """Opening and closing: fs/open.c, fs/file.c and fs/file_table.c, v6.18."""
 
+from collections.abc import Mapping
 from typing import cast
 
-from ebpfsim.btf.view import Field, KernelStruct
+from ebpfsim.btf.view import Field, KernelStruct, place
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from tracing.fs import FsKernel, dentry_at, file_at, inode_at, is_err, task_of
 from tracing.functions import kernel_function
-from tracing.namei import MAY_READ, MAY_WRITE, OpenFlags
+from tracing.namei import LOOKUP_DIRECTORY, LOOKUP_FOLLOW, OpenFlags
+from tracing.permission import MAY_READ, MAY_WRITE
+from tracing.pseudo_fs import anon_inodes
 from tracing.vfs import File
 
-__all__ = ["FMODE_READ", "FMODE_WRITE", "OpenHow", "close_fd"]
+__all__ = ["FMODE_READ", "FMODE_WRITE", "OpenHow", "close_fd", "make_anon_file"]
 
-O_ACCMODE, O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND, O_CLOEXEC = 3, 1, 2, 0o100, 0o1000, 0o2000, 0o2000000
-O_DIRECTORY, O_TMPFILE, O_PATH = 0o200000, 0o20000000, 0o10000000
+O_ACCMODE, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC, O_APPEND, O_CLOEXEC = (
+    3, 1, 2, 0o100, 0o200, 0o400, 0o1000, 0o2000, 0o2000000,
+)  # fmt: skip
+O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_TMPFILE = 0o4000, 0o200000, 0o400000, 0o10000000, 0o20000000
 # what open() knows, of which a 64-bit system has O_LARGEFILE set always
 VALID_OPEN_FLAGS = 0o37777703 | 0o100
 O_LARGEFILE = 0o100000
-FMODE_READ, FMODE_WRITE, FMODE_OPENED = 0x1, 0x2, 0x80000
+FMODE_READ, FMODE_WRITE, FMODE_PATH, FMODE_WRITER, FMODE_OPENED = 0x1, 0x2, 0x4000, 0x1_0000, 0x8_0000
 NR_OPEN = 1024  # RLIMIT_NOFILE of a task, as systems begin
+RESOLVE_KNOWN = 0x3F
+_F_PATH, _F_RA = (place("file", name)[0] for name in ("f_path", "f_ra"))
 
 
 class OpenHow(KernelStruct):
@@ -35,16 +42,11 @@ def do_sys_openat2(k: FsKernel, cpu: Cpu, dfd: int, filename: int, how: int) -> 
     """Open a path; a descriptor or an errno."""
     functions, asked = k.functions, OpenHow(k.mem, how)
     op = OpenFlags.alloc(k.mem)
-    flags = asked.flags & VALID_OPEN_FLAGS
-    op.open_flag = flags
-    op.mode = asked.mode & 0o7777 if flags & O_CREAT else 0
-    op.acc_mode = (MAY_READ, MAY_WRITE, MAY_READ | MAY_WRITE, MAY_READ | MAY_WRITE)[flags & O_ACCMODE]
-    if flags & O_TRUNC:
-        op.acc_mode |= MAY_WRITE
-    name = functions.getname_flags(cpu, filename, 0)
+    fd = _build_open_flags(asked.flags, asked.mode, asked.resolve, op)
+    name = fd or functions.getname_flags(cpu, filename, 0)
     fd = is_err(name)
     if not fd:
-        fd = functions.get_unused_fd_flags(cpu, flags)
+        fd = functions.get_unused_fd_flags(cpu, asked.flags & 0xFFFF_FFFF)
         if fd >= 0:
             file = functions.do_filp_open(cpu, dfd, name, op.address)
             if is_err(file):
@@ -57,6 +59,22 @@ def do_sys_openat2(k: FsKernel, cpu: Cpu, dfd: int, filename: int, how: int) -> 
     return fd
 
 
+def _build_open_flags(flags: int, mode: int, resolve: int, op: OpenFlags) -> int:
+    if flags & ~(VALID_OPEN_FLAGS | O_LARGEFILE | O_PATH | O_TMPFILE) or resolve & ~RESOLVE_KNOWN:
+        return -Errno.EINVAL
+    if flags & O_TMPFILE:
+        return -(Errno.EINVAL if flags & (O_CREAT | O_PATH) or not flags & O_ACCMODE else Errno.EOPNOTSUPP)
+    if flags & O_PATH:
+        flags &= O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC
+    op.open_flag = flags
+    op.mode = mode & 0o7777 if flags & O_CREAT else 0
+    acc_mode = (MAY_READ, MAY_WRITE, MAY_READ | MAY_WRITE, MAY_READ | MAY_WRITE)[flags & O_ACCMODE]
+    op.acc_mode = 0 if flags & O_PATH else acc_mode | MAY_WRITE * bool(flags & O_TRUNC)
+    follows = not flags & O_NOFOLLOW and flags & (O_CREAT | O_EXCL) != O_CREAT | O_EXCL
+    op.lookup_flags = LOOKUP_FOLLOW * follows | LOOKUP_DIRECTORY * bool(flags & O_DIRECTORY)
+    return 0
+
+
 @kernel_function
 def get_unused_fd_flags(k: FsKernel, cpu: Cpu, flags: int) -> int:
     """Take the lowest free descriptor; EMFILE."""
@@ -64,10 +82,17 @@ def get_unused_fd_flags(k: FsKernel, cpu: Cpu, flags: int) -> int:
 
 
 @kernel_function
-def alloc_fd(k: FsKernel, cpu: Cpu, start: int, end: int, _flags: int) -> int:
+def alloc_fd(k: FsKernel, cpu: Cpu, start: int, end: int, flags: int) -> int:
     """Take the lowest free descriptor from ``start`` on; EMFILE when it is ``end``."""
-    fd = task_of(k, cpu).files.reserve(start)
-    return fd if fd < end else -Errno.EMFILE
+    task = task_of(k, cpu)
+    fd = task.files.reserve(start)
+    k.functions.expand_files(cpu, task.struct.files_ptr, fd)
+    if fd >= end:
+        task.files.unreserve(fd)
+        return -Errno.EMFILE
+    if flags & O_CLOEXEC:
+        task.files.close_on_exec.add(fd)
+    return fd
 
 
 @kernel_function
@@ -87,19 +112,21 @@ def fd_install(k: FsKernel, cpu: Cpu, fd: int, file: int) -> None:
 @kernel_function
 def alloc_empty_file(k: FsKernel, cpu: Cpu, flags: int, cred: int) -> int:
     """Return a new ``struct file`` that is not open yet, or an errno."""
-
-    def on_fput(file: File) -> None:
-        if file.struct.f_mode & FMODE_OPENED:
-            k.functions.__fput(k.sched.running_cpu(), file.address)
-        else:
-            _file_free(k, k.sched.running_cpu(), file)
-
-    file = File(k.mem, on_fput)
+    file = File(k.mem, lambda file: _last_put(k, file))
     k.vfs.by_address[file.address] = file
     ret = k.functions.init_file(cpu, file.address, flags, cred)
     if ret:
         k.vfs.forget(file)
     return ret or file.address
+
+
+def _last_put(k: FsKernel, file: File) -> None:
+    # a reference that is dropped without a function of its own
+    cpu = k.sched.running_cpu()
+    if file.struct.f_mode & FMODE_OPENED:
+        k.functions.__fput(cpu, file.address)
+    else:
+        _file_free(k, cpu, file)
 
 
 @kernel_function
@@ -116,7 +143,7 @@ def init_file(k: FsKernel, cpu: Cpu, f: int, flags: int, cred: int) -> int:
 @kernel_function
 def vfs_open(k: FsKernel, cpu: Cpu, path: int, file: int) -> int:
     """Open the file at ``struct path``."""
-    k.vfs.opened(file_at(k, file), dentry_at(k, k.mem.load(path + 8, 8)))
+    k.vfs.point(file_at(k, file), dentry_at(k, k.mem.load(path + 8, 8)))
     ret: int = k.functions.do_dentry_open(cpu, file, 0)
     return ret
 
@@ -125,26 +152,27 @@ def vfs_open(k: FsKernel, cpu: Cpu, path: int, file: int) -> int:
 def do_dentry_open(k: FsKernel, cpu: Cpu, f: int, _open: int) -> int:
     """Ask the security modules, then the file system."""
     functions, file = k.functions, file_at(k, f)
-    inode = file.inode
+    struct, inode = file.struct, file.inode
     assert inode is not None
-    functions.path_get(cpu, file.struct.member_address("f_path"))
+    functions.path_get(cpu, f + _F_PATH)
+    if struct.f_flags & O_PATH:
+        struct.f_mode = FMODE_PATH | FMODE_OPENED
+        return 0
+    mode = struct.f_mode
+    if mode & FMODE_WRITE and not inode.is_dir:
+        functions.mnt_get_write_access(cpu, struct.f_path_mnt)
+        mode |= FMODE_WRITER
     ret: int = functions.security_file_open(cpu, f)
-    ret = ret or functions.shmem_file_open(cpu, inode.address, f)
+    own = file.ops.get("open") if inode.is_plain else None
+    if not ret and own is not None:
+        ret = getattr(functions, own)(cpu, inode.address, f)
     if not ret:
-        file.struct.f_mode |= FMODE_OPENED
-        file.struct.f_flags &= ~(O_CREAT | 0o200 | 0o400 | O_TRUNC)
-    return ret
-
-
-@kernel_function
-def path_get(_k: FsKernel, _cpu: Cpu, _path: int) -> None:
-    """Take a reference of a path."""
-
-
-@kernel_function
-def shmem_file_open(k: FsKernel, cpu: Cpu, inode: int, file: int) -> int:
-    """Open a file in memory."""
-    ret: int = k.functions.generic_file_open(cpu, inode, file)
+        struct.f_mode = mode | FMODE_OPENED | struct.f_mode
+        struct.f_flags &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC)
+        functions.file_ra_state_init(cpu, f + _F_RA, struct.f_mapping)
+        return 0
+    functions.path_put(cpu, f + _F_PATH)
+    file.dentry = None
     return ret
 
 
@@ -156,12 +184,90 @@ def generic_file_open(k: FsKernel, _cpu: Cpu, inode: int, _filp: int) -> int:
 
 
 @kernel_function
+def alloc_file_pseudo(k: FsKernel, cpu: Cpu, inode: int, mnt: int, name: int, flags: int, _fops: int) -> int:
+    """Return an open file under a name in no directory, or an errno."""
+    functions, fs = k.functions, k.vfs.pseudo[mnt]
+    qstr = k.mem.alloc(16)
+    k.mem.store(qstr, 8, len(k.mem.read_string(name, 255)) << 32)
+    k.mem.store(qstr + 8, 8, name)
+    dentry = dentry_at(k, functions.d_alloc_pseudo(cpu, fs.sb, qstr))
+    k.mem.free(qstr)
+    functions.mntget(cpu, mnt)
+    functions.d_instantiate(cpu, dentry.address, inode)
+    address: int = functions.alloc_empty_file(cpu, flags | O_LARGEFILE, task_of(k, cpu).cred.address)
+    if is_err(address):
+        functions.dput(cpu, dentry.address)
+        return address
+    file = file_at(k, address)
+    k.vfs.point(file, dentry)
+    functions.file_init_path(cpu, address, file.struct.member_address("f_path"), 0)
+    file.struct.f_mode |= FMODE_OPENED
+    return address
+
+
+def make_anon_file(k: FsKernel, cpu: Cpu, name: str, ops: Mapping[str, str], flags: int, private: object) -> int:
+    """Return a file that is nothing but what ``private`` is (anon_inode_getfile), or an errno."""
+    fs, inode = anon_inodes(k.vfs)
+    k.functions.ihold(cpu, inode.address)
+    # the name has its own
+    inode.opens -= 1
+    text = k.mem.alloc(64)
+    k.mem.write(text, name.encode() + b"\0")
+    address: int = k.functions.alloc_file_pseudo(cpu, inode.address, fs.vfsmount, text, flags, 0)
+    k.mem.free(text)
+    if not is_err(address):
+        file = file_at(k, address)
+        file.ops, file.private = ops, private
+    return address
+
+
+def _file_of(k: FsKernel, cpu: Cpu, fd: int) -> int:
+    file = task_of(k, cpu).files.lookup(fd)
+    return file.address if isinstance(file, File) else 0
+
+
+@kernel_function
+def fdget(k: FsKernel, cpu: Cpu, fd: int) -> int:
+    """Return the file of a descriptor (``struct fd``), 0 when it is none."""
+    return _file_of(k, cpu, fd)
+
+
+@kernel_function
+def fdget_raw(k: FsKernel, cpu: Cpu, fd: int) -> int:
+    """Return the file of a descriptor, which may be one without being open (O_PATH)."""
+    return _file_of(k, cpu, fd)
+
+
+@kernel_function
+def fdget_pos(k: FsKernel, cpu: Cpu, fd: int) -> int:
+    """Return the file of a descriptor, whose position is going to be used."""
+    return _file_of(k, cpu, fd)
+
+
+@kernel_function
+def fget(k: FsKernel, cpu: Cpu, fd: int) -> int:
+    """Return the file of a descriptor, with a reference."""
+    file = task_of(k, cpu).files.lookup(fd)
+    if not isinstance(file, File):
+        return 0
+    file.get()
+    return file.address
+
+
+@kernel_function
 def file_close_fd(k: FsKernel, cpu: Cpu, fd: int) -> int:
     """Take a descriptor away; the address of its file, 0 when it is not open."""
-    file = task_of(k, cpu).files.take(fd)
+    return cast(int, k.functions.file_close_fd_locked(cpu, task_of(k, cpu).struct.files_ptr, fd))
+
+
+@kernel_function
+def file_close_fd_locked(k: FsKernel, cpu: Cpu, _files: int, fd: int) -> int:
+    """Take a descriptor away; the address of its file, 0 when it is not open."""
+    files = task_of(k, cpu).files
+    file = files.take(fd)
     if file is None:
         return 0
-    # what is no File (a map, a program) has no struct file here
+    # what is no File (standard input) has no struct file here
     return file.address if isinstance(file, File) else _release_other(file)
 
 
@@ -178,35 +284,71 @@ def close_fd(k: FsKernel, cpu: Cpu, fd: int) -> int:
         return -Errno.EBADF
     if file == -1 or file == (1 << 64) - 1:
         return 0
-    functions.filp_flush(cpu, file, 0)
+    ret: int = functions.filp_flush(cpu, file, task_of(k, cpu).struct.files_ptr)
     functions.fput_close_sync(cpu, file)
-    return 0
+    return ret
 
 
 @kernel_function
-def filp_flush(_k: FsKernel, _cpu: Cpu, _filp: int, _id: int) -> int:
-    """Tell the file system that a descriptor was closed; files in memory have nothing to write back."""
-    return 0
+def dnotify_flush(k: FsKernel, cpu: Cpu, filp: int, _id: int) -> None:
+    """Forget who wanted to know of changes in a directory."""
+    inode = file_at(k, filp).inode
+    if inode is not None and inode.is_dir:
+        k.functions.fsnotify_find_mark(cpu, inode.address, 0, 0)
 
 
 @kernel_function
-def fput_close_sync(k: FsKernel, cpu: Cpu, file: int) -> None:
+def filp_close(k: FsKernel, cpu: Cpu, filp: int, id_: int) -> int:
+    """Close a file that a descriptor stood for."""
+    ret: int = k.functions.filp_flush(cpu, filp, id_)
+    k.functions.fput(cpu, filp)
+    return ret
+
+
+@kernel_function
+def fput_close_sync(k: FsKernel, _cpu: Cpu, file: int) -> None:
     """Drop a reference of a file at close(2)."""
     file_at(k, file).put_user()
 
 
 @kernel_function
+def fput(k: FsKernel, cpu: Cpu, file: int) -> None:
+    """Drop a reference of a file; an open one goes when the task returns from the kernel."""
+    opened = file_at(k, file)
+    if opened.refs > 1 or not opened.struct.f_mode & FMODE_OPENED:
+        opened.put()
+        return
+    task = task_of(k, cpu)
+    k.functions.task_work_add(cpu, task.address, file, 1)
+    task.works.append(lambda: k.functions.____fput(k.sched.cpu_of(task), file))
+
+
+@kernel_function
+def ____fput(k: FsKernel, _cpu: Cpu, work: int) -> None:
+    """Let a file go, later than its last reference."""
+    file_at(k, work).put()
+
+
+@kernel_function
 def __fput(k: FsKernel, cpu: Cpu, file: int) -> None:
     """Let a file go that nobody has open any more."""
-    functions = k.functions
-    functions.security_file_release(cpu, file)
-    opened = file_at(k, file)
-    if opened.release:
-        getattr(functions, opened.release)(cpu, opened.struct.f_inode, file)
+    functions, opened = k.functions, file_at(k, file)
+    struct = opened.struct
+    if not struct.f_mode & FMODE_PATH:
+        functions.locks_remove_file(cpu, file)
+        functions.security_file_release(cpu, file)
+        release = opened.release or opened.ops.get("release")
+        if release:
+            getattr(functions, release)(cpu, struct.f_inode, file)
+        functions.file_f_owner_release(cpu, file)
+    if struct.f_mode & FMODE_WRITER:
+        functions.mnt_put_write_access(cpu, struct.f_path_mnt)
+    opened.dentry = None
+    functions.dput(cpu, struct.f_path_dentry)
+    functions.mntput(cpu, struct.f_path_mnt)
     _file_free(k, cpu, opened)
 
 
 def _file_free(k: FsKernel, cpu: Cpu, file: File) -> None:
-    k.vfs.closed(file)
     k.functions.security_file_free(cpu, file.address)
     k.vfs.forget(file)

@@ -10,7 +10,8 @@ from ebpfsim.isa.alu import s32, s64, u32
 from ebpfsim.memory.user import UserFault, UserMemory
 from tracing.fs import FsKernel, file_at, is_err, task_of
 from tracing.functions import kernel_function
-from tracing.namei import AT_FDCWD, MAY_EXEC, Filename, OpenFlags
+from tracing.namei import AT_FDCWD, LOOKUP_FOLLOW, Filename, OpenFlags
+from tracing.permission import MAY_EXEC
 from tracing.sched import TaskExit
 from tracing.syscalls import syscall
 from tracing.task import PF_FORKNOEXEC, Task
@@ -240,7 +241,7 @@ def sys_execve(k: FsKernel, cpu: Cpu, filename: int, argv: int, envp: int) -> in
 def do_open_execat(k: FsKernel, cpu: Cpu, fd: int, name: int, _flags: int) -> int:
     """Open a file to execute it; EACCES for what is no file."""
     op = OpenFlags.alloc(k.mem)
-    op.acc_mode = MAY_EXEC
+    op.acc_mode, op.lookup_flags = MAY_EXEC, LOOKUP_FOLLOW
     file: int = k.functions.do_filp_open(cpu, fd, name, op.address)
     op.free()
     return file

@@ -6,7 +6,7 @@ What programs walk to from a task is there: ``real_parent``, ``group_leader``, `
 Left out: scheduling classes, signal queues, key rings, and nested namespaces: all tasks are in the initial ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -250,6 +250,12 @@ class Task:
         self.user: UserMemory | None = None
         self.alive = True
         self.released = False
+        # what is to be done before it returns to user space (task_work_add)
+        self.works: list[Callable[[], None]] = []
+        # the other threads of the process that it leads
+        self.threads: list[Task] = []
+        if leader is not None:
+            leader.threads.append(self)
         # where it is in user space: instruction, stack, frame
         self.user_ip, self.user_sp, self.user_bp = USER_IP, USER_SP, 0
         self.cgroup: Cgroup | None = None
@@ -284,6 +290,19 @@ class Task:
     def umask(self) -> int:
         """Permissions that new files do not get."""
         return self._fs.umask
+
+    def set_umask(self, mask: int) -> None:
+        """Say which permissions new files do not get."""
+        self._fs.umask = mask
+
+    def set_cwd(self, directory: Dentry | None) -> None:
+        """Say where relative paths begin, for all threads of the process."""
+        self.leader.cwd = directory
+        for thread in self.leader.threads:
+            thread.cwd = directory
+        if directory is not None:
+            self._fs.pwd = directory.address
+            self._fs.pwd_mnt = directory.sb.mount.vfsmount if directory.sb.mount is not None else 0
 
     def _fill(self, comm: str) -> None:
         struct, mem = self.struct, self.mem

@@ -1,16 +1,20 @@
 """Files of a simulated kernel: inodes, dentries, mounts and open files at their BTF layout (include/linux/fs.h, v6.18).
 
-One file system in memory (tmpfs) is mounted at ``/`` and holds a small tree; ``Vfs.add`` puts further files into it.
-Programs that walk ``file->f_path.dentry->d_parent`` or read ``inode->i_ino`` find what they would on Linux.
+The root holds a small tree, on which further file systems are mounted (``tracing.filesystems``); ``Vfs.add`` puts files
+into it. Programs that walk ``file->f_path.dentry->d_parent`` or read ``inode->i_ino`` find what they would on Linux.
 
-Left out: other file systems, block devices, the page cache, locks on files, access control lists.
+A dentry lives while it is in the tree or somebody has it (``opens``); an inode while a name has it or somebody else.
+
+Left out: block devices, the page cache, locks on files, access control lists.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from ebpfsim.btf.view import Field, KernelStruct, place, size_of
+from ebpfsim.btf.view import Field, KernelStruct, place
 from ebpfsim.memory import Memory
 from ebpfsim.objects import KernelObject
+from tracing.filesystems import FILE_SYSTEMS, ROOT, FsType, Mount, SuperBlock, kmalloc_text
 
 __all__ = ["Dentry", "File", "Inode", "Vfs", "kmalloc_text"]
 
@@ -18,50 +22,33 @@ __all__ = ["Dentry", "File", "Inode", "Vfs", "kmalloc_text"]
 S_IFMT, S_IFDIR, S_IFREG, S_IFLNK, S_IFCHR, S_IFIFO, S_IFSOCK = (
     0o170000, 0o040000, 0o100000, 0o120000, 0o020000, 0o010000, 0o140000,
 )  # fmt: skip
-TMPFS_MAGIC = 0x0102_1994
-DEV_MINOR_BITS = 20  # dev_t in the kernel is major << 20 | minor
+S_IFBLK = 0o060000
 DNAME_INLINE_LEN = 40  # sizeof(union shortname_store)
-FIRST_INO = 1
+
+_I_DATA = place("inode", "i_data")[0]
 
 # what every system has; directories end in a slash
 INITIAL_TREE = {
-    "bin/sh": b"\x7fELF", "dev/null": b"", "etc/hostname": b"host\n", "etc/hosts": b"127.0.0.1 localhost\n",
+    "bin/sh": b"\x7fELF", "bin/true": b"\x7fELF", "bin/false": b"\x7fELF", "dev/": b"",
+    "etc/hostname": b"host\n", "etc/hosts": b"127.0.0.1 localhost\n",
     "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n", "home/": b"", "proc/": b"", "root/": b"",
-    "sbin/init": b"\x7fELF", "sys/fs/bpf/": b"", "sys/fs/cgroup/": b"", "usr/bin/": b"", "var/log/": b"",
+    "run/": b"", "sbin/init": b"\x7fELF", "sys/fs/bpf/": b"", "sys/fs/cgroup/": b"", "tmp/": b"", "usr/bin/": b"",
+    "var/log/": b"",
 }  # fmt: skip
-
-MODES = {"bin/sh": 0o755, "sbin/init": 0o755, "dev/null": 0o666}
-
-
-def kmalloc_text(mem: Memory, text: bytes) -> int:
-    """Return the address of a copy of a string, with its NUL."""
-    address = mem.alloc(len(text) + 1)
-    mem.write(address, text + b"\0")
-    return address
-
-
-class _SuperBlock(KernelStruct):
-    struct_name = "super_block"
-    s_dev = Field()
-    s_blocksize = Field()
-    s_type = Field()
-    s_magic = Field()
-    s_root = Field()
-
-
-class _Mount(KernelStruct):
-    struct_name = "mount"
-    parent = Field("mnt_parent")
-    mountpoint = Field("mnt_mountpoint")
-    root = Field("mnt.mnt_root")
-    sb = Field("mnt.mnt_sb")
-    mnt_id = Field()
+MODES = {"bin/sh": 0o755, "bin/true": 0o755, "bin/false": 0o755, "sbin/init": 0o755}
+# what is mounted where from the beginning, and with which permissions
+MOUNTS = {
+    "/dev": ("devtmpfs", 0o755), "/proc": ("proc", 0o555), "/run": ("tmpfs", 0o755), "/sys/fs/bpf": ("bpf", 0o1777),
+    "/sys/fs/cgroup": ("cgroup2", 0o755), "/tmp": ("tmpfs", 0o1777),
+}  # fmt: skip
+# character devices, with their numbers (major << 20 | minor)
+DEVICES = {"/dev/full": 0x0010_0007, "/dev/null": 0x0010_0003, "/dev/zero": 0x0010_0005}
 
 
 class Inode(KernelStruct):
     """``struct inode``, and the bytes of a file. ``data`` is what it holds, for a link the path that it names."""
 
-    __slots__ = ("data", "opens")
+    __slots__ = ("data", "dirty", "opens", "sb")
     struct_name = "inode"
     i_mode = Field()
     i_uid = Field("i_uid.val")
@@ -71,11 +58,20 @@ class Inode(KernelStruct):
     i_nlink = Field()
     i_rdev = Field()
     i_size = Field()
+    i_atime_sec = Field()
+    i_atime_nsec = Field()
     i_mtime_sec = Field()
     i_mtime_nsec = Field()
+    i_ctime_sec = Field()
+    i_ctime_nsec = Field()
+    i_blocks = Field()
+    i_link = Field()
 
     data: bytearray
+    # whether somebody knows that it has to be written back
+    dirty: bool
     opens: int
+    sb: SuperBlock
 
     @property
     def is_dir(self) -> bool:
@@ -88,6 +84,11 @@ class Inode(KernelStruct):
         return self.i_mode & S_IFMT == S_IFSOCK
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it is a file with contents."""
+        return self.i_mode & S_IFMT == S_IFREG
+
+    @property
     def is_link(self) -> bool:
         """Whether it is a symbolic link."""
         return self.i_mode & S_IFMT == S_IFLNK
@@ -96,10 +97,11 @@ class Inode(KernelStruct):
 class Dentry(KernelStruct):
     """``struct dentry``: a name in a directory. ``children`` are in the order in which they came.
 
-    ``opens`` counts the open files that point to it, which may outlive the name.
+    ``opens`` counts who has it beside the tree: open files, working directories, walks. It is ``hashed`` while a lookup
+    finds it; without an inode it says that there is nothing of that name. What is mounted on it is ``mounted``.
     """
 
-    __slots__ = ("children", "inode", "long_name", "name", "opens", "parent")
+    __slots__ = ("children", "hashed", "in_lookup", "inode", "long_name", "mounted", "name", "opens", "parent", "sb")
     struct_name = "dentry"
     d_parent = Field()
     d_name_len = Field("d_name.len")
@@ -113,16 +115,43 @@ class Dentry(KernelStruct):
     children: "dict[str, Dentry]"
     long_name: int
     opens: int
+    hashed: bool
+    # whether the file system is being asked for it
+    in_lookup: bool
+    sb: SuperBlock
+    mounted: Mount | None
+
+    @property
+    def above(self) -> "Dentry":
+        """The directory that it is in, across mounts; the root is in itself."""
+        dentry = self
+        while dentry.parent is dentry:
+            mount = dentry.sb.mount
+            if mount is None or mount.point is None:
+                return dentry
+            dentry = mount.point
+        return dentry.parent
 
     @property
     def path(self) -> str:
         """The path from the root."""
         names: list[str] = []
         dentry = self
-        while dentry.parent is not dentry:
+        while True:
+            while dentry.parent is dentry and dentry.sb.mount is not None and dentry.sb.mount.point is not None:
+                dentry = dentry.sb.mount.point
+            if dentry.parent is dentry:
+                return "/" + "/".join(reversed(names))
             names.append(dentry.name)
             dentry = dentry.parent
-        return "/" + "/".join(reversed(names))
+
+    @property
+    def top(self) -> "Dentry":
+        """Itself, or the root of what is mounted on it last."""
+        dentry = self
+        while dentry.mounted is not None:
+            dentry = dentry.mounted.root
+        return dentry
 
 
 class File(KernelObject):
@@ -140,6 +169,7 @@ class File(KernelObject):
         f_path_mnt = Field("f_path.mnt")
         f_path_dentry = Field("f_path.dentry")
         f_pos = Field()
+        f_mapping = Field()
 
     def __init__(self, mem: Memory, on_fput: Callable[["File"], None]) -> None:
         super().__init__()
@@ -148,12 +178,27 @@ class File(KernelObject):
         self.dentry: Dentry | None = None
         # the name of what f_op->release points to
         self.release = ""
+        # the functions that f_op has, by the names of the operations, where they are not those of the file system
+        self._ops: Mapping[str, str] | None = None
+        # what private_data stands for
+        self.private: object = None
         self.on_fput = on_fput
 
     @property
     def inode(self) -> Inode | None:
         """The inode, once the file is open."""
         return self.dentry.inode if self.dentry is not None else None
+
+    @property
+    def ops(self) -> Mapping[str, str]:
+        """The functions that are its operations."""
+        if self._ops is not None:
+            return self._ops
+        return self.dentry.sb.fs.ops if self.dentry is not None else {}
+
+    @ops.setter
+    def ops(self, ops: Mapping[str, str]) -> None:
+        self._ops = ops
 
     @property
     def storage_owner(self) -> int:
@@ -173,120 +218,217 @@ class Vfs:
         self.by_address: dict[int, Dentry | Inode | File] = {}
         # called with an inode that goes
         self.on_evict: Callable[[Inode], None] = lambda inode: None
-        self._next_ino = FIRST_INO
-        self._sb = _SuperBlock.alloc(mem)
-        self._sb.s_dev = 1  # 0:1
-        self._sb.s_blocksize = 4096
-        self._sb.s_magic = TMPFS_MAGIC
-        fs_type = mem.alloc(size_of("file_system_type"))
-        mem.store(fs_type + place("file_system_type", "name")[0], 8, kmalloc_text(mem, b"tmpfs"))
-        self._sb.s_type = fs_type
-        self.root = self._dentry("/", None)
-        self._instantiate(self.root, S_IFDIR | 0o755, 0, 0)
-        self._sb.s_root = self.root.address
-        self._mount = _Mount.alloc(mem)
-        self._mount.parent = self._mount.address
-        self._mount.mountpoint = self._mount.root = self.root.address
-        self._mount.sb = self._sb.address
-        self._mount.mnt_id = 1
+        self.mounts: list[Mount] = []
+        self.supers: dict[int, SuperBlock] = {}
+        # mounts that no path leads to, by the addresses of their ``struct vfsmount``
+        self.pseudo: dict[int, Any] = {}
+        self._next_dev = 1
+        self._next_mnt_id = 1
+        self.root_mount = self.new_mount(self.new_super(ROOT, 0o755), None)
+        self.root = self.root_mount.root
         for path, data in INITIAL_TREE.items():
             self.add(path, data, mode=MODES.get(path))
-        self.add("tmp/", mode=0o1777)
+        for path, (name, mode) in MOUNTS.items():
+            self.new_mount(self.new_super(FILE_SYSTEMS[name], mode), self.lookup(path))
+        for path, number in DEVICES.items():
+            device = self.create(self.lookup("/dev"), path.rpartition("/")[2], S_IFCHR | 0o666, 0, 0)
+            assert device.inode is not None
+            device.inode.i_rdev = number
 
     @property
     def vfsmount(self) -> int:
         """The address of the root's ``struct vfsmount``."""
-        return self._mount.member_address("mnt")
+        return self.root_mount.vfsmount
+
+    def new_super(self, fs: FsType, mode: int, uid: int = 0, gid: int = 0) -> SuperBlock:
+        """Return a new instance of a file system with nothing but its root (get_tree_nodev)."""
+        sb = SuperBlock.make(self.mem, fs, self._next_dev)
+        self.supers[sb.address] = sb
+        self._next_dev += 1
+        dentry = self.d_alloc(None, "/", sb)
+        self.instantiate(dentry, self.new_inode(sb, S_IFDIR | mode, uid, gid))
+        dentry.hashed = True
+        sb.root, sb.s_root = dentry, dentry.address
+        return sb
+
+    def new_mount(self, sb: SuperBlock, point: Dentry | None, source: str = "none") -> Mount:
+        """Mount a file system on a directory."""
+        above = self.mount_of(point) if point is not None else None
+        mount = Mount.make(self.mem, sb, self._next_mnt_id, above, point, source)
+        self._next_mnt_id += 1
+        self.mounts.append(mount)
+        sb.mount = mount
+        if point is not None:
+            point.mounted = mount
+            self.hold(point)
+        return mount
+
+    def unmount(self, mount: Mount) -> None:
+        """Take a mount away from its directory; its files stay while somebody has them open."""
+        point = mount.point
+        assert point is not None
+        self.mounts.remove(mount)
+        point.mounted = None
+        mount.point = None
+        self.unhold(point)
+
+    def mount_of(self, dentry: Dentry) -> Mount:
+        """Return the mount that a dentry is in."""
+        assert dentry.sb.mount is not None
+        return dentry.sb.mount
+
+    def is_busy(self, mount: Mount) -> bool:
+        """Whether somebody has a file of a mount open, works in it, or has mounted something on it."""
+        return any(dentry.opens for dentry in _below(mount.root))
+
+    def drop_super(self, sb: SuperBlock) -> None:
+        """Forget a file system that is mounted nowhere (generic_shutdown_super): its names and inodes."""
+        for dentry in list(_below(sb.root)):
+            inode, dentry.inode, dentry.hashed = dentry.inode, None, False
+            if inode is not None:
+                inode.opens -= 1
+                self.put_inode(inode)
+            self.free_dentry(dentry)
+        del self.supers[sb.address]
+        sb.release()
 
     def add(self, path: str, data: bytes = b"", *, mode: int | None = None, uid: int = 0, gid: int = 0) -> Dentry:
         """Put a file into the tree, with the directories above it; a path that ends in a slash is a directory.
 
         What is there already is changed; it keeps its permissions unless told.
         """
-        dentry = self.root
+        dentry = self.root.top
         names = [name for name in path.split("/") if name]
         for position, name in enumerate(names):
-            child = dentry.children.get(name)
+            child, own = dentry.children.get(name), position == len(names) - 1
             if child is None:
-                child = self._dentry(name, dentry)
-                is_dir = path.endswith("/") or position < len(names) - 1
+                is_dir = path.endswith("/") or not own
                 kind = S_IFDIR | 0o755 if is_dir else S_IFREG | 0o644
-                own = position == len(names) - 1
                 permissions = kind & S_IFMT | mode if own and mode is not None else kind
-                self._instantiate(child, permissions, uid if own else 0, gid if own else 0)
-            elif position == len(names) - 1 and child.inode is not None:
-                child.inode.i_uid, child.inode.i_gid = uid, gid
+                child = self.create(dentry, name, permissions, uid if own else 0, gid if own else 0)
+            dentry = child.top
+            if own and child.inode is not None and dentry.inode is not None:
+                dentry.inode.i_uid, dentry.inode.i_gid = uid, gid
                 if mode is not None:
-                    child.inode.i_mode = child.inode.i_mode & S_IFMT | mode
-            dentry = child
+                    dentry.inode.i_mode = dentry.inode.i_mode & S_IFMT | mode
         if dentry.inode is not None and not dentry.inode.is_dir:
             self.set_data(dentry.inode, data)
         return dentry
 
     def lookup(self, path: str) -> "Dentry":
         """Return the dentry of a path that exists; KeyError."""
-        dentry = self.root
+        dentry = self.root.top
         for name in path.split("/"):
             if name:
-                dentry = dentry.children[name]
+                dentry = dentry.children[name].top
         return dentry
 
     def walk(self) -> Iterator[Dentry]:
         """Return all dentries, directories before what is in them."""
-        waiting = [self.root]
-        while waiting:
-            dentry = waiting.pop(0)
-            yield dentry
-            waiting = [*dentry.children.values(), *waiting]
+        yield from _below(self.root, across=True)
 
     def create(self, parent: Dentry, name: str, mode: int, uid: int, gid: int, data: bytes = b"") -> Dentry:
         """Make a file or directory in a directory."""
-        dentry = self._dentry(name, parent)
-        inode = self._instantiate(dentry, mode, uid, gid)
+        dentry = self.d_alloc(parent, name, parent.sb)
+        inode = self.new_inode(parent.sb, mode, uid, gid)
+        self.instantiate(dentry, inode)
         if data:
             self.set_data(inode, data)
         return dentry
 
+    def d_alloc(self, parent: Dentry | None, name: str, sb: SuperBlock) -> Dentry:
+        """Return a dentry of that name without an inode, which is not in the tree yet; its own parent without one."""
+        dentry = Dentry.alloc(self.mem)
+        dentry.children, dentry.inode, dentry.long_name, dentry.opens = {}, None, 0, 0
+        dentry.hashed, dentry.in_lookup, dentry.mounted, dentry.sb = False, False, None, sb
+        dentry.parent = parent or dentry
+        dentry.d_parent, dentry.d_sb = dentry.parent.address, sb.address
+        self.rename(dentry, name)
+        self.by_address[dentry.address] = dentry
+        return dentry
+
+    def new_inode(self, sb: SuperBlock, mode: int, uid: int, gid: int) -> Inode:
+        """Return a new inode of a file system, which no name has yet."""
+        inode = Inode.alloc(self.mem)
+        self.init_inode(inode, sb, mode, uid, gid)
+        return inode
+
+    def init_inode(self, inode: Inode, sb: SuperBlock, mode: int, uid: int, gid: int) -> None:
+        """Fill in an inode that its maker has allocated."""
+        inode.data, inode.dirty, inode.opens, inode.sb = bytearray(), False, 0, sb
+        inode.i_mode, inode.i_uid, inode.i_gid, inode.i_nlink = mode, uid, gid, 1
+        inode.i_ino, inode.i_sb = sb.next_ino(), sb.address
+        self.by_address[inode.address] = inode
+
+    def instantiate(self, dentry: Dentry, inode: Inode) -> None:
+        """Let a name stand for an inode, and be found in its directory (d_instantiate)."""
+        dentry.inode, dentry.d_inode = inode, inode.address
+        # what is in no directory is found by no lookup
+        dentry.hashed = dentry.parent is not dentry
+        inode.opens += 1
+        if dentry.parent is not dentry:
+            dentry.parent.children[dentry.name] = dentry
+        if inode.is_dir:
+            inode.i_nlink = 2
+            if dentry.parent is not dentry and dentry.parent.inode is not None:
+                dentry.parent.inode.i_nlink += 1
+
     def link(self, parent: Dentry, name: str, inode: Inode) -> Dentry:
         """Give an inode one more name."""
-        dentry = self._dentry(name, parent)
+        dentry = self.d_alloc(parent, name, parent.sb)
         inode.i_nlink += 1
-        dentry.inode = inode
-        dentry.d_inode = inode.address
+        self.instantiate(dentry, inode)
         return dentry
 
     def remove(self, dentry: Dentry) -> None:
         """Take a name out of its directory; the inode goes with its last name and its last open file."""
-        del dentry.parent.children[dentry.name]
-        inode = dentry.inode
+        self.drop_links(dentry)
+        self.unhash(dentry)
+        self._dput(dentry)
+
+    def drop_links(self, dentry: Dentry) -> None:
+        """Count a name of an inode less; a directory and its parent lose what they have of each other (drop_nlink)."""
+        inode, parent = dentry.inode, dentry.parent.inode
         assert inode is not None
+        assert parent is not None
         if inode.is_dir:
             inode.i_nlink = 0
-            parent = dentry.parent.inode
-            assert parent is not None
             parent.i_nlink -= 1
         else:
             inode.i_nlink -= 1
-        del self.by_address[dentry.address]
-        self._dput(dentry)
-        self._iput(inode)
+
+    def unhash(self, dentry: Dentry) -> None:
+        """Let no lookup find a name any more (__d_drop)."""
+        dentry.hashed = False
+        if dentry.parent.children.get(dentry.name) is dentry:
+            del dentry.parent.children[dentry.name]
 
     def move(self, dentry: Dentry, parent: Dentry, name: str) -> None:
         """Give a dentry another directory and name."""
         del dentry.parent.children[dentry.name]
+        if dentry.inode is not None and dentry.inode.is_dir and parent is not dentry.parent:
+            for directory, links in ((dentry.parent.inode, -1), (parent.inode, 1)):
+                if directory is not None:
+                    directory.i_nlink += links
         dentry.parent = parent
         dentry.d_parent = parent.address
-        self._name(dentry, name)
+        self.rename(dentry, name)
         parent.children[name] = dentry
 
     def opened(self, file: File, dentry: Dentry) -> None:
+        """Let an open file point to a name and its inode, and have a reference of them."""
+        self.hold(dentry)
+        self.point(file, dentry)
+
+    def point(self, file: File, dentry: Dentry) -> None:
         """Let an open file point to a name and its inode."""
         inode = dentry.inode
         assert inode is not None
         file.dentry = dentry
-        self.hold(dentry)
         struct = file.struct
-        struct.f_path_dentry, struct.f_path_mnt, struct.f_inode = dentry.address, self.vfsmount, inode.address
+        struct.f_path_dentry, struct.f_inode = dentry.address, inode.address
+        struct.f_path_mnt = dentry.sb.mount.vfsmount if dentry.sb.mount is not None else 0
+        struct.f_mapping = inode.address + _I_DATA
 
     def closed(self, file: File) -> None:
         """Let go what an open file pointed to."""
@@ -295,17 +437,12 @@ class Vfs:
 
     def hold(self, dentry: Dentry) -> None:
         """Keep a name and its inode, whatever becomes of them in the tree (path_get)."""
-        assert dentry.inode is not None
         dentry.opens += 1
-        dentry.inode.opens += 1
 
     def unhold(self, dentry: Dentry) -> None:
         """Let go of a name and its inode (path_put)."""
-        if dentry.inode is not None:
-            dentry.opens -= 1
-            dentry.inode.opens -= 1
-            self._dput(dentry)
-            self._iput(dentry.inode)
+        dentry.opens -= 1
+        self._dput(dentry)
 
     def forget(self, file: File) -> None:
         """Free the structure of a file that is closed."""
@@ -313,36 +450,56 @@ class Vfs:
         file.struct.free()
 
     def _dput(self, dentry: Dentry) -> None:
-        # a name that was removed goes with the last file that points to it
-        if dentry.address not in self.by_address and not dentry.opens:
-            if dentry.long_name:
-                self.mem.free(dentry.long_name)
-            dentry.free()
+        # a name that was removed goes with the last who has it
+        if dentry.opens or dentry.hashed:
+            return
+        inode = dentry.inode
+        self.free_dentry(dentry)
+        if inode is not None:
+            inode.opens -= 1
+            self.put_inode(inode)
 
-    def _iput(self, inode: Inode) -> None:
-        if inode.i_nlink == 0 and not inode.opens and inode.address in self.by_address:
-            del self.by_address[inode.address]
-            self.on_evict(inode)
-            inode.free()
+    def free_dentry(self, dentry: Dentry) -> None:
+        """Give the memory of a dentry back (dentry_free)."""
+        del self.by_address[dentry.address]
+        if dentry.long_name:
+            self.mem.free(dentry.long_name)
+        dentry.free()
+
+    def put_inode(self, inode: Inode) -> None:
+        """Let an inode go that nobody has any more."""
+        if not inode.opens and inode.address in self.by_address:
+            self.free_inode(inode)
+
+    def free_inode(self, inode: Inode) -> None:
+        """Give the memory of an inode back (evict)."""
+        del self.by_address[inode.address]
+        self.on_evict(inode)
+        if inode.is_link and inode.i_link:
+            self.mem.free(inode.i_link)
+        inode.free()
+
+    def link_text(self, inode: Inode) -> int:
+        """Return where the path is that a symbolic link names."""
+        if not inode.i_link:
+            inode.i_link = kmalloc_text(self.mem, bytes(inode.data))
+        return inode.i_link
 
     def set_data(self, inode: Inode, data: bytes | bytearray) -> None:
         """Replace what a file holds."""
         inode.data = bytearray(data)
         inode.i_size = len(data)
 
-    def _dentry(self, name: str, parent: Dentry | None) -> Dentry:
-        dentry = Dentry.alloc(self.mem)
-        dentry.children, dentry.inode, dentry.long_name, dentry.opens = {}, None, 0, 0
-        dentry.parent = parent or dentry
-        dentry.d_parent = dentry.parent.address
-        dentry.d_sb = self._sb.address
-        self._name(dentry, name)
-        if parent is not None:
-            parent.children[name] = dentry
-        self.by_address[dentry.address] = dentry
-        return dentry
+    def put_data(self, inode: Inode, pos: int, data: bytes) -> None:
+        """Put bytes into a file, with zeroes before them if it ends earlier."""
+        if pos > len(inode.data):
+            inode.data += bytes(pos - len(inode.data))
+        inode.data[pos : pos + len(data)] = data
+        inode.i_size = len(inode.data)
+        inode.i_blocks = -(-len(inode.data) // 4096) * 8
 
-    def _name(self, dentry: Dentry, name: str) -> None:
+    def rename(self, dentry: Dentry, name: str) -> None:
+        """Give a dentry another name, wherever it is."""
         text = name.encode(errors="surrogateescape")
         if dentry.long_name:
             self.mem.free(dentry.long_name)
@@ -355,17 +512,12 @@ class Vfs:
         dentry.name = name
         dentry.d_name_name, dentry.d_name_len = address, len(text)
 
-    def _instantiate(self, dentry: Dentry, mode: int, uid: int, gid: int) -> Inode:
-        inode = Inode.alloc(self.mem)
-        inode.data, inode.opens = bytearray(), 0
-        inode.i_mode, inode.i_uid, inode.i_gid = mode, uid, gid
-        inode.i_ino, inode.i_sb, inode.i_nlink = self._next_ino, self._sb.address, 1
-        self._next_ino += 1
-        if mode & S_IFMT == S_IFDIR:
-            inode.i_nlink = 2
-            if dentry.parent is not dentry and dentry.parent.inode is not None:
-                dentry.parent.inode.i_nlink += 1
-        dentry.inode = inode
-        dentry.d_inode = inode.address
-        self.by_address[inode.address] = inode
-        return inode
+
+def _below(root: Dentry, *, across: bool = False) -> Iterator[Dentry]:
+    # a directory and all that is in it, directories first; across: what is mounted instead of what is under it
+    waiting = [root.top if across else root]
+    while waiting:
+        dentry = waiting.pop(0)
+        yield dentry
+        found = dentry.children.values()
+        waiting = [*(child.top if across else child for child in found), *waiting]

@@ -31,18 +31,32 @@ def trees() -> dict[str, list[str]]:
 
 
 def _calls(text: str) -> list[str]:
+    # a line that stands for N calls has what each of them called below it
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return _subtree(lines, 0, len(lines))
+
+
+def _subtree(lines: list[str], start: int, end: int) -> list[str]:
     calls = []
-    for line in text.splitlines():
-        if line.startswith("#") or not line.strip():
-            # which task made the calls below
-            continue
-        match = _LINE.fullmatch(line)
-        assert match, line
-        if not match[2]:
-            calls += [match[1]] * int(match[3] or match[4] or 1)
-        else:
+    while start < end:
+        depth = _depth(lines[start])
+        stop = start + 1
+        while stop < end and _depth(lines[stop]) > depth:
+            stop += 1
+        match = _LINE.fullmatch(lines[start])
+        assert match, lines[start]
+        below = _subtree(lines, start + 1, stop)
+        if match[2]:
             PARTS.add(match[1])
+            calls += below
+        else:
+            calls += [match[1], *below] * int(match[3] or match[4] or 1)
+        start = stop
     return calls
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 @cache

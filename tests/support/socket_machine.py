@@ -51,7 +51,7 @@ class SocketMachine:
         """Write down every call of a kernel function from now on."""
         functions = self.kernel.functions
         for name in list(functions.names()):
-            functions.__dict__[name] = self._watched(name, functions.__dict__[name])
+            functions.__dict__[name] = self._watched(name, getattr(functions, name))
         for prefix, make in list(functions._makers.items()):
             functions.make(prefix, lambda name, make=make: self._watched(name, make(name)))
 

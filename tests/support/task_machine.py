@@ -4,19 +4,16 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import tracing.fs_syscalls
-import tracing.namei
-import tracing.open
-import tracing.process
-import tracing.read_write
 from ebpfsim.clock import Clock
 from ebpfsim.costs import load_profile
 from ebpfsim.cpu import Cpu
 from ebpfsim.memory import Memory
-from tracing import hrtimer, sched_functions
+from tracing import hrtimer, irq, sched_functions
 from tracing.fs import bound
 from tracing.functions import KernelFunctions
 from tracing.lsm import add_security_hooks
+from tracing.paths import add_paths
+from tracing.rooms import FUNCTION_ROOMS, SYSCALL_ROOMS
 from tracing.sched import Scheduler
 from tracing.syscalls import Syscalls
 from tracing.task import Task
@@ -37,10 +34,11 @@ class Machine:
         self.vfs = self.kernel.vfs = Vfs(self.mem)
         self.sched = self.kernel.sched = Scheduler(self.kernel)
         functions = self.kernel.functions = KernelFunctions()
-        for module in (tracing.namei, tracing.open, tracing.process, tracing.read_write, sched_functions, hrtimer):
+        for module in (*FUNCTION_ROOMS, sched_functions, hrtimer, irq):
             functions.add(bound(module, self.kernel))
         add_security_hooks(functions, self.mem)
-        self.syscalls = Syscalls(self.kernel, [tracing.fs_syscalls, tracing.process])
+        add_paths(functions, self.kernel)
+        self.syscalls = Syscalls(self.kernel, SYSCALL_ROOMS)
         functions.add(SimpleNamespace(**self.syscalls.entries))
 
     def run(self, what: Callable[[Task, Callable[..., int]], None], *, uid: int = 0) -> None:
@@ -65,7 +63,7 @@ class Machine:
         """Write down every call from now on."""
         functions = self.kernel.functions
         for name in list(functions.names()):
-            self._watch(name, functions.__dict__[name])
+            self._watch(name, getattr(functions, name))
         for prefix, make in list(functions._makers.items()):
             functions.make(prefix, lambda name, make=make: self._watched(name, make(name)))
 

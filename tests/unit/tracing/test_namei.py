@@ -1,7 +1,6 @@
-"""Paths, permissions and the order of calls: POSIX errnos, and what Linux 6.12 was recorded to call."""
+"""Paths and permissions: errnos of open(2) and path_resolution(7)."""
 
 import pytest
-from recordings import known, trees
 from task_machine import Machine
 
 from ebpfsim.errnos import Errno
@@ -90,33 +89,3 @@ def test_relative_to_a_directory(machine: Machine) -> None:
 
     machine.run(main)
     assert answers == [3, 4, -Errno.ENOTDIR, -Errno.EBADF, 0, 5]
-
-
-# the recorded paths have two directories above the file, those of failures and new files one
-@pytest.mark.parametrize(
-    ("recording", "calls"),
-    [("file_openat_existing_tmpfs", [("openat", AT_FDCWD, "/srv/data/file", O_RDONLY, 0)]),
-     ("file_openat_missing", [("openat", AT_FDCWD, "/srv/data/none", O_RDONLY, 0)]),
-     ("file_read_seq_tmpfs", [("read", 3, 0, 0)]),
-     ("file_close_tmpfs", [("close", 3)])],
-)  # fmt: skip
-def test_the_order_of_calls_is_the_recorded_one(
-    machine: Machine, recording: str, calls: list[tuple[object, ...]]
-) -> None:
-    def main(task: object, call: object) -> None:
-        call("openat", AT_FDCWD, "/srv/data/file", O_RDWR, 0)  # type: ignore[operator]
-        machine.watch()
-        for name, *args in calls:
-            call(name, *args)  # type: ignore[operator]
-        ours.extend(machine.calls)
-        machine.calls.clear()
-
-    ours: list[str] = []
-    machine.run(main)
-    modelled = (set(ours) | set(machine.kernel.functions.names())) & known()
-    recorded = [name for name in trees()[recording] if name in modelled]
-    if "generic_permission" in ours:
-        # the root was of a file system with an inode_permission of its own
-        ours.remove("generic_permission")
-    assert [name for name in ours if name in known()] == recorded
-    assert len(recorded) >= 3

@@ -39,10 +39,10 @@ def test_programs_walk_up_to_the_root(mem: Memory, vfs: Vfs) -> None:
     assert mem.load(inode + place("inode", "i_size")[0], 8) == 5
     assert mem.load(inode + place("inode", "i_uid.val")[0], 4) == 33
     sb = pointer(mem, inode, "inode", "i_sb")
-    assert pointer(mem, sb, "super_block", "s_magic") == 0x01021994  # TMPFS_MAGIC, include/uapi/linux/magic.h
+    assert pointer(mem, sb, "super_block", "s_magic") == 0x65735546  # FUSE_SUPER_MAGIC, include/uapi/linux/magic.h
     assert (
         mem.read_string(pointer(mem, pointer(mem, sb, "super_block", "s_type"), "file_system_type", "name"), 16)
-        == b"tmpfs"
+        == b"virtiofs"
     )
     assert dentry.path == "/srv/data/records.db"
 
