@@ -9,19 +9,26 @@ A device of a namespace is named NAMESPACE/DEVICE wherever a device's name goes.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError
+from ebpfsim.errors import InputError, KernelError
 from ebpfsim.suggest import did_you_mean
+from ebpfsim.uapi.net import EtherType
 from netstack import rtnl
+from netstack.bridge import Bridge
 from netstack.net import Net
+from netstack.netkit import Netkit
+from netstack.stacked import Bond, Dummy, Ifb, Macvlan, VlanDevice
 from netstack.veth import Veth
 
 if TYPE_CHECKING:
     from netstack.device import NetDevice
 
 __all__ = ["HostDevices"]
+
+VLAN_PROTOCOLS = {"802.1Q": EtherType.VLAN, "802.1ad": EtherType.VLAN_AD}
+_Device = TypeVar("_Device", bound="NetDevice")
 
 
 class HostDevices:
@@ -69,7 +76,110 @@ class HostDevices:
             mtu=mtu,
         )  # fmt: skip
 
+    def netkit(
+        self,
+        name: str,
+        peer: str,
+        *,
+        address: str | Iterable[str] = (),
+        peer_address: str | Iterable[str] = (),
+        mode: str = "l3",
+        policy: str = "forward",
+        peer_policy: str = "forward",
+        scrub: str = "default",
+        peer_scrub: str = "default",
+        mac: str | None = None,
+        peer_mac: str | None = None,
+        mtu: int = 1500,
+    ) -> tuple[Netkit, Netkit]:
+        """Add a pair of netkit devices and return both; programs are attached by the first, the primary one."""
+        net, name = self.place(name)
+        peer_net, peer = self.place(peer)
+        pair = rtnl.add_netkit(
+            net, name, peer_net, peer, mode=mode, policy=policy, peer_policy=peer_policy, scrub=scrub,
+            peer_scrub=peer_scrub, mac=mac, peer_mac=peer_mac, mtu=mtu,
+        )  # fmt: skip
+        return _with_addresses(pair[0], address), _with_addresses(pair[1], peer_address)
+
+    def bridge(
+        self,
+        name: str,
+        ports: Iterable[str] = (),
+        *,
+        address: str | Iterable[str] = (),
+        mac: str | None = None,
+        mtu: int | None = None,
+    ) -> Bridge:
+        """Add a bridge of some devices; without ``mac`` it has the lowest address of its ports."""
+        net, name = self.place(name)
+        return _with_addresses(
+            rtnl.add_bridge(net, name, [self.device(port) for port in ports], mac=mac, mtu=mtu), address
+        )
+
+    def vlan(
+        self,
+        name: str,
+        link: str,
+        vlan_id: int,
+        *,
+        address: str | Iterable[str] = (),
+        protocol: str = "802.1Q",
+        mtu: int = 0,
+    ) -> VlanDevice:
+        """Add a VLAN of a device, ``protocol`` 802.1Q or 802.1ad."""
+        if protocol not in VLAN_PROTOCOLS:
+            raise InputError("", f"VLAN protocol '{protocol}' is not known{did_you_mean(protocol, VLAN_PROTOCOLS)}")
+        _, name = self.place(name)
+        return _with_addresses(
+            rtnl.add_vlan(self.device(link), name, vlan_id, proto=VLAN_PROTOCOLS[protocol], mtu=mtu), address
+        )
+
+    def macvlan(
+        self,
+        name: str,
+        link: str,
+        *,
+        address: str | Iterable[str] = (),
+        mac: str | None = None,
+        mode: str = "bridge",
+        mtu: int = 0,
+    ) -> Macvlan:
+        """Add a further address on a device."""
+        net, name = self.place(name)
+        return _with_addresses(rtnl.add_macvlan(self.device(link), net, name, mac=mac, mode=mode, mtu=mtu), address)
+
+    def dummy(self, name: str, *, address: str | Iterable[str] = (), mac: str | None = None, mtu: int = 1500) -> Dummy:
+        """Add a device that swallows what it is given."""
+        net, name = self.place(name)
+        return _with_addresses(rtnl.add_dummy(net, name, mac=mac, mtu=mtu), address)
+
+    def ifb(self, name: str, *, mac: str | None = None, mtu: int = 1500) -> Ifb:
+        """Add a device that gives back what is redirected to it."""
+        net, name = self.place(name)
+        return rtnl.add_ifb(net, name, mac=mac, mtu=mtu)
+
+    def bond(
+        self,
+        name: str,
+        slaves: Iterable[str] = (),
+        *,
+        mode: str = "balance-rr",
+        address: str | Iterable[str] = (),
+        mac: str | None = None,
+        mtu: int = 1500,
+    ) -> Bond:
+        """Add several devices as one, of mode balance-rr or active-backup."""
+        net, name = self.place(name)
+        devices = [self.device(slave) for slave in slaves]
+        return _with_addresses(rtnl.add_bond(net, name, devices, mode=mode, mac=mac, mtu=mtu), address)
+
     def link_del(self, device: str) -> None:
         """Remove a device (``ip link del``): programs, routes and neighbours go with it, and the peer of a pair."""
         dev = self.device(device)
         dev.net.unregister(dev)
+
+
+def _with_addresses(dev: _Device, addresses: str | Iterable[str]) -> _Device:
+    for text in (addresses,) if isinstance(addresses, str) else addresses:
+        dev.net.add_address(dev, text)
+    return dev

@@ -13,12 +13,18 @@ from ebpfsim.errors import InternalError
 from ebpfsim.objects import KernelObject
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.bpf import AttachType
-from hooks import cgroup, netns, tcx, xdp
+from hooks import cgroup, netkit, netns, tcx, xdp
 from hooks.point import AttachKernel, AttachPoint, LinkCreate, MapLink, Points
 
 __all__ = ["AttachTable", "attach_table"]
 
-FAMILIES: tuple[Callable[[AttachKernel], Points], ...] = (xdp.points, tcx.points, cgroup.points, netns.points)
+FAMILIES: tuple[Callable[[AttachKernel], Points], ...] = (
+    xdp.points,
+    tcx.points,
+    netkit.points,
+    cgroup.points,
+    netns.points,
+)
 
 
 @dataclass(slots=True)

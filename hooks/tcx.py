@@ -4,7 +4,7 @@ An entry of a device comes to be with its first program or with a clsact qdisc a
 revision starts anew then. The data path (``netstack.tc``) runs ``TcxState.ingress`` and ``.egress``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import ClassVar, Protocol
 
@@ -19,7 +19,7 @@ from hooks.mprog import Mprog, MprogItem
 from hooks.point import AttachKernel, AttachPoint, Opts, Points, Queried
 from hooks.tc import MiniQdisc
 
-__all__ = ["TcxEntry", "TcxLink", "TcxState", "points", "prog_of_type", "tcx_link_attach"]
+__all__ = ["TcxEntry", "TcxLink", "TcxState", "mprog_points", "points", "prog_of_type", "tcx_link_attach"]
 
 HOOKS = {AttachType.TCX_INGRESS: "tcx_ingress", AttachType.TCX_EGRESS: "tcx_egress"}
 
@@ -59,6 +59,16 @@ class TcxState:
 
     __slots__ = ("device", "egress", "ingress", "ingress_queue", "kernel")
 
+    @property
+    def link_class(self) -> "type[TcxLink]":
+        """What a link to here is."""
+        return TcxLink
+
+    @property
+    def names(self) -> Mapping[AttachType, str]:
+        """What its hooks are called in records."""
+        return HOOKS
+
     def __init__(self, device: TcxDevice, kernel: AttachKernel) -> None:
         self.device = device
         self.kernel = kernel
@@ -93,7 +103,7 @@ class TcxState:
 
     def uninstall(self) -> None:
         """Take everything off a device that goes away (dev_tcx_uninstall): links stay, without a device."""
-        for kind in (AttachType.TCX_INGRESS, AttachType.TCX_EGRESS):
+        for kind in self.names:
             entry = self.entry(kind)
             if entry is None:
                 continue
@@ -110,9 +120,9 @@ class TcxState:
         note(
             self.kernel,
             what,
-            f"{HOOKS[kind]} {what}: program '{item.prog.name}' (id {item.prog.id}), device {self.device.name}",
+            f"{self.names[kind]} {what}: program '{item.prog.name}' (id {item.prog.id}), device {self.device.name}",
             {
-                "hook": HOOKS[kind],
+                "hook": self.names[kind],
                 "device": self.device.name,
                 "prog_id": item.prog.id,
                 "link": item.label,
@@ -185,7 +195,7 @@ def tcx_link_attach(
     label: str = "",
 ) -> TcxLink:
     """Attach a program by a new link and return it with the caller's reference."""
-    link = TcxLink(kernel, prog, state, kind, label)
+    link = state.link_class(kernel, prog, state, kind, label)
     try:
         item = state.change(
             kind,
@@ -216,19 +226,27 @@ def prog_of_type(kernel: AttachKernel, op: str, fd: int, prog_type: ProgType) ->
 def points(kernel: AttachKernel) -> Points:
     """Return the rows of BPF_TCX_INGRESS and BPF_TCX_EGRESS."""
 
-    def state_of(op: str, ifindex: int) -> TcxState:
+    def state_of(op: str, ifindex: int, _kind: AttachType) -> TcxState:
         device: TcxDevice | None = kernel.device_by_ifindex(ifindex)
         if device is None:
             raise KernelError(op, Errno.ENODEV, f"no device with ifindex {ifindex}")
         return device.tcx
 
+    return mprog_points(kernel, HOOKS, state_of)
+
+
+def mprog_points(
+    kernel: AttachKernel, kinds: Iterable[AttachType], state_of: Callable[[str, int, AttachType], TcxState]
+) -> Points:
+    """Return the rows of hooks of devices that have an order; ``state_of(op, ifindex, kind)`` finds the place."""
+
     def link_create(kind: AttachType, prog: Prog, ifindex: int, flags: int, opts: Opts) -> TcxLink:
         where = {"id_or_fd": opts.get("relative_fd", 0), "revision": opts.get("expected_revision", 0)}
-        return tcx_link_attach(kernel, state_of("link_create", ifindex), prog, kind, flags=flags, **where)
+        return tcx_link_attach(kernel, state_of("link_create", ifindex, kind), prog, kind, flags=flags, **where)
 
     def attach(kind: AttachType, prog: Prog, ifindex: int, flags: int, opts: Opts) -> None:
         op = "prog_attach"
-        state = state_of(op, ifindex)
+        state = state_of(op, ifindex, kind)
         replace = None
         if flags & BPF_F_REPLACE:
             replace = prog_of_type(kernel, op, opts.get("replace_bpf_fd", 0), prog.type)
@@ -241,7 +259,7 @@ def points(kernel: AttachKernel) -> Points:
 
     def detach(kind: AttachType, prog_fd: int, ifindex: int, flags: int, opts: Opts) -> None:
         op = "prog_detach"
-        state = state_of(op, ifindex)
+        state = state_of(op, ifindex, kind)
         prog = prog_of_type(kernel, op, prog_fd, ProgType.SCHED_CLS) if prog_fd else None
         if state.entry(kind) is None:
             raise KernelError(op, Errno.ENOENT, f"nothing is attached to {state.device.name}")
@@ -252,7 +270,7 @@ def points(kernel: AttachKernel) -> Points:
 
     def query(kind: AttachType, ifindex: int, query_flags: int) -> Queried:
         op = "prog_query"
-        entry = state_of(op, ifindex).entry(kind)
+        entry = state_of(op, ifindex, kind).entry(kind)
         if query_flags:
             raise KernelError(op, Errno.EINVAL, f"query_flags {query_flags:#x}")
         return (entry or TcxEntry()).mprog.query()
@@ -261,5 +279,5 @@ def points(kernel: AttachKernel) -> Points:
         kind: AttachPoint(
             partial(link_create, kind), partial(attach, kind), partial(detach, kind), partial(query, kind)
         )
-        for kind in HOOKS
+        for kind in kinds
     }

@@ -201,11 +201,18 @@ class NetDevice:
 
     def uninstall(self) -> None:
         """Take programs off a device that goes away; a driver does more."""
+        for upper in list(self.vlans.values()):
+            self.net.unregister(upper)
         self.xdp.uninstall()
         self.tcx.uninstall()
         if self.qdisc is not None:
             self.qdisc.destroy()
             self.qdisc = None
+
+    def set_mac(self, mac: bytes) -> None:
+        """Change the link-layer address (``dev_set_mac_address``)."""
+        self.mac = mac
+        self.struct.set_mac(mac)
 
     def set_mtu(self, mtu: int) -> None:
         """Change the MTU in bytes (``dev_set_mtu``)."""

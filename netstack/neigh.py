@@ -110,6 +110,9 @@ class NeighTable:
 
     def output(self, skb: SkBuff, dev: "NetDevice", nexthop: int, cpu: Cpu) -> int:
         """Send an IP packet to a neighbour, now or when it is resolved (``neigh_output``): NET_XMIT_*."""
+        if dev.noarp:
+            # arp_constructor(): NUD_NOARP, with the device's own address
+            return dev_hard_header_xmit(skb, dev, dev.mac, dev.mac, cpu)
         neigh = self._entries.get((dev.ifindex, nexthop)) or self._create(dev, nexthop)
         if neigh.state & NUD_VALID:
             return _send(neigh, skb, cpu)

@@ -83,6 +83,8 @@ def bpf_clone_redirect(run: Run, address: int, ifindex: int, flags: int, _r4: in
     clone = SkBuff(struct.linear(), dev, be16(struct.protocol))
     clone.network_header = struct.network_header - struct.headroom
     clone.mark, clone.priority, clone.tc_index, clone.hash = struct.mark, struct.priority, struct.tc_index, struct.hash
+    clone.vlan_proto, clone.vlan_tci, clone.tstamp = be16(struct.vlan_proto), struct.vlan_tci, struct.tstamp
+    clone.skb_iif, clone.from_ingress = struct.skb_iif, bool(struct.tc_at_ingress)
     result = bpf_redirect_to(clone, dev, flags, run.cpu)
     struct.compute_data_pointers()
     return result

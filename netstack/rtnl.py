@@ -1,16 +1,25 @@
 """Making devices as ``ip link add`` does (net/core/rtnetlink.c and the drivers' ``newlink``, v6.18)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ebpfsim.errnos import Errno
+from ebpfsim.errors import KernelError
+from ebpfsim.uapi.net import EtherType
+from netstack.bridge import Bridge
+from netstack.headers import ZERO_MAC
+from netstack.netkit import Netkit
+from netstack.stacked import Bond, Dummy, Ifb, Macvlan, VlanDevice
 from netstack.veth import Veth
 
 if TYPE_CHECKING:
+    from netstack.device import NetDevice
     from netstack.net import Net
 
-__all__ = ["add_veth"]
+__all__ = ["add_bond", "add_bridge", "add_dummy", "add_ifb", "add_macvlan", "add_netkit", "add_veth", "add_vlan"]
 
 DEFAULT_MTU = 1500  # ETH_DATA_LEN
+VLAN_N_VID = 4096
 
 
 def add_veth(
@@ -40,3 +49,116 @@ def add_veth(
         for text in (texts,) if isinstance(texts, str) else texts:
             one.net.add_address(one, text)
     return dev, peer
+
+
+def add_netkit(
+    net: "Net",
+    name: str,
+    peer_net: "Net",
+    peer_name: str,
+    *,
+    mode: str = "l3",
+    policy: str = "forward",
+    peer_policy: str = "forward",
+    scrub: str = "default",
+    peer_scrub: str = "default",
+    mac: str | None = None,
+    peer_mac: str | None = None,
+    mtu: int = DEFAULT_MTU,
+) -> tuple[Netkit, Netkit]:
+    """Return a new pair of netkit devices, the primary one first; in mode l3 they have no addresses."""
+    net.check_new(name, mtu)
+    peer_net.check_new(peer_name, mtu)
+    if mode == "l3" and (mac is not None or peer_mac is not None):
+        raise KernelError("link add", Errno.EOPNOTSUPP, "netkit of mode l3 has no link-layer address")
+    ifindex = peer_net.new_ifindex()
+    address = peer_net.new_mac(peer_mac, ifindex) if mode != "l3" else ZERO_MAC
+    peer = Netkit(
+        peer_net, peer_name, ifindex, address, mtu, primary=False, mode=mode, policy=peer_policy, scrub=peer_scrub
+    )
+    peer_net.register(peer)
+    ifindex = net.new_ifindex()
+    address = net.new_mac(mac, ifindex) if mode != "l3" else ZERO_MAC
+    dev = Netkit(net, name, ifindex, address, mtu, primary=True, mode=mode, policy=policy, scrub=scrub)
+    net.register(dev)
+    dev.peer, peer.peer = peer, dev
+    return dev, peer
+
+
+def add_bridge(
+    net: "Net", name: str, ports: Sequence["NetDevice"] = (), *, mac: str | None = None, mtu: int | None = None
+) -> Bridge:
+    """Return a new bridge of some devices; without ``mac`` it has the lowest address of its ports."""
+    net.check_new(name, mtu or DEFAULT_MTU)
+    ifindex = net.new_ifindex()
+    bridge = Bridge(net, name, ifindex, net.new_mac(mac, ifindex), mtu or DEFAULT_MTU, own_mac=mac is not None)
+    net.register(bridge)
+    for port in ports:
+        bridge.add_port(port)
+    if mtu is not None:
+        bridge.set_mtu(mtu)
+    return bridge
+
+
+def add_vlan(lower: "NetDevice", name: str, vid: int, *, proto: int = EtherType.VLAN, mtu: int = 0) -> VlanDevice:
+    """Return a new VLAN of a device (``ip link add link L name N type vlan id V``), with its address."""
+    net = lower.net
+    mtu = mtu or lower.mtu
+    net.check_new(name, mtu)
+    if not 0 <= vid < VLAN_N_VID:
+        raise KernelError("link add", Errno.ERANGE, f"VLAN id {vid}")
+    if mtu > lower.mtu:
+        raise KernelError("link add", Errno.ERANGE, f"mtu {mtu} is above that of {lower.full_name}")
+    dev = VlanDevice(lower, name, net.new_ifindex(), mtu, vid, proto)
+    net.register(dev)
+    return dev
+
+
+def add_macvlan(
+    lower: "NetDevice", net: "Net", name: str, *, mac: str | None = None, mode: str = "bridge", mtu: int = 0
+) -> Macvlan:
+    """Return a further address on a device, perhaps in another namespace."""
+    net.check_new(name, mtu or lower.mtu)
+    if mode != "bridge":
+        raise KernelError("link add", Errno.EINVAL, f"macvlan mode '{mode}'")
+    ifindex = net.new_ifindex()
+    dev = Macvlan(lower, net, name, ifindex, net.new_mac(mac, ifindex), mtu or lower.mtu)
+    net.register(dev)
+    return dev
+
+
+def add_dummy(net: "Net", name: str, *, mac: str | None = None, mtu: int = DEFAULT_MTU) -> Dummy:
+    """Return a device that swallows what it is given."""
+    net.check_new(name, mtu)
+    ifindex = net.new_ifindex()
+    dev = Dummy(net, name, ifindex, net.new_mac(mac, ifindex), mtu)
+    net.register(dev)
+    return dev
+
+
+def add_ifb(net: "Net", name: str, *, mac: str | None = None, mtu: int = DEFAULT_MTU) -> Ifb:
+    """Return a device that gives back what is redirected to it."""
+    net.check_new(name, mtu)
+    ifindex = net.new_ifindex()
+    dev = Ifb(net, name, ifindex, net.new_mac(mac, ifindex), mtu)
+    net.register(dev)
+    return dev
+
+
+def add_bond(
+    net: "Net",
+    name: str,
+    slaves: Sequence["NetDevice"] = (),
+    *,
+    mode: str = "balance-rr",
+    mac: str | None = None,
+    mtu: int = DEFAULT_MTU,
+) -> Bond:
+    """Return several devices as one."""
+    net.check_new(name, mtu)
+    ifindex = net.new_ifindex()
+    bond = Bond(net, name, ifindex, net.new_mac(mac, ifindex), mtu, mode)
+    net.register(bond)
+    for slave in slaves:
+        bond.enslave(slave)
+    return bond

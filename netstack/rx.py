@@ -49,7 +49,9 @@ def _one_round(skb: SkBuff, cpu: Cpu) -> RxResult:
         return RxResult.CONSUMED
     if skb.protocol in _VLANS and not skb.vlan_proto and not _skb_vlan_untag(skb):
         return RxResult.CONSUMED
-    if dev.tcx.ingress is not None:
+    if skb.tc_skip_classify:
+        skb.tc_skip_classify = False
+    elif dev.tcx.ingress is not None:
         handled = dev.net.tc.sch_handle_ingress(skb, cpu)
         if handled is not Handled.PASS:
             return RxResult.CONSUMED if handled is Handled.DONE else RxResult.ANOTHER

@@ -48,6 +48,7 @@ class SkBuff:
     __slots__ = (
         "data",
         "dev",
+        "from_ingress",
         "hash",
         "mark",
         "metadata",
@@ -57,11 +58,13 @@ class SkBuff:
         "protocol",
         "queue_mapping",
         "record",
+        "redirected",
         "route",
         "rx_queue_recorded",
         "sk",
         "skb_iif",
         "tc_index",
+        "tc_skip_classify",
         "transport_header",
         "tstamp",
         "vlan_proto",
@@ -82,6 +85,8 @@ class SkBuff:
         self.vlan_tci = self.vlan_proto = 0
         # what an XDP program left in front of the packet
         self.metadata = b""
+        # by a program of tc, from ingress or egress; on its way back from ifb
+        self.redirected = self.from_ingress = self.tc_skip_classify = False
         self.mark = self.priority = self.tc_index = self.hash = self.tstamp = 0
         self.sk: UdpSocket | None = None
         self.route: Route | None = None

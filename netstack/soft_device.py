@@ -4,6 +4,8 @@ Here is what such drivers of v6.18 share: ``__dev_forward_skb`` of net/core/dev.
 sends is one that another receives, and ``skb_scrub_packet`` of net/core/skbuff.c.
 """
 
+from copy import copy
+
 from ebpfsim.cpu import Cpu
 from netstack.device import NetDevice
 from netstack.drop_reasons import SkbDropReason
@@ -11,7 +13,7 @@ from netstack.eth import ETH_P_802_2, ETH_P_802_3_MIN, set_protocol
 from netstack.headers import ETH_HLEN, VLAN_HLEN
 from netstack.skb import PacketType, SkBuff, tagged_frame
 
-__all__ = ["SoftDevice", "dev_forward_skb", "frame_skb", "skb_scrub_packet"]
+__all__ = ["SoftDevice", "clone_skb", "dev_forward_skb", "frame_skb", "receive_from", "skb_scrub_packet"]
 
 
 def frame_skb(frame: bytes, dev: NetDevice) -> SkBuff:
@@ -20,6 +22,13 @@ def frame_skb(frame: bytes, dev: NetDevice) -> SkBuff:
     skb = SkBuff(frame, dev, protocol if protocol >= ETH_P_802_3_MIN else ETH_P_802_2)
     skb.network_header = ETH_HLEN
     return skb
+
+
+def clone_skb(skb: SkBuff) -> SkBuff:
+    """Return another packet with the same data and all that belongs to it (``skb_clone``)."""
+    clone = copy(skb)
+    clone.sk = None
+    return clone
 
 
 def skb_scrub_packet(skb: SkBuff, *, xnet: bool) -> None:

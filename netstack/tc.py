@@ -6,6 +6,7 @@ clsact or ingress qdisc are asked. Each program is reached by an indirect call. 
 other actions, offload.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import ProgRun
 from ebpfsim.uapi.net import EtherType
 from hooks.link import HookStats
+from hooks.mprog import MprogItem
 from hooks.run import Execute, bpf_prog_run
 from hooks.tc import ActBpf, ClsBpf, TcAct, tc_act_name, tcf_classify
 from hooks.tcx import TcxEntry
@@ -114,6 +116,33 @@ class Tc:
             return Handled.DONE, NET_XMIT_SUCCESS
         return Handled.PASS, NET_XMIT_SUCCESS
 
+    def run_chain(
+        self, items: Sequence[MprogItem], skb: SkBuff, cpu: Cpu, hook: str, names: dict[int, str]
+    ) -> tuple[int, Callable[[], int]]:
+        """Ask programs in turn up to one that does not return -1; the verdict, and what does a redirect.
+
+        They see the packet as at egress: it begins with its link-layer header.
+        """
+        own = bpf_net_ctx_set(cpu)
+        try:
+            sk = skb.sk.struct_address if skb.sk is not None else 0
+            result = int(TcAct.UNSPEC)
+            with skb_struct(skb, self.kernel.mem, ingress=False, sk=sk) as struct:
+                run = _Run(skb, struct, cpu, hook, ingress=False)
+                for item in list(items):
+                    result = self._bpf_prog_run(item.prog, run, item.stats, item.label, names)
+                    if result != TcAct.UNSPEC:
+                        break
+            ri = BpfRedirectInfo()
+            asked = bpf_net_ctx_get(cpu).ri
+            ri.tgt_index, ri.flags, ri.nexthop = asked.tgt_index, asked.flags, asked.nexthop
+            if result == TcAct.REDIRECT:
+                asked.tgt_index = asked.flags = asked.nexthop = 0
+            return result, lambda: skb_do_redirect(skb, ri, cpu, ingress=False)
+        finally:
+            if own:
+                bpf_net_ctx_clear(cpu)
+
     def _verdict(self, entry: TcxEntry, skb: SkBuff, cpu: Cpu, *, ingress: bool) -> tuple[int, bool]:
         word = "ingress" if ingress else "egress"
         sk = skb.sk.struct_address if skb.sk is not None else 0
@@ -182,6 +211,7 @@ def _protocol(struct: SkbStruct) -> int:
 def skb_do_redirect(skb: SkBuff, ri: BpfRedirectInfo, cpu: Cpu, *, ingress: bool) -> int:
     """Send a packet where ``bpf_redirect`` and its kin said; EAGAIN when it goes on as one of another device."""
     net = skb.dev.net
+    skb.from_ingress = ingress
     ifindex, flags, nexthop = ri.tgt_index, ri.flags, ri.nexthop
     ri.tgt_index, ri.flags, ri.nexthop = 0, 0, 0
     dev = net.dev_get_by_index(ifindex)
@@ -209,7 +239,9 @@ def bpf_redirect_to(skb: SkBuff, dev: "NetDevice", flags: int, cpu: Cpu) -> int:
         skb.drop(SkbDropReason.NOT_SPECIFIED, "redirect without a link-layer header")
         return -Errno.ERANGE
     if not flags & BPF_F_INGRESS:
+        # __bpf_tx_skb()
         skb.dev = dev
+        skb.redirected, skb.tstamp = True, 0
         return dev.dev_queue_xmit(skb, cpu)
     if len(skb.data) > dev.max_frame_bytes and not dev.loopback:
         skb.drop(SkbDropReason.NOT_SPECIFIED, "redirect of a frame that is too long")
