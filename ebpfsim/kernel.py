@@ -171,14 +171,14 @@ class Kernel:
         self.xdp_dispatcher = Dispatcher(self, text=self.text, retpoline=config.mitigations != "off")
         self.cgroups = CgroupTree(self)
         self.netns = NetNs(self)
+        self.functions = KernelFunctions()
+        self.tracepoints = Tracepoints(self, execute)
         self.net = Net(self, index)
         # the namespace of the task that calls bpf(2)
         self.current_net = self.net
-        self.functions = KernelFunctions()
         self.functions.add(TestFunctions(mem))
         self.execute = execute
         self.kprobes = Kprobes(self)
-        self.tracepoints = Tracepoints(self, execute)
         self.tracepoints.declare(*SCHED_TRACEPOINTS, *SYSCALL_TRACEPOINTS)
         self.perf_tracepoints = PerfTracepoints(self)
         self.trace = self.tracepoints.fire
@@ -249,6 +249,10 @@ class Kernel:
             if map_.type == kind:
                 assert isinstance(map_, LocalStorageMap)
                 map_.forget(address)
+
+    def net_namespace_address(self) -> int:
+        """Return where the ``struct net`` of tasks lies, 0 without tasks."""
+        return self.sched.namespaces.net if "sched" in self.__dict__ else 0
 
     def map_by_fd(self, fd: int) -> Map | None:
         """Return the map behind a descriptor, None when it is not open; EINVAL for something else."""

@@ -28,7 +28,8 @@ def eth_type_trans(frame: bytes, dev: "NetDevice", record: PacketRecord, queue: 
 def set_protocol(skb: SkBuff) -> None:
     """Set protocol, packet type and where the network header begins from the frame."""
     frame, mac = skb.data, skb.dev.mac
-    skb.network_header = ETH_HLEN
+    skb.network_header = skb.pulled = ETH_HLEN
+    skb.has_mac_header = True
     protocol = int.from_bytes(frame[12:14], "big")
     skb.protocol = protocol if protocol >= ETH_P_802_3_MIN else ETH_P_802_2
     if frame.startswith(mac):

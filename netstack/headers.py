@@ -7,7 +7,7 @@ checks nothing: the caller knows that the bytes are there. ``pack`` leaves check
 """
 
 import re
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ __all__ = [
     "IpHdr",
     "UdpHdr",
     "format_ip",
+    "format_ip6",
     "format_mac",
     "icmp_bytes",
     "ip_bytes",
@@ -160,9 +161,9 @@ class IcmpHdr(NamedTuple):
         return cls._make(_ICMP.unpack_from(data, off))
 
 
-def ip_bytes(header: IpHdr, payload: bytes) -> bytes:
-    """Return an IPv4 packet: the header with its length and checksum filled in, and ``payload``."""
-    packed = bytearray(header._replace(tot_len=IP_HLEN + len(payload), check=0).pack())
+def ip_bytes(header: IpHdr, payload: bytes, options: bytes = b"") -> bytes:
+    """Return an IPv4 packet: the header with its length and checksum filled in, its options, and ``payload``."""
+    packed = bytearray(header._replace(tot_len=IP_HLEN + len(options) + len(payload), check=0).pack() + options)
     packed[10:12] = ip_compute_csum(packed).to_bytes(2, "big")
     return bytes(packed) + payload
 
@@ -191,6 +192,11 @@ def parse_ip(text: str | int, *, where: str = "") -> int:
 def format_ip(address: int) -> str:
     """Return the dotted text of an address."""
     return f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}"
+
+
+def format_ip6(address: int) -> str:
+    """Return the text of an IPv6 address (RFC 5952)."""
+    return str(IPv6Address(address))
 
 
 def parse_mac(text: str | bytes, *, where: str = "") -> bytes:

@@ -1,23 +1,32 @@
-"""ICMP: echo replies, and errors about packets that cannot go on (net/ipv4/icmp.c, v6.18; RFC 792, RFC 1122).
+"""ICMP: echo replies, and errors about packets that cannot go on (net/ipv4/icmp.c, v6.18; RFC 792, RFC 1122, RFC 1812).
 
-Differs: errors are not rate limited (net.ipv4.icmp_ratelimit and icmp_msgs_per_sec), so each packet gets its own.
-Left out: redirects, timestamps, extended echo, options in replies, errors changing routes (PMTU discovery).
+Errors of the types in net.ipv4.icmp_ratemask are limited: by icmp_msgs_per_sec with bursts for the host, and by
+icmp_ratelimit for each destination (six at once, then one a second). Left out: extended echo, errors changing routes
+(redirects, PMTU discovery), the random number that the host's limit is made less exact with.
 """
 
 from enum import IntEnum
+from typing import TYPE_CHECKING, Any
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
 from ebpfsim.uapi.net import IpProto
 from netstack.checksum import ip_compute_csum
-from netstack.drop_reasons import SkbDropReason, not_modelled
+from netstack.drop_reasons import SkbDropReason
 from netstack.fib import RouteType
+from netstack.flow import Flow4
 from netstack.headers import ICMP_HLEN, IP_HLEN, IP_OFFSET, UDP_HLEN, IcmpHdr, IpHdr, UdpHdr, icmp_bytes
-from netstack.ip_output import INADDR_BROADCAST, ip_route_output, ip_send_skb, is_multicast
+from netstack.ip_options import echoed_options
+from netstack.ip_output import INADDR_BROADCAST, ip_send, is_multicast, route_output
+from netstack.marks import touch
 from netstack.skb import PacketType, SkBuff
+from tracing.functions import packet_function
 
-__all__ = ["IcmpType", "IcmpUnreach", "icmp_rcv", "icmp_send"]
+if TYPE_CHECKING:
+    from netstack.net import Net
+
+__all__ = ["IcmpSock", "IcmpType", "IcmpUnreach", "icmp_errno", "icmp_send"]
 
 
 class IcmpType(IntEnum):
@@ -75,15 +84,86 @@ _UNREACH_ERRNOS = (
 )
 _KNOWN_TYPES = frozenset(int(type_) for type_ in IcmpType)
 NR_ICMP_TYPES = 18  # the highest of RFC 792 and RFC 950
-# the errors that are about a packet of ours, and the names of their counters
+# messages and the names of their counters
 _COUNTERS: dict[int, str] = {
     IcmpType.DEST_UNREACH: "DestUnreachs",
     IcmpType.SOURCE_QUENCH: "SrcQuenchs",
     IcmpType.TIME_EXCEEDED: "TimeExcds",
     IcmpType.PARAMETERPROB: "ParmProbs",
+    IcmpType.REDIRECT: "Redirects",
+    IcmpType.ECHO: "Echos",
+    IcmpType.ECHOREPLY: "EchoReps",
+    IcmpType.TIMESTAMP: "Timestamps",
+    IcmpType.TIMESTAMPREPLY: "TimestampReps",
+    IcmpType.ADDRESS: "AddrMasks",
+    IcmpType.ADDRESSREPLY: "AddrMaskReps",
 }
+# those about a packet of ours: icmp_pointers[]
+_UNREACH = (IcmpType.DEST_UNREACH, IcmpType.SOURCE_QUENCH, IcmpType.TIME_EXCEEDED, IcmpType.PARAMETERPROB)
 MAX_ERROR_BYTES = 576  # RFC 1812, 4.3.2.3: an error quotes as much as fits into 576 bytes
 PREC_INTERNETCONTROL = 0xC0  # include/uapi/linux/ip.h
+XRLIM_BURST_FACTOR = 6
+DAY_MS = 24 * 3600 * 1000
+
+
+class IcmpSock:
+    """The socket of the kernel that sends ICMP messages, and the limits of errors."""
+
+    protocol = IpProto.ICMP
+
+    def __init__(self, net: "Net") -> None:
+        self._net = net
+        self._host_credit = 0
+        self._host_stamp_ns: int | None = None
+        # tokens and the instant they were counted, by destination (struct inet_peer)
+        self._peers: dict[int, tuple[int, int]] = {}
+
+    @property
+    def struct_address(self) -> int:
+        """No ``struct sock`` of it is modelled."""
+        return 0
+
+    @property
+    def cgroup(self) -> Any:
+        """It is in the root, whose programs do not see it."""
+        return _NO_CGROUP
+
+    def host_allows(self, now_ns: int) -> bool:
+        """Take one of the host's errors, when there is one left (``icmp_global_allow``)."""
+        per_second = self._net.sysctls["net.ipv4.icmp_msgs_per_sec"]
+        burst = self._net.sysctls["net.ipv4.icmp_msgs_burst"]
+        if self._host_stamp_ns is None:
+            self._host_credit, self._host_stamp_ns = burst, now_ns
+        if self._host_credit <= 0:
+            passed_ns = min(now_ns - self._host_stamp_ns, 1_000_000_000)
+            if passed_ns >= 20_000_000:
+                # credit comes back when at least 20 ms have passed
+                self._host_credit = min(burst, self._host_credit + per_second * passed_ns // 1_000_000_000)
+                self._host_stamp_ns = now_ns
+        return self._host_credit > 0
+
+    def consume_host(self) -> None:
+        """Count an error that is sent (``icmp_global_consume``)."""
+        self._host_credit -= 1
+
+    def peer_allows(self, daddr: int, now_ns: int) -> bool:
+        """Take one of a destination's errors, when there is one left (``inet_peer_xrlim_allow``)."""
+        timeout_ns = self._net.sysctls["net.ipv4.icmp_ratelimit"] * 1_000_000
+        if not timeout_ns:
+            return True
+        tokens, last_ns = self._peers.get(daddr, (XRLIM_BURST_FACTOR * timeout_ns, now_ns))
+        tokens = min(tokens + now_ns - last_ns, XRLIM_BURST_FACTOR * timeout_ns)
+        allowed = tokens >= timeout_ns
+        self._peers[daddr] = tokens - (timeout_ns if allowed else 0), now_ns
+        return allowed
+
+
+class _NoCgroup:
+    def __init__(self) -> None:
+        self.effective: dict[int, object] = {}
+
+
+_NO_CGROUP = _NoCgroup()
 
 
 def icmp_send(skb: SkBuff, type_: IcmpType, code: int, info: int, cpu: Cpu) -> None:
@@ -91,6 +171,12 @@ def icmp_send(skb: SkBuff, type_: IcmpType, code: int, info: int, cpu: Cpu) -> N
 
     ``info`` are the header's last 32 bits in host order: the MTU for FRAG_NEEDED.
     """
+    skb.dev.net.functions.__icmp_send(cpu, skb, int(type_), code, info, None)
+
+
+@packet_function
+def __icmp_send(cpu: Cpu, skb: SkBuff, type_: int, code: int, info: int, _parm: Any) -> None:
+    """Send an error about a packet."""
     net = skb.dev.net
     packet = skb.data[skb.network_header :]
     ip = IpHdr.unpack(packet)
@@ -100,99 +186,252 @@ def icmp_send(skb: SkBuff, type_: IcmpType, code: int, info: int, cpu: Cpu) -> N
         return
     if ip.frag_off & IP_OFFSET or (ip.protocol == IpProto.ICMP and _is_error(packet, ip.ihl * 4)):
         return
+    limited = type_ <= NR_ICMP_TYPES and net.sysctls["net.ipv4.icmp_ratemask"] >> type_ & 1
+    limited = limited and not (type_ == IcmpType.DEST_UNREACH and code == IcmpUnreach.FRAG_NEEDED)
+    if limited and not (skb.dev.loopback or _host_allows(net, cpu)):
+        return
+    # from the address that was meant when it is ours, else from the one that the route chooses
+    flow = Flow4(net, ip.saddr, ip.daddr if net.fib.is_local(ip.daddr) else 0, IpProto.ICMP, tos=ip.tos & 0x1C | 0xC0)
+    if net.functions.watched:
+        _show_lookup(cpu, net, skb, ip)
     try:
-        # from the address that was meant when it is ours, else from the one that the route chooses
-        route, saddr = ip_route_output(net, ip.saddr, ip.daddr if net.fib.is_local(ip.daddr) else 0)
+        route, saddr = route_output(net, cpu, flow, entry="ip_route_output_key_hash")
     except KernelError:
         return
-    quote = packet[: min(route.dev.mtu, MAX_ERROR_BYTES) - IP_HLEN - ICMP_HLEN]
-    net.snmp.inc("IcmpOutMsgs")
-    net.snmp.inc(f"IcmpOut{_COUNTERS[type_]}")
-    message = icmp_bytes(type_, code, info, quote)
+    if net.functions.watched:
+        touch(cpu, "xfrm_lookup", net=net)
+    if limited and not route.dev.loopback:
+        touch(cpu, *(("inet_getpeer", "inet_peer_xrlim_allow") if net.functions.watched else ()))
+        if not net.icmp_sk.peer_allows(ip.saddr, cpu.now_ns):
+            net.snmp.inc("IcmpOutRateLimitHost")
+            return
+        net.icmp_sk.consume_host()
+        touch(cpu, *(("icmp_global_consume",) if net.functions.watched else ()))
+    options = echoed_options(packet[: ip.ihl * 4])
+    quote = packet[: min(route.dev.mtu, MAX_ERROR_BYTES) - IP_HLEN - len(options) - ICMP_HLEN]
+    if net.tracepoints.watched:
+        net.tracepoints.icmp_send(cpu, skb, type_, code)
+    _count_out(net, type_)
     tos = ip.tos & 0x1E | PREC_INTERNETCONTROL
-    ip_send_skb(net, route, saddr, ip.saddr, IpProto.ICMP, message, cpu, tos=tos)
+    _push(cpu, net, route, (saddr, ip.saddr), icmp_bytes(type_, code, info, quote), tos, options)
 
 
-def icmp_rcv(skb: SkBuff, cpu: Cpu) -> None:
+def _host_allows(net: "Net", cpu: Cpu) -> bool:
+    touch(cpu, *(("icmp_global_allow",) if net.functions.watched else ()))
+    if net.icmp_sk.host_allows(cpu.now_ns):
+        return True
+    net.snmp.inc("IcmpOutRateLimitGlobal")
+    return False
+
+
+def _show_lookup(cpu: Cpu, net: "Net", skb: SkBuff, _ip: IpHdr) -> None:
+    touch(cpu, "__ip_options_echo", "l3mdev_master_ifindex_rcu", net=net, sk_buff=skb)
+    net.functions.security_skb_classify_flow(cpu, skb.struct_address, 0)
+
+
+def _push(
+    cpu: Cpu, net: "Net", route: Any, ends: tuple[int, int], message: bytes, tos: int, options: bytes = b""
+) -> None:
+    # icmp_push_reply(), ip_append_data()
+    if net.functions.watched:
+        touch(cpu, "ipv4_mtu")
+        net.functions.icmp_push_reply(cpu, net.icmp_sk, 0, 0, 0, _Push(net, route, ends, message, tos, options))
+    else:
+        saddr, daddr = ends
+        ip_send(net, route, saddr, daddr, IpProto.ICMP, message, cpu, tos=tos, sk=None, options=options)
+
+
+class _Push:
+    # a message on its way, in place of a ``struct rtable **``
+    struct_address = 0
+
+    def __init__(self, net: "Net", route: Any, ends: tuple[int, int], message: bytes, tos: int, options: bytes) -> None:
+        self.net, self.route, self.ends, self.message, self.tos, self.options = net, route, ends, message, tos, options
+
+
+@packet_function
+def icmp_push_reply(cpu: Cpu, sk: Any, _param: Any, _fl4: Any, _ipc: Any, push: _Push) -> None:
+    """Put a message together and send it."""
+    net = push.net
+    touch(cpu, "ip_append_data", "csum_partial_copy_nocheck", sock=sk)
+    saddr, daddr = push.ends
+    ip_send(net, push.route, saddr, daddr, IpProto.ICMP, push.message, cpu, tos=push.tos, sk=None, options=push.options)
+
+
+def _count_out(net: "Net", type_: int) -> None:
+    net.snmp.inc("IcmpOutMsgs")
+    if type_ in _COUNTERS:
+        net.snmp.inc(f"IcmpOut{_COUNTERS[type_]}")
+
+
+@packet_function
+def icmp_rcv(cpu: Cpu, skb: SkBuff) -> int:
     """Take an ICMP message from IP."""
     net = skb.dev.net
     message = skb.data[skb.transport_header :]
     net.snmp.inc("IcmpInMsgs")
+    if net.functions.watched:
+        touch(cpu, "__skb_checksum_complete", sk_buff=skb)
     if ip_compute_csum(message):
         net.snmp.inc("IcmpInCsumErrors")
         net.snmp.inc("IcmpInErrors")
-        skb.drop(SkbDropReason.ICMP_CSUM)
+        skb.drop(SkbDropReason.ICMP_CSUM, "", cpu, "icmp_rcv")
     elif len(message) < ICMP_HLEN:
         net.snmp.inc("IcmpInErrors")
-        skb.drop(SkbDropReason.NOT_SPECIFIED, "short ICMP message")
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "short ICMP message", cpu, "icmp_rcv")
     else:
-        _icmp_message(skb, IcmpHdr.unpack(message), message[ICMP_HLEN:], cpu)
-
-
-def _icmp_message(skb: SkBuff, icmp: IcmpHdr, payload: bytes, cpu: Cpu) -> None:
-    net = skb.dev.net
-    if icmp.type == IcmpType.ECHO:
-        net.snmp.inc("IcmpInEchos")
-        _icmp_echo(skb, icmp, payload, cpu)
-    elif icmp.type == IcmpType.ECHOREPLY:
-        net.snmp.inc("IcmpInEchoReps")
-        if net.echo_reply(skb, icmp, payload, cpu):
-            skb.consume()
+        skb.pulled = skb.transport_header + ICMP_HLEN
+        reason, detail = _icmp_message(cpu, skb, IcmpHdr.unpack(message))
+        if reason:
+            if reason not in (SkbDropReason.NO_SOCKET,):
+                net.snmp.inc("IcmpInErrors")
+            skb.drop(SkbDropReason(reason), detail, cpu, "icmp_rcv")
         else:
-            skb.drop(SkbDropReason.NO_SOCKET)
-    elif icmp.type in _COUNTERS:
-        net.snmp.inc(f"IcmpIn{_COUNTERS[icmp.type]}")
-        _icmp_unreach(skb, icmp, payload, cpu)
-    elif icmp.type in (IcmpType.REDIRECT, IcmpType.TIMESTAMP):
-        skb.drop(not_modelled(f"ICMP {IcmpType(icmp.type).name}"))
-    elif icmp.type <= NR_ICMP_TYPES or icmp.type in (IcmpType.EXT_ECHO, IcmpType.EXT_ECHOREPLY):
-        # icmp_discard
-        skb.consume()
-    else:
-        net.snmp.inc("IcmpInErrors")
-        skb.drop(SkbDropReason.UNHANDLED_PROTO, f"ICMP type {icmp.type}")
+            skb.consume(cpu, "icmp_rcv")
+    return 0
 
 
-def _icmp_echo(skb: SkBuff, icmp: IcmpHdr, payload: bytes, cpu: Cpu) -> None:
+def _icmp_message(cpu: Cpu, skb: SkBuff, icmp: IcmpHdr) -> tuple[int, str]:
+    # why the message is dropped, 0 when it is not
     net = skb.dev.net
-    ip = IpHdr.unpack(skb.data, skb.network_header)
+    functions = net.functions
     assert skb.route is not None
-    if skb.route.type == RouteType.BROADCAST and net.sysctls["net.ipv4.icmp_echo_ignore_broadcasts"]:
-        net.snmp.inc("IcmpInErrors")
-        skb.drop(SkbDropReason.INVALID_PROTO, "echo request to a broadcast address")
-        return
-    if not net.sysctls["net.ipv4.icmp_echo_ignore_all"]:
-        saddr = ip.daddr if skb.route.type == RouteType.LOCAL else skb.route.prefsrc
-        try:
-            route, saddr = ip_route_output(net, ip.saddr, saddr)
-        except KernelError:
-            skb.drop(SkbDropReason.NOT_SPECIFIED, "no route for the echo reply")
-            return
-        net.snmp.inc("IcmpOutMsgs")
-        net.snmp.inc("IcmpOutEchoReps")
-        message = icmp_bytes(IcmpType.ECHOREPLY, 0, icmp.un, payload)
-        ip_send_skb(net, route, saddr, ip.saddr, IpProto.ICMP, message, cpu, tos=ip.tos)
-    skb.consume()
+    if icmp.type in _COUNTERS:
+        net.snmp.inc(f"IcmpIn{_COUNTERS[icmp.type]}")
+    elif icmp.type > NR_ICMP_TYPES and icmp.type not in (IcmpType.EXT_ECHO, IcmpType.EXT_ECHOREPLY):
+        return SkbDropReason.UNHANDLED_PROTO, f"ICMP type {icmp.type}"
+    if icmp.type in (IcmpType.ECHO, IcmpType.TIMESTAMP):
+        if skb.route.type == RouteType.BROADCAST and net.sysctls["net.ipv4.icmp_echo_ignore_broadcasts"]:
+            return SkbDropReason.INVALID_PROTO, "request to a broadcast address"
+        handler = functions.icmp_echo if icmp.type == IcmpType.ECHO else functions.icmp_timestamp
+        return int(handler(cpu, skb)), "no answer can be sent"
+    if icmp.type == IcmpType.ECHOREPLY:
+        return int(functions.ping_rcv(cpu, skb)), ""
+    if icmp.type in _UNREACH:
+        return int(functions.icmp_unreach(cpu, skb)), "ICMP error quotes too little"
+    if icmp.type == IcmpType.REDIRECT:
+        return int(functions.icmp_redirect(cpu, skb)), ""
+    return int(functions.icmp_discard(cpu, skb)), ""
 
 
-def _icmp_unreach(skb: SkBuff, icmp: IcmpHdr, quote: bytes, cpu: Cpu) -> None:
-    # icmp_unreach: the socket that sent the quoted packet is told
+@packet_function
+def icmp_echo(cpu: Cpu, skb: SkBuff) -> int:
+    """Answer an echo request."""
     net = skb.dev.net
-    if len(quote) < IP_HLEN or len(quote) < (quote[0] & 15) * 4 + UDP_HLEN:
-        net.snmp.inc("IcmpInErrors")
-        skb.drop(SkbDropReason.NOT_SPECIFIED, "ICMP error quotes too little")
+    if net.sysctls["net.ipv4.icmp_echo_ignore_all"]:
+        return 0
+    icmp = IcmpHdr.unpack(skb.data, skb.transport_header)
+    payload = skb.data[skb.transport_header + ICMP_HLEN :]
+    return _reply(cpu, skb, IcmpType.ECHOREPLY, icmp_bytes(IcmpType.ECHOREPLY, 0, icmp.un, payload))
+
+
+@packet_function
+def icmp_timestamp(cpu: Cpu, skb: SkBuff) -> int:
+    """Answer a request for the time of day in milliseconds (RFC 792)."""
+    message = skb.data[skb.transport_header :]
+    if len(message) < ICMP_HLEN + 12:
+        return SkbDropReason.PKT_TOO_SMALL
+    icmp = IcmpHdr.unpack(message)
+    now = (cpu.now_ns // 1_000_000 % DAY_MS).to_bytes(4, "big")
+    payload = message[ICMP_HLEN : ICMP_HLEN + 4] + now + now
+    return _reply(cpu, skb, IcmpType.TIMESTAMPREPLY, icmp_bytes(IcmpType.TIMESTAMPREPLY, 0, icmp.un, payload))
+
+
+@packet_function
+def icmp_discard(_cpu: Cpu, _skb: SkBuff) -> int:
+    """Take a message that nobody wants."""
+    return 0
+
+
+@packet_function
+def icmp_redirect(_cpu: Cpu, skb: SkBuff) -> int:
+    """Take a redirect, which changes nothing: routes have no exceptions here."""
+    return 0 if len(skb.data) - skb.transport_header >= ICMP_HLEN + IP_HLEN else SkbDropReason.PKT_TOO_SMALL
+
+
+class _Reply:
+    # an answer on its way, in place of a ``struct icmp_bxm``
+    struct_address = 0
+
+    def __init__(self, type_: int, message: bytes) -> None:
+        self.type, self.message = type_, message
+        self.sent = True
+
+
+def _reply(cpu: Cpu, skb: SkBuff, type_: IcmpType, message: bytes) -> int:
+    skb.dev.net.functions.icmp_reply(cpu, _Reply(type_, message), skb)
+    return 0
+
+
+@packet_function
+def icmp_reply(cpu: Cpu, reply: _Reply, skb: SkBuff) -> None:
+    """Send an answer to the sender of a packet."""
+    net, route_in = skb.dev.net, skb.route
+    ip = IpHdr.unpack(skb.data, skb.network_header)
+    assert route_in is not None
+    if net.functions.watched:
+        touch(cpu, "__ip_options_echo", "fib_compute_spec_dst", "l3mdev_master_ifindex_rcu", net=net, sk_buff=skb)
+        net.functions.security_skb_classify_flow(cpu, skb.struct_address, 0)
+    saddr = ip.daddr if route_in.type == RouteType.LOCAL else route_in.prefsrc
+    flow = Flow4(net, ip.saddr, saddr, IpProto.ICMP, tos=ip.tos & 0x1C, mark=0)
+    try:
+        route, saddr = route_output(net, cpu, flow)
+    except KernelError:
         return
-    ip = IpHdr.unpack(quote)
-    errno = Errno.EHOSTUNREACH
+    _count_out(net, reply.type)
+    hlen = (skb.data[skb.network_header] & 15) * 4
+    options = echoed_options(skb.data[skb.network_header : skb.network_header + hlen])
+    _push(cpu, net, route, (saddr, ip.saddr), reply.message, ip.tos, options)
+
+
+@packet_function
+def ping_rcv(cpu: Cpu, skb: SkBuff) -> int:
+    """Give an echo reply to the socket that asked."""
+    net = skb.dev.net
+    icmp = IcmpHdr.unpack(skb.data, skb.transport_header)
+    if net.functions.watched:
+        touch(cpu, "skb_push", "ping_lookup", sk_buff=skb, net=net)
+    found = net.echo_reply(skb, icmp, skb.data[skb.transport_header + ICMP_HLEN :], cpu)
+    return 0 if found else SkbDropReason.NO_SOCKET
+
+
+@packet_function
+def icmp_unreach(cpu: Cpu, skb: SkBuff) -> int:
+    """Take an error: whoever sent the quoted packet is told."""
+    quote = skb.data[skb.transport_header + ICMP_HLEN :]
+    if len(quote) < IP_HLEN or len(quote) < (quote[0] & 15) * 4 + UDP_HLEN:
+        return SkbDropReason.PKT_TOO_SMALL if len(quote) >= IP_HLEN else SkbDropReason.NOT_SPECIFIED
+    icmp = IcmpHdr.unpack(skb.data, skb.transport_header)
+    skb.dev.net.functions.icmp_socket_deliver(cpu, skb, icmp.un)
+    return 0
+
+
+@packet_function
+def icmp_socket_deliver(cpu: Cpu, skb: SkBuff, info: int) -> None:
+    """Tell raw sockets and the protocol of the quoted packet."""
+    net = skb.dev.net
+    protocol = skb.data[skb.transport_header + ICMP_HLEN + 9]
+    if net.functions.watched:
+        touch(cpu, "raw_icmp_error", sk_buff=skb)
+    handler = net.err_handlers.get(protocol)
+    if handler is not None:
+        handler(skb, info, cpu)
+
+
+def icmp_errno(icmp: IcmpHdr) -> Errno:
+    """Return what an error means for a socket (``icmp_err_convert``)."""
     if icmp.type == IcmpType.PARAMETERPROB:
-        errno = Errno.EPROTO
-    elif icmp.type == IcmpType.DEST_UNREACH and icmp.code < len(_UNREACH_ERRNOS):
-        errno = _UNREACH_ERRNOS[icmp.code]
-    if ip.protocol == IpProto.UDP:
-        udp = UdpHdr.unpack(quote, ip.ihl * 4)
-        source = int.from_bytes(skb.data[skb.network_header + 12 : skb.network_header + 16], "big")
-        net.udp_err(ip.saddr, udp.source, (ip.daddr, udp.dest), errno, source, cpu)
-    skb.consume()
+        return Errno.EPROTO
+    if icmp.type == IcmpType.DEST_UNREACH and icmp.code < len(_UNREACH_ERRNOS):
+        return _UNREACH_ERRNOS[icmp.code]
+    return Errno.EHOSTUNREACH
+
+
+def quoted_udp(skb: SkBuff) -> tuple[IpHdr, UdpHdr]:
+    """Return the headers of the datagram that an error quotes."""
+    off = skb.transport_header + ICMP_HLEN
+    ip = IpHdr.unpack(skb.data, off)
+    return ip, UdpHdr.unpack(skb.data, off + ip.ihl * 4)
 
 
 def _is_error(packet: bytes, icmp_off: int) -> bool:

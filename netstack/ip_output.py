@@ -1,28 +1,38 @@
 """Sending IPv4 packets: routing, building, and the way out to a device (net/ipv4/ip_output.c, route.c, v6.18).
 
-Left out: fragmentation (a packet over the MTU is refused), options, multicast, the copy of a broadcast that Linux loops
-back to its sender, netfilter, queues, rate control. Differs: the id of a packet that may be fragmented counts up from 1
-for each destination and protocol; Linux starts at a random number.
+Left out: multicast, the copy of a broadcast that Linux loops back to its sender, netfilter, IPsec. Differs: the id of a
+packet counts up from 1 for each destination and protocol; Linux starts at a random number.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.uapi.bpf import AttachType
-from ebpfsim.uapi.net import EtherType
-from netstack.drop_reasons import SkbDropReason, not_modelled
+from ebpfsim.uapi.net import EtherType, IpProto
+from netstack.drop_reasons import SkbDropReason
 from netstack.fib import Route, RouteType
-from netstack.headers import BROADCAST_MAC, IP_DF, IP_HLEN, ZERO_MAC, IpHdr, format_ip, ip_bytes
+from netstack.flow import LOCAL_TABLE, MAIN_TABLE, Flow4
+from netstack.headers import IP_DF, IP_HLEN, IpHdr, format_ip, ip_bytes
+from netstack.marks import touch
 from netstack.skb import SkBuff
-from netstack.skb_xmit import NET_XMIT_CN, NET_XMIT_DROP, NET_XMIT_SUCCESS, dev_hard_header_xmit
+from netstack.skb_xmit import NET_XMIT_CN, NET_XMIT_SUCCESS
+from tracing.functions import packet_function
 
 if TYPE_CHECKING:
     from netstack.net import Net
     from netstack.sock import UdpSocket
 
-__all__ = ["INADDR_BROADCAST", "ip_output", "ip_route_output", "ip_send_skb", "is_multicast"]
+__all__ = [
+    "INADDR_BROADCAST",
+    "ip_make_packet",
+    "ip_route_output",
+    "ip_send",
+    "ip_send_made",
+    "is_multicast",
+    "route_output",
+]
 
 INADDR_BROADCAST = 0xFFFF_FFFF
 
@@ -38,7 +48,7 @@ def is_multicast(address: int) -> bool:
     return address >> 28 == 0xE
 
 
-def ip_route_output(net: "Net", daddr: int, saddr: int = 0) -> tuple[Route, int]:
+def ip_route_output(net: "Net", daddr: int, saddr: int = 0, flow: Flow4 | None = None) -> tuple[Route, int]:
     """Return the route for a packet of this host and its source address (``ip_route_output_key``).
 
     KernelError: ENETUNREACH without a route, EINVAL for a source that is not ours, or what the route's type says.
@@ -49,7 +59,7 @@ def ip_route_output(net: "Net", daddr: int, saddr: int = 0) -> tuple[Route, int]
         raise KernelError("ip_route_output", Errno.EINVAL, f"source {format_ip(saddr)} is not an address of {net.name}")
     if daddr == INADDR_BROADCAST:
         raise NotModelled("sending to 255.255.255.255", "net/ipv4/route.c")
-    route = net.fib.lookup(daddr)
+    route = net.fib.lookup_output(daddr, saddr, flow)
     if route is None:
         net.snmp.inc("IpOutNoRoutes")
         raise KernelError("ip_route_output", Errno.ENETUNREACH, f"no route from {net.name} to {format_ip(daddr)}")
@@ -57,13 +67,103 @@ def ip_route_output(net: "Net", daddr: int, saddr: int = 0) -> tuple[Route, int]
         raise KernelError("ip_route_output", _ROUTE_ERRNOS[route.type], str(route))
     if route.type == RouteType.LOCAL:
         # packets to oneself go through loopback
-        return Route(daddr, 32, RouteType.LOCAL, net.loopback), saddr or route.prefsrc or daddr
+        return net.loopback_route(daddr), saddr or route.prefsrc or daddr
     if saddr >> 24 == 127:
         raise KernelError("ip_route_output", Errno.EINVAL, f"source {format_ip(saddr)} does not leave {net.name}")
     return route, saddr or route.prefsrc or net.select_addr(route.dev, route.gateway or daddr)
 
 
-def ip_send_skb(
+def route_output(
+    net: "Net", cpu: Cpu, flow: Flow4, sk: "UdpSocket | None" = None, entry: str = "ip_route_output_flow"
+) -> tuple[Route, int]:
+    """Return route and source for a flow, by the function of the kernel that asks; KernelError as above."""
+    if not (net.functions.watched or net.tracepoints.watched):
+        return ip_route_output(net, flow.daddr, flow.saddr, flow)
+    asked = flow.saddr
+    if sk is not None:
+        net.functions.security_sk_classify_flow(cpu, sk.struct_address, flow.struct_address)
+    if entry == "ip_route_output_flow":
+        net.functions.ip_route_output_flow(cpu, net, flow, sk)
+    else:
+        net.functions.ip_route_output_key_hash(cpu, net, flow, None)
+    flow.saddr = asked
+    return ip_route_output(net, flow.daddr, asked, flow)
+
+
+@packet_function
+def ip_route_output_flow(cpu: Cpu, net: "Net", flow: Flow4, sk: Any) -> Any:
+    """Look the route of a flow up; IPsec has nothing to add."""
+    net.functions.ip_route_output_key_hash_rcu(cpu, net, flow, None, None)
+    if flow.protocol:
+        touch(cpu, "xfrm_lookup_route", net=net, sock=sk)
+    return 0
+
+
+@packet_function
+def ip_route_output_key_hash(cpu: Cpu, net: "Net", flow: Flow4, skb: Any) -> Any:
+    """Look the route of a flow up."""
+    net.functions.ip_route_output_key_hash_rcu(cpu, net, flow, None, skb)
+    return 0
+
+
+@packet_function
+def ip_route_output_key_hash_rcu(cpu: Cpu, net: "Net", flow: Flow4, _res: Any, _skb: Any) -> Any:
+    """Show which tables are asked for a flow."""
+    if flow.saddr and not flow.oif:
+        touch(cpu, "__ip_dev_find", net=net)
+    flow.iif = net.loopback.ifindex
+    found = net.fib.lookup_output(flow.daddr, flow.saddr, flow)
+    flow.show(cpu, found, MAIN_TABLE)
+    if found is None:
+        return 0
+    if found.type != RouteType.LOCAL:
+        # a local address is reached through loopback: no path is selected
+        net.functions.fib_select_path(cpu, net, None, flow, None)
+    touch(cpu, "find_exception")
+    if not found.output_cached:
+        found.output_cached = True
+        touch(cpu, "rt_dst_alloc", "rt_cache_route", net_device=found.dev)
+    return 0
+
+
+@packet_function
+def fib_select_path(cpu: Cpu, net: "Net", _res: Any, flow: Flow4, _skb: Any) -> None:
+    """Choose a next hop, and the source address where none was given."""
+    if not flow.saddr:
+        touch(cpu, "dev_get_by_index_rcu", "fib_result_prefsrc", net=net)
+
+
+def show_addr_type(net: "Net", cpu: Cpu, address: int) -> None:
+    """Let probes see that the type of an address was asked for (``inet_addr_type_dev_table``)."""
+    net.functions.inet_addr_type_dev_table(cpu, net, None, int.from_bytes(address.to_bytes(4, "big"), "little"))
+
+
+@packet_function
+def inet_addr_type_dev_table(cpu: Cpu, net: "Net", _dev: Any, addr: int) -> int:
+    """Return the type of an address in the table of local addresses."""
+    address = int.from_bytes((addr & 0xFFFF_FFFF).to_bytes(4, "little"), "big")
+    touch(cpu, "l3mdev_fib_table_rcu")
+    found = net.fib.local.lookup(address)
+    Flow4(net, address).show(cpu, found, LOCAL_TABLE)
+    return int(found.type if found is not None else RouteType.UNICAST)
+
+
+def ip_make_packet(
+    net: "Net", route: Route, header: IpHdr, payload: bytes, sk: "UdpSocket | None", options: bytes = b""
+) -> SkBuff:
+    """Return a packet with its IP header, which gets an id (``__ip_make_skb``)."""
+    if not header.id:
+        header = header._replace(id=net.next_ip_id(header.saddr, header.daddr, header.protocol))
+    if options:
+        header = header._replace(version_ihl=0x45 + len(options) // 4)
+    skb = SkBuff(ip_bytes(header, payload, options), route.dev, EtherType.IP)
+    skb.route = route
+    skb.sk = sk
+    skb.transport_header = IP_HLEN + len(options)
+    return skb
+
+
+def ip_send(
     net: "Net",
     route: Route,
     saddr: int,
@@ -75,24 +175,58 @@ def ip_send_skb(
     tos: int = 0,
     df: bool = False,
     sk: "UdpSocket | None" = None,
+    ttl: int = 0,
+    options: bytes = b"",
 ) -> int:
-    """Build an IPv4 packet around ``payload`` and send it (``ip_make_skb``): 0, NET_XMIT_DROP or -errno.
+    """Build an IPv4 packet around ``payload`` and send it (``ip_push_pending_frames``): 0, NET_XMIT_DROP or -errno.
 
-    With ``df`` it has Don't Fragment and the id 0, as datagrams of an unconnected UDP socket have; ``sk`` sends it.
+    With ``df`` it has Don't Fragment, when it fits; ``sk`` sends it.
     """
-    ident = 0 if df else net.next_ip_id(saddr, daddr, protocol)
-    ttl = net.sysctls["net.ipv4.ip_default_ttl"]
-    header = IpHdr(0x45, tos, 0, ident, IP_DF if df else 0, ttl, protocol, 0, saddr, daddr)
-    skb = SkBuff(ip_bytes(header, payload), route.dev, EtherType.IP)
-    skb.route = route
-    skb.sk = sk
-    skb.transport_header = IP_HLEN
+    ttl = ttl or net.sysctls["net.ipv4.ip_default_ttl"]
+    fits = IP_HLEN + len(options) + len(payload) <= route.dev.mtu
+    header = IpHdr(0x45, tos, 0, 0, IP_DF if df and fits else 0, ttl, protocol, 0, saddr, daddr)
+    skb = ip_make_packet(net, route, header, payload, sk, options)
+    if net.functions.watched and protocol == IpProto.ICMP:
+        return int(net.functions.ip_push_pending_frames(cpu, net.icmp_sk, skb))
+    return ip_send_made(cpu, skb)
+
+
+def ip_send_made(cpu: Cpu, skb: SkBuff) -> int:
+    """Send a packet that this host has made: 0, NET_XMIT_DROP or -errno (``ip_send_skb``)."""
+    net = skb.dev.net
+    result: int = net.functions.ip_send_skb(cpu, net, skb)
+    return result
+
+
+@packet_function
+def ip_push_pending_frames(cpu: Cpu, sk: Any, skb: SkBuff) -> int:
+    """Finish what was put together for a socket, and send it."""
+    net = skb.dev.net
+    net.functions.__ip_make_skb(cpu, sk, None, None, None)
+    return _send(cpu, net, skb)
+
+
+@packet_function
+def __ip_make_skb(cpu: Cpu, sk: Any, _fl4: Any, _queue: Any, _cork: Any) -> int:
+    """Write the header of what was put together."""
+    touch(cpu, "ipv4_mtu", "__ip_select_ident")
+    if sk is not None and getattr(sk, "protocol", 0) == IpProto.ICMP:
+        touch(cpu, "icmp_out_count")
+    return 0
+
+
+@packet_function
+def ip_send_skb(cpu: Cpu, net: "Net", skb: SkBuff) -> int:
+    """Send a packet."""
+    return _send(cpu, net, skb)
+
+
+def _send(cpu: Cpu, net: "Net", skb: SkBuff) -> int:
     net.snmp.inc("IpOutRequests")
-    if len(skb.data) > route.dev.mtu:
-        net.snmp.inc("IpFragFails")
-        skb.drop(not_modelled("IPv4 fragmentation"))
-        return NET_XMIT_DROP
-    result = ip_output(skb, cpu)
+    functions = net.functions
+    if functions.watched:
+        functions.__ip_local_out(cpu, net, skb.sk, skb)
+    result: int = functions.ip_output(cpu, net, skb.sk, skb)
     if result == NET_XMIT_CN:
         # net_xmit_errno(): the packet is on its way
         return NET_XMIT_SUCCESS
@@ -101,28 +235,56 @@ def ip_send_skb(
     return result
 
 
-def ip_output(skb: SkBuff, cpu: Cpu) -> int:
-    """Send a packet that has its route and fits the MTU (``ip_output``): NET_XMIT_* or -errno."""
+@packet_function
+def __ip_local_out(cpu: Cpu, _net: "Net", _sk: Any, _skb: SkBuff) -> int:
+    """Write length and checksum, which the packet has already; 1 lets it go on."""
+    touch(cpu, "ip_send_check")
+    return 1
+
+
+@packet_function
+def ip_output(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
+    """Send a packet that has its route: NET_XMIT_* or -errno."""
     route = skb.route
     assert route is not None
-    net, dev = route.dev.net, route.dev
-    skb.dev = dev
-    net.snmp.inc("IpOutTransmits")
-    if skb.sk is None or not skb.sk.cgroup.effective:
-        return _ip_finish_output(skb, route, cpu)
-    # ip_finish_output(): the programs of the sender's cgroup
-    err = net.cgroup_bpf.run_filter_skb(skb.sk, skb, AttachType.CGROUP_INET_EGRESS, cpu)
+    skb.dev = route.dev
+    net.snmp.send_ip(len(skb.data), route.type == RouteType.BROADCAST)
+    result: int = net.functions.ip_finish_output(cpu, net, sk, skb)
+    return result
+
+
+@packet_function
+def ip_finish_output(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
+    """Ask the programs of the sender's cgroup, then send."""
+    if sk is None or not sk.cgroup.effective:
+        result: int = net.functions.__ip_finish_output(cpu, net, sk, skb)
+        return result
+    err = net.cgroup_bpf.run_filter_skb(sk, skb, AttachType.CGROUP_INET_EGRESS, cpu)
     if err not in (NET_XMIT_SUCCESS, NET_XMIT_CN):
-        skb.drop(SkbDropReason.BPF_CGROUP_EGRESS)
+        skb.drop(SkbDropReason.BPF_CGROUP_EGRESS, "", cpu, "ip_finish_output")
         return err
-    return _ip_finish_output(skb, route, cpu) or err
+    return net.functions.__ip_finish_output(cpu, net, sk, skb) or err
 
 
-def _ip_finish_output(skb: SkBuff, route: Route, cpu: Cpu) -> int:
-    net, dev = route.dev.net, route.dev
-    if dev.loopback:
-        return dev_hard_header_xmit(skb, dev, ZERO_MAC, ZERO_MAC, cpu)
-    if route.type == RouteType.BROADCAST:
-        return dev_hard_header_xmit(skb, dev, BROADCAST_MAC, dev.mac, cpu)
+@packet_function
+def __ip_finish_output(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
+    """Send a packet, in pieces when it is too long for the device."""
+    assert skb.route is not None
+    mtu = skb.route.dev.mtu
+    if len(skb.data) > mtu:
+        result: int = net.functions.ip_fragment(cpu, net, sk, skb, mtu, "ip_finish_output2")
+    else:
+        result = net.functions.ip_finish_output2(cpu, net, sk, skb)
+    return result
+
+
+@packet_function
+def ip_finish_output2(cpu: Cpu, net: "Net", _sk: Any, skb: SkBuff) -> int:
+    """Send a packet to its next hop."""
+    route = skb.route
+    assert route is not None
+    dev = route.dev
+    if dev.noarp and not dev.loopback:
+        return dev.dev_queue_xmit(skb, cpu)
     nexthop = route.gateway or int.from_bytes(skb.data[16:20], "big")
     return net.neigh.output(skb, dev, nexthop, cpu)

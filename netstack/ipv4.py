@@ -1,183 +1,298 @@
 """Receiving IPv4: checks, routing, local delivery, forwarding (net/ipv4/{ip_input,ip_forward,route}.c, v6.18).
 
-Left out: reassembly (a fragment for this host is dropped and says so; one for another host is forwarded), options
-(packets that carry some are delivered and forwarded unread), multicast groups other than 224.0.0.1, rp_filter, ICMP
-redirects, netfilter, early demultiplexing. Differs: with DF clear, a packet over the next hop's MTU is dropped instead
-of fragmented.
+Left out: multicast groups other than 224.0.0.1, rp_filter, netfilter, policies of IPsec, sockets found early (early
+demultiplexing), source routes. Redirects are not sent (send_redirects is off).
 """
+
+from typing import TYPE_CHECKING, Any
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.uapi.net import IpProto
 from netstack.checksum import csum_replace2, ip_compute_csum
-from netstack.drop_reasons import SkbDropReason, not_modelled
+from netstack.drop_reasons import SkbDropReason
 from netstack.fib import RouteType
+from netstack.flow import MAIN_TABLE, Flow4
 from netstack.headers import IP_DF, IP_HLEN, IP_MF, IP_OFFSET, IpHdr, format_ip
 from netstack.icmp import IcmpType, IcmpUnreach, icmp_send
-from netstack.ip_output import INADDR_BROADCAST, ip_output, is_multicast
+from netstack.ip_options import bad_option, forwarded_options
+from netstack.ip_output import INADDR_BROADCAST, is_multicast
+from netstack.marks import touch
 from netstack.skb import PacketType, SkBuff
+from tracing.functions import packet_function
 
-__all__ = ["ip_forward", "ip_local_deliver", "ip_rcv"]
+if TYPE_CHECKING:
+    from netstack.device import NetDevice
+    from netstack.net import Net
 
+__all__: list[str] = []
+
+NET_RX_SUCCESS, NET_RX_DROP = 0, 1  # include/linux/netdevice.h
+IP_DEFRAG_LOCAL_DELIVER = 0  # enum ip_defrag_users
 ICMP_EXC_TTL = 0  # include/uapi/linux/icmp.h
 ALL_HOSTS = 0xE0000001  # 224.0.0.1, the group that every host is in (RFC 1112)
 
 
-def ip_rcv(skb: SkBuff, cpu: Cpu) -> None:
+@packet_function
+def ip_rcv(cpu: Cpu, skb: SkBuff, dev: "NetDevice", _pt: Any, _orig_dev: Any) -> int:
     """Take an IPv4 packet from a device."""
-    ip = _ip_rcv_core(skb)
-    if ip is None:
-        return
-    route_input = _ip_route_input(skb, ip)
-    if route_input is None:
-        return
-    if route_input == RouteType.UNREACHABLE:
-        _ip_error(skb, cpu)
-    elif route_input == RouteType.UNICAST:
-        ip_forward(skb, ip, cpu)
-    else:
-        ip_local_deliver(skb, ip, cpu)
+    functions = dev.net.functions
+    if functions.ip_rcv_core(cpu, skb, dev.net) is None:
+        return NET_RX_DROP
+    # ip_rcv_finish()
+    ip = skb.ip
+    assert ip is not None
+    if functions.watched and not dev.loopback and ip.protocol == IpProto.UDP and not ip.frag_off & (IP_MF | IP_OFFSET):
+        touch(cpu, "udp_v4_early_demux", sk_buff=skb)
+    reason = functions.ip_route_input_noref(cpu, skb, ip.daddr, ip.saddr, ip.tos, dev)
+    if reason:
+        skb.drop(reason, f"{format_ip(ip.saddr)} > {format_ip(ip.daddr)}", cpu, "ip_rcv")
+        return NET_RX_DROP
+    if ip.ihl > 5 and bad_option(skb, ip, cpu):
+        return NET_RX_DROP
+    assert skb.route is not None or skb.input == "ip_error"
+    result: int = getattr(functions, skb.input)(cpu, skb)
+    return result
 
 
-def _ip_rcv_core(skb: SkBuff) -> IpHdr | None:
-    net, off = skb.dev.net, skb.network_header
+@packet_function
+def ip_rcv_core(cpu: Cpu, skb: SkBuff, net: "Net") -> SkBuff | None:
+    """Check a packet's header; None when it was dropped."""
+    off = skb.network_header
     if skb.pkt_type == PacketType.OTHERHOST:
         skb.dev.stats.rx_otherhost_dropped += 1
-        skb.drop(SkbDropReason.OTHERHOST)
+        skb.drop(SkbDropReason.OTHERHOST, "", cpu, "ip_rcv_core")
         return None
-    net.snmp.inc("IpInReceives")
     size = len(skb.data) - off
+    net.snmp.receive_ip(size)
     ip = IpHdr.unpack(skb.data, off) if size >= IP_HLEN else None
-    if ip is None or ip.version != 4 or ip.ihl < 5 or size < ip.ihl * 4:
-        _inhdr_error(skb, SkbDropReason.IP_INHDR)
+    if ip is None or ip.version_ihl >> 4 != 4:
+        _inhdr_error(cpu, skb, SkbDropReason.IP_INHDR)
         return None
-    if ip_compute_csum(skb.data[off : off + ip.ihl * 4]):
+    hlen = (ip.version_ihl & 15) * 4
+    if hlen < IP_HLEN or size < hlen:
+        _inhdr_error(cpu, skb, SkbDropReason.IP_INHDR)
+        return None
+    if ip_compute_csum(skb.data[off : off + hlen]):
         net.snmp.inc("IpExtInCsumErrors")
-        _inhdr_error(skb, SkbDropReason.IP_CSUM)
+        _inhdr_error(cpu, skb, SkbDropReason.IP_CSUM)
         return None
+    net.snmp.count_ecn("IpExt", ip.tos)
     if size < ip.tot_len:
         net.snmp.inc("IpExtInTruncatedPkts")
-        skb.drop(SkbDropReason.PKT_TOO_SMALL)
+        skb.drop(SkbDropReason.PKT_TOO_SMALL, "", cpu, "ip_rcv_core")
         return None
-    if ip.tot_len < ip.ihl * 4:
-        _inhdr_error(skb, SkbDropReason.IP_INHDR)
+    if ip.tot_len < hlen:
+        _inhdr_error(cpu, skb, SkbDropReason.IP_INHDR)
         return None
-    # what follows the packet is padding of the link
-    skb.data = skb.data[: off + ip.tot_len]
-    skb.transport_header = off + ip.ihl * 4
-    return ip
+    if size > ip.tot_len:
+        # what follows the packet is padding of the link
+        skb.data = skb.data[: off + ip.tot_len]
+    skb.transport_header = off + hlen
+    skb.ip = ip
+    if skb.sk is not None or skb.icmp_owned:
+        # skb_orphan(): the socket of the sender gets its memory back
+        if net.functions.watched:
+            touch(cpu, "sock_wfree", sk_buff=skb)
+        skb.sk, skb.icmp_owned = None, False
+    return skb
 
 
-def _inhdr_error(skb: SkBuff, reason: SkbDropReason) -> None:
+def _inhdr_error(cpu: Cpu, skb: SkBuff, reason: SkbDropReason) -> None:
     skb.dev.net.snmp.inc("IpInHdrErrors")
-    skb.drop(reason)
+    skb.drop(reason, "", cpu, "ip_rcv_core")
 
 
-def _ip_route_input(skb: SkBuff, ip: IpHdr) -> RouteType | None:
-    # ip_route_input_slow: what the packet is, LOCAL, BROADCAST, UNICAST (to forward) or UNREACHABLE; None: dropped
-    net = skb.dev.net
-    reason = _martian(skb, ip)
+@packet_function
+def ip_route_input_noref(cpu: Cpu, skb: SkBuff, daddr: int, saddr: int, tos: int, dev: "NetDevice") -> int:
+    """Find out what a packet is: ``skb.input`` takes it then; or why it is to be dropped."""
+    net = dev.net
+    if net.functions.watched or net.tracepoints.watched:
+        reason: int = net.functions.ip_route_input_slow(cpu, skb, daddr, saddr, tos, dev, None)
+        return reason
+    return _route_input(cpu, skb, daddr, saddr, dev)
+
+
+@packet_function
+def ip_route_input_slow(cpu: Cpu, skb: SkBuff, daddr: int, saddr: int, tos: int, dev: "NetDevice", _res: Any) -> int:
+    """Look the route of a packet up."""
+    reason = _route_input(cpu, skb, daddr, saddr, dev)
+    route = skb.route
+    if dev.loopback or reason in (SkbDropReason.IP_INVALID_SOURCE, SkbDropReason.IP_INVALID_DEST):
+        return reason
+    flow = Flow4(dev.net, daddr, saddr, iif=dev.ifindex, tos=tos & ~3)
+    flow.show(cpu, route, MAIN_TABLE)
+    if skb.input == "ip_error":
+        touch(cpu, "rt_dst_alloc", net_device=dev)
+        return reason
+    dev.net.functions.fib_validate_source(cpu, skb, saddr, daddr, tos, 0, dev, 0, 0)
+    if route is not None and skb.input == "ip_forward":
+        touch(cpu, "find_exception")
+    if route is not None and not route.input_cached:
+        route.input_cached = True
+        touch(cpu, "rt_dst_alloc", "rt_cache_route", net_device=dev)
+    return reason
+
+
+@packet_function
+def fib_validate_source(
+    cpu: Cpu, _skb: SkBuff, _src: int, _dst: int, _tos: int, _oif: int, dev: "NetDevice", _idev: int, _itag: int
+) -> int:
+    """The source was judged with the route: rp_filter is off."""
+    touch(cpu, "inet_lookup_ifaddr_rcu", net=dev.net)
+    return 0
+
+
+def _route_input(_cpu: Cpu, skb: SkBuff, daddr: int, saddr: int, dev: "NetDevice") -> int:
+    net = dev.net
+    skb.input = "ip_local_deliver"
+    reason = _martian(skb, daddr, saddr)
     if reason is not None:
-        skb.drop(reason, f"{format_ip(ip.saddr)} > {format_ip(ip.daddr)}")
-        return None
-    if ip.daddr in (INADDR_BROADCAST, ALL_HOSTS) or not (ip.saddr or ip.daddr):
-        skb.route = net.broadcast_route(skb.dev)
-        return RouteType.BROADCAST
-    route = skb.route = net.fib.lookup(ip.daddr)
-    if route is not None and route.type in (RouteType.LOCAL, RouteType.BROADCAST):
-        return route.type
-    if route is None or not net.sysctls["net.ipv4.ip_forward"]:
-        return RouteType.UNREACHABLE
-    return RouteType.UNREACHABLE if route.type != RouteType.UNICAST else RouteType.UNICAST
+        skb.route = None
+        return reason
+    if daddr in (INADDR_BROADCAST, ALL_HOSTS) or not (saddr or daddr):
+        skb.route = net.broadcast_route(dev)
+        if daddr == ALL_HOSTS:
+            net.snmp.inc("IpExtInMcastPkts")
+        return 0
+    route = skb.route = net.fib.lookup_input(daddr, saddr, skb)
+    if route is None:
+        skb.input = "ip_error"
+    elif route.type not in (RouteType.LOCAL, RouteType.BROADCAST):
+        is_open = net.sysctls["net.ipv4.ip_forward"]
+        skb.input = "ip_forward" if is_open and route.type == RouteType.UNICAST else "ip_error"
+    return 0
 
 
-def _martian(skb: SkBuff, ip: IpHdr) -> SkbDropReason | None:
+def _martian(skb: SkBuff, daddr: int, saddr: int) -> SkbDropReason | None:
     # addresses that must not be on a wire; loopback packets come with a route in Linux and are not checked
     if skb.dev.loopback:
         return None
-    if is_multicast(ip.daddr) and ip.daddr != ALL_HOSTS:
+    if is_multicast(daddr) and daddr != ALL_HOSTS:
         return SkbDropReason.NOT_SPECIFIED
-    if is_multicast(ip.saddr) or ip.saddr == INADDR_BROADCAST:
+    if is_multicast(saddr) or saddr == INADDR_BROADCAST:
         return SkbDropReason.IP_INVALID_SOURCE
-    if ip.daddr != INADDR_BROADCAST and (ip.saddr or ip.daddr):
-        if not ip.saddr:
+    if daddr != INADDR_BROADCAST and (saddr or daddr):
+        if not saddr:
             return SkbDropReason.IP_INVALID_SOURCE
-        if not ip.daddr:
+        if not daddr:
             return SkbDropReason.IP_INVALID_DEST
-        if ip.daddr >> 24 == 127 or ip.saddr >> 24 == 127:
+        if daddr >> 24 == 127 or saddr >> 24 == 127:
             return SkbDropReason.IP_LOCALNET
-    if skb.dev.net.fib.is_local(ip.saddr):
+    if skb.dev.net.fib.is_local(saddr):
         # fib_validate_source: our own address comes back from outside
         return SkbDropReason.IP_LOCAL_SOURCE
     return None
 
 
-def _ip_error(skb: SkBuff, cpu: Cpu) -> None:
+@packet_function
+def ip_error(cpu: Cpu, skb: SkBuff) -> int:
+    """Refuse a packet that has no way to go; its sender is told where this host forwards."""
     net = skb.dev.net
+    route = skb.route
     if not net.sysctls["net.ipv4.ip_forward"]:
         net.snmp.inc("IpInAddrErrors")
-        skb.drop(SkbDropReason.IP_INADDRERRORS)
-        return
-    route = skb.route
+        skb.drop(SkbDropReason.IP_INADDRERRORS, "", cpu, "ip_error")
+        return NET_RX_DROP
     if route is None:
         net.snmp.inc("IpExtInNoRoutes")
         icmp_send(skb, IcmpType.DEST_UNREACH, IcmpUnreach.NET_UNREACH, 0, cpu)
-        skb.drop(SkbDropReason.IP_INNOROUTES)
-        return
+        skb.drop(SkbDropReason.IP_INNOROUTES, "", cpu, "ip_error")
+        return NET_RX_DROP
     codes = {RouteType.UNREACHABLE: IcmpUnreach.HOST_UNREACH, RouteType.PROHIBIT: IcmpUnreach.PKT_FILTERED}
     if route.type in codes:
         icmp_send(skb, IcmpType.DEST_UNREACH, codes[route.type], 0, cpu)
-    skb.drop(SkbDropReason.NOT_SPECIFIED, str(route))
+    skb.drop(SkbDropReason.NOT_SPECIFIED, str(route), cpu, "ip_error")
+    return NET_RX_DROP
 
 
-def ip_local_deliver(skb: SkBuff, ip: IpHdr, cpu: Cpu) -> None:
-    """Hand a packet for this host to its protocol (``ip_local_deliver``, ``ip_protocol_deliver_rcu``)."""
-    net = skb.dev.net
-    if ip.frag_off & (IP_MF | IP_OFFSET):
-        net.snmp.inc("IpInDiscards")
-        skb.drop(not_modelled("IPv4 reassembly"))
-        return
-    handler = net.protocols.get(ip.protocol)
+@packet_function
+def ip_local_deliver(cpu: Cpu, skb: SkBuff) -> int:
+    """Take a packet for this host, once all of its fragments are there."""
+    net, ip = skb.dev.net, skb.ip
+    assert ip is not None
+    if ip.frag_off & (IP_MF | IP_OFFSET) and net.functions.ip_defrag(cpu, net, skb, IP_DEFRAG_LOCAL_DELIVER):
+        return NET_RX_SUCCESS
+    result: int = net.functions.ip_local_deliver_finish(cpu, net, None, skb)
+    return result
+
+
+@packet_function
+def ip_local_deliver_finish(cpu: Cpu, net: "Net", _sk: Any, skb: SkBuff) -> int:
+    """Hand a packet to its protocol."""
+    skb.pulled = skb.transport_header
+    assert skb.ip is not None
+    net.functions.ip_protocol_deliver_rcu(cpu, net, skb, skb.ip.protocol)
+    return NET_RX_SUCCESS
+
+
+@packet_function
+def ip_protocol_deliver_rcu(cpu: Cpu, net: "Net", skb: SkBuff, protocol: int) -> None:
+    """Hand a packet to raw sockets and its protocol's handler."""
+    functions = net.functions
+    raw = functions.raw_local_deliver(cpu, skb, protocol) if net.raw_sockets or functions.watched else 0
+    handler = net.protocols.get(protocol)
     if handler is not None:
         net.snmp.inc("IpInDelivers")
         handler(skb, cpu)
-    elif ip.protocol == IpProto.TCP:
-        net.snmp.inc("IpInDelivers")
-        skb.drop(not_modelled("TCP"))
-    else:
+    elif not raw:
         net.snmp.inc("IpInUnknownProtos")
         icmp_send(skb, IcmpType.DEST_UNREACH, IcmpUnreach.PROT_UNREACH, 0, cpu)
-        skb.drop(SkbDropReason.IP_NOPROTO, f"protocol {ip.protocol}")
+        skb.drop(SkbDropReason.IP_NOPROTO, f"protocol {protocol}", cpu, "ip_protocol_deliver_rcu")
+    else:
+        net.snmp.inc("IpInDelivers")
+        skb.consume(cpu, "ip_protocol_deliver_rcu")
 
 
-def ip_forward(skb: SkBuff, ip: IpHdr, cpu: Cpu) -> None:
+@packet_function
+def ip_forward(cpu: Cpu, skb: SkBuff) -> int:
     """Send a packet on to the next hop, its TTL one less."""
-    net, route = skb.dev.net, skb.route
+    net, route, ip = skb.dev.net, skb.route, skb.ip
     assert route is not None
+    assert ip is not None
     if skb.pkt_type != PacketType.HOST:
-        skb.drop(SkbDropReason.NOT_SPECIFIED, "forwarding of a link-layer broadcast")
-        return
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "forwarding of a link-layer broadcast", cpu, "ip_forward")
+        return NET_RX_DROP
     if ip.ttl <= 1:
         net.snmp.inc("IpInHdrErrors")
         icmp_send(skb, IcmpType.TIME_EXCEEDED, ICMP_EXC_TTL, 0, cpu)
-        skb.drop(SkbDropReason.IP_INHDR, "TTL exceeded")
-        return
+        skb.drop(SkbDropReason.IP_INHDR, "TTL exceeded", cpu, "ip_forward")
+        return NET_RX_DROP
     net.snmp.inc("IpForwDatagrams")
     mtu = route.dev.mtu
-    if ip.tot_len > mtu:
+    if ip.tot_len > mtu and ip.frag_off & IP_DF:
         net.snmp.inc("IpFragFails")
-        if ip.frag_off & IP_DF:
-            icmp_send(skb, IcmpType.DEST_UNREACH, IcmpUnreach.FRAG_NEEDED, mtu, cpu)
-            skb.drop(SkbDropReason.PKT_TOO_BIG)
-        else:
-            skb.drop(not_modelled("IPv4 fragmentation"))
-        return
-    packet = bytearray(skb.data[skb.network_header :])
+        icmp_send(skb, IcmpType.DEST_UNREACH, IcmpUnreach.FRAG_NEEDED, mtu, cpu)
+        skb.drop(SkbDropReason.PKT_TOO_BIG, "", cpu, "ip_forward")
+        return NET_RX_DROP
+    off = skb.network_header
+    packet = bytearray(skb.data[off:])
     # ip_decrease_ttl: TTL and protocol share a 16-bit word
     old = ip.ttl << 8 | ip.protocol
     packet[8] = ip.ttl - 1
     packet[10:12] = csum_replace2(ip.check, old, old - 0x100).to_bytes(2, "big")
-    out = SkBuff(bytes(packet), route.dev, skb.protocol, skb.record)
-    out.inherit(skb)
-    out.route, out.sk = route, None
-    out.transport_header = ip.ihl * 4
-    ip_output(out, cpu)
+    skb.data = bytes(packet)
+    skb.shift += off
+    skb.network_header = skb.pulled = 0
+    skb.transport_header = (ip.version_ihl & 15) * 4
+    skb.has_mac_header = False
+    skb.sk = None
+    skb.ip = ip._replace(ttl=ip.ttl - 1, check=int.from_bytes(packet[10:12], "big"))
+    skb.priority = TOS_PRIORITY[ip.tos >> 1 & 15]
+    result: int = net.functions.ip_forward_finish(cpu, net, None, skb)
+    return result
+
+
+@packet_function
+def ip_forward_finish(cpu: Cpu, net: "Net", _sk: Any, skb: SkBuff) -> int:
+    """Write down in a packet's options that it passed here, and send it."""
+    assert skb.ip is not None
+    assert skb.route is not None
+    if skb.ip.version_ihl & 15 > 5:
+        skb.data = forwarded_options(skb.data, skb.route, net)
+    skb.tstamp = 0
+    result: int = net.functions.ip_output(cpu, net, None, skb)
+    return result
+
+
+# ip_tos2prio[], net/ipv4/route.c: by the four bits of TOS; TC_PRIO_* of include/uapi/linux/pkt_sched.h
+TOS_PRIORITY = (0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)

@@ -13,9 +13,9 @@ frame is dropped with that reason.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Interface, ip_interface, ip_network
-from typing import Protocol
+from typing import Any, Protocol
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
@@ -32,28 +32,32 @@ from ebpfsim.uapi.net import EtherType, IpProto
 from hooks.cgroup import Cgroup, CgroupTree
 from hooks.dispatcher import Dispatcher
 from hooks.netns import NetNs
+from netstack.arp import arp_error, arp_request
 from netstack.cgroup_bpf import CgroupBpf
 from netstack.device import IfAddress, NetDevice
 from netstack.drop_reasons import SkbDropReason
 from netstack.fib import Fib, Route, RouteType
+from netstack.functions import stack_functions
 from netstack.headers import ZERO_MAC, IcmpHdr, format_ip, format_mac, parse_ip, parse_mac
-from netstack.icmp import IcmpType, IcmpUnreach, icmp_rcv, icmp_send
-from netstack.ipv4 import ip_rcv
+from netstack.icmp import IcmpSock
+from netstack.ip_fragment import FragQueues
 from netstack.loopback import Loopback
+from netstack.marks import bind_functions
 from netstack.napi import Backlog, SoftnetData
-from netstack.neigh import NeighTable, arp_rcv
+from netstack.neigh import NeighTable
 from netstack.nic import DEFAULT_RING, Nic
-from netstack.rx import PacketHandler, netif_receive_skb_core
+from netstack.rx import PacketHandler
 from netstack.sk_filter import SkFilter
 from netstack.skb import SkBuff
 from netstack.snmp import Snmp
 from netstack.sock import PingSocket, SocketTable, UdpSocket
 from netstack.sysctl import read_sysctls
 from netstack.tc import Tc
-from netstack.udp import udp_rcv
 from netstack.xdp import Xdp
 
 __all__ = ["Net", "NetKernel"]
+
+ErrorHandler = Callable[[SkBuff, int, Cpu], object]
 
 DEFAULT_MTU = 1500  # ETH_DATA_LEN
 MIN_MTU, MAX_MTU = 68, 65535  # ETH_MIN_MTU, ETH_MAX_MTU, include/uapi/linux/if_ether.h
@@ -79,6 +83,20 @@ class NetKernel(Runtime, Protocol):
 
     def device_by_ifindex(self, ifindex: int) -> NetDevice | None:
         """Return the device with that number, or None."""
+        ...
+
+    @property
+    def functions(self) -> Any:
+        """Its functions."""
+        ...
+
+    @property
+    def tracepoints(self) -> Any:
+        """Its tracepoints."""
+        ...
+
+    def net_namespace_address(self) -> int:
+        """Return where the first ``struct net`` lies, 0 when no task has one."""
         ...
 
     def forget_owner(self, kind: MapType, address: int) -> None:
@@ -117,10 +135,28 @@ class Net:
             self._share(init_net)
         else:
             self._begin()
-        self.packet_handlers: dict[int, PacketHandler] = {EtherType.IP: ip_rcv, EtherType.ARP: arp_rcv}
-        self.protocols: dict[int, PacketHandler] = {IpProto.ICMP: icmp_rcv, IpProto.UDP: udp_rcv}
+        functions = self.functions
+        self.packet_handlers: dict[int, PacketHandler] = {
+            EtherType.IP: lambda skb, cpu: functions.ip_rcv(cpu, skb, skb.dev, None, skb.dev),
+            EtherType.ARP: lambda skb, cpu: functions.arp_rcv(cpu, skb, skb.dev, None, skb.dev),
+        }
+        self.protocols: dict[int, PacketHandler] = {
+            IpProto.ICMP: lambda skb, cpu: functions.icmp_rcv(cpu, skb),
+            IpProto.UDP: lambda skb, cpu: functions.udp_rcv(cpu, skb),
+        }
+        # who is told of an ICMP error, by the protocol of the packet that it quotes: err_handler()
+        self.err_handlers: dict[int, ErrorHandler] = {
+            IpProto.UDP: lambda skb, info, cpu: functions.udp_err(cpu, skb, info)
+        }
         self.fib = Fib()
-        self.neigh = NeighTable(self, _host_unreachable)
+        self.fib.hash_policy = self.sysctls["net.ipv4.fib_multipath_hash_policy"]
+        self.fib.hash_key = self.rng.stream(f"{self.name} multipath").randbytes(16)
+        self.neigh = NeighTable(self, arp_request, arp_error)
+        self.icmp_sk = IcmpSock(self)
+        self.frags = FragQueues(self)
+        self.raw_sockets: list[object] = []
+        self.looking_for: UdpSocket | None = None
+        self._loopback_routes: dict[int, Route] = {}
         self.sockets = SocketTable(self)
         self._cookies = 0
         self.devices: dict[str, NetDevice] = {}
@@ -133,9 +169,17 @@ class Net:
 
     def _begin(self) -> None:
         kernel = self.kernel
+        self.functions, self.tracepoints = kernel.functions, kernel.tracepoints
+        self.functions.add_table(stack_functions())
+        # structures of lookups that are used again
+        self.struct_rings: dict[str, object] = {}
+        for cpu in self.cpus:
+            bind_functions(cpu, self.functions)
         self.softnet = [SoftnetData(cpu, self.clock, self.costs) for cpu in self.cpus]
         limit = self.sysctls["net.core.netdev_max_backlog"]
-        self.backlogs = [Backlog(softnet, limit, netif_receive_skb_core) for softnet in self.softnet]
+        self.backlogs = [Backlog(softnet, limit) for softnet in self.softnet]
+        for softnet in self.softnet:
+            softnet.tracepoints, softnet.mem = self.tracepoints, kernel.mem
         self.xdp = Xdp(kernel, execute, kernel.xdp_dispatcher)
         self.tc = Tc(kernel, execute)
         self.cgroup_bpf = CgroupBpf(kernel, execute)
@@ -145,10 +189,28 @@ class Net:
         self.devices_by_address: dict[int, NetDevice] = {}
 
     def _share(self, init_net: "Net") -> None:
+        self.functions, self.tracepoints = init_net.functions, init_net.tracepoints
         self.softnet, self.backlogs = init_net.softnet, init_net.backlogs
         self.xdp, self.tc = init_net.xdp, init_net.tc
         self.cgroup_bpf, self.sk_filter = init_net.cgroup_bpf, init_net.sk_filter
         self.namespaces, self.devices_by_address = init_net.namespaces, init_net.devices_by_address
+
+    @property
+    def cpu(self) -> Cpu:
+        """The CPU of work that says nothing of it: the one whose softirq is under way, else the first."""
+        return next((softnet.cpu for softnet in self.softnet if softnet.in_softirq), self.cpus[0])
+
+    @property
+    def struct_address(self) -> int:
+        """Where ``struct net`` lies, 0 as long as the kernel has no tasks."""
+        return self.kernel.net_namespace_address() if self is self.init_net else 0
+
+    def loopback_route(self, address: int) -> Route:
+        """Return the route of a packet to an address of this host."""
+        found = self._loopback_routes.get(address)
+        if found is None:
+            found = self._loopback_routes[address] = Route(address, 32, RouteType.LOCAL, self.loopback)
+        return found
 
     def add_namespace(self, name: str) -> "Net":
         """Return a new network namespace of this host (``ip netns add``), which has ``lo``; EEXIST."""
@@ -279,7 +341,7 @@ class Net:
 
     def netif_rx(self, skb: SkBuff, cpu: Cpu | None = None) -> None:
         """Receive a packet through the backlog of a CPU, by default the first (``netif_rx``)."""
-        self.backlogs[cpu.number if cpu is not None else 0].enqueue(skb)
+        self.functions.__dict__["__netif_rx"](cpu or self.cpu, skb)
 
     def select_addr(self, dev: NetDevice, destination: int) -> int:
         """Return the source address for a destination on a device's link (``inet_select_addr``); 0 without any."""
@@ -345,8 +407,3 @@ class Net:
         if host > MAX_AUTO_HOSTS or device > MAX_AUTO_DEVICES or namespace > MAX_AUTO_NAMESPACES:
             raise InputError("", f"no automatic MAC address for device {device} of '{self.name}'", "give it a mac")
         return bytes([2 + 4 * namespace]) + host.to_bytes(4, "big") + device.to_bytes(1, "big")
-
-
-def _host_unreachable(skb: SkBuff, cpu: Cpu) -> None:
-    # arp_error_report, ipv4_link_failure
-    icmp_send(skb, IcmpType.DEST_UNREACH, IcmpUnreach.HOST_UNREACH, 0, cpu)

@@ -19,6 +19,8 @@ def dev_hard_header_xmit(skb: SkBuff, dev: "NetDevice", dest: bytes, source: byt
     skb.dev = dev
     skb.data = EthHdr(dest, source, skb.protocol).pack() + skb.data
     skb.network_header = ETH_HLEN
+    skb.shift -= ETH_HLEN
+    skb.has_mac_header = True
     if skb.transport_header:
         skb.transport_header += ETH_HLEN
     return dev.dev_queue_xmit(skb, cpu)

@@ -6,24 +6,28 @@ full buffer), options. An ICMP error about a datagram is kept in ``errors``, as 
 given in ascending order; a call takes no CPU time and does not wait for a CPU that is busy receiving.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError, NotModelled
+from ebpfsim.errors import KernelError
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.bpf import AttachType, MapType, ProgType
 from ebpfsim.uapi.net import IpProto
 from hooks.cgroup import Cgroup
 from hooks.link import HookStats
 from netstack.cgroup_bpf import SockAddr
-from netstack.fib import Route, RouteType
-from netstack.headers import ICMP_HLEN, IP_HLEN, UDP_HLEN, format_ip, icmp_bytes, parse_ip, udp_bytes
-from netstack.ip_output import ip_route_output, ip_send_skb
+from netstack.fib import RouteType
+from netstack.flow import Flow4
+from netstack.headers import IP_HLEN, UDP_HLEN, format_ip, icmp_bytes, parse_ip
+from netstack.ip_output import ip_route_output, ip_send, route_output
 from netstack.reuseport import ReuseportGroup
+from netstack.skb import SkBuff
 from netstack.sock_file import SockFile
 from netstack.sock_struct import SockStruct
+from netstack.udp import udp_send
 
 if TYPE_CHECKING:
     from netstack.net import Net
@@ -34,6 +38,7 @@ __all__ = ["Datagram", "Endpoint", "PingSocket", "SockError", "SocketTable", "Ud
 FIRST_FREE_PORT, LAST_FREE_PORT = 32768, 60999
 MAX_DATAGRAM = 0xFFFF - IP_HLEN - UDP_HLEN
 ICMP_ECHO = 8
+RMEM_DEFAULT = 212992  # net.core.rmem_default
 # ICMP errors that are final whatever their code (icmp_err_convert[], net/ipv4/icmp.c)
 _FATAL = (Errno.ECONNREFUSED, Errno.ENOPROTOOPT, Errno.EHOSTDOWN, Errno.ENONET)
 LOOPBACK = 0x7F000001  # where packets to 0.0.0.0 go
@@ -113,6 +118,13 @@ class UdpSocket(_Socket):
         self.broadcast = self.reuseport = False
         self.reuseport_group: ReuseportGroup | None = None
         self._file: SockFile | None = None
+        # what a task has not read yet, and how much memory that takes (sk_rmem_alloc, SO_RCVBUF)
+        self.queue: deque[SkBuff] = deque()
+        self.rmem, self.rcvbuf, self.drops = 0, RMEM_DEFAULT, 0
+        # IP_TTL, IP_TOS, SO_PRIORITY, SO_MARK; 0 is the default
+        self.ttl = self.tos = self.priority = self.mark = 0
+        # takes datagrams of a tunnel: True when it did
+        self.encap_rcv: Callable[[SkBuff, Cpu], bool] | None = None
         # sk->sk_data_ready, sk->sk_error_report: told after a datagram or an error has come
         self.data_ready: Callable[[Cpu], object] | None = None
         self.error_report: Callable[[Cpu], object] | None = None
@@ -272,12 +284,12 @@ class UdpSocket(_Socket):
             raise KernelError(op, Errno.EINVAL, f"port {port}")
         saddr = saddr or self.address
         daddr = daddr or LOOPBACK
-        route, saddr = ip_route_output(net, daddr, saddr if net.fib.is_local(saddr) else 0)
+        saddr = saddr if net.fib.is_local(saddr) else 0
+        flow = Flow4(net, daddr, saddr, IpProto.UDP, self.port, port, tos=self.tos, mark=self.mark)
+        route, saddr = route_output(net, cpu, flow, self)
         if route.type == RouteType.BROADCAST and not self.broadcast:
             raise KernelError(op, Errno.EACCES, f"{format_ip(daddr)} is a broadcast address")
-        _check_size(IP_HLEN + UDP_HLEN + len(data), route)
-        payload = udp_bytes(saddr, daddr, self.port, port, data)
-        err = ip_send_skb(net, route, saddr, daddr, IpProto.UDP, payload, cpu, df=True, sk=self)
+        err = udp_send(cpu, self, route, (saddr, daddr, port), data)
         net.softnet[cpu.number].settle()
         if err < 0:
             raise KernelError(op, -err, f"a program of cgroup '{self.cgroup.path}' refused")
@@ -322,13 +334,12 @@ class PingSocket(_Socket):
         """Send an echo request now and return its sequence number, counted from 1."""
         net, daddr = self.net, parse_ip(address) or LOOPBACK
         route, saddr = ip_route_output(net, daddr)
-        _check_size(IP_HLEN + ICMP_HLEN + len(data), route)
         cpu = cpu or net.cpus[0]
         self._sequence = self._sequence + 1 & 0xFFFF
         net.snmp.inc("IcmpOutMsgs")
         net.snmp.inc("IcmpOutEchos")
         message = icmp_bytes(ICMP_ECHO, 0, self.ident << 16 | self._sequence, data)
-        ip_send_skb(net, route, saddr, daddr, IpProto.ICMP, message, cpu, df=True)
+        ip_send(net, route, saddr, daddr, IpProto.ICMP, message, cpu, df=True)
         net.softnet[cpu.number].settle()
         return self._sequence
 
@@ -462,10 +473,3 @@ class SocketTable:
 def _refused(op: str, err: int) -> None:
     if err:
         raise KernelError(op, -err, "a program of the socket's cgroup refused")
-
-
-def _check_size(size: int, route: Route) -> None:
-    if size > route.dev.mtu:
-        raise NotModelled(
-            f"IPv4 fragmentation: a packet of {size} bytes, mtu {route.dev.mtu} of '{route.dev.full_name}'"
-        )

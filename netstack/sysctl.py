@@ -6,6 +6,7 @@ A name that is not here is not modelled, and setting it says so: no switch is si
 from collections.abc import Mapping
 
 from ebpfsim.errors import InputError, NotModelled
+from netstack.tcp_sysctl import TCP_SYSCTLS, TCP_TEXTS
 
 __all__ = ["SYSCTLS", "read_sysctls"]
 
@@ -14,12 +15,22 @@ SYSCTLS: dict[str, int] = {
     "net.core.netdev_max_backlog":             1000,
     "net.ipv4.icmp_echo_ignore_all":           0,
     "net.ipv4.icmp_echo_ignore_broadcasts":    1,
+    "net.ipv4.fib_multipath_hash_policy":      0,
+    "net.ipv4.icmp_msgs_burst":                50,
+    "net.ipv4.icmp_msgs_per_sec":              1000,
+    "net.ipv4.icmp_ratelimit":                 1000,
+    "net.ipv4.icmp_ratemask":                  6168,
     "net.ipv4.ip_default_ttl":                 64,
     "net.ipv4.ip_forward":                     0,
+    "net.ipv4.ipfrag_high_thresh":             4194304,
+    "net.ipv4.ipfrag_time":                    30,
+    "net.ipv4.neigh.default.base_reachable_time_ms": 30000,
+    "net.ipv4.neigh.default.delay_first_probe_time": 5,
     "net.ipv4.neigh.default.mcast_solicit":    3,
     "net.ipv4.neigh.default.retrans_time_ms":  1000,
+    "net.ipv4.neigh.default.ucast_solicit":    3,
     "net.ipv4.neigh.default.unres_qlen_bytes": 212992,   # SK_WMEM_DEFAULT
-}
+} | TCP_SYSCTLS
 # fmt: on
 
 
@@ -27,7 +38,7 @@ def read_sysctls(settings: Mapping[str, int | str]) -> dict[str, int]:
     """Return every network sysctl with its value; settings of other subsystems are left to them."""
     values = dict(SYSCTLS)
     for name, value in settings.items():
-        if not name.startswith("net."):
+        if not name.startswith("net.") or name in TCP_TEXTS:
             continue
         if name not in SYSCTLS:
             raise NotModelled(f"sysctl {name}", "Documentation/networking/ip-sysctl.rst")

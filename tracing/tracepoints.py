@@ -165,6 +165,7 @@ class Tracepoint:
     def _set(self, probes: tuple[RawTpLink | Probe, ...]) -> None:
         self.probes = probes
         self._owner.__dict__[self.name] = self.fire if probes else _nothing
+        self._owner.changed(self.name, bool(probes))
 
     def _about(self, link: RawTpLink) -> str:
         return f"program '{link.prog.name}' (id {link.prog.id}), {self.name}"
@@ -181,7 +182,15 @@ class Tracepoints:
         self.kernel: TracingKernel = kernel
         self.execute = execute
         self.fired: set[str] = set()
+        # whether anything is on any of them: those of packets are called only then
+        self.watched = False
         self._known: dict[str, Tracepoint] = {}
+        self._busy: set[str] = set()
+
+    def changed(self, name: str, is_busy: bool) -> None:
+        """Note whether something is on a tracepoint."""
+        (self._busy.add if is_busy else self._busy.discard)(name)
+        self.watched = bool(self._busy)
 
     def __getattr__(self, name: str) -> Fire:
         # only what is in no slot comes here; whoever calls it makes it one that is fired
@@ -213,6 +222,10 @@ class Tracepoints:
             raise NotModelled(f"tracepoint {name}", "tracing/tracepoints.py")
         found = self._known[name] = Tracepoint(self, name, proto)
         return found
+
+    def observed(self, *names: str) -> bool:
+        """Whether something was ever put on one of these tracepoints."""
+        return any(name in self._known for name in names)
 
     def _proto(self, name: str) -> FuncProto | None:
         btf = vmlinux()

@@ -1,7 +1,7 @@
 """Expected reasons, counters and replies were measured on Linux 6.18.44: namespaces, veth, skb:kfree_skb, nstat."""
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import Ether
 
 from netstack.checksum import ip_compute_csum
@@ -131,19 +131,6 @@ def test_unknown_protocol_is_answered(lab) -> None:
     assert reply[34:36] == b"\x03\x02"
 
 
-@pytest.mark.parametrize(
-    ("frame", "reason"),
-    [
-        (E / ip() / TCP(dport=9), "not modelled: TCP"),
-        (E / ip(flags="MF") / udp() / b"12345678", "not modelled: IPv4 reassembly"),
-        (E / ip(frag=2) / b"12345678", "not modelled: IPv4 reassembly"),
-    ],
-)
-def test_what_is_not_modelled_says_so(lab, frame, reason) -> None:
-    outcome = lab.bench().case(frame)
-    assert (outcome.reason, outcome.replies) == (reason, [])
-
-
 def test_forwarding_decrements_ttl_and_keeps_the_rest(lab) -> None:
     sent = bytes(E / ip(dst="10.0.2.9", ttl=2, tos=8, id=77, options=b"\x01\x01\x01\x01") / udp(99) / b"abc")
     outcome = lab.bench(forward=True).case(sent)
@@ -209,11 +196,6 @@ def test_forwarding_refused(lab, packet, reason, counters, icmp) -> None:
     assert reply[34:36].hex() + reply[38:42].hex() == icmp
     assert reply[42:] == sent[14 : 14 + 548]
     assert ip_compute_csum(reply[14:34]) == ip_compute_csum(reply[34:]) == 0
-
-
-def test_too_big_without_df_is_not_fragmented(lab) -> None:
-    outcome = lab.bench(forward=True).case(E / ip(dst="10.0.2.9") / udp(99) / (b"a" * 1200))
-    assert (outcome.reason, outcome.replies) == ("not modelled: IPv4 fragmentation", [])
 
 
 def test_link_layer_broadcast_is_not_forwarded(lab) -> None:

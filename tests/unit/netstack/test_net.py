@@ -127,4 +127,5 @@ def test_every_packet_record_is_in_order_of_time(lab) -> None:
     times = [record.time_ns for record in lab.recorder.packets]
     assert times == sorted(times)
     assert b.drops == {"NO_SOCKET": 40}
-    assert len(sock.errors) == 40
+    # icmp_ratelimit: six at once for a destination
+    assert len(sock.errors) == 6

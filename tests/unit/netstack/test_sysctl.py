@@ -2,6 +2,7 @@ import pytest
 
 from ebpfsim.errors import InputError, NotModelled
 from netstack.sysctl import SYSCTLS, read_sysctls
+from netstack.tcp_sysctl import TCP_SYSCTLS
 
 
 def test_settings_replace_defaults() -> None:
@@ -11,19 +12,30 @@ def test_settings_replace_defaults() -> None:
 
 
 def test_unknown_names_and_values() -> None:
-    with pytest.raises(NotModelled, match=r"sysctl net\.ipv4\.tcp_ecn"):
-        read_sysctls({"net.ipv4.tcp_ecn": 1})
+    with pytest.raises(NotModelled, match=r"sysctl net\.ipv4\.tcp_fastopen"):
+        read_sysctls({"net.ipv4.tcp_fastopen": 1})
     with pytest.raises(InputError, match=r"sysctl net\.ipv4\.ip_forward: value 'yes' is not an integer"):
         read_sysctls({"net.ipv4.ip_forward": "yes"})
 
 
-@pytest.mark.parametrize("name", sorted(SYSCTLS))
+@pytest.mark.parametrize("name", sorted({*SYSCTLS} - {*TCP_SYSCTLS}))
 def test_every_sysctl_has_a_default_of_linux(name) -> None:
     # Documentation/networking/ip-sysctl.rst and Documentation/admin-guide/sysctl/net.rst, v6.18
     documented = {
         "net.core.netdev_max_backlog": 1000,
         "net.ipv4.icmp_echo_ignore_all": 0,
         "net.ipv4.icmp_echo_ignore_broadcasts": 1,
+        "net.ipv4.fib_multipath_hash_policy": 0,
+        # /proc/sys of Linux 6.18
+        "net.ipv4.icmp_msgs_burst": 50,
+        "net.ipv4.icmp_msgs_per_sec": 1000,
+        "net.ipv4.icmp_ratelimit": 1000,
+        "net.ipv4.icmp_ratemask": 6168,
+        "net.ipv4.ipfrag_high_thresh": 4194304,
+        "net.ipv4.ipfrag_time": 30,
+        "net.ipv4.neigh.default.base_reachable_time_ms": 30000,
+        "net.ipv4.neigh.default.delay_first_probe_time": 5,
+        "net.ipv4.neigh.default.ucast_solicit": 3,
         "net.ipv4.ip_default_ttl": 64,
         "net.ipv4.ip_forward": 0,
         "net.ipv4.neigh.default.mcast_solicit": 3,

@@ -1,0 +1,35 @@
+"""The table of the stack's functions: what probes can be attached to, from all of its modules."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+__all__ = ["stack_functions"]
+
+
+@cache
+def stack_functions() -> Mapping[str, Callable[..., Any]]:
+    """Return the functions of the kernel that packets go through, by their names."""
+    from netstack import arp, device, flow, icmp, ip_fragment, ip_output, ipv4, loopback, napi, neigh, rx, skb_free, udp
+    from netstack.marks import FUNCTION_TABLE
+
+    found: dict[str, Callable[..., Any]] = dict(FUNCTION_TABLE)
+    for module in (
+        arp,
+        device,
+        flow,
+        icmp,
+        ip_fragment,
+        ip_output,
+        ipv4,
+        loopback,
+        napi,
+        neigh,
+        rx,
+        skb_free,
+        udp,
+    ):
+        for name, function in vars(module).items():
+            if getattr(function, "takes_objects", False) and function.__module__ == module.__name__:
+                found[function.__dict__.get("kernel_name", name)] = function
+    return found
