@@ -70,6 +70,7 @@ from netstack.net import Net
 from netstack.sockfs import Sockfs
 from netstack.tcp_cong import BpfTcpCa, TcpCongestion
 from tracing import hrtimer, pidfd, sched_functions
+from tracing import irq as interrupts
 from tracing import stack as stacks
 from tracing import storage as object_storage
 from tracing.bpf_test_run import TestFunctions, TracepointFunctions
@@ -94,7 +95,7 @@ from tracing.vfs import Vfs
 __all__ = ["Kernel"]
 
 # rooms of the kernel, as modules of functions that take their kernel first
-SCHED_MODULES = (sched_functions, hrtimer)
+SCHED_MODULES = (sched_functions, hrtimer, interrupts)
 FUNCTION_MODULES = (*FUNCTION_ROOMS, object_storage, *SCHED_MODULES, inet, socket_api)
 SYSCALL_MODULES = (*SYSCALL_ROOMS, pidfd, socket_api)
 
@@ -179,7 +180,8 @@ class Kernel:
         self.functions.add(TestFunctions(mem))
         self.execute = execute
         self.kprobes = Kprobes(self)
-        self.tracepoints.declare(*SCHED_TRACEPOINTS, *SYSCALL_TRACEPOINTS)
+        self.irqs = interrupts.Irqs(self)
+        self.tracepoints.declare(*SCHED_TRACEPOINTS, *SYSCALL_TRACEPOINTS, *interrupts.IRQ_TRACEPOINTS)
         self.perf_tracepoints = PerfTracepoints(self)
         self.trace = self.tracepoints.fire
         self.functions.add(TracepointFunctions(self.tracepoints))
@@ -253,6 +255,13 @@ class Kernel:
     def net_namespace_address(self) -> int:
         """Return where the ``struct net`` of tasks lies, 0 without tasks."""
         return self.sched.namespaces.net if "sched" in self.__dict__ else 0
+
+    def interrupt(self, cpu: Cpu, name: str, handler: Callable[[], None]) -> None:
+        """Let a device's interrupt come on a CPU; who looks at none of them sees the handler alone."""
+        if self.tracepoints.observed(*interrupts.IRQ_TRACEPOINTS[:2]) or self.functions.observed(*interrupts.IRQ_FUNCTIONS):
+            self.irqs.interrupt(cpu, name, handler)
+        else:
+            handler()
 
     def map_by_fd(self, fd: int) -> Map | None:
         """Return the map behind a descriptor, None when it is not open; EINVAL for something else."""

@@ -99,6 +99,10 @@ class NetKernel(Runtime, Protocol):
         """Return where the first ``struct net`` lies, 0 when no task has one."""
         ...
 
+    def interrupt(self, cpu: Cpu, name: str, handler: Callable[[], None]) -> None:
+        """Let a device's interrupt come, which ``handler`` handles."""
+        ...
+
     def forget_owner(self, kind: MapType, address: int) -> None:
         """Remove what maps of a type have of a socket that goes."""
         ...

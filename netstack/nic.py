@@ -62,6 +62,12 @@ class RxQueue(Napi):
         self.rx_packets = 0
         self.rx_bytes = 0
 
+    def interrupt(self) -> None:
+        """Raise the queue's interrupt, unless it is masked; its name is that of the device and the queue."""
+        if not self.scheduled:
+            name = f"{self.nic.name}-{self.index}"
+            self.nic.net.kernel.interrupt(self.softnet.cpu, name, lambda: self.softnet.interrupt(self))
+
     def poll(self, cpu: Cpu, budget: int) -> int:
         """Process at most ``budget`` frames of the ring."""
         done, ring, nic = 0, self.ring, self.nic

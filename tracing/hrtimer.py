@@ -17,7 +17,7 @@ from tracing.frames import stands_for
 from tracing.functions import kernel_function
 from tracing.task import Task
 
-__all__ = ["HrTimers"]
+__all__ = ["TIMER_INTERRUPT", "HrTimers"]
 
 LOCAL_TIMER_VECTOR = 0xEC  # arch/x86/include/asm/irq_vectors.h
 HRTIMER_MODE_ABS = 0
@@ -64,6 +64,8 @@ class HrTimers:
         self._due: dict[int, list[int]] = {}
         self._ticks: dict[int, int] = {}
         self._now = 0
+        # what is to be done behind the interrupt under way
+        self.after: list[Callable[[], None]] = []
 
     def sleeper(self, task: Task) -> int:
         """Return the address of the timer that a task sleeps with."""
@@ -122,6 +124,8 @@ class HrTimers:
         self.trace(cpu, "local_timer_entry", LOCAL_TIMER_VECTOR)
         self._kernel.functions.hrtimer_interrupt(cpu, 0)
         self.trace(cpu, "local_timer_exit", LOCAL_TIMER_VECTOR)
+        while self.after:
+            self.after.pop(0)()
 
     def run_due(self, cpu: Cpu) -> None:
         """Call the functions of the timers whose time has come (__hrtimer_run_queues)."""

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ebpfsim.btf.view import place
 from tracing.process import Binprm
 from tracing.task import PtRegs, Task
 
@@ -92,6 +93,60 @@ def _task_rename(k: Any, address: int, comm: int) -> Values:
     return {"pid": task.pid, "oldcomm": _comm(task), "newcomm": new, "oom_score_adj": 0}
 
 
+def _sched_stat_runtime(k: Any, address: int, runtime: int) -> Values:
+    task = _task(k, address)
+    return {"comm": _comm(task), "pid": task.pid, "runtime": runtime}
+
+
+def _sched_migrate_task(k: Any, address: int, dest_cpu: int) -> Values:
+    task = _task(k, address)
+    values: dict[str, int | bytes] = {"comm": _comm(task), "pid": task.pid, "prio": task.struct.prio}
+    return values | {"orig_cpu": task.struct.cpu, "dest_cpu": dest_cpu}
+
+
+def _task_newtask(k: Any, address: int, clone_flags: int) -> Values:
+    task = _task(k, address)
+    return {"pid": task.pid, "comm": _comm(task), "clone_flags": clone_flags, "oom_score_adj": 0}
+
+
+def _irq_handler_entry(k: Any, irq: int, action: int) -> Values:
+    name = k.mem.load(action + place("irqaction", "name")[0], 8)
+    return {"irq": irq, "name": k.mem.read_string(name, PATH_MAX)}
+
+
+def _irq_handler_exit(_k: Any, irq: int, _action: int, ret: int) -> Values:
+    return {"irq": irq, "ret": ret}
+
+
+def _softirq(_k: Any, vec: int) -> Values:
+    return {"vec": vec}
+
+
+def _local_timer(_k: Any, vector: int) -> Values:
+    return {"vector": vector}
+
+
+def _hrtimer(_k: Any, timer: int) -> Values:
+    return {"hrtimer": timer}
+
+
+def _hrtimer_start(k: Any, timer: int, mode: int, was_armed: int) -> Values:
+    expires = k.mem.load(timer + place("hrtimer", "node.expires")[0], 8)
+    values: dict[str, int | bytes] = {"hrtimer": timer, "mode": mode, "expires": expires, "was_armed": was_armed}
+    function = k.mem.load(timer + place("hrtimer", "function")[0], 8)
+    softexpires = k.mem.load(timer + place("hrtimer", "_softexpires")[0], 8)
+    return values | {"function": function, "softexpires": softexpires}
+
+
+def _hrtimer_expire_entry(k: Any, timer: int, now: int) -> Values:
+    function = k.mem.load(timer + place("hrtimer", "function")[0], 8)
+    return {"hrtimer": timer, "now": k.mem.load(now, 8), "function": function}
+
+
+def _cpu_idle(_k: Any, state: int, cpu: int) -> Values:
+    return {"state": state, "cpu_id": cpu}
+
+
 # by the event's full name; what an event is called is the tracepoint that fires it
 BUILDERS: Mapping[str, Builder] = {
     "raw_syscalls:sys_enter": _sys_enter,
@@ -104,4 +159,19 @@ BUILDERS: Mapping[str, Builder] = {
     "sched:sched_process_exec": _sched_process_exec,
     "sched:sched_process_exit": _sched_process_exit,
     "task:task_rename": _task_rename,
+    "task:task_newtask": _task_newtask,
+    "sched:sched_stat_runtime": _sched_stat_runtime,
+    "sched:sched_migrate_task": _sched_migrate_task,
+    "irq:irq_handler_entry": _irq_handler_entry,
+    "irq:irq_handler_exit": _irq_handler_exit,
+    "irq:softirq_raise": _softirq,
+    "irq:softirq_entry": _softirq,
+    "irq:softirq_exit": _softirq,
+    "irq_vectors:local_timer_entry": _local_timer,
+    "irq_vectors:local_timer_exit": _local_timer,
+    "timer:hrtimer_start": _hrtimer_start,
+    "timer:hrtimer_expire_entry": _hrtimer_expire_entry,
+    "timer:hrtimer_expire_exit": _hrtimer,
+    "timer:hrtimer_cancel": _hrtimer,
+    "power:cpu_idle": _cpu_idle,
 }

@@ -182,6 +182,7 @@ def sched_tick(k: Any, cpu: Cpu) -> None:
     queue = k.sched.queues[cpu.number]
     if not queue.is_idle:
         k.functions.task_tick_fair(cpu, queue.address, queue.current.address, 0)
+        k.functions.sched_balance_trigger(cpu, queue.address)
 
 
 @kernel_function

@@ -29,6 +29,14 @@ CLASSES = {
     "sched_waking": "sched_wakeup_template",
     "sched_wakeup": "sched_wakeup_template",
     "sched_wakeup_new": "sched_wakeup_template",
+    "softirq_raise": "softirq",
+    "softirq_entry": "softirq",
+    "softirq_exit": "softirq",
+    "hrtimer_cancel": "hrtimer_class",
+    "hrtimer_expire_exit": "hrtimer_class",
+    "local_timer_entry": "x86_irq_vector",
+    "local_timer_exit": "x86_irq_vector",
+    "cpu_idle": "cpu",
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from ebpfsim.clock import Clock
 from ebpfsim.cpu import Cpu
 from ebpfsim.memory import Memory
-from tracing import hrtimer, sched_functions
+from tracing import hrtimer, irq, sched_functions
 from tracing.fs import bound
 from tracing.functions import KernelFunctions
 from tracing.sched import Scheduler
@@ -22,8 +22,9 @@ class SchedMachine:
         self.events: list[tuple[Any, ...]] = []
         self.kernel: Any = SimpleNamespace(mem=self.mem, clock=self.clock, cpus=self.cpus)
         self.sched = self.kernel.sched = Scheduler(self.kernel, self._trace)
+        self.kernel.trace = self._trace
         self.kernel.functions = KernelFunctions()
-        for module in (sched_functions, hrtimer):
+        for module in (sched_functions, hrtimer, irq):
             self.kernel.functions.add(bound(module, self.kernel))
 
     def _trace(self, cpu: Cpu, name: str, *args: int) -> None:

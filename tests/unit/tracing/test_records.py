@@ -10,6 +10,7 @@ from ebpfsim.errors import KernelError
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
 from ebpfsim.uapi.bpf import MapType, ProgType
+from hooks.text import function_address
 from tracing.records import BUILDERS
 from tracing.trace_events import find_event
 
@@ -110,6 +111,45 @@ def test_a_new_program_and_its_name(host, watch) -> None:
     assert struct.unpack_from("<i16s16sh", rename()[0], 8) == (task.pid, comm("worker"), comm("tool"), 0)
     loc, pid, old_pid = struct.unpack_from("<Iii", (record := execs()[0]), 8)
     assert (pid, old_pid, record[loc & 0xFFFF :][: loc >> 16]) == (task.pid, task.pid, b"/tool\0")
+
+
+def test_timers_and_time(host, watch) -> None:
+    start, entry, leave = (watch(f"timer:hrtimer_{name}") for name in ("start", "expire_entry", "expire_exit"))
+    ran, vector, idle = (
+        watch("sched:sched_stat_runtime", 7),
+        watch("irq_vectors:local_timer_entry"),
+        watch("power:cpu_idle"),
+    )
+    task = host.spawn("worker", steps=[{"sleep": "5us"}])
+    host.kernel.clock.run()
+    # struct trace_event_raw_hrtimer_start: hrtimer, function, expires, softexpires, mode, was_armed
+    timer, function, expires, softexpires, mode, was_armed = struct.unpack_from("<QQqqI?", start()[0], 8)
+    assert (function, mode, was_armed) == (function_address("hrtimer_wakeup"), 1, False)
+    assert expires == softexpires
+    expired, now, called = struct.unpack_from("<QqQ", entry()[0], 8)
+    # programs that saw the interrupt before took their time
+    assert (expired, called) == (timer, function)
+    assert expires <= now < expires + 1000
+    assert struct.unpack_from("<Q", leave()[0], 8) == (timer,)
+    assert struct.unpack_from("<I", vector()[0], 8) == (0xEC,)
+    assert [struct.unpack_from("<II", record, 8) for record in idle()][:2] == [(0xFFFF_FFFF, 0), (1, 0)]
+    loc, pid, runtime = struct.unpack_from("<IiQ", (record := ran()[0]), 8)
+    assert (pid, record[loc & 0xFFFF :][: loc >> 16]) == (task.pid, b"worker\0")
+    assert runtime > 0
+
+
+def test_interrupts(host, watch) -> None:
+    entry, leave = watch("irq:irq_handler_entry", 7), watch("irq:irq_handler_exit")
+    host.kernel.interrupt(host.kernel.cpus[0], "eth0-0", lambda: None)
+    irq, loc = struct.unpack_from("<iI", (record := entry()[0]), 8)
+    assert record[loc & 0xFFFF :][: loc >> 16] == b"eth0-0\0"
+    assert struct.unpack_from("<ii", leave()[0], 8) == (irq, 1)
+
+
+def test_new_tasks(host, watch) -> None:
+    new = watch("task:task_newtask")
+    task = host.spawn("worker")
+    assert struct.unpack_from("<i16s4xQh", new()[0], 8) == (task.pid, comm("worker"), 17, 0)
 
 
 def test_every_builder_belongs_to_an_event_of_linux() -> None:
