@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InputError
@@ -21,9 +21,12 @@ from hooks.tcx import TcxState
 from hooks.xdp import XdpState
 from netstack.drop_reasons import SkbDropReason
 from netstack.headers import ETH_HLEN, VLAN_HLEN
+from netstack.marks import touch
+from netstack.napi import local_bh_enable, softnet_of
 from netstack.skb import SkBuff, vlan_insert_tag
 from netstack.tc import NET_XMIT_DROP, NET_XMIT_SUCCESS, Handled
 from netstack.xdp_buff import NetDeviceStruct, XdpFrame, XdpRxqInfo
+from tracing.functions import packet_function
 
 if TYPE_CHECKING:
     from netstack.net import Net
@@ -145,27 +148,33 @@ class NetDevice:
 
         Returns NET_XMIT_SUCCESS or NET_XMIT_DROP; what happens to the frame later does not show here.
         """
-        if self.tcx.egress is not None:
-            depth = cpu.scratch.get(_RECURSION, 0)
-            assert isinstance(depth, int)
-            if depth > XMIT_RECURSION_LIMIT:
-                self.stats.tx_dropped += 1
-                skb.drop(SkbDropReason.RECURSION_LIMIT)
-                return NET_XMIT_DROP
-            cpu.scratch[_RECURSION] = depth + 1
-            try:
-                handled, result = self.net.tc.sch_handle_egress(skb, cpu)
-            finally:
-                cpu.scratch[_RECURSION] = depth
-            if handled is Handled.DONE:
-                return result
-        return self.dev_hard_start_xmit(skb, cpu)
+        skb.dev = self
+        result: int = self.net.functions.__dict__["__dev_queue_xmit"](cpu, skb, None)
+        return result
+
+    def sch_handle_egress(self, skb: SkBuff, cpu: Cpu) -> int | None:
+        """Ask the programs of tc; None when the packet goes on."""
+        depth = cpu.scratch.get(_RECURSION, 0)
+        assert isinstance(depth, int)
+        if depth > XMIT_RECURSION_LIMIT:
+            self.stats.tx_dropped += 1
+            skb.drop(SkbDropReason.RECURSION_LIMIT, "", cpu, "__dev_queue_xmit")
+            return NET_XMIT_DROP
+        cpu.scratch[_RECURSION] = depth + 1
+        if self.qdisc is not None and self.net.functions.watched:
+            touch(cpu, "tc_run", sk_buff=skb)
+        try:
+            handled, result = self.net.tc.sch_handle_egress(skb, cpu)
+        finally:
+            cpu.scratch[_RECURSION] = depth
+        return result if handled is Handled.DONE else None
 
     def dev_hard_start_xmit(self, skb: SkBuff, cpu: Cpu) -> int:
         """Hand a packet to the driver, its VLAN tag among the data where the device does not put it in itself."""
         if skb.vlan_proto and not self.hw_vlan_tx:
             vlan_insert_tag(skb)
-        return self.ndo_start_xmit(skb, cpu)
+        result: int = self.net.functions.dev_hard_start_xmit(cpu, skb, self, None, None)
+        return result
 
     def ndo_start_xmit(self, skb: SkBuff, cpu: Cpu) -> int:
         """Send a packet that begins with its link-layer header: NET_XMIT_*."""
@@ -252,3 +261,43 @@ class NetDevice:
 
     def _transmit_now(self, frame: bytes) -> None:
         self.start_xmit(self.record("out", frame))
+
+
+@packet_function
+def __dev_queue_xmit(cpu: Cpu, skb: SkBuff, _sb_dev: Any) -> int:
+    """Send a packet: programs, queue, driver; what it made this host receive is received before this returns."""
+    dev = skb.dev
+    softnet_of(cpu).bh_off += 1
+    try:
+        result = dev.sch_handle_egress(skb, cpu) if dev.tcx.egress is not None else None
+        if result is None:
+            result = _queue_xmit(cpu, skb, dev)
+    finally:
+        local_bh_enable(cpu)
+    return result
+
+
+def _queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> int:
+    net = dev.net
+    if net.functions.watched:
+        touch(cpu, "netdev_core_pick_tx", sk_buff=skb, net_device=dev)
+    if net.tracepoints.watched:
+        net.tracepoints.net_dev_queue(cpu, skb)
+    if net.functions.watched:
+        touch(cpu, "validate_xmit_skb", sk_buff=skb, net_device=dev)
+    return dev.dev_hard_start_xmit(skb, cpu)
+
+
+@packet_function
+def _dev_hard_start_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice, _txq: Any, _ret: Any) -> int:
+    tracepoints = dev.net.tracepoints
+    if not tracepoints.watched:
+        return dev.ndo_start_xmit(skb, cpu)
+    size = len(skb.data)
+    tracepoints.net_dev_start_xmit(cpu, skb, dev)
+    result = dev.ndo_start_xmit(skb, cpu)
+    tracepoints.net_dev_xmit(cpu, skb, result, dev, size)
+    return result
+
+
+_dev_hard_start_xmit.__dict__["kernel_name"] = "dev_hard_start_xmit"

@@ -12,6 +12,7 @@ def stack_functions() -> Mapping[str, Callable[..., Any]]:
     """Return the functions of the kernel that packets go through, by their names."""
     from netstack import arp, device, flow, icmp, ip_fragment, ip_output, ipv4, loopback, napi, neigh, rx, skb_free, udp
     from netstack.marks import FUNCTION_TABLE
+    from netstack.tcp_functions import tcp_modules
 
     found: dict[str, Callable[..., Any]] = dict(FUNCTION_TABLE)
     for module in (
@@ -28,6 +29,7 @@ def stack_functions() -> Mapping[str, Callable[..., Any]]:
         rx,
         skb_free,
         udp,
+        *tcp_modules(),
     ):
         for name, function in vars(module).items():
             if getattr(function, "takes_objects", False) and function.__module__ == module.__name__:

@@ -41,6 +41,7 @@ from netstack.functions import stack_functions
 from netstack.headers import ZERO_MAC, IcmpHdr, format_ip, format_mac, parse_ip, parse_mac
 from netstack.icmp import IcmpSock
 from netstack.ip_fragment import FragQueues
+from netstack.inet_hashtables import InetHashinfo
 from netstack.loopback import Loopback
 from netstack.marks import bind_functions
 from netstack.napi import Backlog, SoftnetData
@@ -52,6 +53,8 @@ from netstack.skb import SkBuff
 from netstack.snmp import Snmp
 from netstack.sock import PingSocket, SocketTable, UdpSocket
 from netstack.sysctl import read_sysctls
+from netstack.tcp_cong import TcpCongestion
+from netstack.tcp_sock_ops import SockOps
 from netstack.tc import Tc
 from netstack.xdp import Xdp
 
@@ -146,6 +149,7 @@ class Net:
         }
         self.protocols: dict[int, PacketHandler] = {
             IpProto.ICMP: lambda skb, cpu: functions.icmp_rcv(cpu, skb),
+            IpProto.TCP: lambda skb, cpu: functions.tcp_v4_rcv(cpu, skb),
             IpProto.UDP: lambda skb, cpu: functions.udp_rcv(cpu, skb),
         }
         # who is told of an ICMP error, by the protocol of the packet that it quotes: err_handler()
@@ -162,6 +166,7 @@ class Net:
         self.looking_for: UdpSocket | None = None
         self._loopback_routes: dict[int, Route] = {}
         self.sockets = SocketTable(self)
+        self.tcp = InetHashinfo(self)
         self._cookies = 0
         self.devices: dict[str, NetDevice] = {}
         self._by_ifindex: dict[int, NetDevice] = {}
@@ -186,6 +191,7 @@ class Net:
             softnet.tracepoints, softnet.mem = self.tracepoints, kernel.mem
         self.xdp = Xdp(kernel, execute, kernel.xdp_dispatcher)
         self.tc = Tc(kernel, execute)
+        self.tcp_cong, self.tcp_sock_ops = TcpCongestion(kernel), SockOps(kernel, execute)
         self.cgroup_bpf = CgroupBpf(kernel, execute)
         self.sk_filter = SkFilter(kernel, execute)
         # by name, without the first one
@@ -196,6 +202,7 @@ class Net:
         self.functions, self.tracepoints = init_net.functions, init_net.tracepoints
         self.softnet, self.backlogs = init_net.softnet, init_net.backlogs
         self.xdp, self.tc = init_net.xdp, init_net.tc
+        self.tcp_cong, self.tcp_sock_ops = init_net.tcp_cong, init_net.tcp_sock_ops
         self.cgroup_bpf, self.sk_filter = init_net.cgroup_bpf, init_net.sk_filter
         self.namespaces, self.devices_by_address = init_net.namespaces, init_net.devices_by_address
 

@@ -12,10 +12,12 @@ from netstack.device import RxResult
 from netstack.drop_reasons import SkbDropReason, not_modelled
 from netstack.eth import ETH_P_802_2, set_protocol
 from netstack.headers import VLAN_HLEN
+from netstack.marks import touch
 from netstack.rps import steer_packet
 from netstack.skb import PacketType, SkBuff, tagged_frame
 from netstack.tc import Handled
 from netstack.xdp_run import ACTION_NAMES
+from tracing.functions import packet_function
 
 __all__ = ["PacketHandler", "netif_receive_skb", "netif_receive_skb_core"]
 
@@ -27,13 +29,72 @@ _VLANS = (EtherType.VLAN, EtherType.VLAN_AD)
 
 def netif_receive_skb(skb: SkBuff, cpu: Cpu) -> None:
     """Receive a packet on this CPU, or on the one that receive packet steering chooses."""
+    skb.dev.net.functions.netif_receive_skb(cpu, skb)
+
+
+@packet_function
+def _netif_receive_skb(cpu: Cpu, skb: SkBuff) -> int:
+    # netif_receive_skb(), which drivers call
+    net = skb.dev.net
+    if net.tracepoints.watched:
+        net.tracepoints.netif_receive_skb_entry(cpu, skb)
     if not steer_packet(skb, cpu):
-        netif_receive_skb_core(skb, cpu)
+        net.functions.__netif_receive_skb(cpu, skb)
+    if net.tracepoints.watched:
+        net.tracepoints.netif_receive_skb_exit(cpu, 0)
+    return 0
+
+
+_netif_receive_skb.__dict__["kernel_name"] = "netif_receive_skb"
+
+
+@packet_function
+def __netif_receive_skb(cpu: Cpu, skb: SkBuff) -> int:
+    """Receive a packet."""
+    result: int = skb.dev.net.functions.__netif_receive_skb_one_core(cpu, skb, 0)
+    return result
+
+
+@packet_function
+def __netif_receive_skb_one_core(cpu: Cpu, skb: SkBuff, _pfmemalloc: int) -> int:
+    """Receive a packet."""
+    netif_receive_skb_core(skb, cpu)
+    return 0
+
+
+@packet_function
+def __netif_rx(cpu: Cpu, skb: SkBuff) -> int:
+    """Receive a packet through the backlog of this CPU: 0, or 1 when the backlog is full."""
+    net = skb.dev.net
+    if not (net.tracepoints.watched or net.functions.watched):
+        return 0 if net.backlogs[cpu.number].enqueue(skb) else 1
+    net.tracepoints.netif_rx_entry(cpu, skb)
+    result: int = net.functions.netif_rx_internal(cpu, skb)
+    net.tracepoints.netif_rx_exit(cpu, result)
+    return result
+
+
+@packet_function
+def netif_rx_internal(cpu: Cpu, skb: SkBuff) -> int:
+    """Receive a packet through a backlog."""
+    net = skb.dev.net
+    net.tracepoints.netif_rx(cpu, skb)
+    result: int = net.functions.enqueue_to_backlog(cpu, skb, cpu.number, 0)
+    return result
+
+
+@packet_function
+def enqueue_to_backlog(cpu: Cpu, skb: SkBuff, number: int, _qtail: int) -> int:
+    """Put a packet into a CPU's backlog: 0, or 1 when it is full."""
+    return 0 if skb.dev.net.backlogs[number].enqueue(skb) else 1
 
 
 def netif_receive_skb_core(skb: SkBuff, cpu: Cpu) -> None:
     """Give a packet to its protocol's handler; drop it when there is none (``__netif_receive_skb_core``)."""
-    cpu.charge(skb.dev.net.stack_rx_ps)
+    net = skb.dev.net
+    cpu.charge(net.stack_rx_ps)
+    if net.tracepoints.watched:
+        net.tracepoints.netif_receive_skb(cpu, skb)
     result = RxResult.ANOTHER
     while result is RxResult.ANOTHER:
         result = _one_round(skb, cpu)
@@ -52,6 +113,8 @@ def _one_round(skb: SkBuff, cpu: Cpu) -> RxResult:
     if skb.tc_skip_classify:
         skb.tc_skip_classify = False
     elif dev.tcx.ingress is not None:
+        if dev.qdisc is not None and dev.net.functions.watched:
+            touch(cpu, "tc_run", sk_buff=skb)
         handled = dev.net.tc.sch_handle_ingress(skb, cpu)
         if handled is not Handled.PASS:
             return RxResult.CONSUMED if handled is Handled.DONE else RxResult.ANOTHER

@@ -3,7 +3,7 @@
 A filter sees the datagram from its transport header on and returns how many bytes are kept. Left out: classic filters.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.progs.prog import Prog
@@ -16,7 +16,6 @@ from netstack.skb_run import skb_struct
 
 if TYPE_CHECKING:
     from netstack.net import NetKernel
-    from netstack.sock import UdpSocket
 
 __all__ = ["SkFilter"]
 
@@ -32,7 +31,7 @@ class SkFilter:
         row = "call.indirect" if kernel.config.mitigations == "off" else "call.indirect.retpoline"
         self._call_ps = kernel.costs.ps(row)
 
-    def sk_filter_trim_cap(self, sk: "UdpSocket", prog: Prog, skb: SkBuff, cpu: Cpu) -> int:
+    def sk_filter_trim_cap(self, sk: Any, prog: Prog, skb: SkBuff, cpu: Cpu) -> int:
         """Return how many bytes of the datagram, its header included, are kept; 0 drops it."""
         with skb_struct(skb, self.kernel.mem, ingress=False, sk=sk.struct_address, network=True) as struct:
             struct.pull(skb.transport_header - skb.network_header)

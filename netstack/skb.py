@@ -1,19 +1,23 @@
 """The socket buffer: a packet on its way through the stack (``struct sk_buff``, include/linux/skbuff.h, v6.18).
 
-Data is one immutable byte string with offsets into it; a layer that changes a packet makes a new one. Left out: the
-structure in simulated RAM (``netstack.skb_run`` makes it for programs), paged and shared data, clones, head and tail
-room, GSO, checksum offload (every checksum is computed and checked in software), timestamps other than arrival.
+Data is one immutable byte string with offsets into it. The structure in simulated RAM is made when a program looks at
+the packet: ``netstack.skb_view`` for those on functions and tracepoints, ``netstack.skb_run`` for those that change
+packets. Left out: paged and shared data, head and tail room, GSO, checksum offload (every checksum is computed and
+checked in software), timestamps other than arrival.
 """
 
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from ebpfsim.cpu import Cpu
 from ebpfsim.recorder import PacketRecord
 from netstack.drop_reasons import SkbDropReason
+from netstack.skb_view import SkbView
 
 if TYPE_CHECKING:
     from netstack.device import NetDevice
     from netstack.fib import Route
+    from netstack.headers import IpHdr
     from netstack.sock import UdpSocket
 
 __all__ = ["PacketType", "SkBuff", "skb_truesize", "tagged_frame", "vlan_insert_tag"]
@@ -21,6 +25,7 @@ __all__ = ["PacketType", "SkBuff", "skb_truesize", "tagged_frame", "vlan_insert_
 # sizeof(struct sk_buff) and sizeof(struct skb_shared_info), both rounded up to cache lines, v6.18 x86-64
 _SKB_BYTES = 256
 _SHARED_INFO_BYTES = 320
+_SMALL_HEAD_BYTES = 704  # SKB_SMALL_HEAD_CACHE_SIZE; a recorded packet of 33 bytes has a truesize of 960
 # what is reserved for link-layer headers in front, LL_MAX_HEADER without radio and tunnels
 _HEADROOM_BYTES = 32
 
@@ -42,25 +47,37 @@ class SkBuff:
     ``data`` holds the frame from its link-layer header on for a packet that was received, the IP packet for one that
     the host builds. ``sk`` is the socket that sends it. ``network_header`` and ``transport_header`` are offsets into
     ``data``, ``protocol`` the EtherType of what is at the former. ``record`` is the frame's record at the device it
-    came in by (None for packets built here).
+    came in by (None for packets built here). ``pulled`` is how much of ``data`` is in front of ``skb->data``,
+    ``shift`` how many bytes it has lost in front since it was made, ``ip`` the IPv4 header once it was looked at,
+    ``where`` the function that lets the packet go, ``input`` the one that takes it (``dst->input``), ``mac_dest`` where
+    one without a neighbour goes; ``icmp_owned`` says that the kernel's own socket has sent it.
     """
 
     __slots__ = (
+        "_gone",
+        "_view",
         "data",
         "dev",
         "from_ingress",
+        "has_mac_header",
         "hash",
+        "icmp_owned",
+        "input",
+        "ip",
+        "mac_dest",
         "mark",
         "metadata",
         "network_header",
         "pkt_type",
         "priority",
         "protocol",
+        "pulled",
         "queue_mapping",
         "record",
         "redirected",
         "route",
         "rx_queue_recorded",
+        "shift",
         "sk",
         "skb_iif",
         "tc_index",
@@ -69,6 +86,7 @@ class SkBuff:
         "tstamp",
         "vlan_proto",
         "vlan_tci",
+        "where",
     )
 
     def __init__(self, data: bytes, dev: "NetDevice", protocol: int = 0, record: PacketRecord | None = None) -> None:
@@ -90,6 +108,36 @@ class SkBuff:
         self.mark = self.priority = self.tc_index = self.hash = self.tstamp = 0
         self.sk: UdpSocket | None = None
         self.route: Route | None = None
+        self.ip: IpHdr | None = None
+        self.pulled = self.shift = 0
+        self.has_mac_header = False
+        self.where = ""
+        self.input = ""
+        self.icmp_owned = False
+        self.mac_dest = b""
+        self._view: SkbView | None = None
+        self._gone = 0
+
+    @property
+    def struct_address(self) -> int:
+        """Where its ``struct sk_buff`` lies, which shows the packet as it is now."""
+        if self._gone:
+            return self._gone
+        if self._view is None:
+            self._view = SkbView(self.dev.net.kernel.mem, self)
+        return self._view.update(self)
+
+    @property
+    def truesize(self) -> int:
+        """What the packet costs a buffer limit."""
+        return skb_truesize(len(self.data))
+
+    def clone(self) -> "SkBuff":
+        """Return a packet with the same data (``skb_clone``)."""
+        other = SkBuff(self.data, self.dev, self.protocol, self.record)
+        for name in _COPIED:
+            setattr(other, name, getattr(self, name))
+        return other
 
     def inherit(self, other: "SkBuff") -> None:
         """Take over what belongs to a packet besides its data, of the packet that this one was made from."""
@@ -97,12 +145,40 @@ class SkBuff:
         self.skb_iif, self.sk, self.tstamp = other.skb_iif, other.sk, other.tstamp
         self.queue_mapping = other.queue_mapping
 
-    def consume(self) -> None:
-        """The packet has served its purpose (``consume_skb``): no drop."""
+    def consume(self, cpu: Cpu | None = None, where: str = "consume_skb") -> None:
+        """The packet has served its purpose (``consume_skb``): no drop. ``where`` is the function that says so."""
+        net = self.dev.net
+        if net.functions.watched or net.tracepoints.watched:
+            self.where = where
+            net.functions.consume_skb(cpu or net.cpu, self)
+        self.release()
 
-    def drop(self, reason: SkbDropReason | str, detail: str = "") -> None:
-        """Account for the packet as dropped (``kfree_skb_reason``); its record gets the reason."""
-        self.dev.net.count_drop(self, reason.name if isinstance(reason, SkbDropReason) else reason, detail)
+    def drop(
+        self, reason: SkbDropReason | str, detail: str = "", cpu: Cpu | None = None, where: str = "sk_skb_reason_drop"
+    ) -> None:
+        """Account for the packet as dropped (``kfree_skb_reason``) by ``where``; its record gets the reason."""
+        net = self.dev.net
+        net.count_drop(self, reason.name if isinstance(reason, SkbDropReason) else reason, detail)
+        if net.functions.watched or net.tracepoints.watched:
+            self.where = where
+            # reasons of ours have no number
+            number = reason if isinstance(reason, SkbDropReason) else SkbDropReason.NOT_SPECIFIED
+            net.functions.sk_skb_reason_drop(cpu or net.cpu, None, self, number)
+        self.release()
+
+    def release(self) -> None:
+        """Give the structure back, when there is one."""
+        if self._view is not None:
+            self._gone = self._view.struct.address
+            self._view.free()
+            self._view = None
+
+
+_COPIED = (
+    *("pkt_type", "network_header", "transport_header", "queue_mapping", "skb_iif", "rx_queue_recorded", "vlan_tci"),
+    *("vlan_proto", "mark", "priority", "tc_index", "hash", "tstamp", "route", "ip", "pulled", "shift", "input"),
+    "has_mac_header",
+)
 
 
 def tagged_frame(skb: SkBuff) -> bytes:
@@ -126,7 +202,10 @@ def vlan_insert_tag(skb: SkBuff) -> None:
 def skb_truesize(size: int) -> int:
     """Return what a packet of ``size`` bytes costs a buffer limit: ``skb->truesize`` of a linear skb.
 
-    The data area with its skb_shared_info comes from kmalloc, which rounds up to powers of two.
+    The data area with its skb_shared_info comes from a cache of its own when it is small, else from kmalloc, which
+    rounds up to powers of two.
     """
     area = -(-(size + _HEADROOM_BYTES) // 64) * 64 + _SHARED_INFO_BYTES
+    if area <= _SMALL_HEAD_BYTES:
+        return _SMALL_HEAD_BYTES + _SKB_BYTES
     return (1 << (area - 1).bit_length()) + _SKB_BYTES

@@ -18,7 +18,7 @@ from ebpfsim.uapi.bpf import AttachType, MapType, ProgType
 from ebpfsim.uapi.net import IpProto
 from hooks.cgroup import Cgroup
 from hooks.link import HookStats
-from netstack.cgroup_bpf import SockAddr
+from netstack.cgroup_bpf import CgroupSock, SockAddr
 from netstack.fib import RouteType
 from netstack.flow import Flow4
 from netstack.headers import IP_HLEN, UDP_HLEN, format_ip, icmp_bytes, parse_ip
@@ -380,7 +380,7 @@ class SocketTable:
         _refused("socket", self._net.cgroup_bpf.run_filter_sk(sock, AttachType.CGROUP_INET_SOCK_CREATE, cpu))
         return sock
 
-    def ask_bind(self, sock: UdpSocket, address: int, port: int, cpu: Cpu) -> SockAddr:
+    def ask_bind(self, sock: CgroupSock, address: int, port: int, cpu: Cpu) -> SockAddr:
         """Ask programs where to bind a socket (``inet_bind_sk``)."""
         done = self._net.cgroup_bpf.run_filter_sock_addr(sock, AttachType.CGROUP_INET4_BIND, address, port, cpu)
         _refused("bind", done.err)
