@@ -60,6 +60,9 @@ from netstack.tcp_states import (
 from tracing.functions import packet_function
 
 if TYPE_CHECKING:
+    from netstack.tcp_minisocks import RequestSock
+
+if TYPE_CHECKING:
     pass
 
 __all__ = ["enter_loss", "init_undo", "rtt_estimator", "undo_cwnd_reduction"]
@@ -168,12 +171,11 @@ def ack_update_rtt(cpu: Cpu, tp: TcpSock, flag: int, seq_rtt_us: int, sack_rtt_u
 
 
 @packet_function
-def tcp_synack_rtt_meas(cpu: Cpu, tp: TcpSock, req: object) -> None:
+def tcp_synack_rtt_meas(cpu: Cpu, tp: TcpSock, req: "RequestSock") -> None:
     """The first sample of a connection that was accepted, unless the SYN-ACK was sent again."""
-    num_retrans, snt_synack = getattr(req, "num_retrans", 1), getattr(req, "snt_synack_us", 0)
     rtt_us = -1
-    if not num_retrans and snt_synack:
-        rtt_us = max(0, cpu.now_ns // 1000 - snt_synack)
+    if not req.num_retrans and req.snt_synack_us >= 0:
+        rtt_us = max(0, cpu.now_ns // 1000 - req.snt_synack_us)
     ack_update_rtt(cpu, tp, FLAG_SYN_ACKED, rtt_us, -1, rtt_us)
 
 
@@ -798,7 +800,8 @@ def _try_undo_loss(cpu: Cpu, tp: TcpSock, *, frto_undo: bool) -> bool:
 def _try_keep_open(cpu: Cpu, tp: TcpSock) -> None:
     # tcp_try_keep_open()
     state = CaState.OPEN
-    if tp.sacked_out or tp.lost_out or tp.retrans_out or tp.undo_marker_set:
+    head = tp.rtx_queue[tp.rtx_head] if tp.rtx_head < len(tp.rtx_queue) else None
+    if tp.sacked_out or tp.lost_out or tp.retrans_out or (head is not None and head.sacked & EVER_RETRANS):
         state = CaState.DISORDER
     if tp.ca_state != state:
         set_ca_state(cpu, tp, state)
@@ -1104,7 +1107,6 @@ def end_recovery(cpu: Cpu, tp: TcpSock) -> None:
     if tp.snd_ssthresh < TCP_INFINITE_SSTHRESH and tp.undo_marker_set:
         tp.snd_cwnd = tp.snd_ssthresh
         tp.snd_cwnd_stamp = tp.tcp_mstamp
-    clear_undo(tp)
     cong.event(tp, CaEvent.COMPLETE_CWR, cpu)
 
 

@@ -108,9 +108,12 @@ class BpfAlgorithm:
         tp.net.tcp.structs.take_back(tp)
         return result
 
+    def clear(self, tp: "TcpSock") -> None:
+        """Clear what the socket keeps for it."""
+        tp.net.tcp.structs.clear_ca_priv(tp)
+
     def init(self, tp: "TcpSock", cpu: Cpu) -> None:
         """A socket begins to use it."""
-        tp.net.tcp.structs.clear_ca_priv(tp)
         self._call(tp, "init", cpu)
 
     def release(self, tp: "TcpSock", cpu: Cpu) -> None:
@@ -238,13 +241,17 @@ class TcpCongestion:
         if found is None:
             self._refuse(Errno.ENOENT, f"no congestion control '{self.default}'")
         found.get()
-        tp.ca_ops = found
+        self._assign(tp, found)
+
+    def _assign(self, tp: "TcpSock", ops: CongestionOps) -> None:
+        tp.ca_ops = ops
+        ops.algorithm.clear(tp)
 
     def inherit(self, tp: "TcpSock", listener: "TcpSock") -> None:
         """Give the child of a listener its algorithm (tcp_ca_openreq_child)."""
         if listener.ca_setsockopt and listener.ca_ops is not None:
             listener.ca_ops.get()
-            tp.ca_ops = listener.ca_ops
+            self._assign(tp, listener.ca_ops)
         else:
             self.assign_default(tp)
 
@@ -256,7 +263,7 @@ class TcpCongestion:
             found.put()
             return
         self.cleanup(tp, cpu)
-        tp.ca_ops = found
+        self._assign(tp, found)
         if tp.state not in (TcpState.CLOSE, TcpState.LISTEN):
             self.init(tp, cpu)
 
@@ -264,7 +271,6 @@ class TcpCongestion:
         """Begin (tcp_init_congestion_control)."""
         tp.prior_ssthresh = 0
         assert tp.ca_ops is not None
-        tp.ca_priv = None
         tp.ca_ops.algorithm.init(tp, cpu)
         tp.ca_initialized = True
 
@@ -292,22 +298,21 @@ class TcpCongestion:
 
     def set_state(self, tp: "TcpSock", state: int, cpu: Cpu) -> None:
         """The socket enters a state."""
-        if tp.ca_initialized:
-            _of(tp).set_state(tp, state, cpu)
+        _of(tp).set_state(tp, state, cpu)
 
     def event(self, tp: "TcpSock", event: int, cpu: Cpu) -> None:
         """Something happened (tcp_ca_event)."""
-        if tp.ca_ops is not None and tp.ca_initialized:
+        if tp.ca_ops is not None:
             tp.ca_ops.algorithm.cwnd_event(tp, event, cpu)
 
     def in_ack_event(self, tp: "TcpSock", flags: int, cpu: Cpu) -> None:
         """An ACK came."""
-        if tp.ca_ops is not None and tp.ca_initialized:
+        if tp.ca_ops is not None:
             tp.ca_ops.algorithm.in_ack_event(tp, flags, cpu)
 
     def has_pkts_acked(self, tp: "TcpSock") -> bool:
         """Whether the algorithm wants to know of every ACK."""
-        return tp.ca_initialized and bool(_of(tp).has_pkts_acked)
+        return bool(_of(tp).has_pkts_acked)
 
     def pkts_acked(self, tp: "TcpSock", acked: int, rtt_us: int, cpu: Cpu) -> None:
         """Segments were acknowledged."""
@@ -315,7 +320,7 @@ class TcpCongestion:
 
     def has_cong_control(self, tp: "TcpSock") -> bool:
         """Whether the algorithm sets the window by itself."""
-        return tp.ca_initialized and bool(_of(tp).has_cong_control)
+        return bool(_of(tp).has_cong_control)
 
     def cong_control(self, tp: "TcpSock", ack: int, flag: int, sample: Any, cpu: Cpu) -> None:
         """Let the algorithm set the window."""

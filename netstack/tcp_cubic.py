@@ -72,9 +72,14 @@ class Cubic(Reno):
 
     has_pkts_acked = True
 
+    def clear(self, tp: "TcpSock") -> None:
+        """Clear what the socket keeps for it."""
+        tp.ca_priv = _State()
+
     def init(self, tp: "TcpSock", cpu: Cpu) -> None:
         """A socket begins to use it."""
-        ca = tp.ca_priv = _State()
+        ca = tp.ca_priv
+        ca.reset()
         self._hystart_reset(tp, ca)
 
     def cwnd_event(self, tp: "TcpSock", event: int, cpu: Cpu) -> None:

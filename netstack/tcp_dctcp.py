@@ -31,6 +31,10 @@ class _State:
 class Dctcp(Reno):
     """Data center TCP; without ECN it is Reno."""
 
+    def clear(self, tp: "TcpSock") -> None:
+        """Clear what the socket keeps for it."""
+        tp.ca_priv = _State(tp)
+
     def init(self, tp: "TcpSock", cpu: Cpu) -> None:
         """A socket begins to use it."""
         tp.ca_priv = _State(tp)

@@ -672,7 +672,7 @@ def tcp_rcv_established(cpu: Cpu, tp: TcpSock, skb: Segment) -> None:
         tp.rcv_tsecr = th.tsecr - tp.tsoffset & M32 if th.tsecr else 0
     step5 = 0
     predicted = (
-        not flags & (SYN | FIN | RST | URG | CWR | ECE)
+        flags & (SYN | FIN | RST | URG | CWR | ECE | ACK) == ACK
         and th.seq == tp.rcv_nxt
         and not th.sacks
         and not tp.out_of_order

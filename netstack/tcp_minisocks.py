@@ -56,7 +56,8 @@ class RequestSock:
         self.rcv_nxt = th.seq + 1 & M32
         self.snt_isn = 0
         self.ts_off = 0
-        self.snt_synack_us = 0
+        # when the SYN-ACK was sent first
+        self.snt_synack_us = -1
         self.mss = 536
         self.snd_wscale = self.rcv_wscale = 0
         self.wscale_ok = self.sack_ok = self.tstamp_ok = self.ecn_ok = False
@@ -116,7 +117,7 @@ class RequestSock:
     def make_synack(self, cpu: Cpu) -> bytes:
         """Return the answer to the SYN (``tcp_make_synack``)."""
         now_us = cpu.now_ns // 1000
-        if not self.snt_synack_us:
+        if self.snt_synack_us < 0:
             self.snt_synack_us = now_us
         tstamp = (now_us // 1000 + self.ts_off & M32, self.ts_recent) if self.tstamp_ok else None
         wscale = self.rcv_wscale if self.wscale_ok else None

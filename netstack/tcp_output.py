@@ -232,7 +232,11 @@ def _syn_offer(tp: TcpSock) -> SynOptions:
     sysctls = tp.net.sysctls
     tstamp = (_tsval(tp), tp.ts_recent) if sysctls["net.ipv4.tcp_timestamps"] else None
     wscale = tp.rcv_wscale if sysctls["net.ipv4.tcp_window_scaling"] else None
-    return SynOptions(tp.advmss, wscale=wscale, tstamp=tstamp, sack=bool(sysctls["net.ipv4.tcp_sack"]))
+    sack = bool(sysctls["net.ipv4.tcp_sack"])
+    if tp.state == TcpState.SYN_RECV:
+        # the other end has told what it can
+        tstamp, wscale, sack = tstamp if tp.tstamp_ok else None, wscale if tp.wscale_ok else None, tp.sack_ok
+    return SynOptions(tp.advmss, wscale=wscale, tstamp=tstamp, sack=sack)
 
 
 def _ecn_send(tp: TcpSock, skb: TcpSkb, flags: int) -> tuple[int, int]:
@@ -607,6 +611,17 @@ def tcp_send_active_reset(cpu: Cpu, tp: TcpSock, _priority: int, reason: int) ->
 
 
 @packet_function
+def tcp_send_synack(cpu: Cpu, tp: TcpSock) -> int:
+    """Answer the SYN of an end that connects at the same time."""
+    skb = tp.rtx_queue[tp.rtx_head]
+    if not skb.flags & ACK:
+        skb.flags |= ACK
+        if tp.ecn_flags & ECN_OK:
+            skb.flags = skb.flags & ~CWR | ECE
+    return int(tp.net.functions.__tcp_transmit_skb(cpu, tp, skb, 1, 0, tp.rcv_nxt))
+
+
+@packet_function
 def tcp_send_fin(cpu: Cpu, tp: TcpSock) -> None:
     """Queue a FIN, on the last segment that waits if there is one, and send what can be sent."""
     if tp.write_queue:
@@ -638,10 +653,9 @@ def connect_init(cpu: Cpu, tp: TcpSock) -> None:
     if tp.user_mss and tp.user_mss < tp.advmss:
         tp.advmss = tp.user_mss
     initialize_rcv_mss(tp)
-    header = TSTAMP_ALIGNED if sysctls["net.ipv4.tcp_timestamps"] else 0
     rwnd = tp.net.tcp_sock_ops.rwnd_init(tp, cpu)
     tp.rcv_wnd, tp.window_clamp, tp.rcv_wscale = select_initial_window(
-        tp, tp.advmss - header, bool(sysctls["net.ipv4.tcp_window_scaling"]), rwnd
+        tp, tp.advmss, bool(sysctls["net.ipv4.tcp_window_scaling"]), rwnd
     )
     tp.rcv_ssthresh = tp.rcv_wnd
     tp.sk_err = 0

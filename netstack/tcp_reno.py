@@ -61,6 +61,9 @@ class Reno:
     has_pkts_acked = False
     has_cong_control = False
 
+    def clear(self, tp: "TcpSock") -> None:
+        """Clear what the socket keeps for it (``icsk_ca_priv``)."""
+
     def init(self, tp: "TcpSock", cpu: Cpu) -> None:
         """A socket begins to use it."""
 
