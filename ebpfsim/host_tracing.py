@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from ebpfsim.attached import AttachedLink
 from ebpfsim.attached_iter import AttachedIter
 from ebpfsim.btf.types import Func
+from ebpfsim.clock import parse_duration
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.progs.prog import Prog
@@ -148,6 +149,32 @@ class HostTracing:
             return self._attached(events.attach(self.prog(program), event, cookie, label))
         finally:
             event.put()
+
+    def attach_perf_event(
+        self,
+        program: "Program | Prog | int",
+        event: str = "cpu-clock",
+        *,
+        period: str | int = 0,
+        frequency: int = 0,
+        cpu: int = -1,
+        pid: int = -1,
+        cookie: int = 0,
+        label: str = "",
+    ) -> AttachedLink:
+        """Let a program run for each sample of a software clock, ``cpu-clock`` or ``task-clock``.
+
+        A sample is taken every ``period`` of a CPU's or a task's time (at least 10 us), or ``frequency`` times a
+        second. Without ``cpu`` and ``pid`` the event is that of CPU 0.
+        """
+        if cpu == -1 and pid == -1:
+            cpu = 0
+        events = self.kernel.perf_events
+        opened = events.open(event, period_ns=parse_duration(period), frequency=frequency, cpu=cpu, pid=pid)
+        try:
+            return self._attached(events.attach(self.prog(program), opened, cookie, label))
+        finally:
+            opened.put()
 
     def attach_iter(
         self,

@@ -69,7 +69,7 @@ from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
 from netstack.sockfs import Sockfs
 from netstack.tcp_cong import BpfTcpCa, TcpCongestion
-from tracing import hrtimer, pidfd, sched_functions
+from tracing import hrtimer, perf_event, pidfd, sched_functions
 from tracing import irq as interrupts
 from tracing import stack as stacks
 from tracing import storage as object_storage
@@ -96,7 +96,7 @@ __all__ = ["Kernel"]
 
 # rooms of the kernel, as modules of functions that take their kernel first
 SCHED_MODULES = (sched_functions, hrtimer, interrupts)
-FUNCTION_MODULES = (*FUNCTION_ROOMS, object_storage, *SCHED_MODULES, inet, socket_api)
+FUNCTION_MODULES = (*FUNCTION_ROOMS, object_storage, *SCHED_MODULES, perf_event, inet, socket_api)
 SYSCALL_MODULES = (*SYSCALL_ROOMS, pidfd, socket_api)
 
 
@@ -183,6 +183,7 @@ class Kernel:
         self.irqs = interrupts.Irqs(self)
         self.tracepoints.declare(*SCHED_TRACEPOINTS, *SYSCALL_TRACEPOINTS, *interrupts.IRQ_TRACEPOINTS)
         self.perf_tracepoints = PerfTracepoints(self)
+        self.perf_events = perf_event.PerfEvents(self)
         self.trace = self.tracepoints.fire
         self.functions.add(TracepointFunctions(self.tracepoints))
         self.functions.add_later(self._call_paths)
@@ -332,7 +333,7 @@ def _all_helpers() -> Mapping[int, Helper]:
         ),
         *(trampoline, user),
     )
-    rooms = (TRACING_HELPERS, object_storage.HELPERS, stacks.HELPERS, NET_HELPERS)
+    rooms = (TRACING_HELPERS, object_storage.HELPERS, stacks.HELPERS, perf_event.HELPERS, NET_HELPERS)
     for table in (*(family.HELPERS for family in families), *rooms):
         for number, helper in table.items():
             if number in merged:

@@ -7,7 +7,8 @@ A step is a mapping with the name of a call and its arguments, and what else is 
     {sleep: 5ms}
 
 Texts are copied to the task's memory, ``$name`` is the result of an earlier step, ``O_CREAT|O_WRONLY`` are constants
-of C. ``sleep`` and ``exec`` are words for calls whose arguments nobody wants to write.
+of C. ``sleep`` and ``exec`` are words for calls whose arguments nobody wants to write; ``compute`` is no call, but time
+in user space.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -201,6 +202,10 @@ def _sleep(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
     return "clock_nanosleep", (CONSTANTS["CLOCK_MONOTONIC"], 0, room.put(words), 0)
 
 
+def _compute(_room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
+    return "compute", (_duration_ns(args[0]),)
+
+
 def _exec(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
     return "execve", (room.text(args[0]), room.strings(args), room.strings(()))
 
@@ -275,6 +280,7 @@ FORMS: Mapping[str, Form] = {
     "read": Form(_read, (Param("fd", "number"), Param("count", "size"))),
     "write": Form(_write, (Param("fd", "number"), Param("data", "data"))),
     "sleep": Form(_sleep, (Param("duration", "duration"),)),
+    "compute": Form(_compute, (Param("duration", "duration"),)),
     "exec": Form(_exec, (Param("path", "path"), Param("arguments", "text", "")), more=True),
     "socket": Form(_socket, _SOCKET_PARAMS),
     "bind": Form(_with_endpoint("bind"), _FD_AND_ENDPOINT),

@@ -24,6 +24,7 @@ from ebpfsim.maps.stack_trace import StackTraceMap, build_id_records
 from ebpfsim.memory.user import UserFault
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Helper, Run
+from ebpfsim.uapi.bpf import ProgType
 from ebpfsim.uapi.flags import BPF_F_FAST_STACK_CMP, BPF_F_REUSE_STACKID
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from hooks.run import bpf_prog_run
@@ -203,6 +204,8 @@ def _stack(run: Run, flags: int) -> list[int]:
     kernel = cast(Any, run.kernel)
     if flags & BPF_F_USER_STACK:
         return user_stack(kernel.sched.current(run.cpu))
+    if run.prog.type == ProgType.PERF_EVENT:
+        return interrupted_stack(kernel, run.cpu)
     return kernel_stack(kernel, run.cpu)
 
 

@@ -91,6 +91,21 @@ def _tracepoint(_running: "Running", host: "Host", block: "AttachBlock", fd: int
     return host.attach_tracepoint(fd, category, event, cookie=_cookie(block), label=name)
 
 
+def _perf_event(running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+    pid = -1
+    if block.task is not None:
+        task = running.tasks.get(block.task)
+        if task is None or not task.running:
+            raise InputError("", f"task '{block.task}' does not run at this time")
+        pid = task.pid
+    if not block.period and not block.frequency:
+        raise InputError("", "a sample needs 'period' or 'frequency'", "frequency: 1000, times a second")
+    return host.attach_perf_event(
+        fd, str(block.event), period=block.period or 0, frequency=block.frequency or 0,
+        cpu=-1 if block.cpu is None else block.cpu, pid=pid, cookie=_cookie(block), label=name,
+    )  # fmt: skip
+
+
 def _trampoline(method: str) -> Attach:
     def attach(running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
         call: Callable[..., AttachedLink] = getattr(host, method)
@@ -105,6 +120,7 @@ TRACING_HOOKS: Mapping[str, HookRow] = {
     "fmod_ret": HookRow("target", _COOKIE, _trampoline("attach_fmod_ret")),
     "freplace": HookRow("target", (), _freplace, "only"),
     "lsm": HookRow("target", _COOKIE, _trampoline("attach_lsm")),
+    "perf_event": HookRow("event", ("period", "frequency", "cpu", "task", "cookie"), _perf_event),
     "kprobe": HookRow("target", _COOKIE, _kprobe),
     "kretprobe": HookRow("target", _COOKIE, _kretprobe),
     "kprobe_multi": HookRow("target", (), _kprobe_multi),

@@ -248,7 +248,8 @@ class AttachBlock(Block):
     name of a function, security hook or tracepoint, and ``cookie``; ``freplace`` with ``target``
     OBJECT/PROGRAM/FUNCTION (or OBJECT/PROGRAM), a function of another object's program, which ``fentry`` and ``fexit``
     may have too; ``flow_dissector`` and ``sk_lookup``, of the host's network namespace; ``sk_reuseport`` with
-    ``socket``, one of the group; ``iter`` with ``map`` where it shows the elements of one; ``struct_ops``, where
+    ``socket``, one of the group; ``perf_event`` with ``event``
+    (``cpu-clock`` or ``task-clock``), ``period`` or ``frequency``, and ``cpu`` or ``task``; ``iter`` with ``map`` where it shows the elements of one; ``struct_ops``, where
     ``program`` is OBJECT/TABLE.
 
     ``id`` names the link. In an event, ``replace`` updates that link to the new program without a gap; it then goes by
@@ -273,6 +274,12 @@ class AttachBlock(Block):
     cookie: Any = None
     socket: str | None = None
     map: str | None = None
+    # of samples
+    event: Literal["cpu-clock", "task-clock"] | None = None
+    period: Duration | None = None
+    frequency: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    cpu: Annotated[int, Field(ge=0, lt=MAX_CPUS)] | None = None
+    task: str | None = None
 
 
 class EventBlock(Block):

@@ -56,7 +56,7 @@ def test_each_hook_runs_its_program(attach, program: str, hook: str, target: str
 
 
 def test_every_row_is_tried() -> None:
-    assert {hook for _, hook, _ in BLOCKS} | {"fmod_ret", "freplace", "tracepoint"} == set(TRACING_HOOKS)
+    assert {hook for _, hook, _ in BLOCKS} | {"fmod_ret", "freplace", "tracepoint", "perf_event"} == set(TRACING_HOOKS)
 
 
 def test_records_of_tracepoints(play: "Play", tmp_path: Path) -> None:
@@ -93,3 +93,15 @@ def test_mistakes(attach, block: str, problem: str) -> None:
     assert problem in str(wrong.value)
     assert isinstance(wrong.value, ScenarioError)
     assert ".yaml:3:" in str(wrong.value)
+
+
+@pytest.mark.parametrize(("keys", "runs"), [("frequency: 1000", 10), ("period: 5ms, cpu: 0", 2)])
+def test_samples_of_a_clock(play: "Play", tmp_path: Path, keys: str, runs: int) -> None:
+    text = f"""\
+until: 10ms
+hosts: {{h: {{}}}}
+objects: {{p: {{host: h, type: perf_event, asm: "r0 = 0; exit"}}}}
+attach: [{{id: x, program: p, hook: perf_event, event: cpu-clock, {keys}}}]
+"""
+    running, _ = play(text, tmp_path)
+    assert running.attachments["x"].runs == runs
