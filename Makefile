@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 DEMO   := scenarios/first-steps/xdp-firewall.yaml
 
-.PHONY: help demo test long scores differential safety fuzz wild check format bench objects clean
+.PHONY: help demo test live long scores differential safety fuzz wild check format bench objects clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -30,6 +30,15 @@ soundness: $(VENV)/.installed-dev ## 100,000 verified programs with all register
 
 verdicts: $(VENV)/.installed-dev ## 100,000 random programs, our verifier's answer and log beside this Linux'
 	$(BIN)/python tests/differential/run.py verdicts --count 100000 --jobs $(JOBS)
+
+# EBPFSIM_VM is a command that runs the command behind it as root on a Linux that is thrown away (a virtual machine that
+# sees this folder and passes the environment on), where programs may be attached anywhere. Without it that part is left
+# out.
+live: $(VENV)/.installed-dev ## ask the kernel of this machine, and the one behind EBPFSIM_VM, for the facts of tests/facts
+	$(BIN)/python -m pytest -n $(JOBS) -m "live and not long" tests/facts tests/unit/hooks tests/unit/netstack
+	@if [ -n "$$EBPFSIM_VM" ]; then echo "$(BIN)/python -m pytest -m vm tests/facts"; \
+	  $(BIN)/python -m pytest -n 0 -m vm tests/facts; \
+	else echo "EBPFSIM_VM is not set: what only a machine to be thrown away can answer was not asked"; fi
 
 safety: $(VENV)/.installed-dev ## 10,000,000 loads and stores by wild pointers (some minutes)
 	$(BIN)/python tests/differential/run.py safety --count 10000000 --jobs $(JOBS)

@@ -1,6 +1,7 @@
 """Attaching programs to the network of a host: tcx, tc, in the words of ip(8), tc(8) and libbpf."""
 
 from collections.abc import Sequence
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from ebpfsim.attached import AttachedLink
@@ -11,7 +12,7 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.suggest import did_you_mean
 from ebpfsim.syscall.attach_types import check_attach_type
 from ebpfsim.uapi.bpf import AttachType, ProgType
-from ebpfsim.uapi.flags import BPF_F_AFTER, BPF_F_BEFORE, BPF_F_ID, BPF_F_LINK, BPF_F_PREORDER
+from ebpfsim.uapi.flags import BPF_F_AFTER, BPF_F_BEFORE, BPF_F_ID, BPF_F_LINK, BPF_F_PREORDER, XDP_FLAGS_REPLACE
 from ebpfsim.uapi.net import EtherType
 from hooks.cgroup import ATTACH_TYPES as CGROUP_ATTACH_TYPES
 from hooks.cgroup import Cgroup, cgroup_link_attach
@@ -55,6 +56,24 @@ class HostNet:
     def prog(self, program: "Program | Prog | int") -> Prog:
         """Return the loaded program behind an object's program or a descriptor; KernelError EBADF."""
         raise NotImplementedError
+
+    def link_set_xdp(
+        self,
+        device: str,
+        program: "Program | Prog | int | None" = None,
+        *,
+        flags: int = 0,
+        expected: "Program | Prog | int | EllipsisType | None" = ...,
+    ) -> None:
+        """Set a device's XDP program by netlink, or remove it (``ip link set dev D xdp``, ``IFLA_XDP``).
+
+        ``flags`` are XDP_FLAGS_*; with XDP_FLAGS_REPLACE the program that is there must be ``expected``, None for none.
+        """
+        state = self.device(device).xdp
+        if flags & XDP_FLAGS_REPLACE and isinstance(expected, EllipsisType):
+            raise KernelError("setlink", Errno.EINVAL, "XDP_FLAGS_REPLACE without an expected program")
+        old = None if expected is None or isinstance(expected, EllipsisType) else self.prog(expected)
+        state.dev_change_xdp_fd(self.prog(program) if program is not None else None, flags=flags, expected=old)
 
     def attach_tcx(
         self,

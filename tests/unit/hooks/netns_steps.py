@@ -51,6 +51,8 @@ def answers(bpf: Any, open_netns: Callable[[], int], steps: list[list[Any]]) -> 
             said.append([names[each] for each in ids])
         except KernelError as error:
             said.append(error.errno_name)
+        except KeyError as error:
+            said.append(f"no {error}")
     for fd in links.values():
         bpf.close(fd)
     for name, fd in progs.items():
