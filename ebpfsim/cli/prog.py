@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from ebpfsim.cli.objects import chosen_programs, open_object, read_spec, read_ty
 from ebpfsim.cli.options import debug_option, engine_option, json_option
 from ebpfsim.cli.prog_dump import dump
 from ebpfsim.cli.show import prog_show
-from ebpfsim.errors import EbpfSimError, InputError, KernelOops, NotModelled, VerifierError
+from ebpfsim.errors import EbpfSimError, InputError, KernelError, KernelOops, NotModelled, VerifierError
 from ebpfsim.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -137,16 +139,13 @@ def _run_all(host: "Host", prog: "Prog", capture: str, repeat: int) -> "FrameRun
 
     runs = FrameRuns(host.kernel, prog, repeat=repeat)
     seconds = 0.0
-    try:
+    with _packet_of(runs, capture):
         for rows in capture_rows(capture):
             started = time.process_time()
             try:
                 runs.run(rows)
             finally:
                 seconds += time.process_time() - started
-    except KernelOops:
-        click.echo(f"packet {runs.frames + 1} of {capture}:", err=True)
-        raise
     if seconds:
         done = runs.frames * repeat
         click.echo(
@@ -167,12 +166,23 @@ def _run_and_write(
     runs = FrameRuns(host.kernel, host.prog(opened.programs[name]), repeat=repeat)
     records: list[PacketRecord] = []
     first_ns = frames[0].time_ns if frames else 0
-    for frame in frames:
-        done = runs.run_one(frame.data)
-        verdict = _verdict(spec, name, done.retval)
-        records.append(PacketRecord(frame.time_ns - first_ns, "prog", name, "in", done.data_out, verdict=verdict))
+    with _packet_of(runs, capture):
+        for frame in frames:
+            done = runs.run_one(frame.data)
+            verdict = _verdict(spec, name, done.retval)
+            records.append(PacketRecord(frame.time_ns - first_ns, "prog", name, "in", done.data_out, verdict=verdict))
     _write(out, name, records)
     return runs
+
+
+@contextmanager
+def _packet_of(runs: "FrameRuns", capture: str) -> Iterator[None]:
+    # what a program ends in, and what the kernel refuses, is of one packet
+    try:
+        yield
+    except (KernelError, KernelOops):
+        click.echo(f"packet {runs.frames + 1} of {capture}:", err=True)
+        raise
 
 
 def _verify(

@@ -133,6 +133,17 @@ def test_run_names_the_packet_of_an_oops(
     assert "out of order" in err
 
 
+@pytest.mark.parametrize("more", [[], ["--step"], ["--debug"], ["--engine", "interp"], ["--out", "out.pcapng"]])
+def test_run_names_the_packet_that_is_too_short(
+    more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_pcap(tmp_path / "in.pcap", [packet(1), packet(2), packet(3)[:10]])
+    assert run(["prog", "run", FIREWALL, "firewall", "--in", "in.pcap", *more]) != 0
+    err = capsys.readouterr().err
+    assert "packet 3 of in.pcap:\nerror: prog_test_run: Invalid argument (EINVAL): frame of 10 bytes" in err
+
+
 def test_run_in_single_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from scapy.layers.inet import IP, UDP
     from scapy.layers.l2 import Ether
