@@ -189,7 +189,7 @@ def neigh_event_ns(cpu: Cpu, table: Any, lladdr: _Mac, saddr: int, dev: "NetDevi
 @packet_function
 def arp_constructor(cpu: Cpu, neigh: Neighbour) -> int:
     """Find out what kind of address an entry is for."""
-    show_addr_type(neigh.dev.net, cpu, neigh.address)
+    show_addr_type(neigh.dev.net, cpu, 0 if neigh.dev.loopback else neigh.address)
     return 0
 
 

@@ -23,7 +23,7 @@ from netstack.drop_reasons import SkbDropReason
 from netstack.headers import ETH_HLEN, VLAN_HLEN
 from netstack.marks import touch
 from netstack.napi import local_bh_enable, softnet_of
-from netstack.skb import SkBuff, vlan_insert_tag
+from netstack.skb import CHECKSUM_PARTIAL, SkBuff, vlan_insert_tag
 from netstack.tc import NET_XMIT_DROP, NET_XMIT_SUCCESS, Handled
 from netstack.xdp_buff import NetDeviceStruct, XdpFrame, XdpRxqInfo
 from tracing.functions import packet_function
@@ -101,6 +101,8 @@ class NetDevice:
     hard_header_len = ETH_HLEN
     # it takes a VLAN tag beside the data, and puts it in where there is need to (NETIF_F_HW_VLAN_CTAG_TX)
     hw_vlan_tx = False
+    # the driver's function that judges features for a packet (ndo_features_check)
+    features_check = ""
 
     def __init__(self, net: "Net", name: str, ifindex: int, mac: bytes, mtu: int, nr_rx_queues: int = 1) -> None:
         self.net = net
@@ -284,8 +286,27 @@ def _queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> int:
     if net.tracepoints.watched:
         net.tracepoints.net_dev_queue(cpu, skb)
     if net.functions.watched:
-        touch(cpu, "validate_xmit_skb", sk_buff=skb, net_device=dev)
+        net.functions.validate_xmit_skb(cpu, skb, dev, None)
     return dev.dev_hard_start_xmit(skb, cpu)
+
+
+@packet_function
+def validate_xmit_skb(cpu: Cpu, skb: SkBuff, dev: NetDevice, _again: Any) -> SkBuff:
+    """Make a packet one that the device can send: it is."""
+    dev.net.functions.netif_skb_features(cpu, skb)
+    if skb.ip_summed == CHECKSUM_PARTIAL:
+        touch(cpu, "skb_csum_hwoffload_help", sk_buff=skb)
+    return skb
+
+
+@packet_function
+def netif_skb_features(cpu: Cpu, skb: SkBuff) -> int:
+    """Return what the device can do for a packet; no feature is modelled."""
+    dev = skb.dev
+    if dev.features_check:
+        touch(cpu, dev.features_check, sk_buff=skb, net_device=dev)
+    touch(cpu, "skb_network_protocol", sk_buff=skb)
+    return 0
 
 
 @packet_function

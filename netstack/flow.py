@@ -90,8 +90,10 @@ class TableRef:
 class Flow4:
     """One lookup; ``route`` is what it found."""
 
-    __slots__ = ("_address", "_nexthop", "daddr", "dport", "iif", "mark", "net", "oif", "protocol", "route", "saddr",
-                 "sport", "tos")  # fmt: skip
+    __slots__ = (
+        *("_address", "_nexthop", "daddr", "dport", "iif", "is_reverse", "mark", "net", "oif", "protocol", "route"),
+        *("saddr", "sport", "tos"),
+    )
 
     def __init__(
         self,
@@ -106,9 +108,12 @@ class Flow4:
         iif: int = 0,
         tos: int = 0,
         mark: int = 0,
+        is_reverse: bool = False,
     ) -> None:
         self.net, self.daddr, self.saddr, self.protocol = net, daddr, saddr, protocol
         self.sport, self.dport, self.oif, self.iif, self.tos, self.mark = sport, dport, oif, iif, tos, mark
+        # asked about the way back of a packet only: no source is chosen
+        self.is_reverse = is_reverse
         self.route: Route | None = None
         self._address = self._nexthop = 0
 

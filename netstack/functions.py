@@ -10,7 +10,22 @@ __all__ = ["stack_functions"]
 @cache
 def stack_functions() -> Mapping[str, Callable[..., Any]]:
     """Return the functions of the kernel that packets go through, by their names."""
-    from netstack import arp, device, flow, icmp, ip_fragment, ip_output, ipv4, loopback, napi, neigh, rx, skb_free, udp
+    from netstack import (
+        arp,
+        device,
+        flow,
+        icmp,
+        ip_fragment,
+        ip_output,
+        ipv4,
+        loopback,
+        napi,
+        neigh,
+        rx,
+        skb_free,
+        udp,
+        veth,
+    )
     from netstack.marks import FUNCTION_TABLE
     from netstack.tcp_functions import tcp_modules
 
@@ -29,6 +44,7 @@ def stack_functions() -> Mapping[str, Callable[..., Any]]:
         rx,
         skb_free,
         udp,
+        veth,
         *tcp_modules(),
     ):
         for name, function in vars(module).items():

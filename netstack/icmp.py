@@ -18,7 +18,7 @@ from netstack.fib import RouteType
 from netstack.flow import Flow4
 from netstack.headers import ICMP_HLEN, IP_HLEN, IP_OFFSET, UDP_HLEN, IcmpHdr, IpHdr, UdpHdr, icmp_bytes
 from netstack.ip_options import echoed_options
-from netstack.ip_output import INADDR_BROADCAST, ip_send, is_multicast, route_output
+from netstack.ip_output import INADDR_BROADCAST, ip_send, is_multicast, route_output, show_addr_type
 from netstack.marks import touch
 from netstack.skb import PacketType, SkBuff
 from tracing.functions import packet_function
@@ -113,6 +113,8 @@ class IcmpSock:
 
     def __init__(self, net: "Net") -> None:
         self._net = net
+        # whether the message under way has options, be they none
+        self.has_options = False
         self._host_credit = 0
         self._host_stamp_ns: int | None = None
         # tokens and the instant they were counted, by destination (struct inet_peer)
@@ -198,13 +200,15 @@ def __icmp_send(cpu: Cpu, skb: SkBuff, type_: int, code: int, info: int, _parm: 
         route, saddr = route_output(net, cpu, flow, entry="ip_route_output_key_hash")
     except KernelError:
         return
-    if net.functions.watched:
-        touch(cpu, "xfrm_lookup", net=net)
-    if limited and not route.dev.loopback:
-        touch(cpu, *(("inet_getpeer", "inet_peer_xrlim_allow") if net.functions.watched else ()))
-        if not net.icmp_sk.peer_allows(ip.saddr, cpu.now_ns):
-            net.snmp.inc("IcmpOutRateLimitHost")
-            return
+    if net.functions.watched or net.tracepoints.watched:
+        _show_reverse(cpu, net, skb, ip, flow)
+    if limited:
+        if not route.dev.loopback:
+            names = ("l3mdev_master_ifindex_rcu", "inet_getpeer", "inet_peer_xrlim_allow")
+            touch(cpu, *(names if net.functions.watched else ()))
+            if not net.icmp_sk.peer_allows(ip.saddr, cpu.now_ns):
+                net.snmp.inc("IcmpOutRateLimitHost")
+                return
         net.icmp_sk.consume_host()
         touch(cpu, *(("icmp_global_consume",) if net.functions.watched else ()))
     options = echoed_options(packet[: ip.ihl * 4])
@@ -226,7 +230,31 @@ def _host_allows(net: "Net", cpu: Cpu) -> bool:
 
 def _show_lookup(cpu: Cpu, net: "Net", skb: SkBuff, _ip: IpHdr) -> None:
     touch(cpu, "__ip_options_echo", "l3mdev_master_ifindex_rcu", net=net, sk_buff=skb)
-    net.functions.security_skb_classify_flow(cpu, skb.struct_address, 0)
+    touch(cpu, "security_skb_classify_flow", sk_buff=skb)
+
+
+def _show_reverse(cpu: Cpu, net: "Net", skb: SkBuff, ip: IpHdr, flow: Flow4) -> None:
+    # the rest of icmp_route_lookup(), which asks IPsec what it makes of the way back
+    touch(cpu, "xfrm_lookup", net=net)
+    show_addr_type(net, cpu, flow.daddr)
+    if net.fib.is_local(flow.daddr):
+        return
+    touch(cpu, "__xfrm_decode_session", net=net, sk_buff=skb)
+    show_addr_type(net, cpu, ip.daddr)
+    if net.fib.is_local(ip.daddr):
+        sport = dport = 0
+        if ip.protocol == IpProto.UDP:
+            ports = skb.data[skb.network_header + ip.ihl * 4 :][:4]
+            dport, sport = int.from_bytes(ports[:2], "big"), int.from_bytes(ports[2:], "big")
+        back = Flow4(net, ip.saddr, ip.daddr, ip.protocol, sport, dport, oif=skb.dev.ifindex)
+        net.functions.ip_route_output_key_hash(cpu, net, back, None)
+    else:
+        touch(cpu, "l3mdev_master_ifindex_rcu")
+        net.functions.ip_route_output_key_hash(cpu, net, Flow4(net, ip.daddr, is_reverse=True), None)
+        before = skb.route, skb.input
+        net.functions.ip_route_input_noref(cpu, skb, ip.saddr, ip.daddr, ip.tos, skb.dev)
+        skb.route, skb.input = before
+    touch(cpu, "xfrm_lookup", net=net)
 
 
 def _push(
@@ -234,8 +262,11 @@ def _push(
 ) -> None:
     # icmp_push_reply(), ip_append_data()
     if net.functions.watched:
-        touch(cpu, "ipv4_mtu")
-        net.functions.icmp_push_reply(cpu, net.icmp_sk, 0, 0, 0, _Push(net, route, ends, message, tos, options))
+        is_error = message[0] in _ERROR_TYPES
+        touch(cpu, *(("ipv4_mtu",) if is_error else ()))
+        push = _Push(net, route, ends, message, tos, options)
+        push.is_error = is_error
+        net.functions.icmp_push_reply(cpu, net.icmp_sk, 0, 0, 0, push)
     else:
         saddr, daddr = ends
         ip_send(net, route, saddr, daddr, IpProto.ICMP, message, cpu, tos=tos, sk=None, options=options)
@@ -247,13 +278,17 @@ class _Push:
 
     def __init__(self, net: "Net", route: Any, ends: tuple[int, int], message: bytes, tos: int, options: bytes) -> None:
         self.net, self.route, self.ends, self.message, self.tos, self.options = net, route, ends, message, tos, options
+        self.is_error = False
 
 
 @packet_function
 def icmp_push_reply(cpu: Cpu, sk: Any, _param: Any, _fl4: Any, _ipc: Any, push: _Push) -> None:
     """Put a message together and send it."""
     net = push.net
-    touch(cpu, "ip_append_data", "csum_partial_copy_nocheck", sock=sk)
+    length = len(push.message) - ICMP_HLEN
+    net.functions.ip_append_data(cpu, sk, 0, "icmp_glue_bits", 0, length + ICMP_HLEN, ICMP_HLEN, 0, 0, 0)
+    touch(cpu, "csum_partial_copy_nocheck")
+    sk.has_options = push.is_error
     saddr, daddr = push.ends
     ip_send(net, push.route, saddr, daddr, IpProto.ICMP, push.message, cpu, tos=push.tos, sk=None, options=push.options)
 
@@ -371,7 +406,7 @@ def icmp_reply(cpu: Cpu, reply: _Reply, skb: SkBuff) -> None:
     assert route_in is not None
     if net.functions.watched:
         touch(cpu, "__ip_options_echo", "fib_compute_spec_dst", "l3mdev_master_ifindex_rcu", net=net, sk_buff=skb)
-        net.functions.security_skb_classify_flow(cpu, skb.struct_address, 0)
+        touch(cpu, "security_skb_classify_flow", sk_buff=skb)
     saddr = ip.daddr if route_in.type == RouteType.LOCAL else route_in.prefsrc
     flow = Flow4(net, ip.saddr, saddr, IpProto.ICMP, tos=ip.tos & 0x1C, mark=0)
     try:

@@ -424,6 +424,8 @@ def __skb_wait_for_more_packets(
 @kernel_function
 def sock_def_readable(k: SocketKernel, cpu: Cpu, sk: int) -> None:
     """Wake one task that waits for a datagram, all that wait for something of a connection."""
+    if k.net.tracepoints.watched:
+        k.net.tracepoints.sk_data_ready(cpu, sk)
     socket = k.sockfs.find(sk)
     if socket is None or socket.is_stream:
         wake_all(k, cpu, sk)

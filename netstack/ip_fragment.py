@@ -75,8 +75,7 @@ class FragQueues:
     def _expire(self, queue: FragQueue) -> None:
         queue.timer = None
         cpu = self.net.cpus[0]
-        self.net.functions.ip_expire(cpu, queue)
-        self.net.softnet[cpu.number].settle()
+        self.net.softnet[cpu.number].run_timer(lambda: self.net.functions.ip_expire(cpu, queue))
 
     def kill(self, queue: FragQueue) -> None:
         """Forget a queue (``inet_frag_kill``)."""

@@ -15,7 +15,7 @@ from netstack.drop_reasons import SkbDropReason
 from netstack.fib import Route, RouteType
 from netstack.flow import LOCAL_TABLE, MAIN_TABLE, Flow4
 from netstack.headers import IP_DF, IP_HLEN, IpHdr, format_ip, ip_bytes
-from netstack.marks import touch
+from netstack.marks import functions_of, touch
 from netstack.skb import SkBuff
 from netstack.skb_xmit import NET_XMIT_CN, NET_XMIT_SUCCESS
 from tracing.functions import packet_function
@@ -60,7 +60,9 @@ def ip_route_output(net: "Net", daddr: int, saddr: int = 0, flow: Flow4 | None =
     if daddr == INADDR_BROADCAST:
         raise NotModelled("sending to 255.255.255.255", "net/ipv4/route.c")
     route = net.fib.lookup_output(daddr, saddr, flow)
-    if route is None:
+    if route is not None:
+        route.output_cached = True
+    else:
         net.snmp.inc("IpOutNoRoutes")
         raise KernelError("ip_route_output", Errno.ENETUNREACH, f"no route from {net.name} to {format_ip(daddr)}")
     if route.type in _ROUTE_ERRNOS:
@@ -81,7 +83,7 @@ def route_output(
         return ip_route_output(net, flow.daddr, flow.saddr, flow)
     asked = flow.saddr
     if sk is not None:
-        net.functions.security_sk_classify_flow(cpu, sk.struct_address, flow.struct_address)
+        touch(cpu, "security_sk_classify_flow", sock=sk, flowi_common=flow)
     if entry == "ip_route_output_flow":
         net.functions.ip_route_output_flow(cpu, net, flow, sk)
     else:
@@ -109,8 +111,10 @@ def ip_route_output_key_hash(cpu: Cpu, net: "Net", flow: Flow4, skb: Any) -> Any
 @packet_function
 def ip_route_output_key_hash_rcu(cpu: Cpu, net: "Net", flow: Flow4, _res: Any, _skb: Any) -> Any:
     """Show which tables are asked for a flow."""
-    if flow.saddr and not flow.oif:
+    if flow.saddr:
         touch(cpu, "__ip_dev_find", net=net)
+    if flow.oif:
+        touch(cpu, "dev_get_by_index_rcu", net=net)
     flow.iif = net.loopback.ifindex
     found = net.fib.lookup_output(flow.daddr, flow.saddr, flow)
     flow.show(cpu, found, MAIN_TABLE)
@@ -129,7 +133,7 @@ def ip_route_output_key_hash_rcu(cpu: Cpu, net: "Net", flow: Flow4, _res: Any, _
 @packet_function
 def fib_select_path(cpu: Cpu, net: "Net", _res: Any, flow: Flow4, _skb: Any) -> None:
     """Choose a next hop, and the source address where none was given."""
-    if not flow.saddr:
+    if not flow.saddr and not flow.is_reverse:
         touch(cpu, "dev_get_by_index_rcu", "fib_result_prefsrc", net=net)
 
 
@@ -143,8 +147,11 @@ def inet_addr_type_dev_table(cpu: Cpu, net: "Net", _dev: Any, addr: int) -> int:
     """Return the type of an address in the table of local addresses."""
     address = int.from_bytes((addr & 0xFFFF_FFFF).to_bytes(4, "little"), "big")
     touch(cpu, "l3mdev_fib_table_rcu")
+    if not address >> 24 or address == INADDR_BROADCAST:
+        return int(RouteType.BROADCAST)
     found = net.fib.local.lookup(address)
-    Flow4(net, address).show(cpu, found, LOCAL_TABLE)
+    # without rules of one's own both tables are one (fib_trie_unmerge)
+    Flow4(net, address).show(cpu, found or net.fib.lookup(address), LOCAL_TABLE)
     return int(found.type if found is not None else RouteType.UNICAST)
 
 
@@ -186,6 +193,7 @@ def ip_send(
     fits = IP_HLEN + len(options) + len(payload) <= route.dev.mtu
     header = IpHdr(0x45, tos, 0, 0, IP_DF if df and fits else 0, ttl, protocol, 0, saddr, daddr)
     skb = ip_make_packet(net, route, header, payload, sk, options)
+    skb.icmp_owned = protocol == IpProto.ICMP
     if net.functions.watched and protocol == IpProto.ICMP:
         return int(net.functions.ip_push_pending_frames(cpu, net.icmp_sk, skb))
     return ip_send_made(cpu, skb)
@@ -210,8 +218,46 @@ def ip_push_pending_frames(cpu: Cpu, sk: Any, skb: SkBuff) -> int:
 def __ip_make_skb(cpu: Cpu, sk: Any, _fl4: Any, _queue: Any, _cork: Any) -> int:
     """Write the header of what was put together."""
     touch(cpu, "ipv4_mtu", "__ip_select_ident")
-    if sk is not None and getattr(sk, "protocol", 0) == IpProto.ICMP:
-        touch(cpu, "icmp_out_count")
+    if getattr(sk, "protocol", 0) == IpProto.ICMP:
+        touch(cpu, *(("ip_options_build",) if sk.has_options else ()), "icmp_out_count")
+    return 0
+
+
+@packet_function
+def ip_append_data(
+    cpu: Cpu,
+    sk: Any,
+    fl4: Any,
+    getfrag: str,
+    data: Any,
+    length: int,
+    transhdrlen: int,
+    _ipc: Any,
+    _rtp: Any,
+    flags: int,
+) -> int:
+    """Put data into a packet for a socket: it was made already."""
+    touch(cpu, "ip_setup_cork", sock=sk)
+    functions_of(cpu).__ip_append_data(cpu, sk, fl4, 0, 0, 0, getfrag, data, length, transhdrlen, flags)
+    return 0
+
+
+@packet_function
+def __ip_append_data(
+    cpu: Cpu,
+    sk: Any,
+    _fl4: Any,
+    _queue: Any,
+    _cork: Any,
+    _pfrag: Any,
+    getfrag: str,
+    _data: Any,
+    length: int,
+    transhdrlen: int,
+    _flags: int,
+) -> int:
+    """Put data into a packet."""
+    touch(cpu, "sock_alloc_send_pskb", "skb_put", *((getfrag,) if length > transhdrlen else ()), sock=sk)
     return 0
 
 

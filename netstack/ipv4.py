@@ -43,9 +43,13 @@ def ip_rcv(cpu: Cpu, skb: SkBuff, dev: "NetDevice", _pt: Any, _orig_dev: Any) ->
     assert ip is not None
     if functions.watched and not dev.loopback and ip.protocol == IpProto.UDP and not ip.frag_off & (IP_MF | IP_OFFSET):
         touch(cpu, "udp_v4_early_demux", sk_buff=skb)
-    reason = functions.ip_route_input_noref(cpu, skb, ip.daddr, ip.saddr, ip.tos, dev)
+    if dev.loopback:
+        # the packet has the route by which it was sent
+        reason = _route_input(cpu, skb, ip.daddr, ip.saddr, dev)
+    else:
+        reason = functions.ip_route_input_noref(cpu, skb, ip.daddr, ip.saddr, ip.tos, dev)
     if reason:
-        skb.drop(reason, f"{format_ip(ip.saddr)} > {format_ip(ip.daddr)}", cpu, "ip_rcv")
+        skb.drop(SkbDropReason(reason), f"{format_ip(ip.saddr)} > {format_ip(ip.daddr)}", cpu, "ip_rcv")
         return NET_RX_DROP
     if ip.ihl > 5 and bad_option(skb, ip, cpu):
         return NET_RX_DROP
@@ -109,7 +113,10 @@ def ip_route_input_noref(cpu: Cpu, skb: SkBuff, daddr: int, saddr: int, tos: int
     if net.functions.watched or net.tracepoints.watched:
         reason: int = net.functions.ip_route_input_slow(cpu, skb, daddr, saddr, tos, dev, None)
         return reason
-    return _route_input(cpu, skb, daddr, saddr, dev)
+    reason = _route_input(cpu, skb, daddr, saddr, dev)
+    if skb.route is not None:
+        skb.route.input_cached = True
+    return reason
 
 
 @packet_function

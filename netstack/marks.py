@@ -21,14 +21,13 @@ __all__ = ["FUNCTION_TABLE", "MARKS", "bind_functions", "functions_of", "touch"]
 MARKS: Mapping[str, tuple[str, ...]] = {
     # net/core/dev.c, out
     "netdev_core_pick_tx": (), "passthru_features_check": (), "skb_network_protocol": (),
-    "netif_skb_features": ("passthru_features_check", "skb_network_protocol"),
     "skb_csum_hwoffload_help": (),
-    "validate_xmit_skb": ("netif_skb_features", "skb_csum_hwoffload_help"),
     "validate_xmit_skb_list": ("validate_xmit_skb",),
     "eth_type_trans": (), "skb_clone_tx_timestamp": (), "cls_bpf_classify": (), "tcf_classify": ("cls_bpf_classify",),
     "tc_run": ("tcf_classify",),
     # and in
-    "net_rps_action_and_irq_enable": (), "skb_defer_rx_timestamp": (),
+    "skb_defer_rx_timestamp": (), "skb_scrub_packet": (), "__dev_forward_skb": ("__dev_forward_skb2",),
+    "__dev_forward_skb2": ("skb_scrub_packet", "eth_type_trans"),
     # net/core/skbuff.c, net/core/sock.c
     "sock_wfree": (), "sock_rfree": (), "skb_set_owner_w": (), "skb_put": (), "skb_push": (), "__copy_skb_header": (),
     "skb_clone": ("__copy_skb_header",), "__alloc_skb": (), "alloc_skb_with_frags": ("__alloc_skb",),
@@ -42,15 +41,14 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "xfrm_lookup_with_ifid": (), "xfrm_lookup_route": ("xfrm_lookup_with_ifid",),
     "xfrm_lookup": ("xfrm_lookup_with_ifid",), "inet_lookup_ifaddr_rcu": (), "l3mdev_fib_table_rcu": (),
     "l3mdev_master_ifindex_rcu": (), "__skb_flow_dissect": (),
+    "security_sk_classify_flow": (), "security_skb_classify_flow": (), "security_xfrm_decode_session": (),
     "__xfrm_decode_session": ("__skb_flow_dissect", "security_xfrm_decode_session"),
     # packets that are made
-    "__ip_append_data": ("sock_alloc_send_pskb", "skb_put", "icmp_glue_bits"),
-    "ip_append_data": ("ip_setup_cork", "__ip_append_data"),
     "ipv4_mtu": (), "ip_setup_cork": ("ipv4_mtu",), "ip_generic_getfrag": (), "icmp_out_count": (),
     "icmp_glue_bits": ("skb_copy_and_csum_bits", "nf_ct_attach"), "raw_getfrag": ("csum_partial_copy_nocheck",),
     "__ip_select_ident": (), "ip_options_build": (), "ip_send_check": (), "udp4_hwcsum": (), "__ip_options_echo": (),
     "udp_v4_early_demux": (), "inet_lookup_reuseport": (), "ipv4_pktinfo_prepare": (), "fib_compute_spec_dst": (),
-    "raw_icmp_error": (), "ping_lookup": (), "ip_mc_sf_allow": (),
+    "raw_local_deliver": (), "raw_icmp_error": (), "ping_lookup": (), "ip_mc_sf_allow": (),
     # errors of ICMP
     "icmp_global_allow": (), "icmp_global_consume": (), "inet_getpeer": (), "inet_peer_xrlim_allow": (),
     # neighbours
@@ -59,9 +57,10 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "eth_header": ("skb_push",), "neigh_del_timer": (), "mod_timer": (), "neigh_add_timer": ("mod_timer",),
     "notifier_call_chain": (), "atomic_notifier_call_chain": ("notifier_call_chain",),
     "call_netevent_notifiers": ("atomic_notifier_call_chain",),
-    "ipv4_neigh_lookup": (), "__nlmsg_put": ("skb_put",), "neigh_fill_info": ("__nlmsg_put", "skb_put"),
+    "ipv4_neigh_lookup": (), "__nlmsg_put": ("skb_put",), "neigh_fill_info": ("__nlmsg_put", *["skb_put"] * 4),
     "netlink_trim": (), "netlink_broadcast_filtered": ("netlink_trim",),
-    "nlmsg_notify": ("netlink_broadcast_filtered",), "rtnl_notify": ("nlmsg_notify",), "__neigh_notify": ("__alloc_skb", "neigh_fill_info", "rtnl_notify"),
+    "nlmsg_notify": ("netlink_broadcast_filtered",), "rtnl_notify": ("nlmsg_notify",),
+    "__neigh_notify": ("__alloc_skb", "neigh_fill_info", "rtnl_notify"),
 }
 # fmt: on
 # what those return that return something else than 0; a packet and a device are those that they got

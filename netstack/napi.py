@@ -7,13 +7,14 @@ its cost, and nothing else happens on the CPU before the clock has caught up. Fr
 the same poll while its 64 last, as a driver finds them that looks at the next descriptor.
 
 What a task sends to a device of software is received before its system call goes on: the softirq runs as soon as the
-packet has been handed over (__local_bh_enable_ip at the end of __dev_queue_xmit).
+packet has been handed over (at the end of __dev_queue_xmit).
 
 Left out: netdev_budget's time and ksoftirqd (no task competes for the CPU yet), interrupt coalescing, busy polling,
 threaded NAPI.
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from ebpfsim.btf.view import Field, KernelStruct
@@ -22,18 +23,19 @@ from ebpfsim.costs import CostProfile
 from ebpfsim.cpu import Cpu
 from netstack.bpf_net_context import bpf_net_ctx_clear, bpf_net_ctx_set
 from netstack.drop_reasons import SkbDropReason
-from netstack.marks import functions_of, touch
+from netstack.marks import functions_of
 from netstack.skb import SkBuff
+from tracing.frames import IN_TASK, stands_for
 from tracing.functions import packet_function
 
 __all__ = ["NAPI_POLL_WEIGHT", "Backlog", "Napi", "SoftnetData", "local_bh_enable", "softnet_of"]
 
+NET_RX_SOFTIRQ = 3  # include/linux/interrupt.h
 NAPI_POLL_WEIGHT = 64  # include/linux/netdevice.h
 
 
 NET_RX_SOFTIRQ = 3  # include/linux/interrupt.h
 NETDEV_BUDGET = 300  # net.core.netdev_budget
-SOFTIRQ_DISABLE_OFFSET = 0x200
 _KEY = "softnet_data"
 
 
@@ -102,7 +104,7 @@ class SoftnetData:
         self._clock = clock
         self._irq_ps = costs.ps("irq")
         self._busy = False
-        self.in_softirq = self.has_event = False
+        self.in_softirq = self.has_event = self._entered = False
         # how often softirqs were forbidden on this CPU (local_bh_disable)
         self.bh_off = 0
         self.tracepoints: Any = None
@@ -118,18 +120,42 @@ class SoftnetData:
         """Put a queue on the poll list (``__napi_schedule``)."""
         napi.scheduled = True
         self.poll_list.append(napi)
+        if not self.in_softirq:
+            # who is at it finds what comes meanwhile
+            self._softirq_event("softirq_raise")
         if not self.bh_off and not self.in_softirq:
             self.settle()
 
     def settle(self) -> None:
         """Let the CPU work off what was charged to it and what is scheduled; called after work in another context."""
-        if not self._busy and (self.poll_list or self.cpu.elapsed_ps >= 1000):
+        # what a task was charged for is its own
+        worked = self.cpu.elapsed_ps >= 1000 and not self.cpu.scratch.get(IN_TASK)
+        if not self._busy and (self.poll_list or worked):
             self._busy = True
             self._wait()
 
-    def _wait(self) -> None:
-        self._clock.call_in(self.cpu.take_elapsed_ns(), self._net_rx_action)
+    def _softirq_event(self, name: str) -> None:
+        if self.tracepoints is not None and self.tracepoints.watched:
+            getattr(self.tracepoints, name)(self.cpu, NET_RX_SOFTIRQ)
 
+    def enter_softirq(self) -> None:
+        """Begin with what was raised, unless the clock only had to catch up."""
+        if not self._entered:
+            self._entered = True
+            self._softirq_event("softirq_entry")
+
+    def leave_softirq(self) -> None:
+        """End, unless the clock must catch up before the rest."""
+        if not self.has_event or not self.poll_list:
+            self._entered = False
+            self._softirq_event("softirq_exit")
+
+    def _wait(self) -> None:
+        in_task = self.cpu.scratch.get(IN_TASK)
+        elapsed_ns = self.cpu.elapsed_ps // 1000 if in_task else self.cpu.take_elapsed_ns()
+        self._clock.call_in(elapsed_ns, self._net_rx_action)
+
+    @stands_for("__irq_exit_rcu", "common_interrupt", "asm_common_interrupt")
     def _net_rx_action(self) -> None:
         # the clock has caught up with the CPU
         if not self.poll_list and self.cpu.elapsed_ps < 1000:
@@ -143,6 +169,15 @@ class SoftnetData:
                 self._busy = False
                 return
         self._wait()
+
+    def run_timer(self, action: Callable[[], object]) -> None:
+        """Do what a timer does, in its softirq: what that makes this CPU receive comes afterwards."""
+        before, self.in_softirq = self.in_softirq, True
+        try:
+            action()
+        finally:
+            self.in_softirq = before
+        self.settle()
 
     def softirq(self, *, at_once: bool) -> None:
         """Poll what is scheduled: up to where the clock must catch up, or ``at_once`` up to the budget."""
@@ -190,18 +225,10 @@ def local_bh_enable(cpu: Cpu) -> None:
     if softnet.bh_off:
         return
     functions = functions_of(cpu)
-    if functions.watched or (softnet.poll_list and not softnet.in_softirq):
-        functions.__local_bh_enable_ip(cpu, 0, SOFTIRQ_DISABLE_OFFSET)
-        if softnet.poll_list and not softnet.in_softirq:
-            softnet.settle()
-
-
-@packet_function
-def __local_bh_enable_ip(cpu: Cpu, _ip: int, _cnt: int) -> None:
-    """Let softirqs run again."""
-    softnet = softnet_of(cpu)
     if softnet.poll_list and not softnet.in_softirq:
-        functions_of(cpu).do_softirq(cpu)
+        functions.do_softirq(cpu)
+        if softnet.poll_list:
+            softnet.settle()
 
 
 @packet_function
@@ -219,7 +246,10 @@ def __do_softirq(cpu: Cpu) -> None:
 @packet_function
 def handle_softirqs(cpu: Cpu, _ksirqd: int) -> None:
     """Run the softirq that receives packets."""
+    softnet = softnet_of(cpu)
+    softnet.enter_softirq()
     functions_of(cpu).net_rx_action(cpu)
+    softnet.leave_softirq()
 
 
 @packet_function
@@ -227,8 +257,6 @@ def net_rx_action(cpu: Cpu) -> None:
     """Poll the queues that have packets."""
     softnet = softnet_of(cpu)
     softnet.softirq(at_once=not softnet.has_event)
-    if functions_of(cpu).watched:
-        touch(cpu, "net_rps_action_and_irq_enable")
 
 
 @packet_function

@@ -21,6 +21,7 @@ from ebpfsim.errnos import Errno
 from netstack.drop_reasons import SkbDropReason
 from netstack.headers import BROADCAST_MAC, ZERO_MAC, format_ip, format_ip6, format_mac
 from netstack.marks import touch
+from netstack.napi import local_bh_enable, softnet_of
 from netstack.neigh_view import NeighView
 from netstack.skb import SkBuff
 from netstack.skb_xmit import NET_XMIT_SUCCESS, dev_hard_header_xmit
@@ -218,11 +219,15 @@ class NeighTable:
 
     def event_ns(self, dev: "NetDevice", address: int, mac: bytes, cpu: Cpu) -> Neighbour:
         """Learn from a request of that neighbour (``neigh_event_ns``)."""
-        neigh = self.lookup(dev, address) or self.create(dev, address, cpu)
-        self.update(neigh, mac, Nud.STALE, cpu, NeighFlag.OVERRIDE)
+        functions = self.net.functions.__dict__
+        neigh = self.lookup(dev, address)
+        if neigh is None:
+            neigh = functions["___neigh_create"](cpu, self, address, dev, 0, 0, 1)
+        assert neigh is not None
+        functions["__neigh_update"](cpu, neigh, None, _Update(Nud.STALE, mac), int(NeighFlag.OVERRIDE), 0, None)
         return neigh
 
-    def set_timer(self, neigh: Neighbour, when_ns: int, cpu: Cpu) -> None:
+    def set_timer(self, neigh: Neighbour, when_ns: int, cpu: Cpu, mark: str = "neigh_add_timer") -> None:
         """Let an entry be looked at again."""
         if neigh.timer is not None:
             neigh.timer.cancel()
@@ -231,7 +236,7 @@ class NeighTable:
         when_ns = max(when_ns, self.net.clock.now_ns)
         neigh.timer = self.net.clock.call_at(when_ns, lambda: self._timer(neigh), background=keeps)
         if self.net.functions.watched:
-            touch(cpu, "neigh_add_timer", neighbour=neigh)
+            touch(cpu, mark, neighbour=neigh)
 
     def del_timer(self, neigh: Neighbour, cpu: Cpu) -> None:
         """Let an entry alone."""
@@ -245,8 +250,8 @@ class NeighTable:
         # timers run on the first CPU
         cpu = self.net.cpus[0]
         neigh.timer = None
-        self.net.functions.neigh_timer_handler(cpu, neigh)
-        self.net.softnet[cpu.number].settle()
+        functions = self.net.functions
+        self.net.softnet[cpu.number].run_timer(lambda: functions.neigh_timer_handler(cpu, neigh))
 
     def notify(self, neigh: Neighbour, cpu: Cpu) -> None:
         """Tell who listens that an entry has changed (``neigh_update_notify``)."""
@@ -280,7 +285,7 @@ def ___neigh_create(
 ) -> Neighbour:
     """Make an entry."""
     neigh = _create(cpu, table, pkey, dev)
-    if table.family == AF_INET:
+    if table.family == AF_INET and table.net.functions.watched:
         table.net.functions.arp_constructor(cpu, neigh)
         touch(cpu, "arp_hash", net_device=dev)
     return neigh
@@ -312,6 +317,17 @@ def neigh_resolve_output(cpu: Cpu, neigh: Neighbour, skb: SkBuff) -> int:
 @packet_function
 def __neigh_event_send(cpu: Cpu, neigh: Neighbour, skb: SkBuff | None, _immediate_ok: int) -> int:
     """Somebody wants to send: ask, or let the packet wait (1)."""
+    softnet_of(cpu).bh_off += 1
+    try:
+        rc = _event_send(cpu, neigh, skb)
+    finally:
+        local_bh_enable(cpu)
+    if neigh.table.net.tracepoints.watched:
+        neigh.table.net.tracepoints.neigh_event_send_done(cpu, neigh, rc)
+    return rc
+
+
+def _event_send(cpu: Cpu, neigh: Neighbour, skb: SkBuff | None) -> int:
     table, state = neigh.table, neigh.state
     rc, immediate = 0, False
     if not state & (NUD_CONNECTED | Nud.DELAY | Nud.PROBE):
@@ -331,8 +347,6 @@ def __neigh_event_send(cpu: Cpu, neigh: Neighbour, skb: SkBuff | None, _immediat
             rc = 1
         if immediate:
             table.net.functions.neigh_probe(cpu, neigh)
-    if table.net.tracepoints.watched:
-        table.net.tracepoints.neigh_event_send_done(cpu, neigh, rc)
     return rc
 
 
@@ -351,13 +365,13 @@ def neigh_probe(cpu: Cpu, neigh: Neighbour) -> None:
     """Ask for a neighbour, in the name of the packet that waits last."""
     watched = neigh.table.net.functions.watched
     skb = neigh.queue[-1] if neigh.queue else None
-    if watched and skb is not None:
+    if skb is not None and (watched or neigh.table.net.tracepoints.watched):
         touch(cpu, "skb_clone", sk_buff=skb)
+        skb = skb.clone()
     neigh.table.solicit(neigh, skb, cpu)
     neigh.probes += 1
     if skb is not None and (watched or neigh.table.net.tracepoints.watched):
-        skb.where = "neigh_probe"
-        neigh.table.net.functions.consume_skb(cpu, skb)
+        skb.consume(cpu, "neigh_probe")
 
 
 @packet_function
@@ -379,7 +393,7 @@ def neigh_timer_handler(cpu: Cpu, neigh: Neighbour) -> None:
             neigh.state, neigh.updated_ns, notify = Nud.FAILED, now_ns, True
             table.net.functions.neigh_invalidate(cpu, neigh)
         if neigh.state & NUD_IN_TIMER:
-            table.set_timer(neigh, next_ns, cpu)
+            table.set_timer(neigh, next_ns, cpu, "mod_timer")
         if neigh.state & (Nud.INCOMPLETE | Nud.PROBE):
             table.net.functions.neigh_probe(cpu, neigh)
     if notify:

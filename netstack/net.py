@@ -40,8 +40,8 @@ from netstack.fib import Fib, Route, RouteType
 from netstack.functions import stack_functions
 from netstack.headers import ZERO_MAC, IcmpHdr, format_ip, format_mac, parse_ip, parse_mac
 from netstack.icmp import IcmpSock
-from netstack.ip_fragment import FragQueues
 from netstack.inet_hashtables import InetHashinfo
+from netstack.ip_fragment import FragQueues
 from netstack.loopback import Loopback
 from netstack.marks import bind_functions
 from netstack.napi import Backlog, SoftnetData
@@ -53,9 +53,9 @@ from netstack.skb import SkBuff
 from netstack.snmp import Snmp
 from netstack.sock import PingSocket, SocketTable, UdpSocket
 from netstack.sysctl import read_sysctls
+from netstack.tc import Tc
 from netstack.tcp_cong import TcpCongestion
 from netstack.tcp_sock_ops import SockOps
-from netstack.tc import Tc
 from netstack.xdp import Xdp
 
 __all__ = ["Net", "NetKernel"]
@@ -347,7 +347,7 @@ class Net:
         """Tell the UDP socket that sent a datagram of an ICMP error about it (``udp_err``)."""
         for sock in self.sockets.udp_receivers(saddr, sport, broadcast=False, source=destination):
             sock.report_error(cpu.now_ns, errno, destination, offender)
-            if sock.error_report is not None:
+            if sock.error_report is not None and sock.peer is not None:
                 sock.error_report(cpu)
 
     def netif_rx(self, skb: SkBuff, cpu: Cpu | None = None) -> None:

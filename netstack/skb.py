@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from netstack.headers import IpHdr
     from netstack.sock import UdpSocket
 
-__all__ = ["PacketType", "SkBuff", "skb_truesize", "tagged_frame", "vlan_insert_tag"]
+__all__ = ["CHECKSUM_PARTIAL", "PacketType", "SkBuff", "skb_truesize", "tagged_frame", "vlan_insert_tag"]
 
 # sizeof(struct sk_buff) and sizeof(struct skb_shared_info), both rounded up to cache lines, v6.18 x86-64
 _SKB_BYTES = 256
@@ -28,6 +28,10 @@ _SHARED_INFO_BYTES = 320
 _SMALL_HEAD_BYTES = 704  # SKB_SMALL_HEAD_CACHE_SIZE; a recorded packet of 33 bytes has a truesize of 960
 # what is reserved for link-layer headers in front, LL_MAX_HEADER without radio and tunnels
 _HEADROOM_BYTES = 32
+
+
+# include/linux/skbuff.h: what Linux would leave to the card; here the checksum is there all the same
+CHECKSUM_PARTIAL = 3
 
 
 class PacketType(IntEnum):
@@ -64,6 +68,7 @@ class SkBuff:
         "icmp_owned",
         "input",
         "ip",
+        "ip_summed",
         "mac_dest",
         "mark",
         "metadata",
@@ -113,6 +118,7 @@ class SkBuff:
         self.has_mac_header = False
         self.where = ""
         self.input = ""
+        self.ip_summed = 0
         self.icmp_owned = False
         self.mac_dest = b""
         self._view: SkbView | None = None
@@ -175,6 +181,7 @@ class SkBuff:
 
 
 _COPIED = (
+    "ip_summed",
     *("pkt_type", "network_header", "transport_header", "queue_mapping", "skb_iif", "rx_queue_recorded", "vlan_tci"),
     *("vlan_proto", "mark", "priority", "tc_index", "hash", "tstamp", "route", "ip", "pulled", "shift", "input"),
     "has_mac_header",

@@ -46,7 +46,7 @@ class SkbView:
         struct.dev = skb.dev.struct_address
         struct.sk = skb.sk.struct_address if skb.sk is not None else 0
         struct.protocol = skb.protocol >> 8 | (skb.protocol & 0xFF) << 8
-        struct.pkt_type = skb.pkt_type
+        struct.pkt_type, struct.ip_summed = skb.pkt_type, skb.ip_summed
         struct.skb_iif, struct.mark, struct.priority = skb.skb_iif, skb.mark, skb.priority
         struct.hash, struct.sw_hash, struct.tstamp = skb.hash, bool(skb.hash), skb.tstamp
         struct.tc_index = skb.tc_index

@@ -18,7 +18,7 @@ from netstack.icmp import IcmpType, IcmpUnreach, icmp_errno, icmp_send, quoted_u
 from netstack.ip_output import ip_make_packet
 from netstack.marks import touch
 from netstack.sk_lookup import udp4_lib_lookup
-from netstack.skb import SkBuff
+from netstack.skb import CHECKSUM_PARTIAL, SkBuff
 from tracing.functions import packet_function
 
 if TYPE_CHECKING:
@@ -228,6 +228,8 @@ def __udp_enqueue_schedule_skb(cpu: Cpu, sock: "UdpSocket", skb: SkBuff) -> int:
         # an application that reads at once
         net.snmp.inc("UdpInDatagrams")
         sock.deliver(cpu.now_ns, _source(skb), skb.data[skb.pulled :])
+        if net.functions.watched or net.tracepoints.watched:
+            net.functions.sock_def_readable(cpu, sock.struct_address)
         skb.release()
         return 0
     size = skb.truesize
@@ -284,7 +286,7 @@ def udp_send(
     header = IpHdr(0x45, tos or sock.tos, 0, 0, IP_DF if fits else 0, ttl, IpProto.UDP, 0, saddr, daddr)
     datagram = udp_bytes(saddr, daddr, sock.port, port, data)
     skb = ip_make_packet(net, route, header, datagram, sock)
-    skb.priority, skb.mark = sock.priority, sock.mark
+    skb.priority, skb.mark, skb.ip_summed = sock.priority, sock.mark, CHECKSUM_PARTIAL
     functions = net.functions
     if functions.watched:
         functions.ip_make_skb(cpu, sock, 0, 0, 0, len(data) + UDP_HLEN, UDP_HLEN, 0, 0, 0, 0)
@@ -299,15 +301,16 @@ def ip_make_skb(
     _fl4: Any,
     _getfrag: Any,
     _from: Any,
-    _length: int,
-    _transhdrlen: int,
+    length: int,
+    transhdrlen: int,
     _ipc: Any,
     _rtp: Any,
     _cork: Any,
     _flags: int,
 ) -> int:
     """Put a packet together: it has been made already."""
-    touch(cpu, "ip_setup_cork", "sock_alloc_send_pskb", "skb_put", "ip_generic_getfrag", sock=sock)
+    touch(cpu, "ip_setup_cork", sock=sock)
+    sock.net.functions.__ip_append_data(cpu, sock, 0, 0, 0, 0, "ip_generic_getfrag", 0, length, transhdrlen, 0)
     sock.net.functions.__ip_make_skb(cpu, sock, 0, 0, 0)
     return 0
 

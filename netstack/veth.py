@@ -21,6 +21,7 @@ from hooks.xdp import SHARED_INFO_BYTES, XDP_PACKET_HEADROOM, check_xdp_mtu, max
 from netstack.drop_reasons import SkbDropReason
 from netstack.eth import set_protocol
 from netstack.headers import ETH_HLEN, VLAN_HLEN
+from netstack.marks import touch
 from netstack.napi import NAPI_POLL_WEIGHT, Napi
 from netstack.rx import netif_receive_skb
 from netstack.skb import SkBuff, tagged_frame
@@ -28,6 +29,7 @@ from netstack.soft_device import SoftDevice, dev_forward_skb
 from netstack.tc import NET_XMIT_DROP, NET_XMIT_SUCCESS
 from netstack.xdp_buff import XdpFrame, XdpRing
 from netstack.xdp_run import ACTION_NAMES
+from tracing.functions import packet_function
 
 if TYPE_CHECKING:
     from netstack.net import Net
@@ -178,6 +180,8 @@ class VethRq(Napi):
 class Veth(SoftDevice):
     """One end of a pair; ``peer`` is the other one, perhaps in another namespace."""
 
+    features_check = "passthru_features_check"
+
     def __init__(self, net: "Net", name: str, ifindex: int, mac: bytes, mtu: int) -> None:
         super().__init__(net, name, ifindex, mac, mtu)
         self.rq = VethRq(self)
@@ -214,7 +218,14 @@ class Veth(SoftDevice):
         return shown
 
     def ndo_start_xmit(self, skb: SkBuff, cpu: Cpu) -> int:
-        """Let the other end receive a packet (``veth_xmit``)."""
+        """Let the other end receive a packet."""
+        result: int = self.net.functions.veth_xmit(cpu, skb, self)
+        return result
+
+    def xmit(self, skb: SkBuff, cpu: Cpu) -> int:
+        """Let the other end receive a packet."""
+        if self.net.functions.watched:
+            touch(cpu, "skb_clone_tx_timestamp", "__dev_forward_skb", sk_buff=skb, net_device=self)
         peer, size = self.peer, len(skb.data)
         skb.record = self.record("out", tagged_frame(skb), cpu)
         if not isinstance(peer, Veth):
@@ -330,3 +341,9 @@ class Veth(SoftDevice):
             text = f"mtu greater than device maximum ({max_xdp_mtu(native.prog)} bytes)"
             raise KernelError("link set", Errno.EINVAL, text)
         super().set_mtu(mtu)
+
+
+@packet_function
+def veth_xmit(cpu: Cpu, skb: SkBuff, dev: Veth) -> int:
+    """Let the other end of a pair receive a packet: NET_XMIT_*."""
+    return dev.xmit(skb, cpu)

@@ -1,0 +1,105 @@
+"""The functions and tracepoints that packets pass, in the order that Linux 6.12 was recorded to have."""
+
+from typing import Any
+
+import pytest
+from net_paths import NetPaths, events, functions, warm
+from recordings import known, trees
+
+from netstack.drop_reasons import SkbDropReason
+from netstack.functions import stack_functions
+from tracing.functions import kernel_model
+
+
+def udp_sendto_veth(paths: NetPaths) -> None:
+    b = paths.pair()
+    b.udp_socket("10.0.0.2", 5000)
+    warm(paths.a)
+    warm(b)
+    paths.send(("10.0.0.2", 5000))
+
+
+def udp_loopback_send(paths: NetPaths) -> None:
+    paths.a.udp_socket("127.0.0.1", 5000)
+    paths.send(("127.0.0.1", 5000), bound="0.0.0.0")
+
+
+def udp_drop_no_socket(paths: NetPaths) -> None:
+    b = paths.pair()
+    warm(paths.a)
+    b.fib.local.lookup(0x0A000002).input_cached = True
+    paths.a.fib.local.lookup(0x0A000001).input_cached = False
+    paths.send(("10.0.0.2", 5999), b"x")
+
+
+def forward_udp(paths: NetPaths) -> None:
+    r, c = paths.router()
+    c.udp_socket("10.0.1.2", 5000)
+    for net in (paths.a, r, c):
+        warm(net)
+    paths.send(("10.0.1.2", 5000), bound="0.0.0.0")
+
+
+def forward_ttl_exceeded(paths: NetPaths) -> None:
+    r, _ = paths.router(stale=True)
+    warm(paths.a)
+    r.fib.main.lookup(0x0A000102).input_cached = True
+    paths.a.fib.local.lookup(0x0A000001).input_cached = False
+    paths.send(("10.0.1.2", 5000), bound="0.0.0.0", ttl=1)
+
+
+def arp_request_reply(paths: NetPaths) -> None:
+    b = paths.pair(known_neighbours=False)
+    warm(paths.a)
+    b.fib.local.lookup(0x0A000002).input_cached = True
+    paths.a.fib.local.lookup(0x0A000001).input_cached = False
+    paths.send(("10.0.0.2", 5999), bound="0.0.0.0")
+
+
+SCENARIOS = [
+    udp_sendto_veth, udp_loopback_send, udp_drop_no_socket, forward_udp, forward_ttl_exceeded, arp_request_reply,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_functions_come_in_the_recorded_order(scenario: Any) -> None:
+    paths = NetPaths()
+    scenario(paths)
+    ours, recorded = functions(paths, scenario.__name__)
+    if "udp_v4_get_port" in recorded and "udp_v4_get_port" not in ours:
+        # the recorded socket got its port in the call
+        recorded = [name for name in recorded if not name.endswith("_get_port")]
+    if recorded[-1] == "handle_softirqs":
+        recorded.pop()
+    assert ours == recorded
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_tracepoints_come_in_the_recorded_order(scenario: Any) -> None:
+    paths = NetPaths()
+    scenario(paths)
+    ours = [name for name, _ in paths.events]
+    names = {*ours, "kfree_skb", "consume_skb"}
+    recorded = [(name, text) for name, text in events(scenario.__name__) if name in names and "netlink" not in text]
+    assert ours == [name for name, _ in recorded]
+    # why packets were dropped
+    reasons = [args[2] for name, args in paths.events if name == "kfree_skb"]
+    said = [text.rpartition("reason: ")[2] for name, text in recorded if name == "kfree_skb"]
+    assert [SkbDropReason(reason).name for reason in reasons] == said
+
+
+def test_every_function_has_as_many_words_as_in_the_kernel() -> None:
+    for name, function in stack_functions().items():
+        code = getattr(function, "__code__", None)
+        assert code is not None
+        takes_any = bool(code.co_flags & 0x04)
+        assert takes_any or code.co_argcount - 1 == kernel_model(name).nr_words, name
+
+
+def test_most_of_what_packets_were_recorded_to_pass_is_there() -> None:
+    paths = NetPaths()
+    have = set(paths.kernel.functions.names())
+    names = {name for scenario in SCENARIOS for name in trees()[scenario.__name__] if name in known()}
+    missing = sorted(names - have)
+    print(f"{len(names) - len(missing)} of {len(names)} functions; missing: {' '.join(missing)}")
+    assert len(missing) < len(names) / 5
