@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FourTuple", "InetHashinfo"]
 
+# those that TCP calls
+TRACEPOINTS = (
+    "inet_sock_set_state", "sk_data_ready", "tcp_bad_csum", "tcp_cong_state_set", "tcp_destroy_sock", "tcp_probe",
+    "tcp_rcv_space_adjust", "tcp_receive_reset", "tcp_retransmit_skb", "tcp_retransmit_synack", "tcp_send_reset",
+)  # fmt: skip
 # remote address and port, local address and port
 FourTuple = tuple[int, int, int, int]
 
@@ -37,6 +42,7 @@ class InetHashinfo:
     def __init__(self, net: "Net") -> None:
         self._net = net
         self.structs = TcpStructs(net.kernel.mem)
+        net.tracepoints.declare(*TRACEPOINTS)
         settings = net.kernel.config.sysctl
         self.rmem, self.wmem = (read_triple(settings, f"net.ipv4.tcp_{each}") for each in ("rmem", "wmem"))
         # connections that are established or wait to be closed (CurrEstab)

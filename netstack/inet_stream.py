@@ -213,8 +213,8 @@ def inet_accept(k: SocketKernel, cpu: Cpu, sock: int, newsock: int, arg: int) ->
     nonblock = k.mem.load(arg, 4) & O_NONBLOCK
     msg = TcpMsg(address=arg, wait=waiter(k, cpu, socket, 0 if nonblock else socket.rcvtimeo_ns))
     child = functions.inet_csk_accept(cpu, listener, msg)
-    if isinstance(child, int):
-        return child
+    if child is None:
+        return msg.err
     functions.lock_sock_nested(cpu, child, 0)
     k.sockfs.graft(new, child, task_of(k, cpu).cred.fsuid)
     functions.__inet_accept(cpu, sock, newsock, child.placed)
@@ -350,6 +350,7 @@ def stream_bind(k: SocketKernel, cpu: Cpu, tp: TcpSock, address: int, port: int)
                 k.functions.inet_put_port(cpu, tp)
                 tp.address = tp.port = 0
                 return err
+    tp.refresh()
     tp.address_locked = bool(address)
     tp.port_locked = bool(port)
     return 0

@@ -51,14 +51,14 @@ CLOSE_STATES = {
 class TcpMsg:
     """Bytes to be sent, or room for those that are received. ``wait`` is None for a call that must not wait."""
 
-    __slots__ = ("data", "flags", "received", "struct_address", "wait")
+    __slots__ = ("data", "err", "flags", "received", "struct_address", "wait")
 
     def __init__(self, data: bytes = b"", *, address: int = 0, wait: Waiter | None = None) -> None:
         self.data = data
         self.struct_address = address
         self.wait = wait
         self.received: list[bytes] = []
-        self.flags = 0
+        self.flags = self.err = 0
 
 
 def tcp_socket(net: "Net", cpu: Cpu) -> TcpSock:
@@ -141,6 +141,7 @@ def inet_sk_state_store(cpu: Cpu, tp: TcpSock, newstate: int) -> None:
     """Enter a state."""
     tp.net.tracepoints.inet_sock_set_state(cpu, tp, tp.state, newstate)
     tp.state = TcpState(newstate)
+    tp.refresh()
 
 
 @packet_function
@@ -239,19 +240,16 @@ def inet_csk_listen_stop(cpu: Cpu, tp: TcpSock) -> None:
 
 
 @packet_function
-def inet_csk_accept(cpu: Cpu, tp: TcpSock, arg: TcpMsg) -> TcpSock | int:
-    """Return the next connection; EINVAL, EAGAIN as a negative number."""
-    if tp.state != S.LISTEN:
-        return -Errno.EINVAL
+def inet_csk_accept(_cpu: Cpu, tp: TcpSock, arg: TcpMsg) -> TcpSock | None:
+    """Return the next connection; None with ``arg.err``: EINVAL, EAGAIN."""
+    arg.err = -Errno.EINVAL
     while not tp.accept_queue:
-        if arg.wait is None:
-            return -Errno.EAGAIN
-        err = arg.wait(READ)
-        if not tp.accept_queue and tp.state != S.LISTEN:
-            return -Errno.EINVAL
-        if err and not tp.accept_queue:
-            return err
-    _ = cpu
+        if tp.state != S.LISTEN:
+            return None
+        arg.err = -Errno.EAGAIN if arg.wait is None else arg.wait(READ)
+        if arg.err and not tp.accept_queue:
+            return None
+    arg.err = 0
     return tp.accept_queue.popleft()
 
 

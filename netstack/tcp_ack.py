@@ -695,6 +695,7 @@ def set_ca_state(cpu: Cpu, tp: TcpSock, state: CaState) -> None:
 @packet_function
 def tcp_set_ca_state(cpu: Cpu, tp: TcpSock, ca_state: int) -> None:
     """Enter a state of congestion control and tell the algorithm."""
+    tp.net.tracepoints.tcp_cong_state_set(cpu, tp, ca_state)
     tp.net.tcp_cong.set_state(tp, ca_state, cpu)
     tp.ca_state = CaState(ca_state)
 

@@ -52,6 +52,8 @@ def _parse(skb: SkBuff, cpu: Cpu) -> tuple[Segment, int, int] | None:
     saddr, daddr = int.from_bytes(head[12:16], "big"), int.from_bytes(head[16:20], "big")
     if csum_fold(csum_partial(data) + csum_tcpudp_nofold(saddr, daddr, size, IpProto.TCP)):
         net.snmp.inc("TcpInCsumErrors")
+        if net.tracepoints.watched:
+            net.tracepoints.tcp_bad_csum(cpu, Segment(skb, Tcphdr(data), 0))
         net.snmp.inc("TcpInErrs")
         skb.drop(SkbDropReason.TCP_CSUM, "", cpu, "tcp_v4_rcv")
         return None

@@ -303,6 +303,11 @@ class TcpSock:
         """Where its structure is, as it was last brought up to date."""
         return self._struct.address if self._struct is not None else self.struct_address
 
+    def refresh(self) -> None:
+        """Bring its structure up to date, when there is one: others may have kept its address."""
+        if self._struct is not None:
+            self.net.tcp.structs.of(self)
+
     def destruct(self) -> None:
         """Free the structure of a socket that was never used."""
         self.net.tcp.structs.forget(self)

@@ -163,6 +163,11 @@ class FunctionSite:
         mine = self._calls.pop()
         mine.began = True
         mine.result = self._function(cpu, *mine.args)
+        for value in mine.args:
+            # who waits for the return looks at structures that the function has changed
+            refresh = getattr(value, "refresh", None)
+            if refresh is not None:
+                refresh()
         return None if mine.result is None else word(mine.result)
 
 

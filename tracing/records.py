@@ -7,6 +7,7 @@ from typing import Any
 from ebpfsim.btf.view import place
 from tracing.process import Binprm
 from tracing.task import PtRegs, Task
+from tracing.tcp_records import TCP_BUILDERS
 
 __all__ = ["BUILDERS", "Values", "syscall_number", "syscall_values"]
 
@@ -174,4 +175,5 @@ BUILDERS: Mapping[str, Builder] = {
     "timer:hrtimer_expire_exit": _hrtimer,
     "timer:hrtimer_cancel": _hrtimer,
     "power:cpu_idle": _cpu_idle,
+    **TCP_BUILDERS,
 }

@@ -87,8 +87,9 @@ class Script:
         """Do what the lines say."""
         before = self.net.snmp.as_dict()
         self.before = before
-        for self.number, self.line in self.lines:
-            found = LINE.fullmatch(self.line)
+        for number, line in self.lines:
+            self.number, self.line = number, line
+            found = LINE.fullmatch(line)
             if found is None:
                 self.fail("has no time")
             self._do(found[1], found[2].strip())
@@ -274,8 +275,8 @@ class Script:
 
     def do_accept(self) -> None:
         found = self.net.functions.inet_csk_accept(self.cpu, self.listener, TcpMsg())
-        if isinstance(found, int):
-            self.fail(f"returned {found}")
+        if found is None:
+            self.fail("returned nothing")
         self.sock = found
 
     def do_socket(self) -> None:
@@ -337,7 +338,7 @@ class Script:
             self.fail(f"but it is {sock.state.name}")
 
     def do_gone(self) -> None:
-        left = [each for each in self.net.tcp.established.values()]
+        left = list(self.net.tcp.established.values())
         if left:
             self.fail(f"but there is {left}")
 
