@@ -139,41 +139,43 @@ class _Image:
             missing -= step
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _invocation(
-    layout: TrampolineLayout, cookie: int, prog_addr: int, save_ret: bool
-) -> tuple[bytes, tuple[int, int, int]]:
-    # the code of invoke_bpf_prog, and where in it the distances of its three calls are
+    regs_off: int, run_ctx_off: int, cookie: int, prog_addr: int, save_ret: bool
+) -> tuple[bytes, int, int, int]:
+    # the code of invoke_bpf_prog, and where in it the distances of its three calls end
     enter = b"".join(
         (
             _constant(RDI, cookie & M64),
-            _store(-layout.run_ctx_off + COOKIE_OFF, RDI),
+            _store(-run_ctx_off + COOKIE_OFF, RDI),
             mov_imm(RDI, prog_addr),
-            insn("lea", Mem(RBP, -layout.run_ctx_off), RSI),
+            insn("lea", Mem(RBP, -run_ctx_off), RSI),
             CALL_0,
         )
     )
-    context = insn("lea", Mem(RBP, -layout.regs_off), RDI)
+    context = insn("lea", Mem(RBP, -regs_off), RDI)
     store = _store(-8, RAX) if save_ret else b""
     # enter returns 0 for a program that must not run
     skip = bytes([JE8, len(context) + len(CALL_0) + len(store)])
     body = insn("mov", RBX, RAX) + insn("test", RAX, RAX) + skip + context + CALL_0
     leave = store + mov_imm(RDI, prog_addr) + insn("mov", RSI, RBX)
-    leave += insn("lea", Mem(RBP, -layout.run_ctx_off), RDX) + CALL_0
-    ends = len(enter), len(enter) + len(body), len(enter) + len(body) + len(leave)
-    return enter + body + leave, (ends[0] - 4, ends[1] - 4, ends[2] - 4)
+    leave += insn("lea", Mem(RBP, -run_ctx_off), RDX) + CALL_0
+    return enter + body + leave, len(enter), len(enter) + len(body), len(enter) + len(body) + len(leave)
 
 
-def _invoke(image: _Image, layout: TrampolineLayout, link: ImageLink, *, save_ret: bool) -> None:
-    # invoke_bpf_prog
-    code, (enter, body, leave) = _invocation(layout, link.cookie, link.prog_addr, save_ret)
-    data = image.data
+def _invoke(image: _Image, layout: TrampolineLayout, links: Sequence[ImageLink], *, save_ret: bool) -> None:
+    # invoke_bpf_prog, for one program after the other
+    data, base, pack_into = image.data, image.base, _REL.pack_into
+    regs_off, run_ctx_off = layout.regs_off, layout.run_ctx_off
     at = len(data)
-    data += code
-    behind = image.base + at + 4
-    _REL.pack_into(data, at + enter, link.enter_addr - behind - enter)
-    _REL.pack_into(data, at + body, link.code_addr - behind - body)
-    _REL.pack_into(data, at + leave, link.exit_addr - behind - leave)
+    for link in links:
+        code, enter, body, leave = _invocation(regs_off, run_ctx_off, link.cookie, link.prog_addr, save_ret)
+        data += code
+        behind = base + at
+        pack_into(data, at + enter - 4, link.enter_addr - behind - enter)
+        pack_into(data, at + body - 4, link.code_addr - behind - body)
+        pack_into(data, at + leave - 4, link.exit_addr - behind - leave)
+        at += leave
 
 
 def _save_args(image: _Image, layout: TrampolineLayout, nr_words: int) -> None:
@@ -229,13 +231,12 @@ def prepare_trampoline(
     if call_orig:
         image.add(mov_imm(RDI, im_addr))
         image.call(tramp_enter)
-    for link in fentry:
-        _invoke(image, layout, link, save_ret=False)
+    _invoke(image, layout, fentry, save_ret=False)
     branches: list[int] = []
     if fmod_ret:
         image.add(_constant(RAX, 0), _store(-8, RAX))
         for link in fmod_ret:
-            _invoke(image, layout, link, save_ret=True)
+            _invoke(image, layout, (link,), save_ret=True)
             image.add(insn("cmp_imm", Mem(RBP, -8), imm=0))
             branches.append(len(image.data))
             image.add(NOPS[6])
@@ -247,8 +248,7 @@ def prepare_trampoline(
         image.align()
         for at in branches:
             image.data[at : at + 6] = branch_to(JNE, base + at, base + len(image.data))
-    for link in fexit:
-        _invoke(image, layout, link, save_ret=False)
+    _invoke(image, layout, fexit, save_ret=False)
     if call_orig:
         image.add(mov_imm(RDI, im_addr))
         image.call(tramp_exit)
@@ -273,7 +273,7 @@ def prepare_indirect(model: FuncModel, link: ImageLink, base: int) -> bytes:
     layout = TrampolineLayout.of(nr_words, call_orig=returns, ip_arg=False)
     image = _Image(base)
     _prologue(image, layout, nr_words, 0)
-    _invoke(image, layout, link, save_ret=returns)
+    _invoke(image, layout, (link,), save_ret=returns)
     if returns:
         image.add(_load(RAX, -8))
     image.add(_load(RBX, -layout.rbx_off), LEAVE, RET)
