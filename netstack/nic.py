@@ -65,8 +65,13 @@ class RxQueue(Napi):
     def interrupt(self) -> None:
         """Raise the queue's interrupt, unless it is masked; its name is that of the device and the queue."""
         if not self.scheduled:
-            name = f"{self.nic.name}-{self.index}"
-            self.nic.net.kernel.interrupt(self.softnet.cpu, name, lambda: self.softnet.interrupt(self))
+            name, softnet = f"{self.nic.name}-{self.index}", self.softnet
+            # the softirq runs behind the interrupt
+            softnet.bh_off += 1
+            self.nic.net.kernel.interrupt(softnet.cpu, name, lambda: softnet.interrupt(self))
+            softnet.bh_off -= 1
+            if not softnet.bh_off and not softnet.in_softirq:
+                softnet.settle()
 
     def poll(self, cpu: Cpu, budget: int) -> int:
         """Process at most ``budget`` frames of the ring."""

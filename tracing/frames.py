@@ -4,10 +4,12 @@ from collections.abc import Callable
 from types import CodeType
 from typing import TypeVar
 
-__all__ = ["FRAMES", "stands_for"]
+__all__ = ["FRAMES", "IN_TASK", "stands_for"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 
+# per CPU, in its scratch: whether it is a task that runs there, and no interrupt
+IN_TASK = "in_task"
 # by the code of a Python function: names of functions of the kernel, the innermost first
 FRAMES: dict[CodeType, tuple[str, ...]] = {}
 

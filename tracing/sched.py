@@ -20,7 +20,7 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InternalError
 from ebpfsim.memory import Memory
 from hooks.cgroup import Cgroup
-from tracing.frames import stands_for
+from tracing.frames import IN_TASK, stands_for
 from tracing.hrtimer import HrTimers
 from tracing.runqueue import TICK_NS, Entity, Runqueue, base_slice_ns
 from tracing.task import PF_EXITING, PF_KTHREAD, Namespaces, Task, TaskState
@@ -460,10 +460,12 @@ class Scheduler:
         thread = self._threads[task]
         outer, self._hub = self._hub, getcurrent()
         thread.run.parent = self._hub
+        before, rq.cpu.scratch[IN_TASK] = rq.cpu.scratch.get(IN_TASK), True
         try:
             thread.run.switch()
         finally:
             self._hub = outer
+            rq.cpu.scratch[IN_TASK] = before
         if not task.alive:
             del self._threads[task]
             # init waits for everything; a thread goes without being waited for

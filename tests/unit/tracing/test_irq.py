@@ -66,3 +66,21 @@ def test_a_card_interrupts() -> None:
     sim.run()
     # struct irqaction: name at 80
     assert [(one.irq, one.name) for one in seen] == [(FIRST_IRQ, b"eth0-0")] * 2
+
+
+def test_the_softirq_of_a_card_runs_behind_its_interrupt() -> None:
+    sim = ebpfsim.Simulation(seed=1)
+    a, b = sim.host("a"), sim.host("b")
+    sim.link(a.nic("eth0", "10.0.0.1/24"), b.nic("eth0", "10.0.0.2/24"))
+    seen: list[tuple[str, int]] = []
+    names = ("irq_handler_entry", "irq_handler_exit", "softirq_raise", "softirq_entry", "softirq_exit")
+    for name in names:
+        b.kernel.tracepoints.get(name).add_probe(lambda cpu, *_args, name=name: seen.append((name, cpu.now_ns)))
+    # frames that come while the first one is worked at are found by the same softirq
+    a.send("eth0", bytes(64), count=5, every=100)
+    sim.run()
+    assert [name for name, _ in seen] == [
+        "irq_handler_entry", "softirq_raise", "irq_handler_exit", "softirq_entry", "softirq_exit",
+    ]  # fmt: skip
+    times = [time for _, time in seen]
+    assert times == sorted(times)
