@@ -339,8 +339,7 @@ def inet_csk_clone_lock(cpu: Cpu, tp: TcpSock, req: RequestSock, _priority: int)
     listener = tp
     child = TcpSock(listener.net, listener.cgroup)
     child.listener = listener
-    child.address, child.port = req.local
-    child.peer = req.remote
+    child.address, child.port = listener.address, req.local[1]
     child.state = S.LISTEN
     for name in (
         "sk_rcvbuf", "sk_sndbuf", "rcvbuf_locked", "sndbuf_locked", "sk_rcvlowat", "keepopen", "linger_ns", "reuse",
@@ -349,7 +348,9 @@ def inet_csk_clone_lock(cpu: Cpu, tp: TcpSock, req: RequestSock, _priority: int)
         "snd_cwnd_clamp", "ca_setsockopt", "defer_accept",
     ):  # fmt: skip
         setattr(child, name, getattr(listener, name))
+    # whoever watches sees the listener's address, and no other end yet
     listener.net.functions.inet_sk_set_state(cpu, child, S.SYN_RECV)
+    child.address, child.peer = req.local[0], req.remote
     return child
 
 

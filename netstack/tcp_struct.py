@@ -68,6 +68,7 @@ _MEMBERS: dict[str, Callable[["TcpSock"], int]] = {
     _SKC + "skc_num": lambda tp: tp.port,
     _SKC + "skc_state": lambda tp: tp.state,
     _SKC + "skc_reuse": lambda tp: int(tp.reuse),
+    _SKC + "skc_reuseport": lambda tp: int(tp.reuseport),
     _SK + "sk_mark": lambda tp: tp.mark,
     _SK + "sk_priority": lambda tp: tp.priority,
     _SK + "sk_err": lambda tp: tp.sk_err,
@@ -160,6 +161,7 @@ class TcpStructs:
         if struct is None:
             struct = tp._struct = SockStruct(self.mem, IpProto.TCP, SOCK_STREAM, size_of("tcp_sock"))
             self._by_address[struct.address] = tp
+            self.mem.store(struct.address + place("sock", "__sk_common.skc_net")[0], 8, tp.net.struct_address)
         mem, base = self.mem, struct.address
         for offset, size, shift, mask, value in _rows():
             word = int(value(tp))
@@ -225,7 +227,6 @@ class TcpStructs:
             "req.req.__req_common.skc_state": 12,
             "req.req.__req_common.skc_listener": req.listener.struct_address,
             "req.req.mss": req.mss,
-            "req.req.num_timeout": req.num_timeout,
             "req.req.num_retrans": req.num_retrans,
             "req.req.ts_recent": req.ts_recent,
             "rcv_isn": req.rcv_isn,
