@@ -15,6 +15,7 @@ from collections.abc import Callable
 from enum import IntFlag
 from typing import TYPE_CHECKING, Any
 
+from ebpfsim.btf.view import place
 from ebpfsim.clock import Timer
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
@@ -140,7 +141,7 @@ class NeighTable:
         self.delay_probe_ns = net.sysctls[prefix + "delay_first_probe_time"] * 1_000_000_000
         self._random = net.rng.stream(f"{net.name} reachable time {family}")
         self._reachable_ns = self._rolled_ns = 0
-        self._struct = 0
+        self._struct = self._lladdr = 0
 
     @property
     def struct_address(self) -> int:
@@ -148,6 +149,15 @@ class NeighTable:
         if not self._struct:
             self._struct = NeighView.table(self.net.kernel.mem, self.family, self.key_bytes)
         return self._struct
+
+    def lladdr_address(self, mac: bytes | None) -> int:
+        """Return where a link-layer address is shown that somebody gave, 0 for none."""
+        if mac is None:
+            return 0
+        if not self._lladdr:
+            self._lladdr = self.net.kernel.mem.alloc(8)
+        self.net.kernel.mem.write(self._lladdr, mac)
+        return self._lladdr
 
     def reachable_ns(self) -> int:
         """Return how long a confirmed entry is good for, which changes now and then (``neigh_rand_reach_time``)."""
@@ -295,7 +305,8 @@ def _create(cpu: Cpu, table: NeighTable, address: int, dev: "NetDevice") -> Neig
     neigh = table.enter(dev, address, cpu)
     tracepoints = table.net.tracepoints
     if tracepoints.watched:
-        tracepoints.neigh_create(cpu, table, dev, neigh.struct_address, neigh, neigh.state & NUD_CONNECTED == 0)
+        key = neigh.struct_address + place("neighbour", "primary_key")[0]
+        tracepoints.neigh_create(cpu, table, dev, key, neigh, 0)
     return neigh
 
 
@@ -440,7 +451,7 @@ def __neigh_update(cpu: Cpu, neigh: Neighbour, _lladdr: Any, new: "_Update", fla
     """Set address and state of an entry: 0 or -errno."""
     tracepoints = neigh.table.net.tracepoints
     if tracepoints.watched:
-        tracepoints.neigh_update(cpu, neigh, 0, int(new), flags, pid)
+        tracepoints.neigh_update(cpu, neigh, neigh.table.lladdr_address(new.mac), int(new), flags, pid)
     err = _update(cpu, neigh, new.mac, Nud(int(new)), NeighFlag(flags))
     if tracepoints.watched:
         tracepoints.neigh_update_done(cpu, neigh, err)

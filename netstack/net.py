@@ -57,6 +57,7 @@ from netstack.tc import Tc
 from netstack.tcp_cong import TcpCongestion
 from netstack.tcp_sock_ops import SockOps
 from netstack.xdp import Xdp
+from tracing.net_records import NET_TRACEPOINTS
 
 __all__ = ["Net", "NetKernel"]
 
@@ -180,6 +181,7 @@ class Net:
         kernel = self.kernel
         self.functions, self.tracepoints = kernel.functions, kernel.tracepoints
         self.functions.add_table(stack_functions())
+        self.tracepoints.declare(*NET_TRACEPOINTS)
         # structures of lookups that are used again
         self.struct_rings: dict[str, object] = {}
         for cpu in self.cpus:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ebpfsim.btf.view import place
+from tracing.net_records import NET_BUILDERS
 from tracing.process import Binprm
 from tracing.task import PtRegs, Task
 from tracing.tcp_records import TCP_BUILDERS
@@ -176,4 +177,5 @@ BUILDERS: Mapping[str, Builder] = {
     "timer:hrtimer_cancel": _hrtimer,
     "power:cpu_idle": _cpu_idle,
     **TCP_BUILDERS,
+    **NET_BUILDERS,
 }

@@ -41,6 +41,16 @@ CLASSES = {
     "tcp_destroy_sock": "tcp_event_sk",
     "tcp_rcv_space_adjust": "tcp_event_sk",
     "tcp_receive_reset": "tcp_event_sk",
+    "net_dev_queue": "net_dev_template",
+    "netif_receive_skb": "net_dev_template",
+    "netif_rx": "net_dev_template",
+    "netif_rx_entry": "net_dev_rx_verbose_template",
+    "netif_receive_skb_entry": "net_dev_rx_verbose_template",
+    "netif_rx_exit": "net_dev_rx_exit_template",
+    "netif_receive_skb_exit": "net_dev_rx_exit_template",
+    "neigh_update_done": "neigh__update",
+    "neigh_timer_handler": "neigh__update",
+    "neigh_event_send_done": "neigh__update",
 }
 
 
