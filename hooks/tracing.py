@@ -68,6 +68,7 @@ class TracingLink(Link):
             "attach_type": int(self.attach_type),
             "target_obj_id": target.prog.id if target.prog is not None else VMLINUX_BTF_ID,
             "target_btf_id": target.id,
+            "cookie": self.tramp_link.cookie,
         }
 
     def release(self) -> None:

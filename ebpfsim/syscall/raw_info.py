@@ -8,16 +8,14 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
 from ebpfsim.memory import PAGE_SIZE
 from ebpfsim.memory.user import UserMemory
+from ebpfsim.syscall.raw_link_info import link_record
 from ebpfsim.syscall.results import BtfInfo, Info, LinkInfo, MapInfo, ProgInfo
-from ebpfsim.uapi.bpf import LinkType
 from ebpfsim.uapi.bpf_attr import (
     BPF_BTF_INFO,
     BPF_LINK_INFO,
     BPF_MAP_INFO,
     BPF_PROG_INFO,
     LINK_INFO_BYTES,
-    LINK_UNION_OFF,
-    LINK_UNIONS,
     Layout,
 )
 
@@ -50,9 +48,7 @@ def write_info(op: str, user: UserMemory, info: Info, address: int, length: int)
         case BtfInfo():
             data = _btf_record(op, user, info, wanted)
         case LinkInfo():
-            data = _link_record(info)
-            if info.type == LinkType.ITER:
-                _put_target_name(op, user, info, user.read(address, length), data)
+            data = link_record(op, user, info, user.read(address, length))
     user.write(address, bytes(data).ljust(size, b"\0")[:length])
     return length
 
@@ -118,35 +114,6 @@ def _btf_record(op: str, user: UserMemory, info: BtfInfo, wanted: dict[str, int]
     if room and len(name) > room:
         raise KernelError(op, Errno.ENOSPC, f"a name of {len(name)} bytes, room for {room}")
     return BPF_BTF_INFO.pack(values)
-
-
-def _link_record(info: LinkInfo) -> bytearray:
-    data = BPF_LINK_INFO.pack({"type": info.type, "id": info.id, "prog_id": info.prog_id}).ljust(LINK_INFO_BYTES, b"\0")
-    union = LINK_UNIONS.get(LinkType(info.type))
-    if union is not None:
-        fields = {name: value for name, value in info.details.items() if name in union.fields}
-        packed = union.pack({name: value for name, value in fields.items() if isinstance(value, int | bytes)})
-        data[LINK_UNION_OFF : LINK_UNION_OFF + len(packed)] = packed
-    return data
-
-
-def _put_target_name(op: str, user: UserMemory, info: LinkInfo, given: bytes, data: bytearray) -> None:
-    # bpf_iter_link_fill_link_info(): a name that does not fit is cut, and that is ENOSPC
-    layout = LINK_UNIONS[LinkType.ITER]
-    wanted = layout.unpack(given[LINK_UNION_OFF:].ljust(layout.size, b"\0"))
-    address, room = wanted["target_name"], wanted["target_name_len"]
-    assert isinstance(address, int)
-    assert isinstance(room, int)
-    if bool(address) != bool(room):
-        raise KernelError(op, Errno.EINVAL, "a name without pointer or length")
-    name = str(info.details["target_name"]).encode() + b"\0"
-    if room:
-        user.write(address, name if len(name) <= room else name[: room - 1] + b"\0")
-    if room and len(name) > room:
-        raise KernelError(op, Errno.ENOSPC, f"a name of {len(name)} bytes, room for {room}")
-    numbers = {"target_name": address, "target_name_len": len(name), "map_id": info.details.get("map_id", 0)}
-    packed = layout.pack({key: value for key, value in numbers.items() if isinstance(value, int)})
-    data[LINK_UNION_OFF : LINK_UNION_OFF + len(packed)] = packed
 
 
 def _words(numbers: Sequence[int]) -> bytes:

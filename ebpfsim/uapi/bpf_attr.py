@@ -19,6 +19,8 @@ __all__ = [
     "LINK_CREATE_OPTS",
     "LINK_CREATE_OPTS_OFF",
     "LINK_UNIONS",
+    "PERF_EVENT_UNIONS",
+    "PERF_EVENT_UNION_OFF",
     "SIZEOF_BPF_ATTR",
     "Layout",
 ]
@@ -176,7 +178,8 @@ BPF_BTF_INFO = _layout(btf="Q", btf_size="I", id="I", name="Q", name_len="I", ke
 BPF_LINK_INFO = _layout(type="I", id="I", prog_id="I")
 # the members of its union, from offset 16 on, by type of link; others are not read
 LINK_UNIONS: Mapping[LinkType, Layout] = {
-    LinkType.TRACING: _layout(attach_type="I", target_obj_id="I", target_btf_id="I"),
+    LinkType.RAW_TRACEPOINT: _layout(tp_name="Q", tp_name_len="I", cookie="Q"),
+    LinkType.TRACING: _layout(attach_type="I", target_obj_id="I", target_btf_id="I", cookie="Q"),
     LinkType.CGROUP:  _layout(cgroup_id="Q", attach_type="I"),
     LinkType.NETNS:   _layout(netns_ino="I", attach_type="I"),
     LinkType.ITER:    _layout(target_name="Q", target_name_len="I", map_id="I"),
@@ -184,6 +187,19 @@ LINK_UNIONS: Mapping[LinkType, Layout] = {
     LinkType.TCX:     _layout(ifindex="I", attach_type="I"),
     LinkType.NETKIT:  _layout(ifindex="I", attach_type="I"),
     LinkType.STRUCT_OPS: _layout(map_id="I"),
+    LinkType.NETFILTER: _layout(pf="I", hooknum="I", priority="i", flags="I"),
+    LinkType.KPROBE_MULTI: _layout(addrs="Q", count="I", flags="I", missed="Q", cookies="Q"),
+    LinkType.UPROBE_MULTI: _layout(
+        path="Q", offsets="Q", ref_ctr_offsets="Q", cookies="Q", path_size="I", count="I", flags="I", pid="I",
+    ),
 }
+# those of links of perf events, behind the type of the event
+PERF_EVENT_UNIONS: Mapping[str, Layout] = {
+    "uprobe":     _layout(file_name="Q", name_len="I", offset="I", cookie="Q", ref_ctr_offset="Q"),
+    "kprobe":     _layout(func_name="Q", name_len="I", offset="I", addr="Q", missed="Q", cookie="Q"),
+    "tracepoint": _layout(tp_name="Q", name_len="I", cookie="Q"),
+    "event":      _layout(config="Q", type="I", cookie="Q"),
+}
+PERF_EVENT_UNION_OFF = 24
 LINK_UNION_OFF, LINK_INFO_BYTES = 16, 64
 # fmt: on
