@@ -57,8 +57,12 @@ def kernel_function(function: FunctionT) -> FunctionT:
 def _on_stack(function: Any, name: str) -> None:
     # what its code stands for on a stack, unless somebody has said
     code = getattr(function, "__code__", None)
-    if code is not None and name:
-        FRAMES.setdefault(code, (name,))
+    if code is None or not name:
+        return
+    known = FRAMES.setdefault(code, (name,))
+    # names that Python would change in classes are written with one underscore
+    if known[0] != name and known[0].strip("_") == name.strip("_"):
+        FRAMES[code] = (name,)
 
 
 def _named(function: Any, name: str) -> Any:

@@ -15,7 +15,7 @@ from ebpfsim.verifier.ksym import KERNEL_TEXT
 from hooks.dispatcher_image import INDIRECT_THUNK_RDX
 from hooks.text import FUNCTION_BYTES, function_address, prog_text_address
 
-__all__ = ["Kallsyms", "Symbol", "prog_symbol", "symbol_address"]
+__all__ = ["Kallsyms", "Symbol", "has_symbol", "prog_symbol", "symbol_address"]
 
 # code of the kernel that its BTF does not name: assembly, and what runs before there is BTF
 UNNAMED = (
@@ -27,6 +27,12 @@ _UNNAMED_TEXT = KERNEL_TEXT + 0x110_0000
 
 # (address, bytes, name)
 Symbol = tuple[int, int, str]
+
+
+@cache
+def has_symbol(name: str) -> bool:
+    """Whether the kernel has a function of that name."""
+    return name in UNNAMED or vmlinux().find(name, Kind.FUNC) is not None
 
 
 @cache

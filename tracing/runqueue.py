@@ -130,8 +130,13 @@ class Runqueue:
 
     def pick(self) -> Task | None:
         """Return who has had least of those that wait, or None (pick_next_entity)."""
+        # within a slice they take turns
         entities = self.entities
-        return min(self.ready, key=lambda task: (entities[task].vruntime_ns, entities[task].order), default=None)
+        return min(
+            self.ready,
+            key=lambda task: (entities[task].vruntime_ns // BASE_SLICE_NS, entities[task].order),
+            default=None,
+        )
 
     def update_curr(self, on_runtime: Callable[[Task, int], None]) -> None:
         """Give the current task what it has run since somebody last looked (update_curr)."""

@@ -31,7 +31,7 @@ from hooks.run import bpf_prog_run
 from hooks.text import prog_text_address
 from hooks.trampoline import Generation
 from tracing.frames import FRAMES
-from tracing.kallsyms import symbol_address
+from tracing.kallsyms import has_symbol, symbol_address
 from tracing.kprobe import Kprobes
 from tracing.perf_tracepoint import PerfTracepoints
 from tracing.syscalls import Syscalls, enter_code
@@ -126,7 +126,7 @@ def _walk(frame: FrameType | None) -> Places:
         if special is not None:
             special(walk, frame)
         else:
-            walk.places += FRAMES.get(code, ())
+            walk.places += (name for name in FRAMES.get(code, ()) if has_symbol(name))
         frame = frame.f_back
     return walk.places
 
