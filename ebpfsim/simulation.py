@@ -10,7 +10,7 @@
     sim.run(until="5ms")
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,8 @@ from netstack.wire import DEFAULT_QUEUE, Wire, connect
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
+
+    from ebpfsim.vm.step import Step, Stepper
 
 __all__ = ["Host", "Simulation"]
 
@@ -226,6 +228,12 @@ class Host(HostDevices, HostNet, HostTracing):
     def runner(self, program: Program | Prog | int) -> Runner:
         """Return an XDP program as a function of a packet, for many calls from Python (``ebpfsim.runner``)."""
         return Runner(self.kernel, self.prog(program))
+
+    def step(self, program: Program | Prog | int, hook: "Callable[[Step], None] | None" = None) -> "Stepper":
+        """Return what runs a program in single steps inside ``with``, with a hook before each (``ebpfsim.vm.step``)."""
+        from ebpfsim.vm.step import Stepper
+
+        return Stepper(self.prog(program), self.kernel, hook)
 
 
 class Namespace(Host):

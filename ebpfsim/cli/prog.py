@@ -233,7 +233,7 @@ def _step(prog: "Prog", host: "Host", err: bool) -> None:
     stepper.on_change = changed
     for number in range(11):
         stepper.watch_register(number)
-    prog.run = lambda ctx, cpu: stepper.run(ctx, cpu).retval
+    stepper.start()
 
 
 def _set_entry(opened: "Object", text: str) -> None:

@@ -128,7 +128,7 @@ def tail_call(direct: bool, kernel: Runtime, place: Place, following: Block) -> 
         if prog is None:
             run.charge(missed_ps)
             return following
-        image = prog.image
+        image = run.image_of(prog)
         if not isinstance(image, Image):
             raise InternalError(f"tail call of program '{prog.name}', which is not compiled")
         run.charge(taken_ps)

@@ -16,13 +16,6 @@ from ebpfsim.vm.state import Activation, Image
 __all__ = ["Callbacks"]
 
 
-class _Callback(Activation):
-    __slots__ = ()
-
-    def image_of(self, prog: Prog) -> object:
-        return self.image
-
-
 class Callbacks:
     """The callbacks of a kernel's programs, made ready when they are first called."""
 
@@ -32,13 +25,27 @@ class Callbacks:
 
     def run(self, prog: Prog, address: int, cpu: Cpu, args: Sequence[int]) -> int:
         """Run the function at an address of a program on a CPU and return its R0; KernelOops."""
-        image = self._images.get(prog)
-        if image is None:
-            image = Image(prog, self._kernel, Unit(prog, self._kernel).compile())
-            self._images[prog] = image
-        activation, frame = _Callback(image, 0, cpu), cpu.stack_top
+        activation, frame = _Callback(self, self.image(prog), cpu), cpu.stack_top
         try:
             return activation.call(address, *args)
         except KernelOops:
             cpu.stack_top = frame
             raise
+
+    def image(self, prog: Prog) -> Image:
+        """Return a program in the interpreter's blocks."""
+        image = self._images.get(prog)
+        if image is None:
+            image = self._images[prog] = Image(prog, self._kernel, Unit(prog, self._kernel).compile())
+        return image
+
+
+class _Callback(Activation):
+    __slots__ = ("_callbacks",)
+
+    def __init__(self, callbacks: Callbacks, image: Image, cpu: Cpu) -> None:
+        super().__init__(image, 0, cpu)
+        self._callbacks = callbacks
+
+    def image_of(self, prog: Prog) -> object:
+        return self._callbacks.image(prog)

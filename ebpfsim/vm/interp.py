@@ -34,7 +34,7 @@ def compile_prog(prog: Prog, kernel: Runtime) -> Callable[[int, Cpu], int]:
     prog.image = image
 
     def run(ctx: int, cpu: Cpu) -> int:
-        return run_image(Activation(image, ctx, cpu)).retval
+        return run_image(image.activation(ctx, cpu)).retval
 
     return run
 
@@ -43,7 +43,7 @@ def execute(prog: Prog, ctx: int, cpu: Cpu) -> Run:
     """Run a compiled program and return its activation with ``retval``, ``insns``, ``cost_ps`` and ``tail_calls``."""
     if not isinstance(prog.image, Image):
         raise InternalError(f"program '{prog.name}' is not compiled")
-    return run_image(Activation(prog.image, ctx, cpu))
+    return run_image(prog.image.activation(ctx, cpu))
 
 
 def run_image(run: Activation) -> Activation:
@@ -64,6 +64,7 @@ def run_image(run: Activation) -> Activation:
     finally:
         cpu.stack_top = frame
         run.flush()
+        run.ended()
     run.r0 = state[0]
     run.retval = u32(state[0])
     return run

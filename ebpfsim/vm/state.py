@@ -83,6 +83,10 @@ class Image:
         self.functions = functions
         self.insn_ps = kernel.costs.ps("insn")
 
+    def activation(self, ctx: int, cpu: Cpu) -> "Activation":
+        """Return a run of the program, about to begin."""
+        return Activation(self, ctx, cpu)
+
 
 class Activation(Run):
     """One run of a program in the interpreter.
@@ -121,6 +125,9 @@ class Activation(Run):
     def image_of(self, prog: Prog) -> object:
         """Return what this engine made of a program."""
         return prog.image
+
+    def ended(self) -> None:
+        """Be told that the run has come to its end, whatever it was."""
 
     def call(self, address: int, r1: int = 0, r2: int = 0, r3: int = 0, r4: int = 0, r5: int = 0) -> int:
         """Run a callback of the current program, by the address of its first instruction, and return its R0."""

@@ -8,6 +8,11 @@
     stepper.on_change = lambda change: print(change)
     run = stepper.run(ctx, cpu)
 
+or, for runs that others make, packets and test runs::
+
+    with host.step(prog, lambda step: print(step)):
+        host.bpf.prog_test_run(fd, packet)
+
 Every instruction counts: of functions, of callbacks that helpers call, and of programs that a tail call leads to. The
 closures are those of the interpreter, in blocks of one instruction, so that results, counts and costs are the same. A
 hook may change registers and memory, and ends the run by an exception of its own.
@@ -15,6 +20,7 @@ hook may change registers and memory, and ends the run by an exception of its ow
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InternalError
@@ -26,7 +32,7 @@ from ebpfsim.progs.runtime import Run, Runtime
 from ebpfsim.vm.compile import Unit
 from ebpfsim.vm.interp import run_image
 from ebpfsim.vm.oops import source_line
-from ebpfsim.vm.state import RUN, Activation, Block, Image, State, Terminator
+from ebpfsim.vm.state import RUN, Activation, Block, Image, State
 
 __all__ = ["Change", "Step", "Stepper"]
 
@@ -104,15 +110,39 @@ class Stepper:
     Calling ``run`` again starts again, with the same watches.
     """
 
-    def __init__(self, prog: Prog, kernel: Runtime, hook: Hook = _ignore) -> None:
+    def __init__(self, prog: Prog, kernel: Runtime, hook: Hook | None = None) -> None:
         self.prog = prog
         self.kernel = kernel
-        self.hook = hook
+        self.hook = hook or _ignore
         self.on_change: Callable[[Change], None] = _ignore
         self.changes: list[Change] = []
         self._watches: list[_Watch] = []
         self._images: dict[Prog, Image] = {}
         self._last: tuple[Prog, int] | None = None
+        # what the program was before ``start``
+        self._plain: tuple[object, Callable[[int, Cpu], int]] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Make every run of the program one in single steps, whoever asks for it, until ``stop``.
+
+        A tail call of another program in machine code goes to the plain one.
+        """
+        if self._plain is None:
+            self._plain = self.prog.image, self.prog.run
+            self.prog.image = self.image(self.prog)
+            self.prog.run = lambda ctx, cpu: self.run(ctx, cpu).retval
+
+    def stop(self) -> None:
+        """Let the program run as before."""
+        if self._plain is not None:
+            (self.prog.image, self.prog.run), self._plain = self._plain, None
 
     def watch_register(self, number: int) -> None:
         """Report changes of one of R0 to R10."""
@@ -128,33 +158,35 @@ class Stepper:
 
     def run(self, ctx: int, cpu: Cpu) -> Run:
         """Run the program and return its activation; what it faults with passes through."""
+        return run_image(self.activation(ctx, cpu))
+
+    def activation(self, ctx: int, cpu: Cpu) -> "_SteppedActivation":
+        """Return a run of the program, about to begin."""
         self._last = None
         self.changes = []
         activation = _SteppedActivation(self, ctx, cpu)
         for watch in self._watches:
             watch.last = watch.read(activation.state)
-        try:
-            return run_image(activation)
-        finally:
-            self._look(activation.state)
+        return activation
 
     def image(self, prog: Prog) -> Image:
         """Return a program in blocks of one instruction that call the hook."""
         found = self._images.get(prog)
         if found is None:
-            found = self._images[prog] = Image(prog, self.kernel, _SteppedUnit(self, prog).compile())
+            found = self._images[prog] = _SteppedImage(self, prog)
         return found
 
     def before(self, prog: Prog, insn_idx: int, state: State) -> None:
         """Report what the last instruction changed, then call the hook; every block begins with this."""
-        self._look(state)
+        self.look(state)
         self.hook(Step(prog, insn_idx, state[RUN], state))
         for watch in self._watches:
             # what the hook did is not the program's doing
             watch.last = watch.read(state)
         self._last = prog, insn_idx
 
-    def _look(self, state: State) -> None:
+    def look(self, state: State) -> None:
+        """Report what the last instruction changed."""
         if self._last is None:
             return
         for watch in self._watches:
@@ -177,6 +209,24 @@ class _SteppedActivation(Activation):
         """Return the program in single steps."""
         return self._stepper.image(prog)
 
+    def ended(self) -> None:
+        """Report what the last instruction changed."""
+        self._stepper.look(self.state)
+
+
+class _SteppedImage(Image):
+    """A program whose runs, whoever begins them, are in single steps."""
+
+    __slots__ = ("_stepper",)
+
+    def __init__(self, stepper: Stepper, prog: Prog) -> None:
+        super().__init__(prog, stepper.kernel, _SteppedUnit(stepper, prog).compile())
+        self._stepper = stepper
+
+    def activation(self, ctx: int, cpu: Cpu) -> Activation:
+        """Return a run of the stepper's program."""
+        return self._stepper.activation(ctx, cpu)
+
 
 class _SteppedUnit(Unit):
     """A program on its way into blocks of one instruction."""
@@ -192,22 +242,9 @@ class _SteppedUnit(Unit):
     def fill(self, block: Block) -> None:
         """Compile an instruction, with the hook before it."""
         super().fill(block)
-        stepper, prog, idx, ops, end = self._stepper, self.prog, block.insn_idx, block.ops, block.end
+        stepper, prog, idx, ops = self._stepper, self.prog, block.insn_idx, block.ops
 
         def hook(state: State) -> None:
             stepper.before(prog, idx, state)
 
         block.ops = (hook, *ops)
-        block.end = self._stepped(end)
-
-    def _stepped(self, end: Terminator) -> Terminator:
-        stepper, blocks = self._stepper, self.blocks
-
-        def stepped(state: State) -> Block | None:
-            following = end(state)
-            if following is None or blocks.get(following.insn_idx) is following:
-                return following
-            # a tail call: the same program goes on in single steps
-            return stepper.image(state[RUN].prog).functions[0].entry
-
-        return stepped

@@ -168,6 +168,18 @@ def test_run_in_single_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "(95) exit" in err
 
 
+def test_single_steps_go_on_behind_a_tail_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pcap(tmp_path / "in.pcap", [packet(1)])
+    command = ["prog", "run", CHAIN, "parse_eth", "--in", str(tmp_path / "in.pcap"), "--step"]
+    outputs = []
+    for engine in ("interp", "jit"):
+        assert run([*command, "--engine", engine]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    steps = {line.partition(":")[0] for line in outputs[0].splitlines() if "(" in line and line[0] not in "; "}
+    assert len(steps) > 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

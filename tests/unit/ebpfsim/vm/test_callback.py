@@ -46,3 +46,20 @@ def test_faults_leave_the_stack_as_it_was(machine, prog) -> None:
     assert cpu.stack_top == top
     with pytest.raises(KernelOops, match="no function"):
         callbacks.run(prog, prog.func_addr(1), cpu, ())
+
+
+def test_a_tail_call_leads_to_programs_of_any_engine(machine) -> None:
+    from ebpfsim.jit import engine
+    from ebpfsim.maps.map import MapAttr
+    from ebpfsim.maps.prog_array import ProgArrayMap
+    from ebpfsim.uapi.bpf import MapType
+
+    attr = MapAttr(MapType.PROG_ARRAY, 4, 4, 1, map_name="progs")
+    array = ProgArrayMap(attr, machine.mem, 1)
+    machine.maps[array.address] = array
+    other = machine.prog("r0 = 7; exit")
+    if not engine.unavailable():
+        other.run = engine.compile_prog(other, machine)
+    array.put_slot(0, other)
+    prog = machine.prog(f"r2 = {array.address:#x} ll; r3 = 0; call bpf_tail_call; r0 = 1; exit")
+    assert Callbacks(machine).run(prog, prog.func_addr(0), machine.cpus[0], (0,)) == 7

@@ -155,3 +155,77 @@ def test_no_such_register(machine: Any) -> None:
         stepper.watch_register(11)
     with pytest.raises(KernelOops):
         stepper.watch_memory(16, 8)
+
+
+@pytest.fixture(params=["interp", "jit"])
+def host(request: pytest.FixtureRequest) -> Any:
+    import ebpfsim
+
+    return ebpfsim.Simulation(seed=1).host("h", engine=request.param)
+
+
+def load(host: Any, text: str) -> int:
+    from ebpfsim.isa.asm import assemble
+    from ebpfsim.isa.insn import encode
+    from ebpfsim.uapi.bpf import ProgType
+
+    fd: int = host.bpf.prog_load(ProgType.XDP, encode(assemble(text)), license="GPL", name="p").fd
+    return fd
+
+
+def test_runs_of_others_are_in_single_steps_for_a_while(host: Any) -> None:
+    fd = load(host, "r0 = 1; r0 += 1; exit")
+    steps: list[str] = []
+    stepper = host.step(fd, lambda step: steps.append(step.text))
+    stepper.watch_register(0)
+    assert host.bpf.prog_test_run(fd, bytes(64)).retval == 2
+    assert steps == []
+    with stepper:
+        assert host.bpf.prog_test_run(fd, bytes(64), repeat=2).retval == 2
+        assert host.runner(fd)(bytes(64)) == 2
+    assert steps == ["(b7) r0 = 1", "(07) r0 += 1", "(95) exit"] * 3
+    # those of the last run
+    assert [str(change) for change in stepper.changes] == ["p: 0: r0: 0x0 -> 0x1", "p: 1: r0: 0x1 -> 0x2"]
+    assert host.bpf.prog_test_run(fd, bytes(64)).retval == 2
+    assert len(steps) == 9
+
+
+def test_packets_go_through_single_steps(host: Any) -> None:
+    from ebpfsim.isa.disasm import disasm
+
+    seen: list[tuple[str, int]] = []
+    host.nic("eth0", "10.0.0.1/24")
+    prog = host.prog(load(host, "r0 = 1; exit"))
+    host.attach_xdp(prog, "eth0")
+    with host.step(prog, lambda step: seen.append((disasm(step.prog.insns, step.insn_idx), host.sim.now_ns))):
+        for _ in range(2):
+            host.device("eth0").receive(bytes(64))
+        host.sim.run()
+    assert [text for text, _ in seen] == ["(b7) r0 = 1", "(95) exit"] * 2
+
+
+@pytest.mark.parametrize("index", ["r3 = 0", "r3 = *(u32 *)(r1 + 16); r3 &= 0"])
+def test_tail_calls_between_programs_of_any_engine(host: Any, index: str) -> None:
+    from ebpfsim.uapi.bpf import MapType
+
+    array = host.bpf.map_create(MapType.PROG_ARRAY, 4, 4, 1, name="array")
+    host.bpf.map_update_elem(array, bytes(4), load(host, "r0 = 3; exit").to_bytes(4, "little"))
+    fd = load(host, f"{index}; r2 = map_fd[{array}] ll; call bpf_tail_call; r0 = 2; exit")
+    steps: list[str] = []
+    with host.step(fd, lambda step: steps.append(step.text)):
+        assert host.bpf.prog_test_run(fd, bytes(64)).retval == 3
+    assert steps[-2:] == ["(b7) r0 = 3", "(95) exit"]
+
+
+def test_what_a_hook_raises_ends_the_test_run(host: Any) -> None:
+    class Enough(Exception):
+        pass
+
+    def hook(step: Step) -> None:
+        if step.insn_idx == 1:
+            raise Enough
+
+    fd = load(host, "r0 = 1; r0 += 1; exit")
+    with host.step(fd, hook), pytest.raises(Enough):
+        host.bpf.prog_test_run(fd, bytes(64))
+    assert host.bpf.prog_test_run(fd, bytes(64)).retval == 2
