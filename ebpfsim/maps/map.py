@@ -130,6 +130,8 @@ class Map(KernelObject):
         # access flags belong to the descriptor, not to the map (bpf_map_flags_retain_permanent)
         self.map_flags = attr.map_flags & ~(uapi.BPF_F_RDONLY | uapi.BPF_F_WRONLY)
         self.frozen = False
+        # made by a task with CAP_PERFMON, or on a machine without mitigations (bypass_spec_v1)
+        self.bypass_spec = True
         self.writers = 0  # writable mappings of user space
         self.btf: MapBtf | None = None
         # timers and work queues of values, by the address of the field

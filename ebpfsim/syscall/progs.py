@@ -14,7 +14,7 @@ from ebpfsim.syscall.kernel import BpfKernel
 from ebpfsim.syscall.results import Loaded, TestRun
 from ebpfsim.test_run.attr import TestRunAttr
 from ebpfsim.uapi.bpf import AttachType, ProgType
-from ebpfsim.verifier.env import LoadAttr
+from ebpfsim.verifier.env import PRIVILEGED, LoadAttr, Privileges
 
 __all__ = ["ProgCalls"]
 
@@ -85,6 +85,7 @@ class ProgCalls(BtfUsers):
             attach_prog=target,
             log_level=log_level,
             fd_array=tuple(fd_array),
+            privileges=self._privileges,
         )
         check_name(op, name)
         if btf is not None:
@@ -98,6 +99,11 @@ class ProgCalls(BtfUsers):
         self.kernel.progs.add(prog)
         self.kernel.audit.prog_loaded(prog.id)
         return Loaded(self.kernel.fds.install(prog), verified.log if log_level else "", prog.verified_insns)
+
+    @property
+    def _privileges(self) -> Privileges:
+        # what the calling task may
+        return PRIVILEGED
 
     def _target(self, op: str, fd: int, btf_id: int) -> Prog | None:
         # attach_prog_fd or attach_btf_obj_fd, which share their place: a program, or BTF of the kernel

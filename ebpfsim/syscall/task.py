@@ -1,7 +1,6 @@
 """bpf(2) for a task that is not root: what each capability allows (kernel/bpf/syscall.c, v6.18).
 
-Of the verifier the rules for tasks with CAP_BPF and CAP_PERFMON are modelled. Those for others follow speculative
-execution as well; their programs are refused as not modelled, once the capabilities would let them be loaded.
+Programs of tasks without CAP_BPF or CAP_PERFMON are verified by the rules for such (``ebpfsim.verifier.sanitize``).
 
 Differs: a map that is malformed and not allowed gives EPERM here; Linux looks at the attributes of some types first.
 """
@@ -11,12 +10,13 @@ from dataclasses import replace
 from enum import Enum
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import InputError, KernelError, NotModelled
+from ebpfsim.errors import InputError, KernelError
 from ebpfsim.prog_load import KNOWN_FLAGS
 from ebpfsim.suggest import did_you_mean
 from ebpfsim.syscall.bpf import Bpf
 from ebpfsim.syscall.results import Info, Loaded, ProgInfo
 from ebpfsim.uapi.bpf import MapType, ProgType
+from ebpfsim.verifier.env import Privileges
 
 __all__ = ["Cap", "TaskBpf", "capabilities"]
 
@@ -121,7 +121,7 @@ class TaskBpf(Bpf):
                 self._need(op, Cap.NET_ADMIN)
             elif map_type not in _UNPRIVILEGED_MAPS:
                 self._need(op, Cap.BPF)
-        return super().map_create(
+        fd = super().map_create(
             map_type,
             key_size,
             value_size,
@@ -135,6 +135,14 @@ class TaskBpf(Bpf):
             btf_value_type_id=btf_value_type_id,
             btf_vmlinux_value_type_id=btf_vmlinux_value_type_id,
         )
+        self._map(op, fd).bypass_spec = self._privileges.bypass_spec
+        return fd
+
+    @property
+    def _privileges(self) -> Privileges:
+        perfmon = self.capable(Cap.PERFMON)
+        unmitigated = self.kernel.config.mitigations == "off"
+        return Privileges(self.capable(Cap.BPF), allow_ptr_leaks=perfmon, bypass_spec=perfmon or unmitigated)
 
     def prog_load(
         self,
@@ -186,9 +194,6 @@ class TaskBpf(Bpf):
             self._need(op, Cap.NET_ADMIN)
         if prog_type in _PERFMON_PROGS:
             self._need(op, Cap.PERFMON)
-        if not (self.capable(Cap.BPF) and self.capable(Cap.PERFMON)):
-            missing = Cap.PERFMON if self.capable(Cap.BPF) else Cap.BPF
-            raise NotModelled(f"verification for a task without {missing.value}", "kernel/bpf/verifier.c")
 
     def btf_load(self, data: bytes, *, log_level: int = 0) -> int:
         """BPF_BTF_LOAD: for CAP_BPF."""

@@ -45,6 +45,14 @@ from ebpfsim.verifier.env import Env
 from ebpfsim.verifier.opcodes import BPF_ALU64, BPF_X
 from ebpfsim.verifier.precision import mark_chain_precision
 from ebpfsim.verifier.prune import push_stack
+from ebpfsim.verifier.sanitize import (
+    AluSanitation,
+    is_pointer_value,
+    sanitize_check_bounds,
+    sanitize_needed,
+    sanitize_ptr_alu,
+    sanitize_val_alu,
+)
 from ebpfsim.verifier.scalar import (
     BPF_ADD,
     BPF_AND,
@@ -172,6 +180,8 @@ def _check_unary(env: Env, insn: Insn, op: int) -> None:
         raise env.fail(Errno.EINVAL, "BPF_END uses reserved fields\n")
     regs = env.cur_state.frames[-1].regs
     reg = check_src(env, regs, insn.dst)
+    if is_pointer_value(env, reg):
+        raise env.fail(Errno.EACCES, f"R{insn.dst} pointer arithmetic prohibited\n")
     check_dst(env, insn.dst)
     if reg.type != SCALAR_VALUE:
         regs[insn.dst] = UNKNOWN
@@ -211,6 +221,9 @@ def _check_mov(env: Env, insn: Insn) -> None:
     if is64 and not off:
         src = regs[insn.src] = assign_scalar_id_before_mov(env, src)
         regs[insn.dst] = src
+    elif is_pointer_value(env, src):
+        what = "sign-extension part" if is64 else "partial copy"
+        raise env.fail(Errno.EACCES, f"R{insn.src} {what} of pointer\n")
     elif src.type != SCALAR_VALUE:
         new = UNKNOWN.copy()
         if not is64:
@@ -310,7 +323,9 @@ def adjust_reg_min_max_vals(env: Env, insn: Insn, op: int) -> None:
         if dst.type != SCALAR_VALUE:
             adjust_ptr_min_max_vals(env, insn, op, dst, known_scalar(insn.imm & M64), False)
             return
-    if op in (BPF_AND, BPF_OR) and not src_b.mask:
+    if op in (BPF_ADD, BPF_SUB):
+        sanitize_val_alu(env, insn, op)
+    elif op in (BPF_AND, BPF_OR) and not src_b.mask:
         dst = _maybe_fork_scalars(env, insn, dst)
     result = alu_range(op, is32, dst.b, src_b)
     if result is None:
@@ -413,6 +428,9 @@ def adjust_ptr_min_max_vals(env: Env, insn: Insn, op: int, ptr: Reg, off: Reg, o
     regs[dst] = new
     check_reg_sane_offset(env, new if off_is_dst else off, ptr.type)
     check_reg_sane_offset(env, ptr, ptr.type)
+    info = AluSanitation()
+    if sanitize_needed(op):
+        sanitize_ptr_alu(env, insn, op, ptr, off, off_is_dst, info, commit=False)
     if op == BPF_ADD:
         _ptr_add(env, new, ptr, off)
     elif op == BPF_SUB:
@@ -429,6 +447,16 @@ def adjust_ptr_min_max_vals(env: Env, insn: Insn, op: int, ptr: Reg, off: Reg, o
         raise env.fail(Errno.EACCES, text)
     check_reg_sane_offset(env, new, ptr.type)
     new.b = reg_bounds_sync(new.b)
+    sanitize_check_bounds(env, insn, new, _check_map_value)
+    if sanitize_needed(op):
+        sanitize_ptr_alu(env, insn, op, new, off, off_is_dst, info, commit=True)
+
+
+def _check_map_value(env: Env, regno: int, off: int) -> None:
+    # the module of memory accesses needs this one
+    from ebpfsim.verifier.mem import check_map_access
+
+    check_map_access(env, regno, off, 1, False, direct=False)
 
 
 def _ptr_add(env: Env, new: Reg, ptr: Reg, off: Reg) -> None:

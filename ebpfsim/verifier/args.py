@@ -76,6 +76,7 @@ from ebpfsim.verifier.mem import (
     may_access_direct_pkt_data,
 )
 from ebpfsim.verifier.precision import backtrack, mark_chain_precision
+from ebpfsim.verifier.sanitize import is_pointer_value
 from ebpfsim.verifier.spin_lock import process_spin_lock
 from ebpfsim.verifier.stack import READ, WRITE, RawMode, check_stack_range_initialized, frame_of
 from ebpfsim.verifier.state import STACK_SPILL, STACK_ZERO, Reg, is_spilled_scalar, reg_type_str
@@ -309,6 +310,8 @@ def check_func_arg(env: Env, number: int, meta: CallMeta, proto: Proto) -> None:
     regno = number + 1
     reg = check_src(env, env.cur_state.frames[-1].regs, regno)
     if arg_type == ARG_ANYTHING:
+        if is_pointer_value(env, reg):
+            raise env.fail(Errno.EACCES, f"R{regno} leaks addr into helper function\n")
         return
     if reg.type in (PTR_TO_PACKET, PTR_TO_PACKET_META) and not may_access_direct_pkt_data(env, READ, meta.pkt_access):
         raise env.fail(Errno.EACCES, "helper access to the packet is not allowed\n")

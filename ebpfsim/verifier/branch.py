@@ -52,6 +52,7 @@ from ebpfsim.verifier.precision import (
 from ebpfsim.verifier.prune import find_prev_entry, push_stack, widen_imprecise_scalars
 from ebpfsim.verifier.record import LOCKS, has_field, record_of
 from ebpfsim.verifier.refs import release_reference_nomark, replace_regs
+from ebpfsim.verifier.sanitize import is_pointer_value, sanitize_speculative_path
 from ebpfsim.verifier.scalar import scalar_add
 from ebpfsim.verifier.state import (
     AT_PKT_END,
@@ -319,6 +320,8 @@ def check_cond_jmp_op(env: Env, insn: Insn) -> None:
         if insn.imm:
             raise env.fail(Errno.EINVAL, "BPF_JMP/JMP32 uses reserved fields\n")
         src = check_src(env, regs, insn.src)
+        if is_pointer_value(env, src) and not (dst.type in _PKT_ANY and src.type in _PKT_ANY):
+            raise env.fail(Errno.EACCES, f"R{insn.src} pointer comparison prohibited\n")
         if src.type == PTR_TO_STACK:
             flags |= INSN_F_SRC_REG_STACK
     else:
@@ -334,6 +337,9 @@ def check_cond_jmp_op(env: Env, insn: Insn) -> None:
             mark_chain_precision(env, insn.dst)
         if use_reg and src.type == SCALAR_VALUE:
             mark_chain_precision(env, insn.src)
+        if not env.bypass_spec:
+            # the way that is never taken might be guessed
+            sanitize_speculative_path(env, insn, env.insn_idx + (1 if pred else insn.off + 1), env.insn_idx)
         if env.log_level & BPF_LOG_LEVEL:
             print_insn_state(env, this, len(this.frames) - 1)
         env.insn_idx += insn.off + 1 if pred else 1
@@ -383,9 +389,10 @@ def _check_both_ways(env: Env, insn: Insn, op: int, is32: bool, dst: Reg, src: R
     ):
         mark_ptr_or_null_regs(this, insn.dst, op == BPF_JNE)
         mark_ptr_or_null_regs(other, insn.dst, op == BPF_JEQ)
-    elif not try_match_pkt_pointers(insn, dst, regs[insn.src] if use_reg else src, this, other):
-        # a privileged program may compare pointers
-        pass
+    elif not try_match_pkt_pointers(insn, dst, regs[insn.src] if use_reg else src, this, other) and is_pointer_value(
+        env, dst
+    ):
+        raise env.fail(Errno.EACCES, f"R{insn.dst} pointer comparison prohibited\n")
 
 
 def _set_min_max(env: Env, insn: Insn, op: int, is32: bool, regs: list[Reg], other_regs: list[Reg]) -> None:

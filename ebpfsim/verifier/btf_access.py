@@ -147,14 +147,18 @@ def _inherited_flags(env: Env, reg: Reg, found: Found) -> int:
     return _clear_trusted(flags)
 
 
+def _check_ptr_leaks(env: Env, name: str) -> None:
+    if not env.allow_ptr_leaks:
+        text = f"'struct {name}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN\n"
+        raise env.fail(Errno.EPERM, text)
+
+
 def _refuse_pointer(env: Env, reg: Reg, regno: int, off: int) -> None:
     # what is refused whatever lies at the offset
     target = reg.raw
     assert isinstance(target, BtfId)
     name = target.name
-    if not env.allow_ptr_leaks:
-        text = f"'struct {name}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN\n"
-        raise env.fail(Errno.EPERM, text)
+    _check_ptr_leaks(env, name)
     if not env.gpl_compatible and target.btf is vmlinux():
         text = f"Cannot access kernel 'struct {name}' from non-GPL compatible program\n"
         raise env.fail(Errno.EINVAL, text)
@@ -214,6 +218,7 @@ def check_ptr_to_map_access(env: Env, regno: int, off: int, size: int, access: i
     if name is None:
         text = f"map_ptr access not supported for map type {int(map_.attr.map_type)}\n"
         raise env.fail(Errno.ENOTSUPP, text)
+    _check_ptr_leaks(env, name)
     if off < 0:
         text = f"R{regno} is {name} invalid negative access: off={off}\n"
         raise env.fail(Errno.EACCES, text)

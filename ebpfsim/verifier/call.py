@@ -20,7 +20,6 @@ from ebpfsim.progs.regtypes import (
     PTR_TO_STACK,
     SCALAR_VALUE,
 )
-from ebpfsim.progs.types import helpers_for
 from ebpfsim.uapi.bpf import MapType
 from ebpfsim.uapi.flags import BPF_F_RDONLY_PROG, BPF_PSEUDO_CALL, BPF_PSEUDO_KFUNC_CALL
 from ebpfsim.verifier.args import CallMeta, check_func_arg, register_is_null
@@ -121,7 +120,7 @@ def get_helper_proto(env: Env, func_id: int) -> Proto:
     name = func_id_name(func_id)
     if not 0 <= func_id <= 211:
         raise env.fail(Errno.EINVAL, f"invalid func {name}#{func_id}\n")
-    if func_id not in helpers_for(env.prog_type, env.attr.expected_attach_type, env.target.name if env.target else ""):
+    if func_id not in env.helpers:
         raise env.fail(Errno.EINVAL, f"program of this type cannot use helper {name}#{func_id}\n")
     return proto_for(func_id, env.prog_type)
 

@@ -130,7 +130,7 @@ def release_exchanged(env: Env, ref_obj_id: int) -> bool:
         if reg.ref_obj_id != ref_obj_id:
             return reg
         if not (in_rcu and reg.type & MEM_ALLOC and reg.type & MEM_PERCPU):
-            return UNKNOWN
+            return env.invalid_reg
         new = reg.copy()
         new.ref_obj_id = 0
         new.type = new.type & ~MEM_ALLOC | MEM_RCU

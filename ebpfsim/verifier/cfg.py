@@ -80,6 +80,10 @@ class _Walk:
                 raise env.fail(Errno.E2BIG, "")
             self.stack.append(w)
             return True
+        if not env.bpf_capable and state[w] & 0xF0 == DISCOVERED:
+            verbose_linfo(env, t, f"{t}: ")
+            verbose_linfo(env, w, f"{w}: ")
+            raise env.fail(Errno.EINVAL, f"back-edge from insn {t} to {w}\n")
         if state[w] & 0xF0 == EXPLORED:
             state[t] = DISCOVERED | e
         return False

@@ -27,6 +27,7 @@ from ebpfsim.verifier.state import (
     STACK_ITER,
     STACK_MISC,
     STACK_SPILL,
+    STACK_ZERO,
     UNKNOWN,
     Checks,
     Frame,
@@ -51,6 +52,9 @@ __all__ = [
 # how exact a comparison is: what matters for safety, all, or ranges that contain the current ones
 NOT_EXACT, EXACT, RANGE_WITHIN = range(3)
 _RANGED = (PTR_TO_MAP_KEY, PTR_TO_MAP_VALUE, PTR_TO_MEM, PTR_TO_BUF, PTR_TO_TP_BUFFER)
+
+
+_MISC, _NEVER_WRITTEN = bytes([STACK_MISC]), bytes([STACK_INVALID])
 
 
 class IdMap:
@@ -89,7 +93,7 @@ def regs_exact(old: Reg, cur: Reg, ids: IdMap) -> bool:
     return old.same(cur) and ids.check_ids(old.id, cur.id) and ids.check_ids(old.ref_obj_id, cur.ref_obj_id)
 
 
-def regsafe(old: Reg, cur: Reg, ids: IdMap, exact: int) -> bool:
+def regsafe(env: Env, old: Reg, cur: Reg, ids: IdMap, exact: int) -> bool:
     """Say whether what was safe with the old register is safe with the current one (``regsafe``)."""
     if exact == EXACT:
         return regs_exact(old, cur, ids)
@@ -99,7 +103,7 @@ def regsafe(old: Reg, cur: Reg, ids: IdMap, exact: int) -> bool:
     if type_ != cur.type:
         return False
     if type_ == SCALAR_VALUE:
-        return _scalar_safe(old, cur, ids, exact)
+        return _scalar_safe(env, old, cur, ids, exact)
     base = type_ & BASE_TYPE_MASK
     if base in _RANGED:
         return (
@@ -121,8 +125,12 @@ def regsafe(old: Reg, cur: Reg, ids: IdMap, exact: int) -> bool:
     return base == PTR_TO_ARENA or regs_exact(old, cur, ids)
 
 
-def _scalar_safe(old: Reg, cur: Reg, ids: IdMap, exact: int) -> bool:
-    if not old.precise and exact == NOT_EXACT:
+def _scalar_safe(env: Env, old: Reg, cur: Reg, ids: IdMap, exact: int) -> bool:
+    if env.explore_alu_limits:
+        # ranges that differ may lead to limits that differ
+        return old.same(cur) and ids.check_scalar_ids(old.id, cur.id)
+    # without CAP_BPF all are precise
+    if not old.precise and exact == NOT_EXACT and env.bpf_capable:
         return True
     # an old register that is linked to no other says nothing about links of the current one
     if old.id and (old.id & BPF_ADD_CONST) != (cur.id & BPF_ADD_CONST):
@@ -132,33 +140,34 @@ def _scalar_safe(old: Reg, cur: Reg, ids: IdMap, exact: int) -> bool:
     return contains(old.b, cur.b) and ids.check_scalar_ids(old.id, cur.id)
 
 
-def _as_scalar(slot: Slot) -> Reg | None:
+def _as_scalar(env: Env, slot: Slot) -> Reg | None:
     # scalar_reg_for_stack: 8 bytes of anything load as an unknown scalar
     types, reg = slot
     if types == SPILL_BYTES:
         return reg if reg.type == SCALAR_VALUE else None
-    return None if types.strip(INERT_KINDS) else UNKNOWN
+    return None if types.strip(INERT_KINDS if env.allow_uninit_stack else _MISC) else UNKNOWN
 
 
-def _slot_safe(old: Slot, cur: Slot, ids: IdMap, exact: int) -> bool:
+def _slot_safe(env: Env, old: Slot, cur: Slot, ids: IdMap, exact: int) -> bool:
     # stacksafe for one slot
     old_types, cur_types = old[0], cur[0]
     if exact != NOT_EXACT and old_types != cur_types:
         return False
-    if not old_types.strip(INERT_KINDS):
+    inert = INERT_KINDS if env.allow_uninit_stack else _NEVER_WRITTEN
+    if not old_types.strip(inert):
         return True
-    old_reg = _as_scalar(old)
+    old_reg = _as_scalar(env, old)
     if old_reg is not None:
-        cur_reg = _as_scalar(cur)
+        cur_reg = _as_scalar(env, cur)
         if cur_reg is not None:
-            return regsafe(old_reg, cur_reg, ids, exact)
+            return regsafe(env, old_reg, cur_reg, ids, exact)
     for i in range(8):
         kind = old_types[i]
-        if kind in (STACK_INVALID, STACK_MISC):
+        if kind in inert or (kind == STACK_MISC and cur_types[i] == STACK_ZERO):
             continue
         if kind != cur_types[i]:
             return False
-        if i == 7 and kind == STACK_SPILL and not regsafe(old[1], cur[1], ids, exact):
+        if i == 7 and kind == STACK_SPILL and not regsafe(env, old[1], cur[1], ids, exact):
             return False
         if i == 7 and kind in (STACK_DYNPTR, STACK_ITER, STACK_IRQ_FLAG) and not _objects_safe(old[1], cur[1], ids):
             return False
@@ -178,23 +187,24 @@ def _same_without_ids(reg: Reg) -> bool:
     return not reg.id and not reg.ref_obj_id
 
 
-def _checks(frame: Frame, live: int) -> Checks:
+def _checks(env: Env, frame: Frame, live: int) -> Checks:
     # what of an old frame matters for safety; kept until a mark of precision changes it
     regs = [(regno, reg) for regno, reg in enumerate(frame.regs) if live >> regno & 1 and reg.type != NOT_INIT]
-    slots = [(spi, slot) for spi, slot in enumerate(frame.stack) if slot[0].strip(INERT_KINDS)]
+    inert = INERT_KINDS if env.allow_uninit_stack else _NEVER_WRITTEN
+    slots = [(spi, slot) for spi, slot in enumerate(frame.stack) if slot[0].strip(inert)]
     frame.checks = regs, slots
     return frame.checks
 
 
-def _frames_safe(old: Frame, cur: Frame, live: int, ids: IdMap) -> bool:
+def _frames_safe(env: Env, old: Frame, cur: Frame, live: int, ids: IdMap) -> bool:
     # func_states_equal with NOT_EXACT: what the old frame knows nothing of is not looked at
-    regs, slots = old.checks or _checks(old, live)
+    regs, slots = old.checks or _checks(env, old, live)
     cur_regs = cur.regs
     for regno, reg in regs:
         now = cur_regs[regno]
         if now is reg and _same_without_ids(reg):
             continue
-        if not regsafe(reg, now, ids, NOT_EXACT):
+        if not regsafe(env, reg, now, ids, NOT_EXACT):
             return False
     cur_stack = cur.stack
     count = len(cur_stack)
@@ -204,23 +214,23 @@ def _frames_safe(old: Frame, cur: Frame, live: int, ids: IdMap) -> bool:
         now_slot = cur_stack[spi]
         if now_slot is slot and _same_without_ids(slot[1]):
             continue
-        if not _slot_safe(slot, now_slot, ids, NOT_EXACT):
+        if not _slot_safe(env, slot, now_slot, ids, NOT_EXACT):
             return False
     return True
 
 
-def _frames_equal(old: Frame, cur: Frame, live: int, ids: IdMap, exact: int) -> bool:
+def _frames_equal(env: Env, old: Frame, cur: Frame, live: int, ids: IdMap, exact: int) -> bool:
     # func_states_equal
     if old.callback_depth > cur.callback_depth:
         return False
     if exact == NOT_EXACT:
-        return _frames_safe(old, cur, live, ids)
+        return _frames_safe(env, old, cur, live, ids)
     for regno in range(MAX_BPF_REG):
-        if live >> regno & 1 and not regsafe(old.regs[regno], cur.regs[regno], ids, exact):
+        if live >> regno & 1 and not regsafe(env, old.regs[regno], cur.regs[regno], ids, exact):
             return False
     if len(old.stack) > len(cur.stack):
         return False
-    return all(_slot_safe(slot, now, ids, exact) for slot, now in zip(old.stack, cur.stack, strict=False))
+    return all(_slot_safe(env, slot, now, ids, exact) for slot, now in zip(old.stack, cur.stack, strict=False))
 
 
 def _refsafe(old: State, cur: State, ids: IdMap) -> bool:
@@ -245,6 +255,9 @@ def states_equal(env: Env, old: State, cur: State, exact: int) -> bool:
     """Say whether all that is safe from the old state is safe from the current one (``states_equal``)."""
     if len(old.frames) != len(cur.frames):
         return False
+    if old.speculative and not cur.speculative:
+        # what is refused ends a path of speculation, not the program
+        return False
     ids = IdMap(env.id_gen)
     if old.in_sleepable != cur.in_sleepable or not _refsafe(old, cur, ids):
         return False
@@ -252,7 +265,7 @@ def states_equal(env: Env, old: State, cur: State, exact: int) -> bool:
         now = cur.frames[number]
         if frame.callsite != now.callsite:
             return False
-        if not _frames_equal(frame, now, env.live_regs[old.frame_insn_idx(number)], ids, exact):
+        if not _frames_equal(env, frame, now, env.live_regs[old.frame_insn_idx(number)], ids, exact):
             return False
     return True
 

@@ -2,24 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from ebpfsim.errnos import Errno
+from ebpfsim.helpers.privileged import allowed_helpers
 from ebpfsim.isa.insn import Insn
 from ebpfsim.maps.map import Map
 from ebpfsim.progs.prog import AttachTarget, Prog
-from ebpfsim.progs.types import PROG_TYPES, ProgTypeInfo
+from ebpfsim.progs.types import PROG_TYPES, ProgTypeInfo, helpers_for
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_F_ANY_ALIGNMENT, BPF_F_SLEEPABLE, BPF_F_STRICT_ALIGNMENT, BPF_F_TEST_STATE_FREQ
 from ebpfsim.verifier.kfunc import Kfunc
-from ebpfsim.verifier.state import Frame, Reg, State
+from ebpfsim.verifier.state import UNINIT, UNKNOWN, Frame, Reg, State
 
 if TYPE_CHECKING:
     from ebpfsim.btf.btf import Btf
     from ebpfsim.verifier.btfid import BtfId
     from ebpfsim.verifier.liveness import StackLiveness
 
-__all__ = ["Env", "LoadAttr", "Log", "Reject", "SubprogInfo", "VerifierKernel"]
+__all__ = ["Env", "LoadAttr", "Log", "Privileges", "Reject", "SubprogInfo", "VerifierKernel"]
 
 # log_level of BPF_PROG_LOAD: 1 is the state at branches and the error, 2 every step, 4 statistics
 BPF_LOG_LEVEL1, BPF_LOG_LEVEL2, BPF_LOG_STATS = 1, 2, 4
@@ -47,6 +49,21 @@ class VerifierKernel(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Privileges:
+    """What the loading task may: CAP_BPF, and CAP_PERFMON for all else.
+
+    ``bypass_spec``: nothing is done against attacks on speculative execution, with CAP_PERFMON or without mitigations.
+    """
+
+    bpf_capable: bool = True
+    allow_ptr_leaks: bool = True
+    bypass_spec: bool = True
+
+
+PRIVILEGED = Privileges()
+
+
+@dataclass(frozen=True, slots=True)
 class LoadAttr:
     """What BPF_PROG_LOAD hands over: fds in LD_IMM64; records of ``func_info`` take 8 bytes, of ``line_info`` 16.
 
@@ -66,6 +83,7 @@ class LoadAttr:
     attach_prog: Prog | None = None
     log_level: int = 1
     fd_array: tuple[int, ...] = ()
+    privileges: Privileges = PRIVILEGED
 
 
 class Reject(Exception):
@@ -196,8 +214,10 @@ class Env:
             self.strict_alignment = False
         self.test_state_freq = bool(attr.prog_flags & BPF_F_TEST_STATE_FREQ)
         self.test_reg_invariants = bool(attr.prog_flags & BPF_F_TEST_REG_INVARIANTS)
-        # a load with CAP_BPF and CAP_PERFMON
-        self.bpf_capable = self.allow_ptr_leaks = self.allow_uninit_stack = True
+        self.bpf_capable = attr.privileges.bpf_capable
+        self.allow_ptr_leaks = self.allow_uninit_stack = attr.privileges.allow_ptr_leaks
+        self.bypass_spec = attr.privileges.bypass_spec
+        self.test_state_freq &= self.bpf_capable
 
         count = len(self.insns)
         self.points = bytearray(count + 1)
@@ -209,6 +229,11 @@ class Env:
         self.map_off = [0] * count
         self.ctx_field_size = [0] * count
         self.fastcall_spills = [0] * count
+        # slots that speculative execution must not reach, or not go on from; and how additions are masked
+        self.nospec: set[int] = set()
+        self.nospec_result: set[int] = set()
+        self.alu_sanitation: dict[int, tuple[int, int]] = {}
+        self.explore_alu_limits = False
         self.map_ptr_state: dict[int, list[object]] = {}
         self.map_key_state: dict[int, int | None] = {}
         self.loop_inline: dict[int, list[int]] = {}
@@ -280,6 +305,19 @@ class Env:
         """Write to the log, when there is one."""
         if self.log_level:
             self.log.write(text)
+
+    @cached_property
+    def helpers(self) -> frozenset[int]:
+        """The helpers that the program may call."""
+        name = self.target.name if self.target is not None else ""
+        known = helpers_for(self.prog_type, self.attr.expected_attach_type, name)
+        may = self.attr.privileges
+        return allowed_helpers(known, bpf_capable=may.bpf_capable, perfmon_capable=may.allow_ptr_leaks)
+
+    @property
+    def invalid_reg(self) -> Reg:
+        """What a register holds that pointed to something which is gone (``mark_reg_invalid``)."""
+        return UNKNOWN if self.allow_ptr_leaks else UNINIT
 
     def fail(self, errno: Errno, text: str) -> Reject:
         """Write the reason to the log and return the exception to raise."""

@@ -27,6 +27,9 @@ def facts_of(env: Env) -> Facts:
             idx for idx, key in env.map_key_state.items() if key is not None and len(env.map_ptr_state[idx]) == 1
         ),
         env.seen_exception,
+        frozenset(env.nospec),
+        frozenset(env.nospec_result),
+        env.alu_sanitation,
     )
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ebpfsim.errnos import Errno
 from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.ld_abs import gen_ld_abs
+from ebpfsim.maps.map import Map
 from ebpfsim.progs.regtypes import (
     MEM_ALLOC,
     MEM_RDONLY,
@@ -35,6 +36,7 @@ from ebpfsim.verifier.opcodes import (
     BPF_MEMSX,
     BPF_ST,
     BPF_STX,
+    CALL,
     JA,
     JA32,
     LD_IMM64,
@@ -47,6 +49,7 @@ from ebpfsim.verifier.opcodes import (
 __all__ = ["Away", "Fixed", "fixup", "patch", "remove_fastcall_spills_fills"]
 
 NOP = Insn(JA)
+BPF_FUNC_tail_call = 12
 _FUNC_INFO, _LINE_INFO = Struct("<II"), Struct("<IIII")
 # pointers that may lead nowhere: loads through them give 0 then
 _PROBED = (
@@ -104,7 +107,7 @@ def fixup(env: Env) -> tuple[Fixed, Fixed]:
     ends = [subprog.start for subprog in env.subprogs[1:]] + [len(env.insns)]
     extents = [(subprog.start, end) for subprog, end in zip(env.subprogs, ends, strict=True)]
     fixed = Fixed(list(env.insns), list(range(len(env.insns))), list(env.subprogs), extents)
-    for run in PASSES:
+    for run in PASSES if env.bpf_capable else _UNPRIVILEGED:
         run(env, fixed)
     shown = replace(fixed)
     forget_dead_callbacks(fixed)
@@ -258,6 +261,24 @@ def check_kfunc_calls(env: Env, fixed: Fixed) -> None:
         raise env.fail(Errno.EINVAL, text)
 
 
+def check_tail_calls(env: Env, fixed: Fixed) -> None:
+    """Refuse a tail call into several arrays where its index must be masked (``do_misc_fixups``)."""
+    for i, insn in enumerate(fixed.insns):
+        if insn.code == CALL and not insn.src and insn.imm == BPF_FUNC_tail_call:
+            maps = env.map_ptr_state[fixed.origin[i]]
+            last = maps[-1]
+            assert isinstance(last, Map)
+            if len(maps) > 1 and not last.bypass_spec:
+                raise env.fail(Errno.EINVAL, "tail_call abusing map_ptr\n")
+
+
+def sanitize_dead_code(env: Env, fixed: Fixed) -> None:
+    """Leave what no path reaches in place, as loops without end that a guess cannot get out of."""
+    fixed.insns = [
+        insn if env.seen[origin] else Insn(JA, off=-1) for insn, origin in zip(fixed.insns, fixed.origin, strict=True)
+    ]
+
+
 def convert_pseudo_ld_imm64(env: Env, fixed: Fixed) -> None:
     """Turn loads of map addresses into plain ones (``convert_pseudo_ld_imm64``)."""
     for i, insn in enumerate(fixed.insns):
@@ -283,5 +304,8 @@ PASSES: tuple[Callable[[Env, Fixed], None], ...] = (
     convert_ctx_accesses,
     convert_arena_accesses,
     check_kfunc_calls,
+    check_tail_calls,
     convert_pseudo_ld_imm64,
 )
+_CLEANING = (hard_wire_dead_code_branches, remove_dead_code, remove_nops)
+_UNPRIVILEGED = (sanitize_dead_code, *(run for run in PASSES if run not in _CLEANING))

@@ -9,7 +9,7 @@ from ebpfsim.uapi.bpf import MapType
 from ebpfsim.uapi.flags import BPF_F_INNER_MAP
 from ebpfsim.verifier.kernel_calls import call_offset
 
-__all__ = ["gen_lookup", "op"]
+__all__ = ["gen_lookup", "index_mask", "op"]
 
 R0, R1, R2 = 0, 1, 2
 # in the BTF of Linux 6.18: struct bpf_array has its values (or pointers) at 312, struct xsk_map its sockets at 304,
@@ -28,6 +28,13 @@ def _index(map_: Map, behind: int) -> list[Insn]:
     return [op("ldx.u32", R0, R2), op("jge64.imm", R0, off=behind, imm=map_.max_entries)]
 
 
+def index_mask(map_: Map, regno: int = R0) -> list[Insn]:
+    """Return what keeps a guess past the end within the next power of two (``array->index_mask``)."""
+    if map_.bypass_spec:
+        return []
+    return [op("and32.imm", regno, imm=(1 << (map_.max_entries - 1).bit_length()) - 1)]
+
+
 def _scale(size: int) -> Insn:
     if size & (size - 1):
         return op("mul64.imm", R0, imm=size)
@@ -41,7 +48,8 @@ def _end() -> list[Insn]:
 def _array(map_: Map) -> list[Insn]:
     return [
         op("add64.imm", R1, imm=ARRAY_VALUE),
-        *_index(map_, 3),
+        *_index(map_, 3 if map_.bypass_spec else 4),
+        *index_mask(map_),
         *(_scale(round_up8(map_.value_size)), op("add64.reg", R0, R1), *_end()),
     ]
 
@@ -49,7 +57,8 @@ def _array(map_: Map) -> list[Insn]:
 def _percpu_array(map_: Map) -> list[Insn]:
     return [
         op("add64.imm", R1, imm=ARRAY_VALUE),
-        *_index(map_, 5),
+        *_index(map_, 5 if map_.bypass_spec else 6),
+        *index_mask(map_),
         *(op("lsh64.imm", R0, imm=POINTER_SHIFT), op("add64.reg", R0, R1), op("ldx.u64", R0, R0)),
         *(op("percpu_addr", R0, R0), *_end()),
     ]
@@ -58,7 +67,8 @@ def _percpu_array(map_: Map) -> list[Insn]:
 def _array_of_maps(map_: Map) -> list[Insn]:
     return [
         op("add64.imm", R1, imm=ARRAY_VALUE),
-        *_index(map_, 5),
+        *_index(map_, 5 if map_.bypass_spec else 6),
+        *index_mask(map_),
         *(op("lsh64.imm", R0, imm=POINTER_SHIFT), op("add64.reg", R0, R1), op("ldx.u64", R0, R0)),
         *(op("jeq64.imm", R0, off=1), *_end()),
     ]

@@ -5,7 +5,6 @@ log at level 2 as the kernel does.
 """
 
 from ebpfsim.helpers.protos import ARG_DONTCARE, RET_VOID, proto_for
-from ebpfsim.progs.types import helpers_for
 from ebpfsim.verifier.env import BPF_LOG_LEVEL2, CALLS_CALLBACK, FASTCALL_PATTERN, PRUNE_POINT, Env
 from ebpfsim.verifier.kfunc import kfunc_summary
 from ebpfsim.verifier.log import fmt_stack_mask, verbose_insn
@@ -51,9 +50,7 @@ def call_summary(env: Env, idx: int) -> tuple[int, bool, bool] | None:
     insn = env.insns[idx]
     if pseudo_kfunc_call(insn):
         return kfunc_summary(env, insn)
-    if not helper_call(insn) or insn.imm not in helpers_for(
-        env.prog_type, env.attr.expected_attach_type, env.target.name if env.target else ""
-    ):
+    if not helper_call(insn) or insn.imm not in env.helpers:
         return None
     proto = proto_for(insn.imm, env.prog_type)
     count = next((i for i, arg in enumerate(proto.args) if arg == ARG_DONTCARE), 5)

@@ -24,8 +24,10 @@ from ebpfsim.progs.regtypes import (
     PTR_TO_STACK,
     SCALAR_VALUE,
 )
+from ebpfsim.uapi.flags import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
 from ebpfsim.verifier.bounds import UNBOUNDED, Range
 from ebpfsim.verifier.env import Env, LineInfo
+from ebpfsim.verifier.opcodes import LD_IMM64
 from ebpfsim.verifier.state import (
     BPF_ADD_CONST,
     INVALID_BYTES,
@@ -110,7 +112,7 @@ def reg_state(env: Env, frame: Frame, reg: Reg) -> str:
     """Spell what is known of a register (``print_reg_state``)."""
     t = reg.type
     b = reg.b
-    text = "P" if t == SCALAR_VALUE and reg.precise else ""
+    text = "P" if t == SCALAR_VALUE and (reg.precise or not env.bpf_capable) else ""
     if t == SCALAR_VALUE and not b.mask:
         return text + snum(b.value)
     text += reg_type_str(t)
@@ -245,7 +247,11 @@ def print_insn_state(env: Env, state: State, frameno: int) -> None:
 
 def verbose_insn(env: Env, idx: int) -> str:
     """Spell an instruction, with its line end."""
-    return disasm(env.insns, idx, env.call_name) + "\n"
+    text = disasm(env.insns, idx, env.call_name)
+    insn = env.insns[idx]
+    if not env.allow_ptr_leaks and insn.code == LD_IMM64 and insn.src in (BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE):
+        text = text[: text.index("= ")] + "= 0x0"
+    return text + "\n"
 
 
 def btf_string(btf: "Btf | None", offset: int) -> str:

@@ -50,6 +50,7 @@ from ebpfsim.verifier.opcodes import (
     SIZE_BYTES,
 )
 from ebpfsim.verifier.record import KPTRS
+from ebpfsim.verifier.sanitize import is_pointer_value
 from ebpfsim.verifier.scalar import BPF_ADD, BPF_AND, BPF_OR, BPF_XOR
 from ebpfsim.verifier.stack import READ, WRITE, check_stack_access_within_bounds, check_stack_read, check_stack_write
 from ebpfsim.verifier.state import UNKNOWN, Reg, known_scalar, reg_type_str, scalar
@@ -216,6 +217,12 @@ def check_ptr_alignment(env: Env, reg: Reg, off: int, size: int, once: bool) -> 
         raise env.fail(Errno.EACCES, text)
 
 
+def _refuse_leak(env: Env, access: int, value_regno: int, into: str) -> None:
+    # an address that is stored where others can read it
+    if access == WRITE and value_regno >= 0 and is_pointer_value(env, env.cur_state.frames[-1].regs[value_regno]):
+        raise env.fail(Errno.EACCES, f"R{value_regno} leaks addr into {into}\n")
+
+
 def check_mem_access(
     env: Env, idx: int, regno: int, off: int, size: int, access: int, value_regno: int, once: bool, is_ldsx: bool
 ) -> None:
@@ -235,12 +242,14 @@ def check_mem_access(
     elif type_ in (PTR_TO_PACKET, PTR_TO_PACKET_META):
         if access == WRITE and not may_access_direct_pkt_data(env, access, None):
             raise env.fail(Errno.EACCES, "cannot write into packet\n")
+        _refuse_leak(env, access, value_regno, "packet")
         check_packet_access(env, regno, off, size, False)
         if loads:
             regs[value_regno] = UNKNOWN
     elif type_ == PTR_TO_MAP_VALUE:
         _map_value_access(env, regno, off, size, access, value_regno, is_ldsx)
     elif type_ == PTR_TO_CTX:
+        _refuse_leak(env, access, value_regno, "ctx")
         check_ptr_off_reg(env, reg, regno)
         loaded = check_ctx_access(env, idx, off, size, access == WRITE, is_ldsx)
         if loads:
@@ -268,6 +277,7 @@ def _narrow(reg: Reg, size: int, is_ldsx: bool) -> Reg:
 def _map_value_access(env: Env, regno: int, off: int, size: int, access: int, value_regno: int, is_ldsx: bool) -> None:
     regs = env.cur_state.frames[-1].regs
     reg = regs[regno]
+    _refuse_leak(env, access, value_regno, "map")
     check_map_access_type(env, regno, off, size, access)
     check_map_access(env, regno, off, size, False)
     assert isinstance(reg.raw, Map)
@@ -298,6 +308,7 @@ def _mem_access(env: Env, regno: int, off: int, size: int, access: int, value_re
         raise env.fail(Errno.EACCES, f"R{regno} invalid mem access '{reg_type_str(reg.type)}'\n")
     if access == WRITE and rdonly:
         raise env.fail(Errno.EACCES, f"R{regno} cannot write into {reg_type_str(reg.type)}\n")
+    _refuse_leak(env, access, value_regno, "mem")
     if not (rdonly and reg.type & PTR_UNTRUSTED):
         assert isinstance(reg.raw, int)
         check_mem_region_access(env, regno, off, size, reg.raw, False)
@@ -316,6 +327,7 @@ def _other_access(env: Env, idx: int, regno: int, off: int, size: int, access: i
         assert isinstance(reg.raw, Map)
         check_mem_region_access(env, regno, off, size, reg.raw.attr.key_size, False)
     elif reg.type == PTR_TO_FLOW_KEYS:
+        _refuse_leak(env, access, value_regno, "flow keys")
         # sizeof(struct bpf_flow_keys) is 56
         if off < 0 or off + size > 56:
             raise env.fail(Errno.EACCES, f"invalid access to flow keys off={off} size={size}\n")
@@ -465,8 +477,10 @@ def _check_atomic_rmw(env: Env, insn: Insn) -> None:
         raise env.fail(Errno.EINVAL, "invalid atomic operand size\n")
     check_src(env, regs, insn.src)
     check_src(env, regs, insn.dst)
-    if insn.imm == BPF_CMPXCHG:
-        check_src(env, regs, 0)
+    if insn.imm == BPF_CMPXCHG and is_pointer_value(env, check_src(env, regs, 0)):
+        raise env.fail(Errno.EACCES, "R0 leaks addr into mem\n")
+    if is_pointer_value(env, regs[insn.src]):
+        raise env.fail(Errno.EACCES, f"R{insn.src} leaks addr into mem\n")
     _check_atomic_target(env, insn.dst, "stores into", insn.imm)
     load_reg = -1
     if insn.imm & BPF_FETCH:

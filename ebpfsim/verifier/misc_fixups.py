@@ -4,7 +4,7 @@ On x86-64, with its just-in-time compiler. ``ebpfsim.verifier.xlated`` says who 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ebpfsim.errnos import Errno
 from ebpfsim.isa.insn import Insn
@@ -13,10 +13,16 @@ from ebpfsim.maps.map import Map
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.verifier.call_symbols import helper_symbol, map_symbol
 from ebpfsim.verifier.fixup import Away
-from ebpfsim.verifier.inline_maps import gen_lookup, op
+from ebpfsim.verifier.inline_maps import gen_lookup, index_mask, op
 from ebpfsim.verifier.kernel_calls import call_offset
 from ebpfsim.verifier.kfunc import Kfunc
 from ebpfsim.verifier.opcodes import BPF_ALU64, BPF_X, CALL, MAY_GOTO, helper_call, pseudo_kfunc_call
+from ebpfsim.verifier.sanitize import (
+    BPF_ALU_IMMEDIATE,
+    BPF_ALU_NEG_VALUE,
+    BPF_ALU_NON_POINTER,
+    BPF_ALU_SANITIZE_SRC,
+)
 
 __all__ = ["Facts", "Loop", "Object", "Patch", "Place", "misc_fixup"]
 
@@ -63,6 +69,11 @@ class Facts:
     atomic_storage: frozenset[int]
     known_tail_calls: frozenset[int]  # of one array, at a constant index
     throws: bool
+    nospec: frozenset[int] = frozenset()
+    nospec_result: frozenset[int] = frozenset()
+    alu_sanitation: Mapping[int, tuple[int, int]] = field(
+        default_factory=dict
+    )  # how additions to pointers are masked: state and limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +90,8 @@ def misc_fixup(facts: Facts, insn: Insn, place: Place) -> Patch | None:
     """Return what stands for an instruction; None when it stays."""
     if insn.code in _DIVISIONS:
         return _division(insn)
+    if insn.code in (ADD, SUB):
+        return _masked(facts, insn, place)
     packet = gen_ld_abs(insn)
     if packet:
         return [_packet_call(each) for each in packet]
@@ -96,6 +109,7 @@ def misc_fixup(facts: Facts, insn: Insn, place: Place) -> Patch | None:
 # DIV and MOD of both widths, by registers and by constants
 _DIVISIONS = frozenset((0x34, 0x3C, 0x37, 0x3F, 0x94, 0x9C, 0x97, 0x9F))
 BPF_DIV = 0x30
+ADD, SUB = 0x0F, 0x1F
 
 
 def _division(insn: Insn) -> list[Insn] | None:
@@ -113,6 +127,25 @@ def _division(insn: Insn) -> list[Insn] | None:
         zero = op("xor32.reg", insn.dst, insn.dst)
         return [op(f"jne{bits}.imm", insn.src, off=2), zero, op("ja", off=1), insn]
     return [op(f"jeq{bits}.imm", insn.src, off=1 if is64 else 2), insn, *_cut(insn, is64)]
+
+
+def _masked(facts: Facts, insn: Insn, place: Place) -> list[Insn] | None:
+    # an offset that is out of bounds on a guessed path becomes zero
+    state, limit = facts.alu_sanitation.get(place.origin, (BPF_ALU_NON_POINTER, 0))
+    if state & BPF_ALU_NON_POINTER:
+        return None
+    is_neg, is_src = state & BPF_ALU_NEG_VALUE, state & BPF_ALU_SANITIZE_SRC
+    is_imm = state & BPF_ALU_IMMEDIATE
+    off = insn.src if is_src else insn.dst
+    negated = [op("mul64.imm", off, imm=-1)] if is_neg and not is_imm else []
+    patch = [*negated, op("mov32.imm", AX, imm=limit)]
+    if not is_imm:
+        patch += [op("sub64.reg", AX, off), op("or64.reg", AX, off), op("neg64", AX)]
+        patch += [op("arsh64.imm", AX, imm=63), op("and64.reg", AX, off)]
+    if not is_src:
+        patch.append(op("mov64.reg", insn.dst, insn.src))
+    patch.append(insn._replace(src=AX, code=(ADD if insn.code == SUB else SUB) if is_neg else insn.code))
+    return patch + (negated if is_src else [])
 
 
 def _sdiv(insn: Insn, bits: str) -> list[Insn]:
@@ -164,7 +197,7 @@ def _may_goto(insn: Insn, place: Place) -> Patch:
 def _helper_call(facts: Facts, insn: Insn, place: Place) -> Patch | None:
     if insn.imm == BPF_FUNC_tail_call:
         # a code of its own in the kernel; a dump shows the call
-        return None
+        return _tail_call(facts, insn, place)
     inlined = _INLINED.get(insn.imm)
     if inlined is not None:
         patch = inlined(facts, insn, place)
@@ -181,6 +214,14 @@ def _helper_call(facts: Facts, insn: Insn, place: Place) -> Patch | None:
         if name:
             return [insn._replace(imm=call_offset(name))]
     return [_called(facts, insn)]
+
+
+def _tail_call(facts: Facts, insn: Insn, place: Place) -> list[Insn] | None:
+    map_ = facts.map_ptr_state[place.origin][-1]
+    assert isinstance(map_, Map)
+    if map_.bypass_spec:
+        return None
+    return [op("jge64.imm", R3, off=2, imm=map_.max_entries), *index_mask(map_, R3), insn]
 
 
 # map_{lookup,update,delete}_elem, redirect_map, map_{push,pop,peek}_elem, for_each_map_elem, map_lookup_percpu_elem

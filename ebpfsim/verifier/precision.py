@@ -85,6 +85,10 @@ def backtrack(env: Env, starting: State) -> bool:
     bt.frame = len(starting.frames) - 1
     if bt.empty():
         return False
+    if not env.bpf_capable:
+        # all scalars are precise
+        bt.reset()
+        return False
     try:
         changed, done = _walk(env, bt, starting)
     except GiveUp:

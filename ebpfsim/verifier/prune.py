@@ -52,12 +52,15 @@ __all__ = ["find_prev_entry", "is_state_visited", "pop_stack", "push_stack", "up
 MAX_BACKEDGE_ITERS = 64
 
 
-def push_stack(env: Env, insn_idx: int, prev_insn_idx: int, full: Errno = Errno.EFAULT) -> State:
+def push_stack(
+    env: Env, insn_idx: int, prev_insn_idx: int, full: Errno = Errno.EFAULT, *, speculative: bool = False
+) -> State:
     """Keep a copy of the current state, to go on from later (``push_stack``).
 
     ``full`` is what the caller says when too many wait already.
     """
     state = env.cur_state.copy()
+    state.speculative |= speculative
     env.stack.append((state, insn_idx, prev_insn_idx, env.log.end_pos))
     if len(env.stack) > BPF_COMPLEXITY_LIMIT_JMP_SEQ:
         raise env.fail(full, f"The sequence of {len(env.stack)} jumps is too complex.\n")
@@ -243,11 +246,11 @@ def _propagate_precision(env: Env, old: State, cur: State) -> bool:
         frame = old.frames[number]
         names = []
         for regno, reg in enumerate(frame.regs):
-            if reg.precise and reg.type == SCALAR_VALUE:
+            if (reg.precise or not env.bpf_capable) and reg.type == SCALAR_VALUE:
                 bt.reg_masks[number] |= 1 << regno
                 names.append(f"r{regno}")
         for spi, slot in enumerate(frame.stack):
-            if slot[1].precise and is_spilled_scalar(slot):
+            if (slot[1].precise or not env.bpf_capable) and is_spilled_scalar(slot):
                 bt.stack_masks[number] |= 1 << spi
                 names.append(f"fp{-(spi + 1) * 8}")
         if names and verbose:
@@ -309,7 +312,8 @@ def _remember(env: Env, bucket: list[State], cur: State, idx: int) -> None:
     update_peak_states(env)
     env.prev_jmps_processed = env.jmps_processed
     env.prev_insn_processed = env.insn_processed
-    mark_all_scalars_imprecise(cur)
+    if env.bpf_capable:
+        mark_all_scalars_imprecise(cur)
     new = cur.copy()
     new.insn_idx = idx
     _maybe_enter_scc(env, new)
@@ -375,8 +379,10 @@ def find_prev_entry(env: Env, cur: State, idx: int) -> State | None:
     return None
 
 
-def _widen(old: Reg, cur: Reg, ids: IdMap) -> Reg:
+def _widen(env: Env, old: Reg, cur: Reg, ids: IdMap) -> Reg:
     # maybe_widen_reg
+    if not env.bpf_capable:
+        return cur
     if old.type != SCALAR_VALUE or cur.type != SCALAR_VALUE:
         return cur
     if old.precise or cur.precise or regs_exact(old, cur, ids):
@@ -390,8 +396,8 @@ def widen_imprecise_scalars(env: Env, old: State, cur: State) -> None:
     for number in range(len(old.frames) - 1, -1, -1):
         before, now = old.frames[number], cur.frames[number]
         for regno in range(MAX_BPF_REG):
-            now.regs[regno] = _widen(before.regs[regno], now.regs[regno], ids)
+            now.regs[regno] = _widen(env, before.regs[regno], now.regs[regno], ids)
         for spi in range(min(len(before.stack), len(now.stack))):
             if is_spilled_reg(before.stack[spi]) and is_spilled_reg(now.stack[spi]):
                 types, reg = now.stack[spi]
-                now.stack[spi] = (types, _widen(before.stack[spi][1], reg, ids))
+                now.stack[spi] = (types, _widen(env, before.stack[spi][1], reg, ids))

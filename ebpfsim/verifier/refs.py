@@ -13,7 +13,7 @@ from ebpfsim.progs.regtypes import (
     PTR_TO_PACKET_META,
 )
 from ebpfsim.verifier.env import Env
-from ebpfsim.verifier.state import STACK_ITER, UNKNOWN, Ref, Reg, State, is_spilled_reg
+from ebpfsim.verifier.state import STACK_ITER, Ref, Reg, State, is_spilled_reg
 
 __all__ = ["acquire_reference", "release_reference", "replace_regs"]
 
@@ -53,7 +53,7 @@ def release_reference(env: Env, ref_obj_id: int) -> bool:
     """Forget a resource and all pointers to it (``release_reference``)."""
     if not release_reference_nomark(env.cur_state, ref_obj_id):
         return False
-    replace_regs(env.cur_state, lambda reg: UNKNOWN if reg.ref_obj_id == ref_obj_id else reg)
+    replace_regs(env.cur_state, lambda reg: env.invalid_reg if reg.ref_obj_id == ref_obj_id else reg)
     return True
 
 
@@ -89,7 +89,7 @@ def clear_all_pkt_pointers(env: Env) -> None:
         is_slice = reg.type & BASE_TYPE_MASK == PTR_TO_MEM and reg.type & DYNPTR_TYPE_PKT_MASK
         return reg.type in pkt or bool(is_slice)
 
-    replace_regs(env.cur_state, lambda reg: UNKNOWN if into_packet(reg) else reg)
+    replace_regs(env.cur_state, lambda reg: env.invalid_reg if into_packet(reg) else reg)
 
 
 def check_reference_leak(env: Env) -> None:

@@ -9,6 +9,7 @@ from ebpfsim.verifier.env import Env
 from ebpfsim.verifier.log import spell_range
 from ebpfsim.verifier.lsm import lsm_return_range
 from ebpfsim.verifier.precision import mark_chain_precision
+from ebpfsim.verifier.sanitize import is_pointer_value
 from ebpfsim.verifier.state import reg_type_str
 
 __all__ = ["check_return_code"]
@@ -94,6 +95,8 @@ def check_return_code(env: Env, regno: int = 0) -> None:
     if (not frame.subprogno or frame.subprogno == env.exception_callback) and _needs_nothing(env):
         return
     reg = check_src(env, env.cur_state.frames[-1].regs, regno)
+    if is_pointer_value(env, reg):
+        raise env.fail(Errno.EACCES, f"R{regno} leaks addr as return value\n")
     where = "At program exit"
     if frame.in_async_callback_fn:
         low, high = frame.callback_ret_range

@@ -7,7 +7,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.progs.regtypes import DYNPTR_TYPE_RINGBUF, PTR_MAYBE_NULL, PTR_TO_MEM
 from ebpfsim.verifier.env import Env
 from ebpfsim.verifier.refs import replace_regs
-from ebpfsim.verifier.state import EMPTY_SLOT, STACK_DYNPTR, UNKNOWN, Dynptr, Frame, Iter, Reg, State
+from ebpfsim.verifier.state import EMPTY_SLOT, STACK_DYNPTR, Dynptr, Frame, Iter, Reg, State
 
 __all__ = [
     "BAD_PLACE",
@@ -77,8 +77,9 @@ def destroy_if_dynptr_stack_slot(env: Env, frame: Frame, spi: int) -> None:
     dynptr_id = reg.id
     # slices made by bpf_dynptr_slice() carry the kind of the dynptr in their type, and stay
     kinds = (PTR_TO_MEM, PTR_TO_MEM | PTR_MAYBE_NULL)
+    gone = env.invalid_reg
     replace_regs(
-        env.cur_state, lambda old: UNKNOWN if old.type in kinds and old.map_uid == dynptr_id and dynptr_id else old
+        env.cur_state, lambda old: gone if old.type in kinds and old.map_uid == dynptr_id and dynptr_id else old
     )
     clear_slots(env, frame, spi, 2)
 

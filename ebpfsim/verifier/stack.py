@@ -29,6 +29,7 @@ from ebpfsim.verifier.env import FASTCALL_PATTERN, Env
 from ebpfsim.verifier.log import verbose_linfo
 from ebpfsim.verifier.opcodes import BPF_MEM, BPF_ST
 from ebpfsim.verifier.precision import mark_chain_precision, push_jmp_history, stack_access_flags
+from ebpfsim.verifier.sanitize import is_pointer_value
 from ebpfsim.verifier.slots import destroy_if_dynptr_stack_slot
 from ebpfsim.verifier.state import (
     EMPTY_SLOT,
@@ -111,7 +112,9 @@ def check_stack_access_within_bounds(env: Env, regno: int, off: int, size: int, 
         low = b.smin + off
         high = b.smax + off + size
     errno = None
-    if low < -MAX_BPF_STACK or low > -1:
+    # what was never written cannot be read by everybody (check_stack_slot_within_bounds)
+    most = MAX_BPF_STACK if access == WRITE or env.allow_uninit_stack else 8 * len(frame_of(env, reg).stack)
+    if low < -most or low > -1:
         errno = Errno.EACCES
     elif high > 0:
         errno = Errno.EINVAL
@@ -184,12 +187,20 @@ def _write_fixed_off(env: Env, frame: Frame, off: int, size: int, value_regno: i
     insn = env.insns[idx]
     reg = cur.regs[value_regno] if value_regno >= 0 else None
     aligned = not off % 8
+    old = frame.stack[spi]
+    if not env.allow_ptr_leaks and size != 8 and is_spilled_reg(old) and not is_spilled_scalar(old):
+        raise env.fail(Errno.EACCES, "attempt to corrupt spilled pointer on stack\n")
+    if not env.bypass_spec and (
+        (reg is not None and reg.type & BASE_TYPE_MASK in _SPILLABLE)
+        or any(old[0][(-off - 1 - i) % 8] not in (STACK_MISC, STACK_ZERO) for i in range(size))
+    ):
+        env.nospec_result.add(idx)
     destroy_if_dynptr_stack_slot(env, frame, spi)
     if aligned and size == 8:
         env.liveness.mark_write(frame.frameno, 1 << spi)
     check_fastcall_stack_contract(env, frame, idx, off)
     env.scratched_slots |= 1 << spi
-    if reg is not None and aligned and reg.type == SCALAR_VALUE:
+    if reg is not None and aligned and reg.type == SCALAR_VALUE and env.bpf_capable:
         fits = reg.b.umax.bit_length() <= 8 * size
         if fits:
             reg = cur.regs[value_regno] = assign_scalar_id_before_mov(env, reg)
@@ -197,7 +208,7 @@ def _write_fixed_off(env: Env, frame: Frame, off: int, size: int, value_regno: i
             reg = reg.copy()
             reg.id = 0
         _spill(env, frame, spi, reg, size)
-    elif reg is None and aligned and _is_st_mem(insn):
+    elif reg is None and aligned and _is_st_mem(insn) and env.bpf_capable:
         _spill(env, frame, spi, known_scalar(insn.imm & 0xFFFF_FFFF_FFFF_FFFF), size)
     elif reg is not None and reg.type & BASE_TYPE_MASK in _SPILLABLE:
         if size != 8:
@@ -258,6 +269,9 @@ def _write_var_off(env: Env, frame: Frame, ptr: Reg, off: int, size: int, value_
         env.scratched_slots |= 1 << spi
         types, spilled = frame.stack[spi]
         kind = types[slot % 8]
+        if not env.allow_ptr_leaks and kind not in (STACK_MISC, STACK_ZERO):
+            text = f"spilled ptr in range of var-offset stack write; insn {idx}, ptr off: {i}"
+            raise env.fail(Errno.EINVAL, text)
         if writing_zero and kind == STACK_SPILL and is_spilled_scalar(frame.stack[spi]) and spilled.b == ZERO_SCALAR.b:
             zero_used = True
             continue
@@ -321,9 +335,15 @@ def _read_fixed_off(env: Env, frame: Frame, off: int, size: int, dst_regno: int)
     push_jmp_history(env, env.cur_state, stack_access_flags(frame.frameno, spi))
 
 
+def _readable(env: Env) -> tuple[int, ...]:
+    # bytes that hold data; what was never written may hold what others left there
+    return (STACK_MISC, STACK_ZERO, STACK_INVALID) if env.allow_uninit_stack else (STACK_MISC, STACK_ZERO)
+
+
 def _check_readable(env: Env, types: bytes, slot: int, off: int, size: int) -> None:
+    readable = _readable(env)
     for i in range(size):
-        if types[(slot - i) % 8] not in (STACK_MISC, STACK_ZERO, STACK_INVALID):
+        if types[(slot - i) % 8] not in readable:
             text = f"invalid read from stack off {off}+{i} size {size}\n"
             raise env.fail(Errno.EACCES, text)
 
@@ -336,6 +356,8 @@ def _fill(env: Env, frame: Frame, spi: int, off: int, size: int, dst_regno: int)
     if size == 8 and spill_size == 8:
         if dst_regno >= 0:
             regs[dst_regno] = reg
+        elif is_pointer_value(env, reg):
+            raise env.fail(Errno.EACCES, f"leaking pointer from stack off {off}\n")
         return True
     if reg.type != SCALAR_VALUE:
         verbose_linfo(env, env.insn_idx, "; ")
@@ -351,8 +373,9 @@ def _fill(env: Env, frame: Frame, spi: int, off: int, size: int, dst_regno: int)
         return True
     slot = -off - 1
     kinds = [types[(slot - i) % 8] for i in range(size)]
+    readable = (STACK_SPILL, *_readable(env))
     for i, kind in enumerate(kinds):
-        if kind not in (STACK_SPILL, STACK_MISC, STACK_ZERO, STACK_INVALID):
+        if kind not in readable:
             text = f"invalid read from stack off {off}+{i} size {size}\n"
             raise env.fail(Errno.EACCES, text)
     if kinds.count(STACK_SPILL) == size and not reg.b.mask and reg.b.value == 0:
@@ -386,6 +409,10 @@ def check_stack_range_initialized(
     if not b.mask:
         low = high = _s64(b.value) + off
     else:
+        if not env.bypass_spec:
+            tnum = tnum_strn((b.value, b.mask))
+            text = f"R{regno} variable offset stack access prohibited for !root, var_off={tnum}\n"
+            raise env.fail(Errno.EACCES, text)
         if meta is not None and meta.raw_mode:
             meta = None
         low, high = b.smin + off, b.smax + off
@@ -405,13 +432,13 @@ def check_stack_range_initialized(
             raise env.fail(Errno.EFAULT, "allocated_stack too small\n")
         types, spilled = frame.stack[spi]
         kind = types[slot % 8]
-        if kind in (STACK_ZERO, STACK_INVALID):
+        if kind == STACK_ZERO or (kind == STACK_INVALID and env.allow_uninit_stack):
             if access == WRITE:
                 new = bytearray(types)
                 new[slot % 8] = STACK_MISC
                 frame.stack[spi] = (bytes(new), spilled)
         elif kind != STACK_MISC:
-            if not is_spilled_reg((types, spilled)):
+            if not is_spilled_reg((types, spilled)) or is_pointer_value(env, spilled):
                 _fail_uninit(env, reg, regno, low, i, size)
             if access == WRITE:
                 frame.stack[spi] = (bytes(scrub_spilled_slot(k) for k in types), UNKNOWN)

@@ -342,6 +342,7 @@ class State:
         "miss_cnt",
         "parent",
         "refs",
+        "speculative",
     )
 
     def __init__(self, frame: Frame, first_insn_idx: int) -> None:
@@ -354,6 +355,7 @@ class State:
         self.active_preempt_locks = 0
         self.active_rcu_locks = 0
         self.in_sleepable = False
+        self.speculative = False
         self.cleaned = False
         self.branches = 1
         self.parent: State | None = None
@@ -387,6 +389,7 @@ class State:
         new.active_preempt_locks = self.active_preempt_locks
         new.active_rcu_locks = self.active_rcu_locks
         new.in_sleepable = self.in_sleepable
+        new.speculative = self.speculative
         new.cleaned = self.cleaned
         new.branches = self.branches
         new.parent = self.parent

@@ -61,6 +61,9 @@ def add_subprogs(env: Env) -> None:
 def _find_starts(env: Env, starts: set[int]) -> None:
     count = len(env.insns)
     for i, insn in enumerate(env.insns):
+        if not env.bpf_capable and (pseudo_kfunc_call(insn) or pseudo_func(insn) or pseudo_call(insn)):
+            text = "loading/calling other bpf or kernel functions are allowed for CAP_BPF and CAP_SYS_ADMIN\n"
+            raise env.fail(Errno.EPERM, text)
         if pseudo_kfunc_call(insn):
             add_kfunc_call(env, insn)
             continue

@@ -1,5 +1,6 @@
 """The verifier: phases, main loop, statistics (bpf_check() and do_check(), kernel/bpf/verifier.c, v6.18)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ebpfsim.collector import without_collector
@@ -313,17 +314,22 @@ def do_check(env: Env) -> None:
         if point:
             if point & PRUNE_POINT and is_state_visited(env, idx):
                 if log_level & BPF_LOG_LEVEL:
-                    env.verbose(f"\nfrom {prev_idx} to {idx}: safe\n" if print_state else f"{idx}: safe\n")
+                    way = f"\nfrom {prev_idx} to {idx}{_speculative(state)}" if print_state else f"{idx}"
+                    env.verbose(f"{way}: safe\n")
                 done = 1
             elif point & JMP_POINT:
                 push_jmp_history(env, state, 0)
         if not done:
             if log_level & BPF_LOG_LEVEL:
                 print_state = _print_step(env, state, idx, prev_idx, print_state)
-            env.seen[idx] = env.pass_cnt
+            if not state.speculative:
+                # what only speculation reaches is dead code (sanitize_mark_insn_seen)
+                env.seen[idx] = env.pass_cnt
             prev_idx = idx
             kind = insn.code & 7
-            if kind in (BPF_ST, BPF_STX) or insn.code == BPF_JMP | BPF_CALL:
+            if state.speculative:
+                done = _check_speculative(env, idx, insn, handlers[idx])
+            elif kind in (BPF_ST, BPF_STX) or insn.code == BPF_JMP | BPF_CALL:
                 liveness.reset_writes(idx)
                 done = handlers[idx](env, insn)
                 liveness.commit_writes()
@@ -341,6 +347,31 @@ def do_check(env: Env) -> None:
             print_state = True
 
 
+_RECOVERABLE = (Errno.EPERM, Errno.EACCES, Errno.EINVAL)
+
+
+def _speculative(state: State) -> str:
+    return " (speculative execution)" if state.speculative else ""
+
+
+def _check_speculative(env: Env, idx: int, insn: Insn, handler: Callable[[Env, Insn], int]) -> int:
+    # what would be refused ends a path of speculation: a barrier is put there (error_recoverable_with_nospec)
+    if idx in env.nospec:
+        return 1
+    env.liveness.reset_writes(idx)
+    try:
+        done = handler(env, insn)
+    except Reject as reject:
+        if reject.errno not in _RECOVERABLE:
+            raise
+        env.liveness.commit_writes()
+        env.nospec.add(idx)
+        env.alu_sanitation.pop(idx, None)
+        return 1
+    env.liveness.commit_writes()
+    return 1 if not done and idx in env.nospec_result else done
+
+
 RETURNED = 2  # a subprogram ended: its caller's state is printed
 
 
@@ -348,7 +379,7 @@ def _print_step(env: Env, state: State, idx: int, prev_idx: int, print_state: bo
     # what do_check() writes before an instruction; returns whether the state is still to be printed
     last = len(state.frames) - 1
     if env.log_level & BPF_LOG_LEVEL2 and print_state:
-        env.verbose(f"\nfrom {prev_idx} to {idx}:")
+        env.verbose(f"\nfrom {prev_idx} to {idx}{_speculative(state)}:")
         print_verifier_state(env, state, last, True)
         print_state = False
     if env.scratched_regs or env.scratched_slots:
@@ -419,7 +450,8 @@ def _do_ld(env: Env, insn: Insn) -> int:
     elif mode == BPF_IMM:
         check_ld_imm(env, insn)
         env.insn_idx += 1
-        env.seen[env.insn_idx] = env.pass_cnt
+        if not env.cur_state.speculative:
+            env.seen[env.insn_idx] = env.pass_cnt
     else:
         raise env.fail(Errno.EINVAL, "invalid BPF_LD mode\n")
     env.insn_idx += 1

@@ -26,6 +26,7 @@ from ebpfsim.verifier.opcodes import (
     BPF_JMP32,
     BPF_LD,
     BPF_LDX,
+    BPF_MEM,
     BPF_ST,
     BPF_STX,
     BPF_X,
@@ -45,6 +46,7 @@ BPF_MAX_TIMED_LOOPS = 0xFFFF
 MAY_GOTO_STACK = 16
 ZEXT_R0 = Insn(0xBC, 0, 0, 0, 1)  # BPF_ZEXT_REG(): the 1 marks it
 BPF_FUNC_tail_call, TAIL_CALL = 12, 0xF5
+ST_NOSPEC = Insn(0xC2)
 MODULES_VADDR = -0x40000000  # the lower half of 0xffffffffc0000000
 FP = 10
 BPF_MOV, BPF_END = 0xB0, 0xD0
@@ -61,6 +63,7 @@ class Xlated:
     @cached_property
     def _done(self) -> Fixed:
         fixed = replace(self._fixed)
+        patch(fixed, _barriers(fixed, self._facts))
         limits = _may_goto_limits(fixed)
         patch(fixed, self._patches(fixed, limits))
         _init_may_goto(fixed, limits)
@@ -130,6 +133,18 @@ class Xlated:
                 if new is not None:
                     patches[i] = new
         return patches
+
+
+def _barriers(fixed: Fixed, facts: Facts) -> dict[int, Patch]:
+    # where nothing may be guessed, or from where nothing may go on that was
+    patches: dict[int, Patch] = {}
+    for i, (insn, origin) in enumerate(zip(fixed.insns, fixed.origin, strict=True)):
+        first = not i or fixed.origin[i - 1] != origin
+        if origin in facts.nospec and first:
+            patches[i] = [ST_NOSPEC, insn]
+        if origin in facts.nospec_result and insn.code & 0xE0 == BPF_MEM:
+            patches[i] = [*patches.get(i, [insn]), ST_NOSPEC]
+    return patches
 
 
 def _may_goto_limits(fixed: Fixed) -> list[int]:

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from ebpfsim import Simulation
-from ebpfsim.errors import InputError, KernelError, NotModelled
+from ebpfsim.errors import InputError, KernelError
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
 from ebpfsim.uapi.bpf import MapType, ProgType
@@ -39,8 +39,6 @@ IDS = ("map_get_next_id", "prog_get_next_id", "btf_get_next_id", "link_get_next_
 def _answer(call, *arguments) -> str:
     try:
         call(*arguments)
-    except NotModelled:
-        return "not modelled"
     except KernelError as error:
         return error.errno_name
     return "ok"
@@ -90,11 +88,7 @@ def test_linux_answers_the_same(caps: tuple[str, ...]) -> None:
     if theirs["map HASH"] == "ok" and not {"CAP_BPF", "CAP_SYS_ADMIN"} & set(caps):
         host = Simulation().host("a", sysctl={"kernel.unprivileged_bpf_disabled": 0})
     ours = _answers(host.bpf_as(caps), host.bpf.prog_load(ProgType.XDP, CODE).fd)
-    allowed = {name: answer for name, answer in ours.items() if answer == "not modelled"}
-    assert {name for name in allowed if theirs[name] == "EPERM"} == set()
-    assert {name: theirs[name] for name in ours if name not in allowed} == {
-        name: answer for name, answer in ours.items() if name not in allowed
-    }
+    assert ours == theirs
 
 
 @pytest.mark.parametrize(
@@ -103,8 +97,8 @@ def test_linux_answers_the_same(caps: tuple[str, ...]) -> None:
         (2, (), ("EPERM", "EPERM", "EPERM")),
         (1, (), ("EPERM", "EPERM", "EPERM")),
         # include/linux/bpf.h: without the sysctl, hash tables and socket filters are for everybody
-        (0, (), ("ok", "EPERM", "not modelled")),
-        (2, ("CAP_BPF",), ("ok", "ok", "not modelled")),
+        (0, (), ("ok", "EPERM", "ok")),
+        (2, ("CAP_BPF",), ("ok", "ok", "ok")),
         (2, ("CAP_BPF", "CAP_PERFMON"), ("ok", "ok", "ok")),
     ],
 )

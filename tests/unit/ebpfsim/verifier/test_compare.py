@@ -11,6 +11,7 @@ from ebpfsim.progs.regtypes import NOT_INIT, PTR_TO_PACKET, PTR_TO_STACK
 from ebpfsim.uapi.bpf import ProgType
 from ebpfsim.verifier.bounds import UNBOUNDED, known
 from ebpfsim.verifier.compare import EXACT, NOT_EXACT, RANGE_WITHIN, IdMap, regsafe
+from ebpfsim.verifier.env import Env, LoadAttr
 from ebpfsim.verifier.state import Reg, known_scalar, pointer, scalar
 
 
@@ -44,8 +45,12 @@ def test_loop_without_end(text: str, states: list[str]) -> None:
     assert lines[-1].startswith("processed 9 insns")
 
 
+# nothing is asked of the kernel by comparing
+ENV = Env(LoadAttr(ProgType.XDP, ()), None)  # type: ignore[arg-type]
+
+
 def safe(old: Reg, cur: Reg, exact: int = NOT_EXACT) -> bool:
-    return regsafe(old, cur, IdMap(100), exact)
+    return regsafe(ENV, old, cur, IdMap(100), exact)
 
 
 def packet(reach: int) -> Reg:
