@@ -16,9 +16,10 @@ from ebpfsim.memory.user import UserFault, UserMemory
 from ebpfsim.syscall import raw_maps, raw_progs
 from ebpfsim.syscall.raw_call import Call, refuse_token
 from ebpfsim.syscall.raw_info import write_info
+from ebpfsim.syscall.raw_links import link_create_opts
 from ebpfsim.uapi import flags as f
 from ebpfsim.uapi.bpf import AttachType, BpfCmd
-from ebpfsim.uapi.bpf_attr import ATTR_ENDS, ATTRS, LINK_CREATE_OPTS, LINK_CREATE_OPTS_OFF, SIZEOF_BPF_ATTR
+from ebpfsim.uapi.bpf_attr import ATTR_ENDS, ATTRS, LINK_CREATE_OPTS_OFF, SIZEOF_BPF_ATTR
 
 if TYPE_CHECKING:
     from ebpfsim.syscall.bpf import Bpf
@@ -124,10 +125,7 @@ def _link_create(call: Call) -> int:
     more = call.data[LINK_CREATE_OPTS_OFF:]
     if call.number("attach_type") == AttachType.TRACE_ITER:
         return _iter_link_create(call, more)
-    if any(more[LINK_CREATE_OPTS.size :]):
-        call.bpf._prog(call.op, call.number("prog_fd"))
-        raise NotModelled("bpf(BPF_LINK_CREATE) with fields of its attach type", "kernel/bpf/syscall.c: link_create")
-    opts = {name: value for name, value in LINK_CREATE_OPTS.unpack(more).items() if isinstance(value, int) and value}
+    opts = link_create_opts(call, more)
     numbers = (call.number(name) for name in ("prog_fd", "target_fd", "attach_type"))
     return call.bpf.link_create(*numbers, flags=call.number("flags"), **opts)
 
