@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["KernelConfig"]
+__all__ = ["INSN_BUDGET", "KernelConfig"]
+
+INSN_BUDGET = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,6 @@ class KernelConfig:
     costs: str = "skx3"
     stats: bool = False
     debug: bool = False
-    insn_budget: int = 50_000_000
+    insn_budget: int = INSN_BUDGET
     engine: str = "auto"
     sysctl: dict[str, int | str] = field(default_factory=dict)

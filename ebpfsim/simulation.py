@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ebpfsim.attached import AttachedLink
 from ebpfsim.attached_struct_ops import AttachedStructOps, RegisteredStructOps, attach_struct_ops
 from ebpfsim.clock import Clock, parse_duration, parse_rate
-from ebpfsim.config import KernelConfig
+from ebpfsim.config import INSN_BUDGET, KernelConfig
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.frames import to_frames
@@ -275,6 +275,7 @@ class Simulation:
         stats: bool = False,
         debug: bool = False,
         engine: str = "auto",
+        insn_budget: int = INSN_BUDGET,
         sysctl: dict[str, int | str] | None = None,
     ) -> Host:
         """Add a simulated machine; what the settings mean stands at ``KernelConfig``.
@@ -285,9 +286,11 @@ class Simulation:
             raise InputError("", f"there is a host '{name}' already")
         if engine not in ENGINES:
             raise InputError("", f"engine '{engine}' is not known", f"one of {', '.join(ENGINES)}")
+        if not 0 < insn_budget < 1 << 62:
+            raise InputError("", f"a budget of {insn_budget} instructions", "at least 1")
         config = KernelConfig(
             cpus=cpus, mitigations=mitigations, costs=costs, stats=stats, debug=debug, engine=engine,
-            sysctl=sysctl or {},
+            insn_budget=insn_budget, sysctl=sysctl or {},
         )  # fmt: skip
         host = self.hosts[name] = Host(self, name, config)
         return host

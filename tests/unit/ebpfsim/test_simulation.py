@@ -130,3 +130,24 @@ def test_unknown_device_comes_with_a_suggestion() -> None:
     host.nic("eth0")
     with pytest.raises(KernelError, match="host 'a' has no device 'eht0'; did you mean 'eth0'"):
         host.device("eht0")
+
+
+@pytest.mark.parametrize("engine", ["interp", "jit"])
+def test_a_budget_of_instructions_ends_long_runs(engine: str) -> None:
+    from ebpfsim import KernelOops
+    from ebpfsim.isa.asm import assemble
+    from ebpfsim.isa.insn import encode
+    from ebpfsim.uapi.bpf import ProgType
+
+    # 3 instructions a round, 2 in front and 2 behind
+    code = encode(assemble("r0 = 0; r6 = 0; l: r6 += 1; r0 ^= r6; if r6 != 100 goto l; r0 = 2; exit"))
+    for budget, done in ((304, True), (303, False)):
+        bpf = Simulation().host("a", engine=engine, insn_budget=budget).bpf
+        fd = bpf.prog_load(ProgType.XDP, code, license="GPL", name="long").fd
+        if done:
+            assert bpf.prog_test_run(fd, bytes(64)).retval == 2
+            continue
+        with pytest.raises(KernelOops, match="runaway: more than 303 instructions in program 'long' at insn 5"):
+            bpf.prog_test_run(fd, bytes(64))
+    with pytest.raises(InputError, match="a budget of 0 instructions"):
+        Simulation().host("a", insn_budget=0)
