@@ -96,6 +96,11 @@ class CgroupBpf:
         items = sk.cgroup.effective.get(kind)
         return self._run_array(items, sk.struct_address, cpu, kind)[0] if items else 0
 
+    def run_filter_sock_ops(self, sk: CgroupSock, ctx: int, cpu: Cpu) -> int:
+        """Tell programs of an event of a TCP socket: 0 or a negative errno."""
+        kind = AttachType.CGROUP_SOCK_OPS
+        return self._run_array(sk.cgroup.effective[kind], ctx, cpu, kind)[0]
+
     def run_filter_sock_addr(
         self, sk: CgroupSock, kind: AttachType, address: int, port: int, cpu: Cpu, source: int = 0
     ) -> SockAddr:

@@ -9,6 +9,7 @@ from netstack import (
     skb_helpers,
     skb_room,
     sock_helpers,
+    tcp_sock_ops,
     xdp_helpers,
 )
 
@@ -23,4 +24,5 @@ HELPERS: dict[int, Helper] = {
     **cgroup_bpf.HELPERS,
     **reuseport.HELPERS,
     **sk_lookup.HELPERS,
+    **tcp_sock_ops.HELPERS,
 }

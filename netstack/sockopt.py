@@ -17,7 +17,7 @@ from netstack.tcp_reno import pacing_rate
 from netstack.tcp_sock import TcpSock
 from netstack.tcp_states import NAGLE_CORK, NAGLE_OFF, NAGLE_PUSH, TcpState
 
-__all__ = ["get_option", "set_option", "set_tcp_option", "tcp_info"]
+__all__ = ["get_option", "get_tcp_option", "set_option", "set_tcp_option", "tcp_info"]
 
 SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP = 1, 0, 6
 SO_REUSEADDR, SO_TYPE, SO_ERROR, SO_BROADCAST, SO_SNDBUF, SO_RCVBUF, SO_KEEPALIVE = 2, 3, 4, 6, 7, 8, 9
@@ -283,7 +283,11 @@ def get_option(k: SocketKernel, cpu: Cpu, socket: TaskSocket, level: int, optnam
         if (level, optname) == (SOL_SOCKET, SO_ERROR):
             return _INT.pack(socket.udp.take_error())
         raise NotModelled(f"option {optname} of level {level} of UDP sockets", "getsockopt(2)")
-    tp = socket.tcp
+    return get_tcp_option(socket.tcp, level, optname, cpu)
+
+
+def get_tcp_option(tp: TcpSock, level: int, optname: int, cpu: Cpu) -> bytes | int:
+    """Return the value of an option of a TCP socket, or -errno."""
     if (level, optname) == (IPPROTO_TCP, TCP_CONGESTION):
         return (tp.ca_ops.name if tp.ca_ops is not None else "").encode().ljust(16, b"\0")
     if (level, optname) == (IPPROTO_TCP, TCP_INFO):

@@ -681,7 +681,8 @@ def tcp_connect(cpu: Cpu, tp: TcpSock) -> int:
     connect_init(cpu, tp)
     mstamp_refresh(tp, cpu)
     flags = SYN
-    if tp.net.sysctls["net.ipv4.tcp_ecn"] == 1 or (tp.ca_ops is not None and tp.ca_ops.needs_ecn):
+    bpf_needs_ecn = tp.net.tcp_sock_ops.needs_ecn(tp, cpu)
+    if tp.net.sysctls["net.ipv4.tcp_ecn"] == 1 or (tp.ca_ops is not None and tp.ca_ops.needs_ecn) or bpf_needs_ecn:
         flags |= ECE | CWR
         tp.ecn_flags = ECN_OK
     skb = TcpSkb(tp.net.tcp.structs, tp.write_seq, b"", flags, tp.write_seq + 1 & M32)
@@ -739,8 +740,8 @@ def __tcp_retransmit_skb(cpu: Cpu, tp: TcpSock, skb: TcpSkb, _segs: int) -> int:
     tsorted_add(tp, skb)
     skb.sacked |= EVER_RETRANS
     err = int(tp.net.functions.__tcp_transmit_skb(cpu, tp, skb, 1, 0, tp.rcv_nxt))
-    ops = tp.net.tcp_sock_ops
-    ops.retrans(tp, skb, err, cpu)
+    if tp.sock_ops_cb_flags:
+        tp.net.tcp_sock_ops.retrans(tp, skb, err, cpu)
     if not err:
         tp.net.tracepoints.tcp_retransmit_skb(cpu, tp, skb, 0)
     elif err != -Errno.EBUSY:

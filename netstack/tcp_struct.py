@@ -112,6 +112,7 @@ _MEMBERS: dict[str, Callable[["TcpSock"], int]] = {
     "rx_opt.num_sacks": lambda tp: len(tp.selective_acks),
     "rcv_rtt_est.rtt_us": lambda tp: tp.rcv_rtt_us,
     "rcvq_space.space": lambda tp: tp.rcvq_space,
+    "rtt_min.s[0].v": lambda tp: tp.rtt_min_us,
     "rack.rtt_us": lambda tp: tp.rack_rtt_us,
     "rack.end_seq": lambda tp: tp.rack_end_seq,
     "lsndtime": lambda tp: tp.lsndtime // _TICK_US,
@@ -154,6 +155,10 @@ class TcpStructs:
     def at(self, address: int) -> Any:
         """Return the object whose structure is at an address."""
         return self._by_address[address]
+
+    def find(self, address: int) -> Any:
+        """Return the object whose structure is at an address, None when there is none."""
+        return self._by_address.get(address)
 
     def of(self, tp: "TcpSock") -> SockStruct:
         """Return the structure of a socket, up to date."""

@@ -65,9 +65,8 @@ def _write_timeout(cpu: Cpu, tp: TcpSock) -> bool:
         if tp.dead:
             retry_until = sysctls["net.ipv4.tcp_orphan_retries"] or (0 if tp.sk_err_soft else 8)
         expired = _retransmits_timed_out(tp, retry_until, tp.user_timeout_us)
-    ops = tp.net.tcp_sock_ops
     if tp.sock_ops_cb_flags:
-        ops.rto(tp, cpu)
+        tp.net.tcp_sock_ops.rto(tp, expired, cpu)
     if expired:
         _write_err(cpu, tp)
     return expired
