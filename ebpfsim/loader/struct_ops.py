@@ -11,9 +11,10 @@ from ebpfsim.btf.btf import Btf, essential_name, expect
 from ebpfsim.btf.layout import sizeof
 from ebpfsim.btf.types import Composite, FuncProto, Kind, Member, Ptr, Struct
 from ebpfsim.btf.values import from_bytes, to_bytes
+from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.elf.struct_ops import is_function_pointer
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import InputError, KernelError
+from ebpfsim.errors import InputError, KernelError, NotModelled
 from ebpfsim.loader.maps import ObjectMap
 from ebpfsim.loader.program import Program
 from ebpfsim.suggest import did_you_mean
@@ -22,6 +23,12 @@ from ebpfsim.uapi.bpf import ProgType
 __all__ = ["StructOps", "prepare_struct_ops"]
 
 VALUE_PREFIX = "bpf_struct_ops_"  # STRUCT_OPS_VALUE_PREFIX
+# tables that other kernels have: the one that is modelled was built without their subsystems
+OTHER_SUBSYSTEMS = {
+    "sched_ext_ops": "kernel/sched/ext.c",
+    "hid_bpf_ops": "drivers/hid/bpf/hid_bpf_struct_ops.c",
+    "Qdisc_ops": "net/sched/bpf_qdisc.c",
+}
 
 
 class StructOps(MutableMapping[str, Any]):
@@ -131,6 +138,8 @@ class StructOps(MutableMapping[str, Any]):
         value_id = kernel.find(VALUE_PREFIX + name, Kind.STRUCT)
         type_id = kernel.find(name, Kind.STRUCT)
         if value_id is None or type_id is None:
+            if kernel is vmlinux() and name in OTHER_SUBSYSTEMS:
+                raise NotModelled(f"struct_ops table {name}", OTHER_SUBSYSTEMS[name])
             missing, errno = (VALUE_PREFIX + name, Errno.ESRCH) if value_id is None else (name, Errno.ENOENT)
             raise KernelError("struct_ops init_kern", errno, f"struct {missing} is not found in kernel BTF")
         for member in expect(kernel, value_id, Composite).members:

@@ -1,5 +1,6 @@
 """Tables of functions on their way into the kernel, as libbpf 1.8 fills them (tests/data/bpf/README.md)."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 
 from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.vmlinux import vmlinux
-from ebpfsim.errors import InputError, KernelError
+from ebpfsim.errors import InputError, KernelError, NotModelled
 from ebpfsim.loader import KernelView, Object, open_object
+from ebpfsim.loader.struct_ops import OTHER_SUBSYSTEMS
 
 DATA = Path(__file__).resolve().parents[3] / "data" / "bpf"
 TABLES = json.loads((DATA / "libbpf.json").read_text())["struct_ops.bpf.o"]["tables"]
@@ -112,3 +114,16 @@ def test_a_kernel_without_the_struct(remembered: Any) -> None:
     obj = open_object(DATA / "struct_ops.bpf.o", kernel=KernelView(btf=lambda: own))
     with pytest.raises(KernelError, match=r"\(ESRCH\): struct bpf_struct_ops_tcp_congestion_ops is not found"):
         obj.load(remembered)
+
+
+@pytest.mark.parametrize(("name", "source"), OTHER_SUBSYSTEMS.items())
+def test_tables_of_other_subsystems_are_not_modelled(name: str, source: str) -> None:
+    obj = opened()
+    table = obj.struct_ops["first"]
+    table._struct = dataclasses.replace(table._struct, name=name)
+    with pytest.raises(NotModelled) as error:
+        table._kernel_types(vmlinux())
+    assert str(error.value) == f"not modelled: struct_ops table {name} ({source})"
+    # of a kernel that has no such table it is libbpf's answer
+    with pytest.raises(KernelError, match="is not found in kernel BTF"):
+        table._kernel_types(Btf(vmlinux().raw, where="vmlinux"))
