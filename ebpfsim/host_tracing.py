@@ -11,6 +11,7 @@ from ebpfsim.btf.types import Func
 from ebpfsim.clock import parse_duration
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
+from ebpfsim.host_uprobes import HostUprobes
 from ebpfsim.progs.prog import Prog
 from ebpfsim.suggest import did_you_mean
 from ebpfsim.uapi.bpf import AttachType, ProgType
@@ -37,7 +38,13 @@ KINDS = {
 }
 
 
-class HostTracing:
+# sections of programs on functions and static tracepoints of user space
+USER_SECTIONS = (
+    "uprobe", "uretprobe", "uprobe.multi", "uretprobe.multi", "uprobe.session", "usdt",
+)  # fmt: skip
+
+
+class HostTracing(HostUprobes):
     """The tracing side of ``Host``."""
 
     name: str
@@ -204,8 +211,11 @@ class HostTracing:
         link.label = label or link.label
         return AttachedIter(cast("HostNet", self), link)
 
-    def auto_attach(self, program: "Program", *, label: str = "") -> AttachedLink | None:
-        """Attach a program where its SEC() says, as libbpf does; None for programs that say nothing of the kind."""
+    def auto_attach(self, program: "Program", *, obj: "Object | None" = None, label: str = "") -> AttachedLink | None:
+        """Attach a program where its SEC() says, as libbpf does; None for programs that say nothing of the kind.
+
+        ``obj`` is its object, which static tracepoints of user space need.
+        """
         prog = self.prog(program)
         if prog.type == ProgType.TRACING and prog.expected_attach_type == AttachType.TRACE_RAW_TP:
             return self.attach_raw_tp(prog, label=label)
@@ -218,6 +228,8 @@ class HostTracing:
         kind, _, target = program.section.partition("/")
         if prog.type in (ProgType.RAW_TRACEPOINT, ProgType.RAW_TRACEPOINT_WRITABLE):
             return self.attach_raw_tp(prog, target, label=label) if target else None
+        if kind.removesuffix(".s") in USER_SECTIONS and target:
+            return self.attach_to_user(kind, program, target, obj, label)
         attach = BY_SECTION.get(kind)
         return attach(self, prog, target, label) if attach is not None and target else None
 
@@ -290,7 +302,7 @@ def attach_all(host: HostTracing, obj: "Object") -> dict[str, AttachedLink]:
     links: dict[str, AttachedLink] = {}
     try:
         for program in obj.programs.values():
-            link = host.auto_attach(program) if program.loaded else None
+            link = host.auto_attach(program, obj=obj) if program.loaded else None
             if link is not None:
                 links[program.name] = link
     except BaseException:

@@ -69,7 +69,7 @@ from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
 from netstack.sockfs import Sockfs
 from netstack.tcp_cong import BpfTcpCa, TcpCongestion
-from tracing import hrtimer, perf_event, pidfd, sched_functions
+from tracing import hrtimer, perf_event, pidfd, sched_functions, uprobe
 from tracing import irq as interrupts
 from tracing import stack as stacks
 from tracing import storage as object_storage
@@ -184,6 +184,7 @@ class Kernel:
         self.tracepoints.declare(*SCHED_TRACEPOINTS, *SYSCALL_TRACEPOINTS, *interrupts.IRQ_TRACEPOINTS)
         self.perf_tracepoints = PerfTracepoints(self)
         self.perf_events = perf_event.PerfEvents(self)
+        self.uprobes = uprobe.Uprobes(self)
         self.trace = self.tracepoints.fire
         self.functions.add(TracepointFunctions(self.tracepoints))
         self.functions.add_later(self._call_paths)
@@ -194,7 +195,7 @@ class Kernel:
         self.trampolines = Trampolines(self, execute)
         iterators = iter_points(self, [TASK_ITERATORS])
         self.attach_table = attach_table(
-            self, [trampoline_points(self), tracepoint_points(self), kprobe_points(self), iterators]
+            self, [trampoline_points(self), tracepoint_points(self), kprobe_points(self), uprobe.points(self), iterators]
         )
         self.attach_table.freplace = freplace_creator(self)
         self.attach_table.raw_tracepoint = raw_tracepoint_opener(self)

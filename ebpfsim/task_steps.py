@@ -7,8 +7,12 @@ A step is a mapping with the name of a call and its arguments, and what else is 
     {sleep: 5ms}
 
 Texts are copied to the task's memory, ``$name`` is the result of an earlier step, ``O_CREAT|O_WRONLY`` are constants
-of C. ``sleep`` and ``exec`` are words for calls whose arguments nobody wants to write; ``compute`` is no call, but time
-in user space.
+of C. ``sleep`` and ``exec`` are words for calls whose arguments nobody wants to write. No system calls are ``compute``
+(time in user space), ``call`` (of a function of a binary, which ``returns`` a number and ``takes`` some time) and
+``usdt`` (a static tracepoint that the task comes by)::
+
+    {call: [/usr/bin/app:handle, 7, text], returns: -1, takes: 3us}
+    {usdt: [/usr/bin/app:provider:name, 7]}
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +32,7 @@ from tracing.task import Task
 
 __all__ = [
     "CONSTANTS", "FORMS", "Calls", "Step", "StepProblem", "StepResult", "Value", "arguments", "parse_step",
-    "step_problems",
+    "step_problems", "user_arguments",
 ]  # fmt: skip
 
 Value: TypeAlias = int | str | bytes
@@ -46,7 +50,9 @@ CONSTANTS = {
     "SO_RCVTIMEO": 20,
 }  # fmt: skip
 # what a step may say beside its call
-_OPTIONS = ("as",)
+_OPTIONS = ("as", "returns", "takes")
+# steps that are no system calls: time in user space, functions of binaries, their static tracepoints
+_USER_CALLS = ("call", "usdt")
 # more than the kernel would do in one call (MAX_RW_COUNT) is more than a simulated machine should hold
 MAX_TRANSFER = 16 << 20
 # arguments of system calls that are no addresses, as their prototypes name them
@@ -63,6 +69,9 @@ class Step:
     call: str
     args: tuple[Value, ...]
     name: str = ""
+    # of a function of a binary: its result, and the time that it needs
+    returns: int = 0
+    takes_ns: int = 0
 
     def __str__(self) -> str:
         """Return it as C would have it, with permissions in octal."""
@@ -206,6 +215,10 @@ def _compute(_room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
     return "compute", (_duration_ns(args[0]),)
 
 
+def _user_call(_room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
+    raise InputError("", f"{args[0]!r} is a function of a program")
+
+
 def _exec(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
     return "execve", (room.text(args[0]), room.strings(args), room.strings(()))
 
@@ -280,6 +293,8 @@ FORMS: Mapping[str, Form] = {
     "read": Form(_read, (Param("fd", "number"), Param("count", "size"))),
     "write": Form(_write, (Param("fd", "number"), Param("data", "data"))),
     "sleep": Form(_sleep, (Param("duration", "duration"),)),
+    "call": Form(_user_call, (Param("function", "text"), Param("arguments", "any", "")), more=True),
+    "usdt": Form(_user_call, (Param("tracepoint", "text"), Param("arguments", "any", "")), more=True),
     "compute": Form(_compute, (Param("duration", "duration"),)),
     "exec": Form(_exec, (Param("path", "path"), Param("arguments", "text", "")), more=True),
     "socket": Form(_socket, _SOCKET_PARAMS),
@@ -333,7 +348,24 @@ def step_problems(step: object, calls: Calls, named: Sequence[str] | None = None
     saved = step.get("as", "")
     if not isinstance(saved, str) or ("as" in step and not saved.isidentifier()):
         yield StepProblem(("as",), f"{saved!r} cannot name a result", "letters, digits and '_'")
+    yield from _option_problems(name, step)
     yield from _argument_problems(name, names[0], step[names[0]], calls, named)
+
+
+def _option_problems(name: str, step: Mapping[object, object]) -> Iterator[StepProblem]:
+    for option in ("returns", "takes"):
+        if option in step and name != "call":
+            yield StepProblem((option,), f"'{option}' does not belong to {name}", "it goes with 'call'", key=True)
+    if not isinstance(step.get("returns", 0), int):
+        yield StepProblem(("returns",), f"{step['returns']!r} is no number")
+    try:
+        _duration_ns(step.get("takes", 0))  # type: ignore[arg-type]
+    except InputError as error:
+        yield StepProblem(("takes",), error.problem, error.hint)
+    target = _listed(step.get(name))[:1]
+    if name in _USER_CALLS and target and str(target[0]).count(":") < _USER_CALLS.index(name) + 1:
+        wanted = "PATH:FUNCTION" if name == "call" else "PATH:PROVIDER:NAME"
+        yield StepProblem((name, 0), f"'{target[0]}' is not {wanted}")
 
 
 def _argument_problems(
@@ -398,11 +430,31 @@ def parse_step(step: object, calls: Calls) -> Step:
     assert isinstance(step, Mapping)
     name = next(name for name in step if name not in _OPTIONS)
     args = [arg for arg in _listed(step[name]) if isinstance(arg, int | str | bytes)]
-    return Step(name, tuple(args), step.get("as", ""))
+    return Step(name, tuple(args), step.get("as", ""), step.get("returns", 0), _duration_ns(step.get("takes", 0)))
+
+
+def user_arguments(step: Step, room: Room, results: Mapping[str, int]) -> tuple[list[str], list[int]] | None:
+    """Return path and names of what a task calls in user space, and the arguments; None for system calls."""
+    if step.call not in _USER_CALLS:
+        return None
+    target, *values = _resolved(step, results)
+    words = [value if isinstance(value, int) else room.text(value) for value in values]
+    return str(target).rsplit(":", 1 + _USER_CALLS.index(step.call)), words
 
 
 def arguments(step: Step, room: Room, results: Mapping[str, int]) -> tuple[str, tuple[int, ...]]:
     """Return the system call of a step and its arguments; ``results`` are what ``$name`` stands for."""
+    values = _resolved(step, results)
+    form = FORMS.get(step.call)
+    if form is None:
+        return step.call, tuple(value if isinstance(value, int) else _plain(room, value) for value in values)
+    if not form.more:
+        values += [param.default for param in form.params[len(values) :] if param.default is not None]
+    return form.make(room, values)
+
+
+def _resolved(step: Step, results: Mapping[str, int]) -> list[Value]:
+    # what $NAME stands for
     values: list[Value] = []
     for arg in step.args:
         if isinstance(arg, str) and arg.startswith("$"):
@@ -411,12 +463,7 @@ def arguments(step: Step, room: Room, results: Mapping[str, int]) -> tuple[str, 
             values.append(results[arg[1:]])
         else:
             values.append(arg)
-    form = FORMS.get(step.call)
-    if form is None:
-        return step.call, tuple(value if isinstance(value, int) else _plain(room, value) for value in values)
-    if not form.more:
-        values += [param.default for param in form.params[len(values) :] if param.default is not None]
-    return form.make(room, values)
+    return values
 
 
 def _plain(room: Room, value: Value) -> int:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from ebpfsim.errors import InputError
-from ebpfsim.task_steps import Room, Step, StepResult, Value, arguments, parse_step
+from ebpfsim.task_steps import Room, Step, StepResult, Value, arguments, parse_step, user_arguments
 from tracing.sched import WaitQueue
 from tracing.task import Task
 
@@ -121,17 +121,29 @@ class HostTask:
         cpu = kernel.sched.cpu_of(task)
         start_ns = cpu.now_ns
         room = Room(task)
-        name, args = arguments(step, room, self._named)
-        if name == COMPUTE:
-            kernel.sched.compute(args[0])
-            cpu, retval = kernel.sched.cpu_of(task), 0
-        else:
-            retval = kernel.syscalls.call(task, name, *args)
+        retval = self._call(task, step, room)
+        cpu = kernel.sched.cpu_of(task)
         room.release()
         if step.name:
             self._named[step.name] = retval
         self.results.append(StepResult(index, step.call, retval, start_ns, cpu.now_ns))
         kernel.sched.advance()
+
+    def _call(self, task: Task, step: Step, room: Room) -> int:
+        kernel = self._kernel
+        user = user_arguments(step, room, self._named)
+        if user is not None:
+            names, words = user
+            if step.call == "call":
+                path, function = names
+                return kernel.uprobes.call(task, path, function, words, step.returns, step.takes_ns)
+            path, provider, name = names
+            return kernel.uprobes.usdt(task, path, provider, name, words)
+        name, args = arguments(step, room, self._named)
+        if name == COMPUTE:
+            kernel.sched.compute(args[0])
+            return 0
+        return kernel.syscalls.call(task, name, *args)
 
     @property
     def named(self) -> Mapping[str, int]:

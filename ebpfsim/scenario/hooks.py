@@ -73,7 +73,7 @@ HOOKS: Mapping[str, HookRow] = {
 }
 # hooks of Linux that scenarios cannot name yet
 LATER_HOOKS = (
-    "netfilter", "netkit", "sk_msg", "sk_skb", "sock_ops", "socket_filter", "uprobe", "uretprobe",
+    "netfilter", "netkit", "sk_msg", "sk_skb", "sock_ops", "socket_filter",
 )  # fmt: skip
 VERDICTS = (
     *(action.name for action in XdpAction),

@@ -91,13 +91,40 @@ def _tracepoint(_running: "Running", host: "Host", block: "AttachBlock", fd: int
     return host.attach_tracepoint(fd, category, event, cookie=_cookie(block), label=name)
 
 
+def _user(running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+    target = running.checked.program(block.program)
+    obj = running.objects.get(target.object)
+    pid = _pid(running, block)
+    if block.hook == "usdt":
+        path, provider, tracepoint = (*str(block.target).rsplit(":", 2), "", "")[:3]
+        if obj is None or not tracepoint:
+            raise InputError("", f"target '{block.target}' is not PATH:PROVIDER:NAME")
+        program = obj.programs[target.name]
+        return host.attach_usdt(program, obj, path, provider, tracepoint, pid=pid, cookie=_cookie(block), label=name)
+    path, _, function = str(block.target).rpartition(":")
+    if not path:
+        raise InputError("", f"target '{block.target}' is not PATH:FUNCTION", "/usr/bin/app:handle")
+    if block.hook == "uprobe_multi":
+        retprobe = obj is not None and obj.programs[target.name].section.startswith("uretprobe")
+        return host.attach_uprobe_multi(fd, path, function, retprobe=retprobe, pid=max(0, pid), label=name)
+    function, _, off = function.partition("+")
+    return host.attach_uprobe(
+        fd, path, function, offset=int(off or "0", 0), retprobe=block.hook == "uretprobe", pid=pid,
+        cookie=_cookie(block), label=name,
+    )  # fmt: skip
+
+
+def _pid(running: "Running", block: "AttachBlock") -> int:
+    if block.task is None:
+        return -1
+    task = running.tasks.get(block.task)
+    if task is None or not task.running:
+        raise InputError("", f"task '{block.task}' does not run at this time")
+    return task.pid
+
+
 def _perf_event(running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
-    pid = -1
-    if block.task is not None:
-        task = running.tasks.get(block.task)
-        if task is None or not task.running:
-            raise InputError("", f"task '{block.task}' does not run at this time")
-        pid = task.pid
+    pid = _pid(running, block)
     if not block.period and not block.frequency:
         raise InputError("", "a sample needs 'period' or 'frequency'", "frequency: 1000, times a second")
     return host.attach_perf_event(
@@ -120,6 +147,8 @@ TRACING_HOOKS: Mapping[str, HookRow] = {
     "fmod_ret": HookRow("target", _COOKIE, _trampoline("attach_fmod_ret")),
     "freplace": HookRow("target", (), _freplace, "only"),
     "lsm": HookRow("target", _COOKIE, _trampoline("attach_lsm")),
+    **{name: HookRow("target", ("cookie", "task"), _user) for name in ("uprobe", "uretprobe", "usdt")},
+    "uprobe_multi": HookRow("target", ("task",), _user),
     "perf_event": HookRow("event", ("period", "frequency", "cpu", "task", "cookie"), _perf_event),
     "kprobe": HookRow("target", _COOKIE, _kprobe),
     "kretprobe": HookRow("target", _COOKIE, _kretprobe),

@@ -22,6 +22,7 @@ from ebpfsim.scenario.hooks import HOOKS, Attached
 from ebpfsim.scenario.hooks_objects import STRUCT_OPS
 from ebpfsim.scenario.load import Scenario
 from ebpfsim.scenario.mapvalues import update_map
+from ebpfsim.scenario.paths import locate
 from ebpfsim.scenario.schema import AttachBlock, HostBlock, KernelBlock
 from ebpfsim.scenario.targets import load_order
 from ebpfsim.simulation import Host, Simulation
@@ -316,6 +317,12 @@ def _build_host(running: Running, name: str, host: HostBlock, defaults: KernelBl
     for index, route in enumerate(host.routes):
         with running.at("hosts", name, "routes", index):
             built.net.add_route(route.to, via=route.via, dev=route.device)
+    for path, binary in host.binaries.items():
+        with running.at("hosts", name, "binaries", path):
+            elf = b""
+            if binary.file is not None:
+                elf = locate(running.scenario.folder, binary.file).read_bytes()
+            built.user_binary(path, binary.functions, usdt=binary.usdt, elf=elf)
     for path, file in host.files.items():
         content = (file.content or "").encode(errors="surrogateescape")
         built.kernel.vfs.add(path, content, mode=file.mode, uid=file.uid, gid=file.gid)

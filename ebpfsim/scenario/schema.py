@@ -159,11 +159,22 @@ class FileBlock(Block):
     gid: Annotated[int, Field(ge=0, lt=MAX_ID)] = 0
 
 
+class BinaryBlock(Block):
+    """A program that tasks call functions of: ``functions``, perhaps with their offsets in the file, and static
+    tracepoints (``usdt``) PROVIDER:NAME with the places of their arguments, such as ``8@%rdi``; or a real ELF ``file``.
+    """
+
+    functions: list[str] | dict[str, Annotated[int, Field(ge=0, lt=1 << 40)]] = []
+    usdt: dict[str, list[str]] = {}
+    file: str | None = None
+
+
 class HostBlock(KernelBlock):
     """One simulated kernel, its interfaces, and what its file system has besides /etc/passwd, /bin/sh and the like."""
 
     interfaces: Annotated[dict[IfName, InterfaceBlock], BeforeValidator(_without_free_keys)] = {}
     routes: list[RouteBlock] = []
+    binaries: dict[FilePath, BinaryBlock] = {}
     files: dict[
         FilePath, Annotated[FileBlock, BeforeValidator(_as_file, json_schema_input_type=str | FileBlock | None)]
     ] = {}
@@ -223,7 +234,8 @@ class TaskBlock(Block):
     """A task that makes the system calls of ``steps``, one after the other, and exits.
 
     A step is ``{openat: [/etc/passwd, O_RDONLY], as: fd}``: a call with its arguments; ``$fd`` is then what it
-    returned. ``id`` tells tasks of one name apart.
+    returned. ``{call: [PATH:FUNCTION, 7], returns: 1, takes: 5us}`` calls a function of one of the host's ``binaries``,
+    ``{usdt: [PATH:PROVIDER:NAME, 7]}`` comes by a static tracepoint. ``id`` tells tasks of one name apart.
     """
 
     id: Name | None = None
@@ -248,9 +260,10 @@ class AttachBlock(Block):
     name of a function, security hook or tracepoint, and ``cookie``; ``freplace`` with ``target``
     OBJECT/PROGRAM/FUNCTION (or OBJECT/PROGRAM), a function of another object's program, which ``fentry`` and ``fexit``
     may have too; ``flow_dissector`` and ``sk_lookup``, of the host's network namespace; ``sk_reuseport`` with
-    ``socket``, one of the group; ``perf_event`` with ``event``
-    (``cpu-clock`` or ``task-clock``), ``period`` or ``frequency``, and ``cpu`` or ``task``; ``iter`` with ``map`` where it shows the elements of one; ``struct_ops``, where
-    ``program`` is OBJECT/TABLE.
+    ``socket``, one of the group; ``uprobe``, ``uretprobe`` and ``uprobe_multi`` with ``target`` PATH:FUNCTION
+    (+OFFSET), ``usdt`` with PATH:PROVIDER:NAME; ``perf_event`` with ``event`` (``cpu-clock`` or ``task-clock``),
+    ``period`` or ``frequency``, and ``cpu`` or ``task``; ``iter`` with ``map`` where it shows the elements of one;
+    ``struct_ops``, where ``program`` is OBJECT/TABLE.
 
     ``id`` names the link. In an event, ``replace`` updates that link to the new program without a gap; it then goes by
     the new ``id``, and each id counts its own runs.

@@ -55,8 +55,11 @@ def test_each_hook_runs_its_program(attach, program: str, hook: str, target: str
     assert [(run.link, run.prog) for run in running.sim.recorder.runs] == [("mine", program)]
 
 
+ELSEWHERE = {"fmod_ret", "freplace", "tracepoint", "perf_event", "uprobe", "uretprobe", "uprobe_multi", "usdt"}
+
+
 def test_every_row_is_tried() -> None:
-    assert {hook for _, hook, _ in BLOCKS} | {"fmod_ret", "freplace", "tracepoint", "perf_event"} == set(TRACING_HOOKS)
+    assert {hook for _, hook, _ in BLOCKS} | ELSEWHERE == set(TRACING_HOOKS)
 
 
 def test_records_of_tracepoints(play: "Play", tmp_path: Path) -> None:
@@ -105,3 +108,41 @@ attach: [{{id: x, program: p, hook: perf_event, event: cpu-clock, {keys}}}]
 """
     running, _ = play(text, tmp_path)
     assert running.attachments["x"].runs == runs
+
+
+USER = """\
+hosts: {{h: {{binaries: {{/bin/app: {{functions: [work, other], usdt: {{"p:n": ["8@%rdi"]}}}}}}}}}}
+objects: {{p: {{host: h, type: kprobe, asm: "r0 = 0; exit"}}, r: {{host: h, file: bpf/requests.bpf.o}}}}
+events:
+  - {{at: 1us, host: h, task: {{name: app, steps: [{{call: "/bin/app:work"}}, {{usdt: "/bin/app:p:n"}}]}}}}
+attach: [{attach}]
+"""
+
+
+@pytest.mark.parametrize(
+    "attach",
+    [
+        "program: p, hook: uprobe, target: '/bin/app:work'",
+        "program: p, hook: uretprobe, target: '/bin/app:work+0'",
+        "program: p, hook: uprobe, target: '/bin/app:work', cookie: 5",
+        "program: r/refuse, hook: usdt, target: '/bin/app:p:n'",
+    ],
+)
+def test_functions_of_user_space(play: "Play", tmp_path: Path, attach: str) -> None:
+    running, _ = play(USER.format(attach=f"{{id: x, {attach}}}"), tmp_path)
+    assert running.attachments["x"].runs == 1
+
+
+@pytest.mark.parametrize(
+    ("attach", "problem"),
+    [
+        ("hook: uprobe, target: work", "target 'work' is not PATH:FUNCTION"),
+        ("hook: uprobe, target: '/bin/app:wrk'", "no function 'wrk'; did you mean 'work'"),
+        ("hook: usdt, target: '/bin/app:p:n'", "is not PATH:PROVIDER:NAME"),
+        ("hook: uprobe, target: '/bin/app:work', task: app", "unknown"),
+    ],
+)
+def test_mistakes_about_user_space(play: "Play", tmp_path: Path, attach: str, problem: str) -> None:
+    with pytest.raises(EbpfSimError) as wrong:
+        play(USER.format(attach=f"{{id: x, program: p, {attach}}}"), tmp_path)
+    assert problem in str(wrong.value) or "does not run at this time" in str(wrong.value)
