@@ -35,6 +35,7 @@ from ebpfsim.helpers import (
 from ebpfsim.helpers import map as map_helpers
 from ebpfsim.helpers import ringbuf as ringbuf_helpers
 from ebpfsim.helpers.checked import checked_helpers
+from ebpfsim.helpers.kfunc_table import KFUNC_HELPERS
 from ebpfsim.jit.engine import compile_for, execute, unavailable
 from ebpfsim.jit.routines.user import hash_calls
 from ebpfsim.maps.hash import HashMap, NativeCalls
@@ -88,6 +89,8 @@ from tracing.raw_tracepoint import raw_tracepoint_opener
 from tracing.rooms import FUNCTION_ROOMS, SYSCALL_ROOMS
 from tracing.sched import Scheduler
 from tracing.syscalls import Syscalls
+from tracing.task_helpers import HELPERS as TASK_HELPERS
+from tracing.task_kfuncs import KFUNCS as TASK_KFUNCS
 from tracing.trace_pipe import TracePipe
 from tracing.tracepoints import SCHED_TRACEPOINTS, SYSCALL_TRACEPOINTS, Tracepoints
 from tracing.vfs import Vfs
@@ -98,6 +101,10 @@ __all__ = ["Kernel"]
 SCHED_MODULES = (sched_functions, hrtimer, interrupts)
 FUNCTION_MODULES = (*FUNCTION_ROOMS, object_storage, *SCHED_MODULES, perf_event, inet, socket_api)
 SYSCALL_MODULES = (*SYSCALL_ROOMS, pidfd, socket_api)
+
+
+# programs call these by name
+KFUNC_HELPERS.update(TASK_KFUNCS)
 
 
 class MapTable(IdTable[Map]):
@@ -334,7 +341,7 @@ def _all_helpers() -> Mapping[int, Helper]:
         ),
         *(trampoline, user),
     )
-    rooms = (TRACING_HELPERS, object_storage.HELPERS, stacks.HELPERS, perf_event.HELPERS, NET_HELPERS)
+    rooms = (TRACING_HELPERS, TASK_HELPERS, object_storage.HELPERS, stacks.HELPERS, perf_event.HELPERS, NET_HELPERS)
     for table in (*(family.HELPERS for family in families), *rooms):
         for number, helper in table.items():
             if number in merged:

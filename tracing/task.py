@@ -250,6 +250,7 @@ class Task:
         self.user: UserMemory | None = None
         self.alive = True
         self.released = False
+        self.holders, self._waits_for_holders = 0, False
         # what is to be done before it returns to user space (task_work_add)
         self.works: list[Callable[[], None]] = []
         # the other threads of the process that it leads
@@ -366,6 +367,16 @@ class Task:
             self.mm.users += 1
             self.struct.mm_ptr = self.struct.active_mm = self.mm.address
 
+    def hold(self) -> None:
+        """Take a reference of somebody who may keep the task beyond its end (get_task_struct)."""
+        self.holders += 1
+
+    def drop(self) -> None:
+        """Drop a reference (put_task_struct)."""
+        self.holders -= 1
+        if not self.holders and self._waits_for_holders:
+            self.release()
+
     def join(self, cgroup: Cgroup | None) -> None:
         """Go into a control group (cgroup_attach_task), or out of all."""
         if self.cgroup is not None:
@@ -378,6 +389,9 @@ class Task:
     def release(self) -> None:
         """Give back the memory of a task that nobody waits for any more (release_task)."""
         self.released = True
+        if self.holders:
+            self._waits_for_holders = True
+            return
         self.join(None)
         self.mem.free(self.struct.thread_pid)
         if "regs" in self.__dict__:

@@ -1,6 +1,6 @@
 """Kernel functions that programs can run, by name: all families together."""
 
-from ebpfsim.helpers import arena, dynptr, graph, iter_bits, iter_num, objects, strings, timer
+from ebpfsim.helpers import arena, cpumask, dynptr, graph, iter_bits, iter_num, objects, strings, timer
 from ebpfsim.progs.runtime import Helper, Run
 
 __all__ = ["KFUNC_HELPERS"]
@@ -21,6 +21,7 @@ KFUNC_HELPERS: dict[str, Helper] = {
     **iter_num.KFUNCS,
     **dynptr.KFUNCS,
     **arena.KFUNCS,
+    **cpumask.KFUNCS,
     **objects.KFUNCS,
     **graph.KFUNCS,
     **iter_bits.KFUNCS,
