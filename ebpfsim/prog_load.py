@@ -59,7 +59,22 @@ DEFAULT_ATTACH_TYPES: Mapping[ProgType, AttachType] = {
     ProgType.SK_REUSEPORT: AttachType.SK_REUSEPORT_SELECT,
 }
 # fmt: on
+# no program, and a type that is not built into the kernel that is modelled (CONFIG_BPF_LIRC_MODE2)
+_ABSENT = (ProgType.UNSPEC, ProgType.LIRC_MODE2)
 BTF_TARGETS = {ProgType.TRACING, ProgType.LSM, ProgType.STRUCT_OPS, ProgType.EXT}
+
+
+def attach_type_of(prog_type: int, number: int) -> AttachType:
+    """Return a program's ``expected_attach_type``; EINVAL for an unknown one where the type looks at it.
+
+    Differs: elsewhere an unknown one counts as 0; Linux keeps it, and compares it when programs share a prog_array.
+    """
+    try:
+        return AttachType(number)
+    except ValueError:
+        if prog_type in ATTACH_TYPES or prog_type in BTF_TARGETS - {ProgType.STRUCT_OPS}:
+            raise KernelError(OP, Errno.EINVAL, f"expected_attach_type {number}") from None
+        return AttachType(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +194,8 @@ def _check(attr: "LoadAttr") -> "LoadAttr":
     allowed = ATTACH_TYPES.get(attr.prog_type)
     if allowed is not None and attr.expected_attach_type not in allowed:
         raise KernelError(OP, Errno.EINVAL, f"expected_attach_type {attr.expected_attach_type}")
-    if attr.prog_type == ProgType.UNSPEC:
-        raise KernelError(OP, Errno.EINVAL, "program type 0")
+    if attr.prog_type in _ABSENT:
+        raise KernelError(OP, Errno.EINVAL, f"program type {int(attr.prog_type)}")
     if attr.log_level & ~BPF_LOG_MASK:
         raise KernelError(OP, Errno.EINVAL, f"log_level {attr.log_level:#x}")
     return attr

@@ -6,14 +6,14 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.isa.insn import decode
 from ebpfsim.objects import KernelObject
-from ebpfsim.prog_load import ProgParts, load_prog
+from ebpfsim.prog_load import ProgParts, attach_type_of, load_prog
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.btf import BtfObject, BtfUsers
 from ebpfsim.syscall.common import check_name, enum_value
 from ebpfsim.syscall.kernel import BpfKernel
 from ebpfsim.syscall.results import Loaded, TestRun
 from ebpfsim.test_run.attr import TestRunAttr
-from ebpfsim.uapi.bpf import AttachType, ProgType
+from ebpfsim.uapi.bpf import ProgType
 from ebpfsim.verifier.env import PRIVILEGED, LoadAttr, Privileges
 
 __all__ = ["ProgCalls"]
@@ -76,7 +76,7 @@ class ProgCalls(BtfUsers):
             insns=decode(insns, op),
             name=name,
             license=license,
-            expected_attach_type=enum_value(op, AttachType, expected_attach_type),
+            expected_attach_type=attach_type_of(prog_type, expected_attach_type),
             prog_flags=prog_flags,
             btf=btf.btf if btf is not None else None,
             func_info=func_info,

@@ -29,6 +29,9 @@ BAD = encode(assemble("r0 = r5; exit"))
         ({"prog_type": ProgType.SK_LOOKUP}, "EINVAL"),
         ({"prog_type": ProgType.CGROUP_SOCK_ADDR}, "EINVAL"),
         ({"prog_type": ProgType.NETFILTER}, "EINVAL"),
+        ({"prog_type": ProgType.LIRC_MODE2}, "EINVAL"),
+        ({"prog_type": ProgType.CGROUP_SKB, "expected_attach_type": 1000}, "EINVAL"),
+        ({"prog_type": ProgType.STRUCT_OPS, "expected_attach_type": 1000}, "ENOTSUPP"),
     ],
 )
 def test_loads_refused(bpf, refused, changes, errno) -> None:
@@ -37,7 +40,7 @@ def test_loads_refused(bpf, refused, changes, errno) -> None:
 
 
 def test_xdp_programs_take_any_expected_attach_type(bpf) -> None:
-    for attach_type in (0, AttachType.XDP, AttachType.XDP_DEVMAP, AttachType.XDP_CPUMAP):
+    for attach_type in (0, AttachType.XDP, AttachType.XDP_DEVMAP, AttachType.XDP_CPUMAP, 1000, 0xFFFF_FFFF):
         assert bpf.prog_load(ProgType.XDP, PASS, expected_attach_type=attach_type).fd > 0
 
 
