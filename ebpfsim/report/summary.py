@@ -17,7 +17,10 @@ __all__ = ["summarize"]
 VERSION = 1
 MAX_ENTRIES = 10_000
 # maps whose entries user space cannot list (kernel/bpf/ringbuf.c, queue_stack_maps.c, ...)
-UNLISTED = (MapType.RINGBUF, MapType.USER_RINGBUF, MapType.QUEUE, MapType.STACK, MapType.PERF_EVENT_ARRAY)
+UNLISTED = (
+    *(MapType.RINGBUF, MapType.USER_RINGBUF, MapType.QUEUE, MapType.STACK, MapType.PERF_EVENT_ARRAY),
+    MapType.STRUCT_OPS,
+)
 
 
 def summarize(running: Running, results: list[Result]) -> dict[str, Any]:
@@ -71,6 +74,8 @@ def _host(running: Running, name: str) -> dict[str, Any]:
         "devices": devices,
         "drops": dict(sorted(own_drops.items())),
         "trace_pipe": trace,
+        # functions that programs were attached to and that nothing in this model calls
+        "silent_functions": host.kernel.functions.silent,
     }
 
 
@@ -124,6 +129,8 @@ def _event(running: Running, index: int, event: EventBlock) -> dict[str, Any]:
     elif event.task is not None:
         task = event.task
         row |= {"host": event.host, "what": task.key, "name": task.name, "uid": task.uid, "steps": len(task.steps)}
+    elif event.call is not None:
+        row |= {"host": event.host, "what": event.call.function, "result": running.calls.get(index)}
     elif event.map is not None:
         row["what"] = ", ".join(event.map)
     return row
