@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ebpfsim.errors import InputError
 from ebpfsim.task_steps import Room, Step, StepResult, Value, arguments, parse_step, user_arguments
 from tracing.sched import WaitQueue
+from tracing.signals import exit_to_user
 from tracing.task import Task
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ class HostTask:
                 self._do(task, len(self.results), self._waiting.popleft())
             else:
                 self._kernel.sched.wait(self._work)
+                self._work.remove(task)
+                exit_to_user(self._kernel, task, 0)
         return 0
 
     def _do(self, task: Task, index: int, step: Step) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ebpfsim.btf.view import place
+from tracing.exec import Binprm
 from tracing.net_records import NET_BUILDERS
-from tracing.process import Binprm
+from tracing.signals import SEND_SIG_PRIV, SI_KERNEL, SI_USER, Siginfo
 from tracing.task import PtRegs, Task
 from tracing.tcp_records import TCP_BUILDERS
 
@@ -149,6 +150,39 @@ def _cpu_idle(_k: Any, state: int, cpu: int) -> Values:
     return {"state": state, "cpu_id": cpu}
 
 
+def _siginfo(k: Any, info: int) -> tuple[int, int]:
+    # TP_STORE_SIGINFO
+    if info > SEND_SIG_PRIV:
+        found = Siginfo(k.mem, info)
+        return found.si_errno, found.si_code
+    return 0, SI_KERNEL if info == SEND_SIG_PRIV else SI_USER
+
+
+def _signal_generate(k: Any, sig: int, info: int, address: int, group: int, result: int) -> Values:
+    task, (errno, code) = _task(k, address), _siginfo(k, info)
+    values: dict[str, int | bytes] = {"sig": sig, "errno": errno, "code": code, "comm": _comm(task)}
+    return values | {"pid": task.pid, "group": group, "result": result}
+
+
+def _signal_deliver(k: Any, sig: int, info: int, action: int) -> Values:
+    errno, code = _siginfo(k, info)
+    handler = k.mem.load(action + place("k_sigaction", "sa.sa_handler")[0], 8)
+    flags = k.mem.load(action + place("k_sigaction", "sa.sa_flags")[0], 8)
+    return {"sig": sig, "errno": errno, "code": code, "sa_handler": handler, "sa_flags": flags}
+
+
+def _sched_process_wait(k: Any, pid: int) -> Values:
+    task = k.sched.current(k.sched.running_cpu())
+    number = next((other.pid for other in k.sched.tasks.values() if other.struct.thread_pid == pid), 0) if pid else 0
+    return {"comm": _comm(task), "pid": number, "prio": task.struct.prio}
+
+
+def _sched_prepare_exec(k: Any, address: int, bprm: int) -> Values:
+    task, found = _task(k, address), Binprm(k.mem, bprm)
+    interp, filename = (k.mem.read_string(at, PATH_MAX) for at in (found.interp, found.filename))
+    return {"interp": interp, "filename": filename, "pid": task.pid, "comm": _comm(task)}
+
+
 # by the event's full name; what an event is called is the tracepoint that fires it
 BUILDERS: Mapping[str, Builder] = {
     "raw_syscalls:sys_enter": _sys_enter,
@@ -160,6 +194,10 @@ BUILDERS: Mapping[str, Builder] = {
     "sched:sched_process_fork": _sched_process_fork,
     "sched:sched_process_exec": _sched_process_exec,
     "sched:sched_process_exit": _sched_process_exit,
+    "sched:sched_process_wait": _sched_process_wait,
+    "sched:sched_prepare_exec": _sched_prepare_exec,
+    "signal:signal_generate": _signal_generate,
+    "signal:signal_deliver": _signal_deliver,
     "task:task_rename": _task_rename,
     "task:task_newtask": _task_newtask,
     "sched:sched_stat_runtime": _sched_stat_runtime,

@@ -2,12 +2,32 @@
 
 from types import ModuleType
 
-from tracing import attr, dcache, fs_syscalls, name_syscalls, namei, names, permission, process, read_write, shmem
+from tracing import (
+    attr,
+    cred,
+    dcache,
+    exec,  # noqa: A004 - the kernel's name for it
+    exit,  # noqa: A004
+    fork,
+    fs_syscalls,
+    mm,
+    name_syscalls,
+    namei,
+    names,
+    permission,
+    process,
+    read_write,
+    shmem,
+    signal_syscalls,
+    signals,
+)
 from tracing import open as open_
 
 __all__ = ["FUNCTION_ROOMS", "SYSCALL_ROOMS"]
 
-FUNCTION_ROOMS: tuple[ModuleType, ...] = (
-    attr, dcache, fs_syscalls, namei, names, open_, permission, process, read_write, shmem,
+SYSCALL_ROOMS: tuple[ModuleType, ...] = (
+    attr, cred, exec, exit, fork, fs_syscalls, mm, name_syscalls, process, signal_syscalls,
 )  # fmt: skip
-SYSCALL_ROOMS: tuple[ModuleType, ...] = (attr, fs_syscalls, name_syscalls, process)
+FUNCTION_ROOMS: tuple[ModuleType, ...] = (
+    *SYSCALL_ROOMS, dcache, namei, names, open_, permission, read_write, shmem, signals,
+)  # fmt: skip

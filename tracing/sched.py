@@ -11,6 +11,7 @@ A task gives up the CPU where it returns to user space, never inside the kernel 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from greenlet import getcurrent, greenlet
@@ -23,7 +24,7 @@ from hooks.cgroup import Cgroup
 from tracing.frames import IN_TASK, stands_for
 from tracing.hrtimer import HrTimers
 from tracing.runqueue import TICK_NS, Entity, Runqueue, base_slice_ns
-from tracing.task import PF_EXITING, PF_KTHREAD, Namespaces, Task, TaskState
+from tracing.task import PF_KTHREAD, Namespaces, Task, TaskState
 
 __all__ = ["FIRST_PID", "SchedTrace", "Scheduler", "TaskExit", "WaitQueue"]
 
@@ -142,6 +143,8 @@ class Scheduler:
         self.init.new_mm(["/sbin/init"])
         self._next_pid = FIRST_PID
         self._hub: greenlet | None = None
+        # the task that was made last
+        self.newest: Task = self.init
 
     def current(self, cpu: Cpu) -> Task:
         """Return the task that a CPU runs: what ``current`` is in the kernel."""
@@ -191,10 +194,7 @@ class Scheduler:
         ``cpu`` it runs there only, otherwise where there are the fewest.
         """
         parent = (leader.parent if leader is not None else parent) or self.init
-        task = self._add(self._next_pid, comm, parent, leader)
-        self._next_pid += 1
-        if cgroup is not None:
-            task.join(cgroup)
+        task = self.create(comm, main, parent=parent, leader=leader, cpu=cpu, cgroup=cgroup)
         if leader is not None:
             task.share_mm(leader)
         else:
@@ -202,6 +202,31 @@ class Scheduler:
         task.cred.become(
             parent.cred.uid if uid is None else uid, (parent.cred.gid if uid is None else uid) if gid is None else gid
         )
+        task.struct.exit_signal = SIGCHLD
+        if parent is self.init and leader is None:
+            # as a shell starts it
+            task.sig.group.pgid = task.sig.group.sid = task.pid
+        waker = self._running_queue() or self._threads[task].queue
+        self.trace(waker.cpu, "task_newtask", task.address, SIGCHLD)
+        self.trace(waker.cpu, "sched_process_fork", parent.address, task.address)
+        self.kernel.functions.wake_up_new_task(waker.cpu, task.address)
+        return task
+
+    def create(
+        self,
+        comm: str,
+        main: Main,
+        *,
+        parent: Task,
+        leader: Task | None = None,
+        cpu: int | None = None,
+        cgroup: Cgroup | None = None,
+    ) -> Task:
+        """Return a new task that does not run yet, without memory and with the ids of root."""
+        task = self.newest = self._add(self._next_pid, comm, parent, leader)
+        self._next_pid += 1
+        if cgroup is not None:
+            task.join(cgroup)
         queue = self.queues[cpu] if cpu is not None else min(self.queues, key=self._load)
         task.struct.cpu = task.struct.recent_used_cpu = queue.cpu.number
         task.struct.nr_cpus_allowed = len(self.queues) if cpu is None else 1
@@ -209,11 +234,17 @@ class Scheduler:
         task.struct.start_time = task.struct.start_boottime = now_ns
         entity = Entity(task, self.slice_ns)
         self._threads[task] = _Thread(greenlet(lambda: self._main(task, main)), queue, entity, pinned=cpu is not None)
-        waker = self._running_queue() or queue
-        self.trace(waker.cpu, "task_newtask", task.address, SIGCHLD)
-        self.trace(waker.cpu, "sched_process_fork", parent.address, task.address)
-        self.kernel.functions.wake_up_new_task(waker.cpu, task.address)
         return task
+
+    def discard(self, task: Task) -> None:
+        """Forget a task that was made and shall not run."""
+        del self._threads[task]
+        task.alive = False
+        self.release(task)
+
+    def child_exits(self, task: Task) -> WaitQueue:
+        """Return who waits for the children of a process."""
+        return self._child_exits.setdefault(task, WaitQueue())
 
     def wake_up(self, task: Task, waker: Cpu) -> bool:
         """Make a waiting task ready (wake_up_process); False when it was not waiting."""
@@ -264,17 +295,6 @@ class Scheduler:
         rq.cpu.charge(duration_ns * 1000)
         rq.busy = rq.in_user = True
         self._switch_to_hub()
-
-    def wait_child(self, task: Task) -> tuple[int, int] | None:
-        """Return pid and exit code of a child that has exited, as soon as there is one; None without children."""
-        while task.children:
-            for child in task.children:
-                if child.struct.exit_state == TaskState.EXIT_ZOMBIE:
-                    ended = child.pid, child.struct.exit_code
-                    self._release(child)
-                    return ended
-            self.wait(self._child_exits.setdefault(task, WaitQueue()))
-        return None
 
     # ---- what functions of the kernel do (tracing.sched_functions) ---------------------------------------------------
 
@@ -468,9 +488,7 @@ class Scheduler:
             rq.cpu.scratch[IN_TASK] = before
         if not task.alive:
             del self._threads[task]
-            # init waits for everything; a thread goes without being waited for
-            if task.parent is self.init or task.leader is not task:
-                self._release(task)
+            self._reap(task)
         if rq.busy and rq.current is task:
             rq.left_ns = rq.cpu.take_elapsed_ns()
             self._burn(rq)
@@ -511,45 +529,32 @@ class Scheduler:
             parent.children.append(task)
         return task
 
-    # do_exit
     def _main(self, task: Task, main: Main) -> None:
-        try:
-            code = (main(task) & 0xFF) << 8
-        except TaskExit as end:
-            code = end.code
-        self._exit(task, code)
+        with suppress(TaskExit):
+            self._end(task, (main(task) & 0xFF) << 8)
+        self._dead(task)
+
+    @stands_for("__x64_sys_exit_group", "do_syscall_64", "entry_SYSCALL_64_after_hwframe")
+    def _end(self, task: Task, code: int) -> None:
+        self.kernel.functions.do_group_exit(self.cpu_of(task), code)
 
     @stands_for("do_exit", "do_group_exit", "__x64_sys_exit_group", "do_syscall_64", "entry_SYSCALL_64_after_hwframe")
-    def _exit(self, task: Task, code: int) -> None:
-        thread = self._threads[task]
-        thread.code = code
-        cpu = thread.queue.cpu
-        task.struct.flags |= PF_EXITING
-        task.struct.exit_code = thread.code
-        self.trace(cpu, "sched_process_exit", task.address, task.leader is task)
-        if task.leader is task:
-            task.files.close_all()
-        self.runtime(thread.queue)
-        task.alive = False
-        task.struct.exit_state = TaskState.EXIT_ZOMBIE
-        self._exit_notify(task, cpu)
-        self.kernel.functions.do_task_dead(cpu)
+    def _dead(self, task: Task) -> None:
+        queue = self._threads[task].queue
+        self.runtime(queue)
+        self.kernel.functions.do_task_dead(queue.cpu)
 
-    # exit_notify, forget_original_parent
-    def _exit_notify(self, task: Task, cpu: Cpu) -> None:
-        for child in task.children:
-            child.parent = self.init
-            child.struct.real_parent_ptr = child.struct.parent_ptr = self.init.address
-            self.init.children.append(child)
-        for child in [child for child in task.children if child.struct.exit_state == TaskState.EXIT_ZOMBIE]:
-            self._release(child)
-        task.children = []
+    def _reap(self, task: Task) -> None:
+        # what nobody waits for goes: threads, and processes whose parents do not want to know
+        leader = task.leader
+        if task is not leader and not task.released:
+            self.release(task)
+        if leader.autoreap and leader.is_empty and not leader.released and leader.pid in self.tasks:
+            self.release(leader)
+
+    def release(self, task: Task) -> None:
+        """Forget a task that has ended, and give its memory back (release_task)."""
         self._child_exits.pop(task, None)
-        waiting = self._child_exits.get(task.parent)
-        if waiting is not None and task.leader is task:
-            self.wake_up_all(waiting, cpu)
-
-    def _release(self, task: Task) -> None:
         task.struct.exit_state = TaskState.EXIT_DEAD
         if task in task.parent.children:
             task.parent.children.remove(task)

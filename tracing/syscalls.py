@@ -18,6 +18,7 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InputError, InternalError
 from ebpfsim.isa.alu import s64
 from tracing.functions import kernel_function
+from tracing.signals import exit_to_user
 from tracing.task import Task
 
 __all__ = ["Syscall", "Syscalls", "enter_code", "syscall", "syscall_table"]
@@ -98,15 +99,27 @@ class Syscalls:
             raise InputError("", f"system call '{name}' is not modelled")
         if len(args) > len(row.args):
             raise InputError("", f"{name}() has {len(args)} arguments, expected {len(row.args)}", ", ".join(row.args))
+        values = [arg & _U64 for arg in args] + [0] * (6 - len(args))
+        while True:
+            ret = self._once(task, row, values)
+            if not task.works and not task.sig.waiting:
+                return ret
+            # before the task is in user space again
+            done = exit_to_user(self.kernel, task, ret)
+            if done is not None:
+                task.regs.ax = done
+                return done
+
+    def _once(self, task: Task, row: Syscall, values: list[int]) -> int:
         kernel = self.kernel
         cpu: Cpu = kernel.sched.cpu_of(task)
         regs = task.regs
-        values = [arg & _U64 for arg in args] + [0] * (6 - len(args))
         _fill(task, row.nr, values)
         cpu.charge(kernel.costs.ps("syscall"))
         kernel.trace(cpu, "sys_enter", regs.address, row.nr)
         ret = s64(getattr(kernel.functions, row.entry)(cpu, regs.address))
         regs.ax = ret
+        cpu = kernel.sched.cpu_of(task)
         kernel.trace(cpu, "sys_exit", regs.address, ret)
         return ret
 

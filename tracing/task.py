@@ -9,12 +9,14 @@ Left out: scheduling classes, signal queues, key rings, and nested namespaces: a
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from ebpfsim.btf.view import Field, KernelStruct, Text, place, size_of
 from ebpfsim.memory import Memory
 from ebpfsim.memory.user import UserMemory
 from ebpfsim.objects import FdTable
 from hooks.cgroup import Cgroup
+from tracing.signal_state import SignalState
 from tracing.vfs import Dentry
 
 __all__ = [
@@ -251,14 +253,30 @@ class Task:
         self.alive = True
         self.released = False
         self.holders, self._waits_for_holders = 0, False
+        # where it is in user space: instruction, stack, frame
+        self.user_ip, self.user_sp, self.user_bp = USER_IP, USER_SP, 0
+        self.sig: SignalState = SignalState(leader.sig.group if leader is not None else None)
+        if leader is None:
+            above = parent.leader.sig.group if parent is not None else None
+            self.sig.group.pgid = above.pgid if above is not None and above.pgid else pid
+            self.sig.group.sid = above.sid if above is not None and above.sid else pid
+        # areas of the process that it leads, made when somebody asks; the end of its heap; its limits
+        self.layout: list[Any] | None = None
+        self.brk = 0
+        self.limits: dict[int, tuple[int, int]] = {}
+        # what the next process that it makes does in user space
+        self.program: Callable[[Task], int] | None = None
+        # who waits until it has a program of its own, or ends (vfork)
+        self.vfork_done: Any = None
+        # whether it goes without being waited for
+        self.autoreap = False
+        self.on_free: Callable[[], None] = lambda: None
         # what is to be done before it returns to user space (task_work_add)
         self.works: list[Callable[[], None]] = []
         # the other threads of the process that it leads
         self.threads: list[Task] = []
         if leader is not None:
             leader.threads.append(self)
-        # where it is in user space: instruction, stack, frame
-        self.user_ip, self.user_sp, self.user_bp = USER_IP, USER_SP, 0
         self.cgroup: Cgroup | None = None
         # shared by the threads of a process: descriptors, and where relative paths begin (None: the root)
         self.files: FdTable = self.leader.files if leader is not None else FdTable()
@@ -292,6 +310,11 @@ class Task:
         """Permissions that new files do not get."""
         return self._fs.umask
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no thread of the process lives (thread_group_empty, delay_group_leader)."""
+        return not any(thread.alive for thread in (self, *self.threads))
+
     def set_umask(self, mask: int) -> None:
         """Say which permissions new files do not get."""
         self._fs.umask = mask
@@ -324,12 +347,13 @@ class Task:
         number.nr, number.ns = self.pid, self.namespaces.pid_ns
         if self.leader is self:
             self._signal = _Signal.alloc(mem)
+            self._sighand = mem.alloc(size_of("sighand_struct"), what="struct sighand_struct")
             self._fs = _Fs.alloc(mem)
             self._fs.umask = 0o22
         else:
-            self._signal, self._fs = self.leader._signal, self.leader._fs
+            self._signal, self._fs, self._sighand = self.leader._signal, self.leader._fs, self.leader._sighand
         self._signal.nr_threads += 1
-        struct.signal, struct.fs_ptr = self._signal.address, self._fs.address
+        struct.signal, struct.fs_ptr, struct.sighand = self._signal.address, self._fs.address, self._sighand
 
     def new_mm(self, args: Sequence[str] = (), env: Sequence[str] = ()) -> MmStruct:
         """Give the process an address space of its own, with arguments and environment as execve() leaves them."""
@@ -359,6 +383,19 @@ class Task:
         """Replace the address space by that of a new program, whose ``struct file`` is ``exe_file``."""
         self._drop_mm()
         self.new_mm(args, env).exe_file = exe_file
+
+    def empty_mm(self) -> None:
+        """Give the process an address space without anything in it."""
+        self.mm = MmStruct.alloc(self.mem)
+        self.struct.mm_ptr = self.struct.active_mm = self.mm.address
+
+    def take_mm(self, other: "Task", user: UserMemory) -> None:
+        """Fill the address space with a copy of another one (dup_mm)."""
+        assert self.mm is not None
+        assert other.mm is not None
+        self.mem.write(self.mm.address, self.mem.read(other.mm.address, size_of("mm_struct")))
+        self.mm.users = self.mm.count = 1
+        self.mm.owner, self.user = self.leader.address, user
 
     def share_mm(self, other: "Task") -> None:
         """Use the address space of another task of the same process."""
@@ -392,6 +429,9 @@ class Task:
         if self.holders:
             self._waits_for_holders = True
             return
+        self.on_free()
+        if self.leader is not self and self in self.leader.threads:
+            self.leader.threads.remove(self)
         self.join(None)
         self.mem.free(self.struct.thread_pid)
         if "regs" in self.__dict__:
@@ -400,6 +440,12 @@ class Task:
         if not self._signal.nr_threads:
             self._signal.free()
             self._fs.free()
+            self.mem.free(self._sighand)
+            for vma in self.leader.layout or ():
+                vma.free()
+            for info in (*self.sig.pending.values(), *self.sig.group.pending.values()):
+                if info:
+                    self.mem.free(info)
         self._drop_mm()
         self.cred.free()
         self.struct.free()

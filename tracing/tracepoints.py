@@ -45,7 +45,10 @@ SCHED_TRACEPOINTS = (
     *("local_timer_entry", "local_timer_exit"),
 )
 # those of system calls (``tracing.syscalls``, ``tracing.process``)
-SYSCALL_TRACEPOINTS = ("sys_enter", "sys_exit", "sched_process_exec", "task_rename")
+SYSCALL_TRACEPOINTS = (
+    *("sys_enter", "sys_exit", "sched_process_exec", "sched_prepare_exec", "sched_process_wait", "task_rename"),
+    *("signal_generate", "signal_deliver"),
+)
 
 Fire = Callable[..., None]
 # called with the CPU and the arguments

@@ -32,6 +32,7 @@ class _Area:
     kernel_address: int
     writable: bool
     own: bool  # the RAM goes with the area
+    readable: bool = True
 
 
 class UserMemory:
@@ -70,6 +71,72 @@ class UserMemory:
         if at >= 0 and self._starts[at] == address:
             self.unmap(address)
 
+    def place(self, start: int, size: int, data: bytes = b"", *, writable: bool = True, readable: bool = True) -> None:
+        """Map RAM of its own at that address, where nothing is mapped."""
+        kernel_address = self._mem.alloc(size)
+        self._mem.write(kernel_address, data)
+        self._insert(_Area(start, size, kernel_address, writable, own=True, readable=readable))
+
+    def unmap_range(self, start: int, end: int) -> None:
+        """End what is mapped between two page boundaries; of an area that lies across one the rest stays."""
+        for area in self._within(start, end):
+            before, behind = max(0, start - area.start), max(0, area.start + area.size - end)
+            pieces = []
+            if before:
+                pieces.append((area.start, self._mem.read(area.kernel_address, before)))
+            if behind:
+                pieces.append((end, self._mem.read(area.kernel_address + area.size - behind, behind)))
+            self.unmap(area.start)
+            for address, data in pieces:
+                self.place(address, len(data), data, writable=area.writable, readable=area.readable)
+
+    def protect(self, start: int, end: int, *, writable: bool, readable: bool) -> bool:
+        """Change what may be done between two page boundaries; False when not all of it is mapped."""
+        areas = self._within(start, end)
+        if sum(min(end, area.start + area.size) - max(start, area.start) for area in areas) != end - start:
+            return False
+        for area in areas:
+            low, high = max(start, area.start), min(end, area.start + area.size)
+            data = self._mem.read(area.kernel_address + low - area.start, high - low)
+            self.unmap_range(low, high)
+            self.place(low, high - low, data, writable=writable, readable=readable)
+        return True
+
+    def is_free(self, start: int, end: int) -> bool:
+        """Whether nothing is mapped between two addresses."""
+        return not self._within(start, end)
+
+    def gap(self, size: int) -> int:
+        """Return where so many bytes can be mapped."""
+        start = self._next
+        self._next += (-(-size // PAGE_SIZE) + 1) * PAGE_SIZE
+        return start
+
+    @property
+    def mapped_bytes(self) -> int:
+        """How much is mapped."""
+        return sum(area.size for area in self._areas)
+
+    def copy(self) -> "UserMemory":
+        """Return an address space with the same contents (dup_mmap)."""
+        new = UserMemory(self._mem)
+        new._next = self._next
+        for area in self._areas:
+            data = self._mem.read(area.kernel_address, area.size)
+            if area.own:
+                new.place(area.start, area.size, data, writable=area.writable, readable=area.readable)
+            else:
+                new._insert(area)
+        return new
+
+    def _within(self, start: int, end: int) -> list[_Area]:
+        return [area for area in self._areas if area.start < end and start < area.start + area.size]
+
+    def _insert(self, area: _Area) -> None:
+        at = bisect_right(self._starts, area.start)
+        self._starts.insert(at, area.start)
+        self._areas.insert(at, area)
+
     def release(self) -> None:
         """End all areas (exit_mmap)."""
         for start in list(self._starts):
@@ -77,12 +144,14 @@ class UserMemory:
 
     def read(self, address: int, size: int) -> bytes:
         """Return ``size`` bytes."""
-        return self._mem.read(self.kernel_address(address, size), size) if size else b""
+        return b"".join(self._mem.read(at, count) for at, count in self._pieces(address, size, write=False))
 
     def write(self, address: int, data: bytes | bytearray) -> None:
-        """Store ``data``."""
-        if data:
-            self._mem.write(self.kernel_address(address, len(data), write=True), data)
+        """Store ``data``; nothing of it when there is no memory for all."""
+        done = 0
+        for at, count in self._pieces(address, len(data), write=True):
+            self._mem.write(at, data[done : done + count])
+            done += count
 
     def read_string(self, address: int, limit: int) -> bytes:
         """Return the bytes up to a NUL, at most ``limit``; the fault comes only when it is reached before the NUL."""
@@ -98,9 +167,23 @@ class UserMemory:
     def kernel_address(self, address: int, size: int, *, write: bool = False) -> int:
         """Return where in the simulated RAM an accessible range lies."""
         area = self._find(address)
-        if area is None or address + size > area.start + area.size or (write and not area.writable):
+        if area is None or address + size > area.start + area.size:
+            raise UserFault(address, size)
+        if not (area.writable if write else area.readable):
             raise UserFault(address, size)
         return area.kernel_address + address - area.start
+
+    def _pieces(self, address: int, size: int, *, write: bool) -> list[tuple[int, int]]:
+        # where an accessible range lies, which may go over areas that touch
+        pieces = []
+        while size:
+            area = self._find(address)
+            if area is None or not (area.writable if write else area.readable):
+                raise UserFault(address, size)
+            count = min(size, area.start + area.size - address)
+            pieces.append((area.kernel_address + address - area.start, count))
+            address, size = address + count, size - count
+        return pieces
 
     def _find(self, address: int) -> _Area | None:
         at = bisect_right(self._starts, address) - 1
@@ -110,6 +193,5 @@ class UserMemory:
     def _add(self, size: int, kernel_address: int, writable: bool, *, own: bool) -> int:
         start = self._next
         self._next += (-(-size // PAGE_SIZE) + 1) * PAGE_SIZE
-        self._starts.append(start)
-        self._areas.append(_Area(start, size, kernel_address, writable, own))
+        self._insert(_Area(start, size, kernel_address, writable, own))
         return start

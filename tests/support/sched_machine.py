@@ -9,8 +9,12 @@ from ebpfsim.memory import Memory
 from tracing import hrtimer, irq, sched_functions
 from tracing.fs import bound
 from tracing.functions import KernelFunctions
+from tracing.lsm import add_security_hooks
+from tracing.paths import add_paths
+from tracing.rooms import FUNCTION_ROOMS
 from tracing.sched import Scheduler
 from tracing.task import Task
+from tracing.vfs import Vfs
 
 
 class SchedMachine:
@@ -24,8 +28,12 @@ class SchedMachine:
         self.sched = self.kernel.sched = Scheduler(self.kernel, self._trace)
         self.kernel.trace = self._trace
         self.kernel.functions = KernelFunctions()
-        for module in (sched_functions, hrtimer, irq):
-            self.kernel.functions.add(bound(module, self.kernel))
+        self.kernel.vfs, self.kernel.walks = Vfs(self.mem), {}
+        functions = self.kernel.functions
+        for module in (*FUNCTION_ROOMS, sched_functions, hrtimer, irq):
+            functions.add(bound(module, self.kernel))
+        add_security_hooks(functions, self.mem)
+        add_paths(functions, self.kernel)
 
     def _trace(self, cpu: Cpu, name: str, *args: int) -> None:
         tasks = self.sched.by_address

@@ -9,7 +9,7 @@ def watched(machine: SchedMachine) -> list[str]:
     calls: list[str] = []
     functions = machine.kernel.functions
     for name in list(functions.names()):
-        function = functions.__dict__[name]
+        function = getattr(functions, name)
 
         def call(*args: int, name: str = name, function=function) -> int:
             calls.append(name)
