@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from ebpfsim.attached import AttachedLink
 from ebpfsim.attached_iter import AttachedIter
 from ebpfsim.btf.types import Func
+from ebpfsim.call import Arguments, call_function
 from ebpfsim.clock import parse_duration
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
@@ -53,6 +54,13 @@ class HostTracing(HostUprobes):
     def prog(self, program: "Program | Prog | int") -> Prog:
         """Return the loaded program behind an object's program or a descriptor; KernelError EBADF."""
         raise NotImplementedError
+
+    def call(self, function: str, args: Arguments = (), *, cpu: int = 0) -> int:
+        """Call a function of the kernel by its name, with numbers and texts; what is attached to it runs.
+
+        Arguments are in order or by name; those that are left out are 0, texts are passed by their addresses.
+        """
+        return call_function(self.kernel, function, args, self.kernel.cpus[cpu])
 
     def pidfd(self, task: "HostTask") -> int:
         """Return a descriptor of a task, for ``bpf``: the key of values that belong to tasks."""

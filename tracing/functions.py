@@ -12,7 +12,7 @@ The stack's functions (``packet_function``) are called with objects instead, pac
 ``struct_address``: as long as nobody looks at a function its structures need not lie in RAM. What is on the function
 sees addresses, and a name stands for the address of the kernel function that it names.
 
-Functions that the kernel has and nobody has written here cannot be attached to: NotModelled.
+Functions that the kernel has and nobody has written here can be attached to, and never fire: ``silent`` are those.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -90,6 +90,11 @@ def word(value: Any) -> int:
     return address
 
 
+def _never(*_args: int) -> int:
+    # a function that nothing in this model calls, but somebody who wants to see its programs run
+    return 0
+
+
 class _Call:
     # a call of a function that takes objects, on its way through what is attached to it
     __slots__ = ("args", "began", "result")
@@ -102,7 +107,9 @@ class _Call:
 class FunctionSite:
     """One function: its slot, and what is around it. ``original`` calls the Python function."""
 
-    __slots__ = ("_around", "_calls", "_function", "_objects", "_owner", "_trampoline", "address", "model", "name")
+    __slots__ = (
+        *("_alone", "_around", "_calls", "_function", "_objects", "_owner", "_trampoline", "address", "model", "name"),
+    )
 
     def __init__(self, owner: "KernelFunctions", name: str, original: Function) -> None:
         self._owner = owner
@@ -110,6 +117,7 @@ class FunctionSite:
         self._function = original
         self._objects = bool(getattr(original, "takes_objects", False))
         self._calls: list[_Call] = []
+        self._alone = False
         self.model = kernel_model(name)
         self.address = function_address(name)
         self._trampoline: Function | None = None
@@ -117,12 +125,24 @@ class FunctionSite:
 
     def original(self, cpu: Cpu, /, *args: int) -> int:
         """Call the Python function itself."""
+        if self._alone:
+            return 0
         return self._with_objects(cpu, *args) if self._objects else self._function(cpu, *args)
 
     def poke(self, call: Function | None) -> None:
         """Let calls of the function go to a trampoline; None is the function itself."""
         self._trampoline = call
         self._fill()
+
+    def call(self, cpu: Cpu, *words: int) -> int:
+        """Call the function with numbers, as nobody in the kernel does; one that takes objects does nothing itself."""
+        self._alone = self._objects
+        try:
+            call = self._trampoline or self.original
+            result: int | None = (self._around(call) if self._around is not None else call)(cpu, *words)
+        finally:
+            self._alone = False
+        return result or 0
 
     def replace(self, prog: Prog | None) -> None:
         """Functions of the kernel are not replaced."""
@@ -208,6 +228,8 @@ class KernelFunctions:
         self._makers: dict[str, Maker] = {}
         self._later: list[Callable[[], Iterable[object]]] = []
         self._tables: list[tuple[Collection[str], Maker]] = []
+        # functions that something was attached to and that nothing here calls
+        self.silent: list[str] = []
 
     def __getattr__(self, name: str) -> Function:
         # only what is in no slot comes here
@@ -283,9 +305,15 @@ class KernelFunctions:
         found = self._sites.get(name)
         if found is None:
             if not self._made(name):
-                raise NotModelled(f"calls of kernel function {name}()", "tracing/functions.py")
+                self._originals[name] = self.__dict__[name] = _never
+                self.silent.append(name)
             found = self._sites[name] = FunctionSite(self, name, self._originals[name])
         return found
+
+    def is_silent(self, name: str) -> bool:
+        """Whether something may be attached to a function that nothing in this model calls."""
+        self._load()
+        return name in self.silent or (name not in self._originals and not self._made(name))
 
     def observed(self, *names: str) -> bool:
         """Whether something was ever put on one of these functions: before that, none that does nothing is called."""

@@ -34,6 +34,7 @@ def print_summary(summary: dict[str, Any], console: "Console") -> None:
     console.print(f"{summary['scenario']}: {machines}, seed {summary['seed']}, {end}", style="bold")
     _happened(summary, console)
     _programs(summary, console)
+    _silent(summary, console)
     _devices(summary, console)
     _tasks(summary, console)
     _maps(summary, console)
@@ -105,6 +106,9 @@ def _event_words(event: dict[str, Any]) -> str:
             return f"{event['host']}: {who}{named} starts: {event['steps']} step{'s' if event['steps'] != 1 else ''}"
         case "detach":
             return f"link '{event['what']}' is detached"
+        case "call":
+            returned = f", which returns {event['result']}" if event["result"] is not None else ""
+            return f"{event['host']}: {event['what']}() is called{returned}"
         case "read":
             return f"iterator '{event['what']}' is read"
     return f"map '{event['what']}' is changed"
@@ -115,6 +119,15 @@ def _programs(summary: dict[str, Any], console: "Console") -> None:
     devices = all(link["device"] in summary["hosts"][link["host"]]["devices"] for link in summary["links"])
     place = "device" if devices else "where"
     _table(console, "Programs", ("link", "program", place, "#runs", "verdicts", "#ns/run", "#ns/packet"), rows)
+
+
+def _silent(summary: dict[str, Any], console: "Console") -> None:
+    for name, host in summary["hosts"].items():
+        functions = host.get("silent_functions", ())
+        if functions:
+            names = ", ".join(f"{function}()" for function in functions)
+            console.print()
+            console.print(f"{name}: attached, but nothing in this model calls it: {names}")
 
 
 def _program_place(link: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.types import Kind
 from ebpfsim.btf.values import to_bytes
+from ebpfsim.call import call_problem
 from ebpfsim.costs import profile_names
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, NotModelled, ScenarioError
@@ -483,7 +484,11 @@ class _Check:
         check_task(self, path, event)
 
     def event_call(self, path: Path, event: EventBlock) -> None:
-        self.not_modelled((*path, event.kind), f"'{event.kind}' events", key=True)
+        assert event.call is not None
+        self.host_name((*path, "host"), event.host)
+        problem, hint = call_problem(event.call.function, event.call.args)
+        if problem:
+            self.wrong((*path, "call", "function" if "no function" in problem else "args"), problem, hint)
 
     # expectations
 

@@ -144,6 +144,8 @@ class Running:
     sockets: dict[str, UdpSocket] = field(default_factory=dict)
     refused: dict[str, Counter[str]] = field(default_factory=dict)
     sent: dict[int, int] = field(default_factory=dict)
+    # what functions returned that events called
+    calls: dict[int, int] = field(default_factory=dict)
     traces: dict[str, str] = field(default_factory=dict)
     records: dict[str, list[bytes]] = field(default_factory=dict)
     tasks: dict[str, HostTask] = field(default_factory=dict)

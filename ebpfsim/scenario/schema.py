@@ -31,6 +31,7 @@ __all__ = [
     "EVENT_KINDS",
     "EXPECT_KINDS",
     "AttachBlock",
+    "CallBlock",
     "EventBlock",
     "ExpectBlock",
     "FileBlock",
@@ -251,6 +252,15 @@ class TaskBlock(Block):
         return self.id or self.name
 
 
+class CallBlock(Block):
+    """A call of a function of the kernel by its name: what is attached to it runs, whether anything else calls it or
+    not. ``args`` are numbers and texts, in order or by the names of the parameters; what is left out is 0.
+    """
+
+    function: str
+    args: dict[str, int | str] | list[int | str] = []
+
+
 class AttachBlock(Block):
     """A program on a hook: ``hook: xdp`` with ``device`` and ``mode`` (native where the driver can, unless told);
     ``tcx_ingress`` and ``tcx_egress`` with ``device``, ``before`` or ``after`` another link; ``tc_ingress`` and
@@ -302,7 +312,8 @@ class EventBlock(Block):
     pcapng, ``speed`` times as fast; ``attach``; ``detach`` a link by its id; ``read`` that of an
     iterator, as cat does; ``map``: set entries, null removes one;
     ``socket``: what a socket does, ``connect`` and then send ``data`` there, or send it ``to`` an address, ``count``
-    times, one ``every`` so often; what is refused counts under ``refused`` of the socket; ``task``: a task of ``host``.
+    times, one ``every`` so often; what is refused counts under ``refused`` of the socket; ``task``: a task of ``host``;
+    ``call`` a function of its kernel.
     """
 
     at: Duration
@@ -322,7 +333,7 @@ class EventBlock(Block):
     to: PortAddress | None = None
     data: str | None = None
     task: TaskBlock | None = None
-    call: Any = None
+    call: CallBlock | None = None
 
     @property
     def kind(self) -> str:
@@ -334,8 +345,9 @@ class EventBlock(Block):
         _check_kind("an event", EVENT_KINDS, self.model_fields_set - {"at"}, self.__dict__)
         if self.send is not None or self.replay is not None:
             _require(self.model_fields_set, "host", "device", of=f"'{self.kind}'")
-        if self.task is not None:
-            _require(self.model_fields_set, "host", of="'task'")
+        for key in ("task", "call"):
+            if getattr(self, key) is not None:
+                _require(self.model_fields_set, "host", of=f"'{key}'")
         if self.socket is not None and (self.connect is None) == (self.to is None):
             raise Wrong("a socket does one of 'connect' and 'to'", key="socket")
         return self
@@ -446,7 +458,7 @@ def _check_kind(what: str, kinds: Mapping[str, tuple[str, ...]], given: set[str]
     if len(found) > 1:
         raise Wrong(f"{what} is one thing, has '{found[0]}' and '{found[1]}'", "write two", key=found[1])
     kind = found[0]
-    if values[kind] is None and kind != "call":
+    if values[kind] is None:
         raise Wrong(f"key '{kind}' has no value", key=kind)
     for key in sorted(given - {kind, *kinds[kind]}):
         allowed = listed(kinds[kind], "no others")

@@ -118,6 +118,17 @@ def _task(running: Running, index: int, event: EventBlock) -> None:
     running.tasks[block.key].around = lambda step: running.at(*path, "steps", step)
 
 
+def _call(running: Running, index: int, event: EventBlock) -> None:
+    block = event.call
+    assert block is not None
+
+    def call() -> None:
+        with running.at("events", index, "call"):
+            running.calls[index] = running.sim.hosts[str(event.host)].call(block.function, block.args)
+
+    running.sim.clock.call_at(event.at, call)
+
+
 STEPS: dict[str, Callable[[Running, int, EventBlock], None]] = {
     "send": _send,
     "replay": _replay,
@@ -127,4 +138,5 @@ STEPS: dict[str, Callable[[Running, int, EventBlock], None]] = {
     "map": _map,
     "socket": _socket,
     "task": _task,
+    "call": _call,
 }

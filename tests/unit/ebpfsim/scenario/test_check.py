@@ -288,7 +288,6 @@ def test_keys_that_begin_with_x_are_free(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "feature"),
     [
-        ("{at: 5ms, detach: late}", "{at: 5ms, host: client, ¦call: {function: f}}", "'call' events"),
         ("hook: xdp, device: eth0, mode: native", "hook: ¦sk_msg, target: tcp_v4_connect", "hook 'sk_msg'"),
         ("mode: native", "mode: ¦offload", "XDP offload to hardware"),
         ("net.ipv4.ip_forward: 1", "¦net.ipv4.tcp_syncookies: 1", "sysctl net.ipv4.tcp_syncookies"),

@@ -146,3 +146,26 @@ def test_mistakes_about_user_space(play: "Play", tmp_path: Path, attach: str, pr
     with pytest.raises(EbpfSimError) as wrong:
         play(USER.format(attach=f"{{id: x, program: p, {attach}}}"), tmp_path)
     assert problem in str(wrong.value) or "does not run at this time" in str(wrong.value)
+
+
+def test_calls_of_functions(play: "Play", tmp_path: Path) -> None:
+    shutil.copy(OBJECT, tmp_path)
+    text = SCENARIO.format(attach="{id: mine, program: p/fentry, hook: fentry, target: bpf_fentry_test1}")
+    call = "{at: 1us, host: h, call: {function: bpf_fentry_test1, args: {a: 41}}}"
+    running, _ = play(f"{text}events: [{call}]\n", tmp_path)
+    assert (running.attachments["mine"].runs, running.calls) == (1, {0: 42})
+
+
+@pytest.mark.parametrize(
+    ("block", "problem"),
+    [
+        ("function: bpf_fentry_tset1", "did you mean 'bpf_fentry_test1'"),
+        ("function: bpf_fentry_test1, args: {b: 1}", "has no argument 'b'"),
+        ("function: bpf_fentry_test1, args: [1, 2]", "has 1 arguments, not 2"),
+    ],
+)
+def test_calls_that_are_wrong(play: "Play", tmp_path: Path, block: str, problem: str) -> None:
+    shutil.copy(OBJECT, tmp_path)
+    text = SCENARIO.format(attach="")
+    with pytest.raises(ScenarioError, match=problem):
+        play(f"{text}events: [{{at: 1us, host: h, call: {{{block}}}}}]\n", tmp_path)

@@ -6,12 +6,10 @@ from ebpfsim.scenario import check, expect, steps
 from ebpfsim.scenario.jsonschema import scenario_schema
 from ebpfsim.scenario.schema import EVENT_KINDS, EXPECT_KINDS, EventBlock, ExpectBlock, KernelBlock, ScenarioModel
 
-NOT_MODELLED_EVENTS = {"call"}
-
 
 def test_every_event_has_its_check_and_its_step() -> None:
     assert set(check.EVENT_CHECKS) == set(EVENT_KINDS)
-    assert set(steps.STEPS) == set(EVENT_KINDS) - NOT_MODELLED_EVENTS
+    assert set(steps.STEPS) == set(EVENT_KINDS)
 
 
 def test_every_expectation_has_its_check_and_its_judgement() -> None:
