@@ -177,7 +177,7 @@ def icmp_send(skb: SkBuff, type_: IcmpType, code: int, info: int, cpu: Cpu) -> N
 
 
 @packet_function
-def __icmp_send(cpu: Cpu, skb: SkBuff, type_: int, code: int, info: int, _parm: Any) -> None:
+def __icmp_send(cpu: Cpu, skb: SkBuff, type_: int, code: int, info: int, parm: Any) -> None:
     """Send an error about a packet."""
     net = skb.dev.net
     packet = skb.data[skb.network_header :]
@@ -211,7 +211,8 @@ def __icmp_send(cpu: Cpu, skb: SkBuff, type_: int, code: int, info: int, _parm: 
                 return
         net.icmp_sk.consume_host()
         touch(cpu, *(("icmp_global_consume",) if net.functions.watched else ()))
-    options = echoed_options(packet[: ip.ihl * 4])
+    # 0 says that the options are wrong
+    options = echoed_options(packet[: ip.ihl * 4]) if parm is None else b""
     quote = packet[: min(route.dev.mtu, MAX_ERROR_BYTES) - IP_HLEN - len(options) - ICMP_HLEN]
     if net.tracepoints.watched:
         net.tracepoints.icmp_send(cpu, skb, type_, code)

@@ -29,13 +29,15 @@ DAY_MS = 24 * 3600 * 1000
 
 
 def options_of(header: bytes) -> list[tuple[int, int, int]]:
-    """Return kind, offset and length of the options in a header that is known to be right."""
+    """Return kind, offset and length of the options in a header, up to one that cannot be."""
     found, off = [], IP_HLEN
     while off < len(header):
         kind = header[off]
         if kind == IPOPT_END:
             break
-        size = 1 if kind == IPOPT_NOOP else header[off + 1]
+        size = 1 if kind == IPOPT_NOOP else int.from_bytes(header[off + 1 : off + 2], "big")
+        if off + size > len(header) or (size < 2 and kind != IPOPT_NOOP):
+            break
         found.append((kind, off, size))
         off += size
     return found
@@ -48,7 +50,7 @@ def bad_option(skb: SkBuff, ip: IpHdr, cpu: Cpu) -> bool:
     pointer = _check(header)
     if pointer is not None:
         net.snmp.inc("IpInHdrErrors")
-        net.functions.__dict__["__icmp_send"](cpu, skb, PARAMETERPROB, 0, pointer << 24, None)
+        net.functions.__dict__["__icmp_send"](cpu, skb, PARAMETERPROB, 0, pointer << 24, 0)
         skb.drop(SkbDropReason.IP_INHDR, f"IP option at byte {pointer}", cpu, "ip_rcv")
         return True
     if any(kind in (IPOPT_LSRR, IPOPT_SSRR) for kind, _, _ in options_of(header)):
