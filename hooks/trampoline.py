@@ -272,6 +272,7 @@ class Trampoline:
         if link.kind is TrampKind.REPLACE:
             if count:
                 raise KernelError(op, Errno.EBUSY, f"{self.site.name}() is traced")
+            self._extend(op, True)
             self._replace(link.prog)
             return
         if count >= BPF_MAX_TRAMP_LINKS:
@@ -290,9 +291,19 @@ class Trampoline:
         """Take a program off (``__bpf_trampoline_unlink_prog``)."""
         if link.kind is TrampKind.REPLACE:
             self._replace(None)
+            self._extend("", False)
             return
         self.links[link.kind].remove(link)
         self._update()
+
+    def _extend(self, op: str, is_extended: bool) -> None:
+        # bpf_freplace_check_tgt_prog(): a program that tail calls reach is not extended, lest they go round for ever
+        target: Prog | None = getattr(self.site, "prog", None)
+        if target is None:
+            return
+        if is_extended and target.prog_array_members:
+            raise KernelError(op, Errno.EBUSY, f"program '{target.name}' is in a program array")
+        target.is_extended = is_extended
 
     def _replace(self, prog: Prog | None) -> None:
         # bpf_arch_text_poke(BPF_MOD_JUMP): nothing is generated, the function's first bytes jump to the program

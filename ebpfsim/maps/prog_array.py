@@ -26,6 +26,8 @@ class MapProg(Protocol):
     type: ProgType
     expected_attach_type: AttachType
     prog_flags: int
+    is_extended: bool
+    prog_array_members: int
 
     def get(self) -> None:
         """Take a reference."""
@@ -82,6 +84,8 @@ class ProgArrayMap(FdArrayMap, ProgHolder):
     def put_slot(self, index: int, new: Slot | None) -> Slot | None:
         """Fill or empty a slot, tell the observers, and return what was in it."""
         old = super().put_slot(index, new)
+        if old is not None:
+            cast(MapProg, old).prog_array_members -= 1
         for observer in self.observers:
             observer(index)
         return old
@@ -91,12 +95,15 @@ class ProgArrayMap(FdArrayMap, ProgHolder):
         return cast(MapProg | None, self._slots.get(index))
 
     def take(self, fd: int) -> MapProg:
-        """Return the program behind a descriptor; EINVAL when it is of another kind than the others."""
+        """Return the program behind a descriptor: EINVAL for another kind than others, EBUSY for an extended one."""
         assert self._env is not None
         prog = cast(MapProg, self._env.prog_by_fd(fd))
-        if not self.compatible(prog):
+        if prog.type == ProgType.EXT or not self.compatible(prog):
             detail = f"{self._who()}: program is of another kind than the array's programs"
             raise KernelError("map_update_elem", Errno.EINVAL, detail)
+        if prog.is_extended:
+            raise KernelError("map_update_elem", Errno.EBUSY, f"{self._who()}: a function of the program is replaced")
+        prog.prog_array_members += 1
         prog.get()
         return prog
 

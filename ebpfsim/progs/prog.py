@@ -133,6 +133,9 @@ class Prog(KernelObject):
     # types of the program that it was loaded for a function of (saved_dst_prog_type, saved_dst_attach_type)
     dst_type: ProgType = ProgType.UNSPEC
     dst_attach_type: AttachType = AttachType.CGROUP_INET_INGRESS
+    # whether another program replaces a function of it, and how many slots of program arrays hold it: not both
+    is_extended: bool = False
+    prog_array_members: int = 0
     # how many activations by a trampoline or a tracepoint each CPU has under way, 0 or 1 (prog->active)
     active: dict[int, int] = field(default_factory=dict, repr=False)
     stats: ProgStats = field(default_factory=ProgStats)
