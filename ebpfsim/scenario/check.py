@@ -396,6 +396,12 @@ class _Check:
             self.link_name((*path, "replace"), attach.replace)
             if not event:
                 self.wrong((*path, "replace"), "'replace' belongs to an attachment under 'events'", key=True)
+        if attach.old is not None:
+            self.program_name((*path, "old"), attach.old)
+            if attach.replace is None:
+                self.wrong((*path, "old"), "'old' goes with 'replace'", key=True)
+        if attach.refused is not None and attach.refused not in Errno.__members__:
+            self.unknown((*path, "refused"), "errno", attach.refused, ("EPERM", "EBUSY", "EEXIST", "EINVAL"))
         if attach.id is not None:
             if attach.id in self.link_ids:
                 self.wrong((*path, "id"), f"link id '{attach.id}' is given twice", "another id")
@@ -422,7 +428,8 @@ class _Check:
         if attach.mode == "offload":
             self.not_modelled((*path, "mode"), "XDP offload to hardware")
         for name in sorted(
-            attach.model_fields_set - {"id", "program", "hook", "host", "replace", row.place, *row.keys}
+            attach.model_fields_set
+            - {"id", "program", "hook", "host", "replace", "old", "refused", row.place, *row.keys}
         ):
             self.wrong((*path, name), f"key '{name}' does not belong to hook '{attach.hook}'", key=True)
         if attach.map is not None and "map" in row.keys:

@@ -194,22 +194,30 @@ class Running:
         name = block.id or (f"{block.program}@{device}" if device else block.program)
         with self.at(*path):
             fd = self.program_fd(block.program) if block.hook != STRUCT_OPS else 0
-            if block.replace is not None:
-                link = self._replace(block.replace, host, device, fd, name)
-            else:
-                link = row.attach(self, host, block, fd, name)
+            try:
+                if block.replace is not None:
+                    link = self._replace(block, host, device, fd, name)
+                else:
+                    link = row.attach(self, host, block, fd, name)
+            except KernelError as error:
+                if block.refused != error.errno_name:
+                    raise
+                return
+            if block.refused is not None:
+                raise InputError("", f"the kernel attached '{block.program}', expected {block.refused}")
         mode_in_use = host.device(device).xdp.mode.name.lower() if block.hook == "xdp" else ""
         now_ns = self.sim.now_ns
         self.attachments[name] = Attachment(
             name, block.program, host_name, device, mode_in_use, now_ns, block.hook, link, _counters(link)
         )
 
-    def _replace(self, old_name: str, host: Host, device: str, fd: int, name: str) -> Attached:
+    def _replace(self, block: AttachBlock, host: Host, device: str, fd: int, name: str) -> Attached:
+        old_name = str(block.replace)
         old = self.attachments[old_name]
         old.check_attached()
         if (old.host, old.device) != (host.name, device):
             raise InputError("", f"link '{old_name}' is on '{old.host}/{old.device}', not on '{host.name}/{device}'")
-        old.link.update(fd)
+        old.link.update(fd, old=self.program_fd(block.old) if block.old is not None else None)
         old.after = _counters(old.link)
         old.link.label = name
         return old.link

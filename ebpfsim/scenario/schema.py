@@ -276,7 +276,8 @@ class AttachBlock(Block):
     ``struct_ops``, where ``program`` is OBJECT/TABLE.
 
     ``id`` names the link. In an event, ``replace`` updates that link to the new program without a gap; it then goes by
-    the new ``id``, and each id counts its own runs.
+    the new ``id``, and each id counts its own runs. ``old`` names the program that has to be there (BPF_F_REPLACE).
+    ``refused`` is the errno with which the kernel must refuse; nothing is attached then.
     """
 
     id: Name | None = None
@@ -286,6 +287,8 @@ class AttachBlock(Block):
     device: str | None = None
     mode: Literal["auto", "native", "generic", "offload"] = "auto"
     replace: str | None = None
+    old: str | None = None
+    refused: str | None = None
     before: str | None = None
     after: str | None = None
     cgroup: str | None = None

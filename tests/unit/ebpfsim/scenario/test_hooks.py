@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ebpfsim.errors import ScenarioError
+from ebpfsim.errors import EbpfSimError, ScenarioError
 from ebpfsim.scenario.hooks import HOOKS, LATER_HOOKS, VERDICTS
 
 if TYPE_CHECKING:
@@ -72,3 +72,35 @@ def test_order(play: "Play", tmp_path: "Path") -> None:
     """
     running, _ = play(SCENARIO.format(type="sched_cls", code=-1, attach=attach), tmp_path)
     assert [run.link for run in running.sim.recorder.runs][:2] == ["first", "second"]
+
+
+REPLACE = """\
+hosts: {h: {interfaces: {eth0: {address: 10.0.0.1/24}}}}
+objects:
+  p: {host: h, type: xdp, asm: "r0 = 2; exit"}
+  q: {host: h, type: xdp, asm: "r0 = 1; exit"}
+attach: [{id: x, program: p, hook: xdp, device: lo}]
+events:
+  - {at: 1us, attach: {id: y, program: q, hook: xdp, device: lo, replace: x, %s}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("old: p", ""),
+        # the program that is there is not the expected one (bpf_xdp_link_update)
+        ("old: q, refused: EPERM", ""),
+        ("old: q", "EPERM"),
+        ("old: p, refused: EPERM", "the kernel attached 'q', expected EPERM"),
+        ("old: r", "unknown object 'r'"),
+        ("old: p, refused: EPERN", "unknown errno 'EPERN'"),
+    ],
+)
+def test_replacement_of_what_is_expected(play: "Play", tmp_path: "Path", keys: str, problem: str) -> None:
+    if problem:
+        with pytest.raises(EbpfSimError, match=problem):
+            play(REPLACE % keys, tmp_path)
+        return
+    running, _ = play(REPLACE % keys, tmp_path)
+    assert ("y" in running.attachments) == ("refused" not in keys)
