@@ -1,6 +1,6 @@
 """Object files for commands: reading them, a simulated host to load them on, and programs by their names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,9 +57,17 @@ def read_types(path: str) -> "Btf":
 
 
 def open_object(
-    spec: "ObjectSpec", *, debug: bool = False, engine: str = "auto", core_btf: "Btf | None" = None
+    spec: "ObjectSpec",
+    *,
+    debug: bool = False,
+    engine: str = "auto",
+    core_btf: "Btf | None" = None,
+    caps: Sequence[str] | None = None,
 ) -> "tuple[Object, Host]":
-    """Return the object, not yet loaded, on a host of its own; ``core_btf`` are other types for CO-RE."""
+    """Return the object, not yet loaded, on a host of its own; ``core_btf`` are other types for CO-RE.
+
+    ``caps``: the capabilities of the task that loads it, root's when there are none.
+    """
     from ebpfsim.loader import Object
     from ebpfsim.simulation import Simulation
 
@@ -67,7 +75,8 @@ def open_object(
     if debug:
         sim.mem.track()
     host = sim.host("prog", debug=debug, engine=engine)
-    return Object(spec, bpf=host.bpf, core_btf=core_btf), host
+    bpf = host.bpf if caps is None else host.bpf_as(caps)
+    return Object(spec, bpf=bpf, core_btf=core_btf), host
 
 
 def chosen_programs(spec: "ObjectSpec", names: Iterable[str]) -> list[str]:

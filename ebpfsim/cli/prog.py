@@ -42,20 +42,28 @@ prog.add_command(prog_show)
 @click.option("--log-level", type=click.IntRange(0, 7), default=0, help="Print the verifier's log: 1, 2 or 4.")
 @click.option("--explain/--no-explain", "explained", default=True, help="Say of refused programs what to change.")
 @click.option("--kernel-btf", metavar="FILE", help="Types of another kernel, for CO-RE.")
+@click.option("--caps", metavar="CAP_BPF,...", help="Load as a task with these capabilities only, '' for none.")
 @json_option
 def verify(
-    obj: str, progs: tuple[str, ...], log_level: int, explained: bool, kernel_btf: str | None, as_json: bool
+    obj: str,
+    progs: tuple[str, ...],
+    log_level: int,
+    explained: bool,
+    kernel_btf: str | None,
+    caps: str | None,
+    as_json: bool,
 ) -> int:
     """Verify programs (all when none is named), one line each; exits with 3 when one is refused."""
     from ebpfsim.verifier.explain import explain
 
     spec = read_spec(obj)
     core_btf = read_types(kernel_btf) if kernel_btf is not None else None
+    names = None if caps is None else [cap.strip() for cap in caps.split(",") if cap.strip()]
     worst = 0
     rows: list[dict[str, Any]] = []
     explanations = {}
     for name in chosen_programs(spec, progs):
-        row, error = _verify(spec, name, log_level, core_btf)
+        row, error = _verify(spec, name, log_level, core_btf, names)
         rows.append(row)
         worst = max(worst, exit_code(error) if error is not None else 0)
         if explained and isinstance(error, VerifierError) and error.log:
@@ -186,11 +194,11 @@ def _packet_of(runs: "FrameRuns", capture: str) -> Iterator[None]:
 
 
 def _verify(
-    spec: "ObjectSpec", name: str, log_level: int, core_btf: "Btf | None"
+    spec: "ObjectSpec", name: str, log_level: int, core_btf: "Btf | None", caps: list[str] | None
 ) -> tuple[dict[str, Any], EbpfSimError | None]:
     row: dict[str, Any] = {"program": name, "section": spec.programs[name].section, "verdict": "accept", "reason": ""}
     row |= {"insns": 0, "verified_insns": 0, "log": []}
-    opened, _ = open_object(spec, core_btf=core_btf)
+    opened, _ = open_object(spec, core_btf=core_btf, caps=caps)
     program = opened.programs[name]
     program.log_level = log_level
     try:

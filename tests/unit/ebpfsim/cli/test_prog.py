@@ -212,6 +212,17 @@ def test_wrong_map_entry(entry: str, message: str, tmp_path: Path, capsys: pytes
     assert message in capsys.readouterr().err
 
 
+def test_verify_for_a_task_with_few_capabilities(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without CAP_PERFMON no pointer is subtracted from another: firewall.bpf.c computes data_end - data."""
+    assert run(["prog", "verify", FIREWALL, "--caps", "CAP_BPF,CAP_NET_ADMIN"]) == 3
+    assert "EACCES: R6 pointer -= pointer prohibited" in capsys.readouterr().out
+    assert run(["prog", "verify", FIREWALL, "--caps", "CAP_BPF"]) == 3
+    assert "needs CAP_NET_ADMIN" in capsys.readouterr().out
+    assert run(["prog", "verify", FIREWALL, "--caps", "CAP_BPF,CAP_NET_ADMIN,CAP_PERFMON"]) == 0
+    assert run(["prog", "verify", FIREWALL, "--caps", "CAP_BFP"]) == 2
+    assert "did you mean 'CAP_BPF'?" in capsys.readouterr().err
+
+
 def test_verify_against_the_types_of_another_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     core = str(Path(__file__).resolve().parents[3] / "data" / "bpf" / "core.bpf.o")
     run(["prog", "verify", core, "fields"])
