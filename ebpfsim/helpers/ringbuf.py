@@ -4,10 +4,19 @@ from typing import cast
 
 from ebpfsim.errnos import Errno
 from ebpfsim.helpers.dynptr import LOCAL, Dynptr
-from ebpfsim.maps.ringbuf import RingbufMap, ringbuf_of_record
+from ebpfsim.helpers.native_text import native_text
+from ebpfsim.maps.ringbuf import CONSUMER_PAGE, DATA_PAGE, MASK_OFF, RingbufMap, ringbuf_of_record
 from ebpfsim.maps.user_ringbuf import BPF_MAX_USER_RINGBUF_SAMPLES, UserRingbufMap
+from ebpfsim.memory import PAGE_SIZE
+from ebpfsim.memory.arena import PAGE_SHIFT
 from ebpfsim.progs.runtime import Helper, Run
-from ebpfsim.uapi.flags import BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP
+from ebpfsim.uapi.flags import (
+    BPF_RB_FORCE_WAKEUP,
+    BPF_RB_NO_WAKEUP,
+    BPF_RINGBUF_BUSY_BIT,
+    BPF_RINGBUF_DISCARD_BIT,
+    BPF_RINGBUF_HDR_SZ,
+)
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 
 __all__ = ["HELPERS"]
@@ -27,11 +36,28 @@ def ringbuf_reserve(run: Run, map_address: int, size: int, flags: int, _r4: int,
     return 0 if flags else _ring(run, map_address).reserve(size)
 
 
+def _commit_text(bits: int) -> str:
+    # without a consumer that waits for the record, and where it does not go on behind the end of the ring
+    return f"""
+        r0 = 1; r3 = r2; r3 &= {BPF_RB_FORCE_WAKEUP}; if r3 != 0 goto out
+        r3 = r1; r3 += {-BPF_RINGBUF_HDR_SZ}; r4 = *(u32 *)(r3 + 0); r4 &= {BPF_RINGBUF_BUSY_BIT - 1}
+        r5 = *(u32 *)(r3 + 4); r6 = r3; r6 >>= {PAGE_SHIFT}; r6 -= r5; r6 <<= {PAGE_SHIFT}
+        r7 = *(u64 *)(r6 + {MASK_OFF}); r3 -= r6; r3 += {-DATA_PAGE * PAGE_SIZE}
+        r8 = *(u64 *)(r6 + {CONSUMER_PAGE * PAGE_SIZE}); r8 &= r7; if r8 != r3 goto quiet
+        r2 &= {BPF_RB_NO_WAKEUP}; if r2 == 0 goto out
+        quiet: r3 += {BPF_RINGBUF_HDR_SZ}; r3 += r4; r7 += 1; if r3 > r7 goto out
+        r4 |= {bits}; *(u32 *)(r1 + {-BPF_RINGBUF_HDR_SZ}) = r4; r0 = 0
+        out: exit
+    """
+
+
+@native_text(_commit_text(0))
 def ringbuf_submit(run: Run, sample: int, flags: int, _r3: int, _r4: int, _r5: int) -> int:
     """Make a record visible."""
     return _commit(run, sample, flags, discard=False)
 
 
+@native_text(_commit_text(BPF_RINGBUF_DISCARD_BIT))
 def ringbuf_discard(run: Run, sample: int, flags: int, _r3: int, _r4: int, _r5: int) -> int:
     """Mark a record as one to skip."""
     return _commit(run, sample, flags, discard=True)

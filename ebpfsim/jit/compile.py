@@ -28,7 +28,7 @@ from ebpfsim.jit.emit import AUX, emit
 from ebpfsim.jit.encoder import NEGATED, NOP5, RAX, RET, Code, Label, insn, mov_imm, short_jcc, short_jmp
 from ebpfsim.jit.frame import find_frames, writes
 from ebpfsim.jit.image import code_arena
-from ebpfsim.jit.inline import InlineCall, RoutineCall, charge, inline_call, routine_call
+from ebpfsim.jit.inline import ON_MAPS, InlineCall, RoutineCall, charge, inline_call, routine_call
 from ebpfsim.jit.layout import AX, CREDIT_SLOT, REGS, TMP, routine, word
 from ebpfsim.jit.native import object_address
 from ebpfsim.jit.objects import ObjectRoutines, object_routines
@@ -41,7 +41,6 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import BPF_MAX_LOOPS
 from ebpfsim.vm.compile import Site
-from ebpfsim.vm.cost import MAP_OPERATIONS
 from ebpfsim.vm.objects import frame_depth, is_checked
 
 __all__ = ["EMIT_ENDS", "Image", "Listed", "compile_image", "compile_listed"]
@@ -440,7 +439,7 @@ def _call_helper(compiler: Compiler, op: Op, idx: int) -> None:
         return
     # R1 is what it is known to be, where that may be relied on
     kernel, helper_id = compiler.kernel, op.insn.imm
-    on_map = helper_id in MAP_OPERATIONS and not compiler.checked
+    on_map = helper_id in ON_MAPS and not compiler.checked
     address = compiler.outline.constant_behind(compiler.block, 1) if on_map else None
     if (op.name, helper_id, address) in compiler.helpers:
         # neither inline nor a routine, as before

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ebpfsim.errors import KernelOops
 from ebpfsim.helpers import map as map_helpers
-from ebpfsim.helpers import misc, time
+from ebpfsim.helpers import misc, ringbuf, time
 from ebpfsim.helpers.native_text import text_of
 from ebpfsim.jit import layout
 from ebpfsim.jit.encoder import RAX, RDX, RSI, Mem, insn, mov_imm, pop, push
@@ -23,6 +23,7 @@ from ebpfsim.jit.routine import OTHER_COST, Routine, routine
 from ebpfsim.jit.routines import array as array_routines
 from ebpfsim.jit.routines import hash as hash_routines
 from ebpfsim.jit.routines import queue as queue_routines
+from ebpfsim.jit.routines import ringbuf as ringbuf_routines
 from ebpfsim.jit.routines.numbers import NumbersRoutine, numbers_routine
 from ebpfsim.maps.array import ArrayMap, PercpuArrayMap
 from ebpfsim.maps.hash import HashMap
@@ -31,11 +32,12 @@ from ebpfsim.maps.lru_hash import LruHashMap, LruPercpuHashMap
 from ebpfsim.maps.map import Map
 from ebpfsim.maps.percpu_hash import PercpuHashMap
 from ebpfsim.maps.queue import QueueMap, StackMap
+from ebpfsim.maps.ringbuf import RingbufMap
 from ebpfsim.progs.runtime import Helper, Runtime
 from ebpfsim.uapi.helper_ids import HELPER_IDS
-from ebpfsim.vm.cost import helper_ps, map_operation_ps, replace_extra_ps
+from ebpfsim.vm.cost import MAP_OPERATIONS, helper_ps, map_operation_ps, replace_extra_ps
 
-__all__ = ["MAP_ROUTINES", "InlineCall", "RoutineCall", "charge", "inline_call", "routine_call"]
+__all__ = ["MAP_ROUTINES", "ON_MAPS", "InlineCall", "RoutineCall", "charge", "inline_call", "routine_call"]
 
 _LOOKUP = HELPER_IDS["bpf_map_lookup_elem"]
 _CPU = HELPER_IDS["bpf_get_smp_processor_id"]
@@ -97,6 +99,14 @@ def _served(helper: str, text_of: Callable[[Map, int], str | None]) -> MapRoutin
     return find
 
 
+def _record(helper: str, text_of: Callable[[Map], str | None]) -> MapRoutine:
+    def find(kernel: Runtime, map_: Map) -> RoutineCall | None:
+        text = text_of(map_)
+        return RoutineCall(routine(text), helper_ps(kernel.costs, HELPER_IDS[helper])) if text is not None else None
+
+    return find
+
+
 _HASHES = (HashMap, PercpuHashMap, LruHashMap, LruPercpuHashMap)
 _find_lookup = _served("bpf_map_lookup_elem", hash_routines.lookup)
 _find_update = _served("bpf_map_update_elem", hash_routines.update)
@@ -115,7 +125,11 @@ MAP_ROUTINES: dict[tuple[Helper, type[Map]], MapRoutine] = {
     **{(map_helpers.map_push_elem, kind): _find_push for kind in (QueueMap, StackMap)},
     **{(map_helpers.map_pop_elem, kind): _find_pop for kind in (QueueMap, StackMap)},
     **{(map_helpers.map_peek_elem, kind): _find_peek for kind in (QueueMap, StackMap)},
+    (ringbuf.ringbuf_reserve, RingbufMap): _record("bpf_ringbuf_reserve", ringbuf_routines.reserve),
+    (ringbuf.ringbuf_output, RingbufMap): _record("bpf_ringbuf_output", ringbuf_routines.output),
 }
+# helpers whose first argument may name a map with a routine
+ON_MAPS = frozenset((*MAP_OPERATIONS, HELPER_IDS["bpf_ringbuf_reserve"], HELPER_IDS["bpf_ringbuf_output"]))
 
 
 def routine_call(helper_id: int, kernel: Runtime, map_address: int | None, checked: bool = False) -> RoutineCall | None:

@@ -40,6 +40,7 @@ __all__ = ["RingbufMap", "ringbuf_of_record"]
 RINGBUF_MAX_RECORD_SZ = 0xFFFF_FFFF // 4
 CONSUMER_PAGE, PRODUCER_PAGE, DATA_PAGE = 1, 2, 3
 PENDING_POS_OFF = 8  # in the producer's page
+MASK_OFF = 8  # in page 0
 _M64 = (1 << 64) - 1
 
 
@@ -60,6 +61,8 @@ class RingbufMap(Map):
         if mem.objects is not None:
             mem.objects.hide(self.base, f"the memory of {self.title}")
         mem.store(self.base, 8, self.address)
+        # for machine code, which comes here from a record
+        mem.store(self.base + MASK_OFF, 8, self.ring_size - 1)
 
     # ---- positions ----------------------------------------------------------------------------------------------
 
