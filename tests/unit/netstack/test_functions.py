@@ -3,11 +3,16 @@
 from typing import Any
 
 import pytest
-from net_paths import NetPaths, events, functions, warm
+from call_paths import steps
+from net_paths import NetPaths, events, functions, sockaddr, warm
 from recordings import known, trees
 
+from ebpfsim.isa.asm import assemble
+from ebpfsim.isa.insn import encode
+from ebpfsim.uapi.bpf import AttachType, ProgType
 from netstack.drop_reasons import SkbDropReason
 from netstack.functions import stack_functions
+from netstack.marks import kinds_of
 from tracing.functions import kernel_model
 
 
@@ -103,3 +108,45 @@ def test_most_of_what_packets_were_recorded_to_pass_is_there() -> None:
     missing = sorted(names - have)
     print(f"{len(names) - len(missing)} of {len(names)} functions; missing: {' '.join(missing)}")
     assert len(missing) < len(names) / 5
+
+
+def packet_argument(name: str) -> int | None:
+    """Return which argument of a function is a packet, counted from 1, as pwru finds it in the BTF."""
+    kinds = kinds_of(name)
+    return kinds.index("sk_buff") + 1 if "sk_buff" in kinds[:5] else None
+
+
+def test_probes_on_all_functions_follow_one_packet() -> None:
+    """What pwru does: a kprobe on every function that takes a packet, one program for each place of the argument."""
+    paths = NetPaths()
+    b = paths.pair()
+    received = b.udp_socket("10.0.0.2", 5000)
+    # where struct pt_regs has the arguments: di, si, dx, cx, r8
+    offsets = {1: 112, 2: 104, 3: 96, 4: 88, 5: 72}
+    by_place: dict[int, list[str]] = {}
+    for name in sorted(stack_functions()):
+        place = packet_argument(name)
+        if place is not None:
+            by_place.setdefault(place, []).append(name)
+    host, kernel = paths.host, paths.kernel
+    for place, names in by_place.items():
+        text = f"r0 = *(u64 *)(r1 + {offsets[place]}); exit"
+        loaded = host.bpf.prog_load(
+            ProgType.KPROBE, encode(assemble(text)), expected_attach_type=AttachType.TRACE_KPROBE_MULTI, license="GPL"
+        )
+        kernel.kprobes.attach_multi(host.prog(loaded.fd), names)
+    paths.run(steps([("socket", 2, 2, 0), ("sendto", 3, b"hello", 5, 0, sockaddr("10.0.0.2", 5000), 16)]))
+    assert [datagram.data for datagram in received.received] == [b"hello"]
+    runs = [(run.device, run.retval) for run in kernel.recorder.runs if run.hook.startswith("kprobe")]
+    packets = {packet for name, packet in runs if name == "udp_send_skb"}
+    assert len(packets) == 1
+    walk = [name for name, packet in runs if packet in packets]
+    expected = (
+        *("udp_send_skb", "ip_send_skb", "__ip_local_out", "ip_output", "ip_finish_output", "ip_finish_output2"),
+        *("neigh_resolve_output", "__dev_queue_xmit", "dev_hard_start_xmit", "veth_xmit", "__netif_rx"),
+        *("__netif_receive_skb", "ip_rcv", "ip_rcv_core", "ip_local_deliver", "ip_protocol_deliver_rcu", "udp_rcv"),
+        *("__udp4_lib_rcv", "udp_queue_rcv_skb", "sk_filter_trim_cap", "__udp_enqueue_schedule_skb"),
+    )
+    assert [name for name in walk if name in expected] == list(expected)
+    assert len(by_place[1]) > 60
+    assert len(walk) > 40
