@@ -866,6 +866,24 @@ def tcp_enter_loss(cpu: Cpu, tp: TcpSock) -> None:
     enter_loss(cpu, tp)
 
 
+@packet_function
+def tcp_simple_retransmit(cpu: Cpu, tp: TcpSock) -> None:
+    """Send again what is too long for the path, without reducing the window."""
+    mss, prior_lost = tp.mss_cache, tp.lost_out
+    for skb in tp.rtx_queue[tp.rtx_head :]:
+        if len(skb.data) > mss:
+            mark_skb_lost(tp, skb)
+    if prior_lost == tp.lost_out:
+        return
+    if tp.ca_state != CaState.LOSS:
+        tp.high_seq = tp.snd_nxt
+        tp.snd_ssthresh = current_ssthresh(tp)
+        tp.prior_ssthresh = 0
+        clear_undo(tp)
+        set_ca_state(cpu, tp, CaState.LOSS)
+    tp.net.functions.tcp_xmit_retransmit_queue(cpu, tp)
+
+
 def _process_loss(cpu: Cpu, tp: TcpSock, flag: int, num_dupack: int) -> int:
     # tcp_process_loss(): what to send after a timeout
     recovered = not before(tp.snd_una, tp.high_seq)

@@ -13,6 +13,8 @@ from ebpfsim.uapi.net import IpProto
 from netstack.checksum import csum_fold, csum_partial, csum_tcpudp_nofold
 from netstack.drop_reasons import SkbDropReason
 from netstack.fib import RouteType
+from netstack.headers import ICMP_HLEN, IcmpHdr, IpHdr
+from netstack.icmp import IcmpType, IcmpUnreach, icmp_errno
 from netstack.ip_output import ip_route_output
 from netstack.reuseport import reuseport_select_sock
 from netstack.sk_lookup import bpf_sk_lookup_run_v4
@@ -461,33 +463,57 @@ def tcp_child_process(cpu: Cpu, parent: TcpSock, child: TcpSock, skb: Segment) -
 # errors of ICMP ---------------------------------------------------------------------------------------------------
 
 
-def tcp_v4_err(cpu: Cpu, net: "Net", ends: tuple[int, int, int, int], seq: int, errno: Errno, *, mtu: int = 0) -> None:
-    """Tell a connection of an ICMP error about one of its segments; ``ends`` begin with the other end."""
-    tp = net.tcp.established.get(ends)
+@packet_function
+def tcp_v4_err(cpu: Cpu, skb: SkBuff, info: int) -> int:
+    """Take an ICMP error about a segment; ``info`` is the MTU that a router tells."""
+    net, off = skb.dev.net, skb.transport_header + ICMP_HLEN
+    icmp = IcmpHdr.unpack(skb.data, skb.transport_header)
+    quoted = IpHdr.unpack(skb.data, off)
+    at = off + (quoted.version_ihl & 15) * 4
+    if len(skb.data) < at + 8:
+        return 0
+    sport, dport, seq = (int.from_bytes(skb.data[at + i : at + j], "big") for i, j in ((0, 2), (2, 4), (4, 8)))
+    tp = net.tcp.established.get((quoted.daddr, dport, quoted.saddr, sport))
     if isinstance(tp, RequestSock):
         if seq == tp.snt_isn:
             tp.drop()
             net.snmp.inc("TcpExtListenDrops")
-        return
-    if tp.__class__ is not TcpSock:
-        return
+        return 0
+    if not isinstance(tp, TcpSock):
+        if tp is None:
+            net.snmp.inc("IcmpInErrors")
+            return -Errno.ENOENT
+        return 0
     if seq - tp.snd_una & M32 > (tp.snd_nxt - tp.snd_una & M32):
         net.snmp.inc("TcpExtOutOfWindowIcmps")
-        return
+        return 0
     mstamp_refresh(tp, cpu)
-    functions = net.functions
-    if mtu:
-        net.tcp.learn_pmtu(ends[0], mtu)
-        if tp.state in (S.CLOSE, S.LISTEN):
-            return
-        if tp.pmtu > mtu:
-            functions.tcp_sync_mss(cpu, tp, mtu)
-            functions.tcp_simple_retransmit(cpu, tp)
+    if (icmp.type, icmp.code) == (IcmpType.DEST_UNREACH, IcmpUnreach.FRAG_NEEDED):
+        net.tcp.learn_pmtu(quoted.daddr, info)
+        net.functions.tcp_v4_mtu_reduced(cpu, tp)
+    else:
+        _error(cpu, tp, icmp_errno(icmp))
+    return 0
+
+
+def _error(cpu: Cpu, tp: TcpSock, errno: int) -> None:
+    if tp.state not in (S.SYN_SENT, S.SYN_RECV):
+        # the connection may get over it
+        tp.sk_err_soft = errno
         return
-    if tp.state in (S.SYN_SENT, S.SYN_RECV):
-        tp.sk_err = errno
-        if tp.error_report is not None:
-            tp.error_report(cpu)
-        functions.tcp_done(cpu, tp)
+    tp.sk_err = errno
+    if tp.error_report is not None:
+        tp.error_report(cpu)
+    tp.net.functions.tcp_done(cpu, tp)
+
+
+@packet_function
+def tcp_v4_mtu_reduced(cpu: Cpu, tp: TcpSock) -> None:
+    """Adapt to a path that takes less than was thought."""
+    if tp.state in (S.CLOSE, S.LISTEN) or tp.route is None or tp.peer is None:
         return
-    tp.sk_err_soft = errno
+    mtu = tp.net.tcp.pmtu(tp.route, tp.peer[0])
+    if tp.pmtu > mtu:
+        functions = tp.net.functions
+        functions.tcp_sync_mss(cpu, tp, mtu)
+        functions.tcp_simple_retransmit(cpu, tp)

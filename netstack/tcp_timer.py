@@ -123,7 +123,12 @@ def _reset_timer(cpu: Cpu, tp: TcpSock) -> None:
     if tp.state != S.SYN_SENT or tp.backoff > 0 or tp.retransmits > linear:
         tp.backoff += 1
         tp.rto_us = min(tp.rto_us << 1, TCP_RTO_MAX_US)
-    reset_retrans_timer(tp, TIME_RETRANS, tp.rto_us, cpu)
+    timeout = tp.rto_us
+    if tp.user_timeout_us:
+        # tcp_clamp_rto_to_user_timeout()
+        left = tp.user_timeout_us - (tp.tcp_mstamp - tp.retrans_stamp * 1000)
+        timeout = min(timeout, max(left, 1))
+    reset_retrans_timer(tp, TIME_RETRANS, timeout, cpu)
 
 
 def tcp_probe_timer(cpu: Cpu, tp: TcpSock) -> None:

@@ -6,6 +6,7 @@ A line is a time and what happens then. Times are seconds: ``0.1`` since the beg
     < S 0:0(0) win 65535 <mss 1460,sackOK,TS val 100 ecr 0,wscale 7>     the peer sends this segment
     > S. 0:0(0) ack 1 win 64240 <mss 1460>                               the host must send this one
     listen / accept / connect / write 1000 / read 500 / read eof / read EAGAIN / close / shutdown wr
+    icmp 3 1                      an ICMP error about the last segment: type, code, MTU
     set TCP_NODELAY 1             an option of the socket (before or after it is connected)
     state ESTABLISHED             the state of the socket
     error ECONNRESET              what its error is
@@ -27,7 +28,7 @@ import ebpfsim
 from ebpfsim.errnos import Errno
 from ebpfsim.uapi.net import IpProto
 from netstack.checksum import csum_fold, csum_partial, csum_tcpudp_nofold
-from netstack.headers import EthHdr, IpHdr, ip_bytes, parse_ip
+from netstack.headers import EthHdr, IpHdr, icmp_bytes, ip_bytes, parse_ip
 from netstack.inet_csk import clear_xmit_timers
 from netstack.sockopt import IPPROTO_TCP, SOL_SOCKET, set_tcp_option
 from netstack.tcp import TcpMsg, tcp_socket
@@ -238,7 +239,7 @@ class Script:
         packet = ip_bytes(IpHdr(0x45, self.ecn, 0, 0, 0x4000, 64, IpProto.TCP, 0, PEER, HOST), segment)
         self.wire.inject(EthHdr(self.mac, self.wire.mac, 0x0800).pack() + packet)
         # the interrupt and what it does take some microseconds
-        self.sim.run(self.now_ns + 50_000)
+        self.sim.run(max(self.now_ns, self.sim.now_ns) + 50_000)
 
     ecn = 0
 
@@ -325,6 +326,14 @@ class Script:
             result = set_tcp_option(self.cpu, sock, level, number, int(value).to_bytes(4, "little", signed=True))
         if result:
             self.fail(f"returned {result}")
+
+    def do_icmp(self, type_: str, code: str, mtu: str = "0") -> None:
+        # a router complains of the last segment that the host has sent
+        quoted = self._records()[-1].data[14 : 14 + 28]
+        message = icmp_bytes(int(type_), int(code), int(mtu), quoted)
+        packet = ip_bytes(IpHdr(0x45, 0, 0, 0, 0, 64, IpProto.ICMP, 0, PEER, HOST), message)
+        self.wire.inject(EthHdr(self.mac, self.wire.mac, 0x0800).pack() + packet)
+        self.sim.run(max(self.now_ns, self.sim.now_ns) + 50_000)
 
     def do_ecn(self, bits: str) -> None:
         self.ecn = int(bits)
