@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 DEMO   := scenarios/first-steps/xdp-firewall.yaml
 
-.PHONY: help demo test live long scores differential safety fuzz wild check format bench objects clean
+.PHONY: help demo test live long scores differential safety fuzz wild parity-net check format bench objects clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -52,6 +52,9 @@ scores: $(VENV)/.installed-dev ## how much of a corpus of judged programs is ans
 wild: $(VENV)/.installed-dev ## fetch objects that others compiled (Debian's libbpf-tools, libxdp) and load them
 	$(BIN)/python tools/fetch_wild.py build/wild
 	$(BIN)/python -m pytest -n $(JOBS) tests/wild
+
+parity-net: $(VENV)/.installed-dev ## send 10,000 packets through networks of this Linux and through simulated ones (root)
+	$(BIN)/python -m pytest -n 0 -m parity tests/parity
 
 check: $(VENV)/.installed-dev ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -17,9 +17,11 @@ from ebpfsim.suggest import did_you_mean
 from ebpfsim.uapi.net import EtherType
 from netstack import rtnl
 from netstack.bridge import Bridge
+from netstack.headers import parse_ip
 from netstack.net import Net
 from netstack.netkit import Netkit
 from netstack.stacked import Bond, Dummy, Ifb, Macvlan, VlanDevice
+from netstack.tunnel import GENEVE_PORT, VXLAN_PORT, Tunnel, TunnelConfig
 from netstack.veth import Veth
 
 if TYPE_CHECKING:
@@ -173,10 +175,88 @@ class HostDevices:
         devices = [self.device(slave) for slave in slaves]
         return _with_addresses(rtnl.add_bond(net, name, devices, mode=mode, mac=mac, mtu=mtu), address)
 
+    def vxlan(
+        self,
+        name: str,
+        *,
+        vni: int = 0,
+        remote: str = "",
+        local: str = "",
+        dstport: int = VXLAN_PORT,
+        external: bool = False,
+        address: str | Iterable[str] = (),
+        mac: str | None = None,
+        mtu: int = 0,
+        ttl: int = 0,
+        tos: int = 0,
+        udpcsum: bool = True,
+        learning: bool = True,
+        df: bool = False,
+    ) -> Tunnel:
+        """Add a VXLAN device: to one other end, or with ``external`` to what programs say of each packet."""
+        config = TunnelConfig(
+            vni, _ip(remote), _ip(local), dstport, ttl, tos, df, udpcsum, external, learning, has_key=True
+        )
+        return self._tunnel("vxlan", name, config, address, mac, mtu)
+
+    def geneve(
+        self,
+        name: str,
+        *,
+        vni: int = 0,
+        remote: str = "",
+        dstport: int = GENEVE_PORT,
+        external: bool = False,
+        address: str | Iterable[str] = (),
+        mac: str | None = None,
+        mtu: int = 0,
+        ttl: int = 0,
+        tos: int = 0,
+        udpcsum: bool = True,
+        df: bool = False,
+    ) -> Tunnel:
+        """Add a Geneve device."""
+        config = TunnelConfig(
+            vni, _ip(remote), 0, dstport, ttl, tos, df, udpcsum, external, learning=False, has_key=True
+        )
+        return self._tunnel("geneve", name, config, address, mac, mtu)
+
+    def gretap(
+        self,
+        name: str,
+        *,
+        remote: str = "",
+        local: str = "",
+        key: int | None = None,
+        external: bool = False,
+        address: str | Iterable[str] = (),
+        mac: str | None = None,
+        mtu: int = 0,
+        ttl: int = 0,
+        tos: int = 0,
+        df: bool = True,
+    ) -> Tunnel:
+        """Add a tunnel of Ethernet over GRE."""
+        config = TunnelConfig(
+            key or 0, _ip(remote), _ip(local), 0, ttl, tos, df, csum=False, external=external, learning=False,
+            has_key=key is not None,
+        )  # fmt: skip
+        return self._tunnel("gretap", name, config, address, mac, mtu)
+
+    def _tunnel(
+        self, kind: str, name: str, config: TunnelConfig, address: str | Iterable[str], mac: str | None, mtu: int
+    ) -> Tunnel:
+        net, name = self.place(name)
+        return _with_addresses(rtnl.add_tunnel(net, kind, name, config, mac=mac, mtu=mtu), address)
+
     def link_del(self, device: str) -> None:
         """Remove a device (``ip link del``): programs, routes and neighbours go with it, and the peer of a pair."""
         dev = self.device(device)
         dev.net.unregister(dev)
+
+
+def _ip(text: str) -> int:
+    return parse_ip(text) if text else 0
 
 
 def _with_addresses(dev: _Device, addresses: str | Iterable[str]) -> _Device:

@@ -3,6 +3,7 @@
 from ebpfsim.progs.runtime import Helper
 from netstack import (
     cgroup_bpf,
+    fib_helpers,
     redirect_helpers,
     reuseport,
     sk_lookup,
@@ -10,6 +11,7 @@ from netstack import (
     skb_room,
     sock_helpers,
     tcp_sock_ops,
+    tunnel_key,
     xdp_helpers,
 )
 
@@ -17,6 +19,8 @@ __all__ = ["HELPERS"]
 
 HELPERS: dict[int, Helper] = {
     **xdp_helpers.HELPERS,
+    **fib_helpers.HELPERS,
+    **tunnel_key.HELPERS,
     **redirect_helpers.HELPERS,
     **skb_helpers.HELPERS,
     **skb_room.HELPERS,

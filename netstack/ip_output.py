@@ -330,7 +330,7 @@ def ip_finish_output2(cpu: Cpu, net: "Net", _sk: Any, skb: SkBuff) -> int:
     route = skb.route
     assert route is not None
     dev = route.dev
-    if dev.noarp and not dev.loopback:
+    if not dev.hard_header_len:
         return dev.dev_queue_xmit(skb, cpu)
     nexthop = route.gateway or int.from_bytes(skb.data[16:20], "big")
     return net.neigh.output(skb, dev, nexthop, cpu)

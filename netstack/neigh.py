@@ -210,7 +210,7 @@ class NeighTable:
         """Make an entry; what is no question is known at once (``arp_constructor``, ``ndisc_constructor``)."""
         neigh = Neighbour(self, dev, address, cpu.now_ns)
         if dev.loopback or dev.noarp:
-            neigh.state, neigh.mac = Nud.NOARP, ZERO_MAC
+            neigh.state, neigh.mac = Nud.NOARP, dev.mac
         elif self.family == AF_INET6 and address >> 120 == 0xFF:
             neigh.state, neigh.mac = Nud.NOARP, b"\x33\x33" + (address & 0xFFFF_FFFF).to_bytes(4, "big")
         elif self.family == AF_INET and self.net.fib.is_broadcast(address):

@@ -34,6 +34,7 @@ from hooks.dispatcher import Dispatcher
 from hooks.netns import NetNs
 from netstack.arp import arp_error, arp_request
 from netstack.cgroup_bpf import CgroupBpf
+from netstack.cpumap import CpuMapThread
 from netstack.device import IfAddress, NetDevice
 from netstack.drop_reasons import SkbDropReason
 from netstack.fib import Fib, Route, RouteType
@@ -172,6 +173,8 @@ class Net:
         self.devices: dict[str, NetDevice] = {}
         self._by_ifindex: dict[int, NetDevice] = {}
         self._last_ifindex = 0
+        # what takes the datagrams of a port instead of a socket
+        self.udp_tunnels: dict[int, Callable[[SkBuff, Cpu], None]] = {}
         self._ip_ids: Counter[tuple[int, int, int]] = Counter()
         self.loopback = Loopback(self, 1)
         self.register(self.loopback)
@@ -198,14 +201,17 @@ class Net:
         self.sk_filter = SkFilter(kernel, execute)
         # by name, without the first one
         self.namespaces: dict[str, Net] = {}
+        self.cpumap_threads: dict[tuple[int, int], CpuMapThread] = {}
         self.devices_by_address: dict[int, NetDevice] = {}
 
     def _share(self, init_net: "Net") -> None:
         self.functions, self.tracepoints = init_net.functions, init_net.tracepoints
+        self.struct_rings = init_net.struct_rings
         self.softnet, self.backlogs = init_net.softnet, init_net.backlogs
         self.xdp, self.tc = init_net.xdp, init_net.tc
         self.tcp_cong, self.tcp_sock_ops = init_net.tcp_cong, init_net.tcp_sock_ops
         self.cgroup_bpf, self.sk_filter = init_net.cgroup_bpf, init_net.sk_filter
+        self.cpumap_threads = init_net.cpumap_threads
         self.namespaces, self.devices_by_address = init_net.namespaces, init_net.devices_by_address
 
     @property

@@ -4,24 +4,29 @@ Follows ``xdp_do_redirect`` and ``xdp_do_generic_redirect`` of net/core/filter.c
 Natively, frames wait in a bulk queue per target device and go out 16 at a time, the rest at the end of the poll;
 programs of devmap entries run on them there. Generically, each goes out at once.
 
-Left out: cpumap, AF_XDP sockets, bonds.
+Frames for other CPUs are in ``netstack.cpumap``. Left out: AF_XDP sockets, bonds.
 """
 
 from collections.abc import Iterator
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno, errno_name
 from ebpfsim.errors import NotModelled
+from ebpfsim.maps.cpumap import CpumapEntry
 from ebpfsim.maps.devmap import DevmapEntry, DevmapMap
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.bpf import MapType
 from ebpfsim.uapi.flags import BPF_F_BROADCAST, BPF_F_EXCLUDE_INGRESS
 from ebpfsim.uapi.net import XdpAction
 from netstack.bpf_net_context import BY_IFINDEX, BpfNetContext, bpf_net_ctx_get
+from netstack.cpumap import Waiting, cpu_map_enqueue, cpu_map_flush, cpu_map_generic_redirect
 from netstack.headers import ETH_HLEN, VLAN_HLEN
 from netstack.xdp_buff import XdpBuff
 from netstack.xdp_run import XdpNetDevice, XdpRunner
+
+if TYPE_CHECKING:
+    from netstack.device import NetDevice
 
 __all__ = ["DEV_MAP_BULK_SIZE", "BulkQueue", "xdp_do_flush", "xdp_do_generic_redirect", "xdp_do_redirect"]
 
@@ -70,8 +75,15 @@ def xdp_do_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, prog: Pr
         if target.broadcast:
             err = _dev_map_enqueue_multi(runner, context, target, xdp, dev, cpu)
         else:
-            assert target.entry is not None
+            assert isinstance(target.entry, DevmapEntry)
             err = _xdp_enqueue(runner, context, _device(target.entry), xdp, dev, _prog(target.entry), cpu)
+    elif target.map_type == MapType.CPUMAP:
+        cpu.charge(runner.costs.redirect_ps)
+        source = cast("NetDevice", dev)
+        waiting = Waiting(xdp.xdp_frame(), source)
+        cpu_map_enqueue(source.net, context, _cpu_entry(target), target.map_id, waiting, cpu)
+        xdp.recycle()
+        err = 0
     else:
         fwd = _device_by_index(dev, target)
         err = fwd if isinstance(fwd, int) else _xdp_enqueue(runner, context, fwd, xdp, dev, None, cpu)
@@ -87,8 +99,12 @@ def xdp_do_generic_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, 
         if target.broadcast:
             err = _dev_map_redirect_multi(runner, target, xdp, dev, cpu)
         else:
-            assert target.entry is not None
+            assert isinstance(target.entry, DevmapEntry)
             err = _dev_map_generic_redirect(runner, target.entry, xdp, dev, cpu)
+    elif target.map_type == MapType.CPUMAP:
+        source = cast("NetDevice", dev)
+        taken = cpu_map_generic_redirect(source.net, _cpu_entry(target), target.map_id, source, xdp.xdp_frame(), cpu)
+        err = 0 if taken else -Errno.ENOSPC
     else:
         fwd = _device_by_index(dev, target)
         err = fwd if isinstance(fwd, int) else _xdp_ok_fwd_dev(fwd, xdp)
@@ -102,6 +118,8 @@ def xdp_do_generic_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, 
 def xdp_do_flush(runner: XdpRunner, cpu: Cpu) -> None:
     """Send what waits in bulk queues, the device that was last to get a frame first; a driver's poll ends with this."""
     context = bpf_net_ctx_get(cpu)
+    if context.cpu_queues:
+        cpu_map_flush(context, cpu)
     flush_list, context.dev_flush_list = context.dev_flush_list, []
     context.bulk_queues.clear()
     for queue in reversed(flush_list):
@@ -112,6 +130,10 @@ def xdp_do_flush(runner: XdpRunner, cpu: Cpu) -> None:
 
 def _device(entry: DevmapEntry) -> XdpNetDevice:
     return cast(XdpNetDevice, entry.device)
+
+
+def _cpu_entry(target: _Target) -> CpumapEntry:
+    return cast(CpumapEntry, target.entry)
 
 
 def _prog(entry: DevmapEntry) -> Prog | None:

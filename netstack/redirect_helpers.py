@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import NotModelled
 from ebpfsim.isa.alu import s32, u32
+from ebpfsim.maps.cpumap import CpumapMap
 from ebpfsim.maps.devmap import DevmapMap
 from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.uapi.bpf import MapType, ProgType
@@ -93,6 +94,8 @@ def bpf_clone_redirect(run: Run, address: int, ifindex: int, flags: int, _r4: in
 def bpf_redirect_map(run: Run, map_address: int, key: int, flags: int, _r4: int, _r5: int) -> int:
     """Ask for an entry of a map; without one the result is the low two bits of ``flags``."""
     map_ = run.kernel.map_at(map_address)
+    if isinstance(map_, CpumapMap):
+        return _redirect_to_cpu(run, map_, key, flags)
     if not isinstance(map_, DevmapMap):
         raise NotModelled(f"bpf_redirect_map on a {map_.type.lower}", "net/core/filter.c")
     if flags & ~(ACTION_MASK | BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS):
@@ -106,6 +109,20 @@ def bpf_redirect_map(run: Run, map_address: int, key: int, flags: int, _r4: int,
         return flags & ACTION_MASK
     ri.tgt_index, ri.map_id, ri.map_type = key, map_.id, map_.type
     ri.map, ri.flags = (map_, flags) if broadcast else (None, 0)
+    return XdpAction.XDP_REDIRECT
+
+
+def _redirect_to_cpu(run: Run, map_: CpumapMap, key: int, flags: int) -> int:
+    # cpu_map_redirect()
+    if flags & ~ACTION_MASK:
+        return XdpAction.XDP_ABORTED
+    ri = bpf_net_ctx_get(run.cpu).ri
+    ri.tgt_value = map_.entry_at(u32(key))
+    if ri.tgt_value is None:
+        ri.map_id, ri.map_type = BY_IFINDEX, MapType.UNSPEC
+        return flags & ACTION_MASK
+    ri.tgt_index, ri.map_id, ri.map_type = key, map_.id, map_.type
+    ri.map, ri.flags = None, 0
     return XdpAction.XDP_REDIRECT
 
 

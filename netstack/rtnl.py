@@ -10,16 +10,28 @@ from netstack.bridge import Bridge
 from netstack.headers import ZERO_MAC
 from netstack.netkit import Netkit
 from netstack.stacked import Bond, Dummy, Ifb, Macvlan, VlanDevice
+from netstack.tunnel import Geneve, Gretap, Tunnel, TunnelConfig, Vxlan
 from netstack.veth import Veth
 
 if TYPE_CHECKING:
     from netstack.device import NetDevice
     from netstack.net import Net
 
-__all__ = ["add_bond", "add_bridge", "add_dummy", "add_ifb", "add_macvlan", "add_netkit", "add_veth", "add_vlan"]
+__all__ = [
+    "add_bond",
+    "add_bridge",
+    "add_dummy",
+    "add_ifb",
+    "add_macvlan",
+    "add_netkit",
+    "add_tunnel",
+    "add_veth",
+    "add_vlan",
+]
 
 DEFAULT_MTU = 1500  # ETH_DATA_LEN
 VLAN_N_VID = 4096
+TUNNELS: dict[str, type[Tunnel]] = {kind.kind: kind for kind in (Vxlan, Geneve, Gretap)}
 
 
 def add_veth(
@@ -162,3 +174,15 @@ def add_bond(
     for slave in slaves:
         bond.enslave(slave)
     return bond
+
+
+def add_tunnel(
+    net: "Net", kind: str, name: str, config: TunnelConfig, *, mac: str | None = None, mtu: int = 0
+) -> Tunnel:
+    """Return a tunnel device; its MTU leaves room for what is put around a frame."""
+    mtu = mtu or DEFAULT_MTU - TUNNELS[kind].overhead
+    net.check_new(name, mtu)
+    ifindex = net.new_ifindex()
+    dev = TUNNELS[kind](net, name, ifindex, net.new_mac(mac, ifindex), mtu, config)
+    net.register(dev)
+    return dev

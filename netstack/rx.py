@@ -173,6 +173,9 @@ def _deliver(skb: SkBuff, cpu: Cpu) -> None:
 
 def _do_xdp_generic(skb: SkBuff, cpu: Cpu) -> bool:
     # True when the packet goes on; a changed Ethernet header is looked at anew (bpf_prog_run_generic_xdp)
+    if skb.redirected:
+        # what was reinjected is not looked at again
+        return True
     assert skb.record is not None
     result = skb.dev.net.xdp.do_xdp_generic(skb.dev, skb.data, cpu, skb.queue_mapping)
     skb.record.verdict = ACTION_NAMES[result.verdict]

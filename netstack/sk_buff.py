@@ -76,6 +76,7 @@ class SkbStruct(_Struct):
     tc_classid = _Field(46, 2)
     data_meta = _Field(72, 8)
     data_end = _Field(80, 8)
+    skb_refdst = _Field(88, 8)
     len = _Field(112, 4)
     data_len = _Field(116, 4)
     mac_len = _Field(120, 2)

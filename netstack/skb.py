@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from netstack.fib import Route
     from netstack.headers import IpHdr
     from netstack.sock import UdpSocket
+    from netstack.tunnel_key import TunnelInfo
 
 __all__ = ["CHECKSUM_PARTIAL", "PacketType", "SkBuff", "skb_truesize", "tagged_frame", "vlan_insert_tag"]
 
@@ -89,6 +90,7 @@ class SkBuff:
         "tc_skip_classify",
         "transport_header",
         "tstamp",
+        "tun_info",
         "vlan_proto",
         "vlan_tci",
         "where",
@@ -109,6 +111,8 @@ class SkBuff:
         # what an XDP program left in front of the packet
         self.metadata = b""
         # by a program of tc, from ingress or egress; on its way back from ifb
+        # of a tunnel in metadata mode
+        self.tun_info: TunnelInfo | None = None
         self.redirected = self.from_ingress = self.tc_skip_classify = False
         self.mark = self.priority = self.tc_index = self.hash = self.tstamp = 0
         self.sk: UdpSocket | None = None

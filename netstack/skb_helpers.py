@@ -10,6 +10,7 @@ from ebpfsim.isa.ld_abs import SKB_LOAD_HELPERS
 from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.uapi.bpf import ProgType
 from ebpfsim.uapi.helper_ids import HELPER_IDS
+from netstack.checksum import csum_replace2 as csum16_replace
 from netstack.flow_dissector import struct_get_hash
 from netstack.sk_buff import NO_HEADER, SkbStruct
 from netstack.skb_csum import (
@@ -38,6 +39,7 @@ CHECKSUM_NONE, CHECKSUM_UNNECESSARY, CHECKSUM_COMPLETE, CHECKSUM_PARTIAL = range
 SKB_MAX_CSUM_LEVEL = 3
 CSUM_MANGLED_0 = 0xFFFF
 PACKET_OTHERHOST = 3
+ETH_P_IP_LE, ETH_P_IPV6_LE = 0x0008, 0xDD86  # how a __be16 reads on a little-endian machine
 SKF_NET_OFF, SKF_LL_OFF = -0x100000, -0x200000  # include/uapi/linux/filter.h
 
 
@@ -225,6 +227,28 @@ def bpf_get_hash_recalc(run: Run, address: int, _r2: int, _r3: int, _r4: int, _r
     return struct_get_hash(run.kernel, _skb(run, address), run.cpu)
 
 
+def bpf_skb_ecn_set_ce(run: Run, address: int, _r2: int, _r3: int, _r4: int, _r5: int) -> int:
+    """Mark the packet as having met congestion: 1, or 0 for one that does not know ECN (``INET_ECN_set_ce``)."""
+    skb, mem = _skb(run, address), run.mem
+    at, size = skb.head + skb.network_header, skb.tail - skb.network_header
+    if skb.protocol == ETH_P_IP_LE and size >= 20:
+        tos = mem.load(at + 1, 1)
+        if not tos & 3 or tos & 3 == 3:
+            return int(tos & 3 == 3)
+        old = int.from_bytes(mem.read(at, 2), "big")
+        check = csum16_replace(int.from_bytes(mem.read(at + 10, 2), "big"), old, old | 3)
+        mem.store(at + 1, 1, tos | 3)
+        mem.write(at + 10, check.to_bytes(2, "big"))
+        return 1
+    if skb.protocol == ETH_P_IPV6_LE and size >= 40:
+        word = int.from_bytes(mem.read(at, 4), "big")
+        if not word >> 20 & 3:
+            return 0
+        mem.write(at, (word | 3 << 20).to_bytes(4, "big"))
+        return 1
+    return 0
+
+
 def bpf_get_cgroup_classid(_run: Run, _address: int, _r2: int, _r3: int, _r4: int, _r5: int) -> int:
     """Return 0: nothing is in a cgroup of net_cls."""
     return 0
@@ -263,6 +287,7 @@ HELPERS: dict[int, Helper] = {
     HELPER_IDS["bpf_set_hash_invalid"]: bpf_set_hash_invalid,
     HELPER_IDS["bpf_set_hash"]: bpf_set_hash,
     HELPER_IDS["bpf_get_hash_recalc"]: bpf_get_hash_recalc,
+    HELPER_IDS["bpf_skb_ecn_set_ce"]: bpf_skb_ecn_set_ce,
     HELPER_IDS["bpf_get_cgroup_classid"]: bpf_get_cgroup_classid,
     **{number: _skb_load(size) for size, number in SKB_LOAD_HELPERS.items()},
 }

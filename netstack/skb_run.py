@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from ebpfsim.memory import Memory
 from netstack.sk_buff import NET_IP_ALIGN, NET_SKB_PAD, NO_HEADER, SkbStruct
 from netstack.skb import PacketType, SkBuff
+from netstack.tunnel_key import METADATA_DST_BYTES, load_info, store_info
 
 __all__ = ["be16", "skb_struct"]
 
@@ -33,10 +34,17 @@ def skb_struct(skb: SkBuff, mem: Memory, *, ingress: bool, sk: int = 0, network:
     header, whatever is before it, and of what programs change only mark and priority are taken back.
     """
     size = len(skb.data)
-    struct = SkbStruct.build(mem, size, NET_SKB_PAD + NET_IP_ALIGN if ingress else LL_HEADROOM)
+    headroom = NET_SKB_PAD + NET_IP_ALIGN if ingress else LL_HEADROOM
+    if skb.metadata:
+        headroom = max(headroom, -(-len(skb.metadata) // NET_SKB_PAD) * NET_SKB_PAD)
+    struct = SkbStruct.build(mem, size, headroom)
+    info = 0
     try:
         struct.put(skb.data)
         _fill(struct, skb, ingress=ingress)
+        if skb.tun_info is not None:
+            struct.skb_refdst = info = mem.alloc(METADATA_DST_BYTES, what="struct metadata_dst")
+            store_info(mem, info, skb.tun_info)
         struct.sk = sk
         if network:
             struct.pull(skb.network_header)
@@ -47,6 +55,8 @@ def skb_struct(skb: SkBuff, mem: Memory, *, ingress: bool, sk: int = 0, network:
             _take_back(struct, skb, ingress=ingress)
     finally:
         struct.free()
+        if info:
+            mem.free(info)
 
 
 def _fill(struct: SkbStruct, skb: SkBuff, *, ingress: bool) -> None:
@@ -71,6 +81,10 @@ def _fill(struct: SkbStruct, skb: SkBuff, *, ingress: bool) -> None:
         struct.transport_header = struct.network_header
     # qdisc_skb_cb(skb)->pkt_len, which programs know as wire_len: without link-layer header at ingress
     struct.pkt_len = struct.len
+    if skb.metadata:
+        # skb_metadata_set()
+        struct.shinfo.meta_len = len(skb.metadata)
+        struct.mem.write(struct.head + struct.mac_header - len(skb.metadata), skb.metadata)
 
 
 def _take_back(struct: SkbStruct, skb: SkBuff, *, ingress: bool) -> None:
@@ -86,3 +100,8 @@ def _take_back(struct: SkbStruct, skb: SkBuff, *, ingress: bool) -> None:
     skb.queue_mapping = max(0, queue - 1) if skb.rx_queue_recorded else queue
     skb.vlan_proto, skb.vlan_tci = be16(struct.vlan_proto), struct.vlan_tci
     skb.tstamp = struct.tstamp
+    meta_len = struct.shinfo.meta_len
+    if meta_len or skb.metadata:
+        skb.metadata = struct.mem.read(start - meta_len, meta_len)
+    if struct.skb_refdst:
+        skb.tun_info = load_info(struct.mem, struct.skb_refdst)

@@ -20,7 +20,11 @@ def frame_skb(frame: bytes, dev: NetDevice) -> SkBuff:
     """Return a packet of a frame that is about to leave a device, as a packet socket makes it."""
     protocol = int.from_bytes(frame[12:14], "big")
     skb = SkBuff(frame, dev, protocol if protocol >= ETH_P_802_3_MIN else ETH_P_802_2)
-    skb.network_header = ETH_HLEN
+    # packet_parse_headers(): behind the VLAN tags
+    offset = ETH_HLEN
+    while frame[offset - 2 : offset] in (b"\x81\0", b"\x88\xa8") and len(frame) >= offset + VLAN_HLEN:
+        offset += VLAN_HLEN
+    skb.network_header = offset
     return skb
 
 
@@ -57,6 +61,7 @@ def receive_from(dev: NetDevice, skb: SkBuff, cpu: Cpu) -> None:
     """Say that a packet with its link-layer header came in by a device now (``eth_type_trans``)."""
     skb.dev = dev
     skb.transport_header = 0
+    skb.redirected = False
     skb.record = dev.record("in", tagged_frame(skb), cpu)
     set_protocol(skb)
 

@@ -60,6 +60,10 @@ def __udp4_lib_rcv(cpu: Cpu, skb: SkBuff, _table: Any, _proto: int) -> int:
         net.snmp.inc("UdpInErrors")
         skb.drop(SkbDropReason.UDP_CSUM, "", cpu, "__udp4_lib_rcv")
         return 0
+    if udp.dest in net.udp_tunnels:
+        # encap_rcv() of the tunnel's socket
+        net.udp_tunnels[udp.dest](skb, cpu)
+        return 0
     ends = (ip.saddr, udp.source, ip.daddr, udp.dest)
     if skb.route.type == RouteType.BROADCAST:
         return _broadcast_deliver(cpu, net, skb, ends)

@@ -11,6 +11,8 @@ from ebpfsim.helpers.native_text import native_text
 from ebpfsim.isa.alu import s32, u32
 from ebpfsim.memory import Memory
 from ebpfsim.progs.runtime import Helper, Run
+from ebpfsim.uapi.bpf import ProgType
+from netstack.fib_helpers import bpf_skb_check_mtu
 from netstack.headers import ETH_HLEN
 from netstack.xdp_buff import (
     XDP_FLAGS_HAS_FRAGS,
@@ -168,12 +170,14 @@ def _pieces(mem: Memory, xdp: int, offset: int, size: int) -> list[Frag] | int:
     return pieces
 
 
-def bpf_xdp_check_mtu(run: Run, xdp: int, ifindex: int, mtu_len: int, len_diff: int, flags: int) -> int:
+def bpf_check_mtu(run: Run, xdp: int, ifindex: int, mtu_len: int, len_diff: int, flags: int) -> int:
     """Tell whether the frame, ``len_diff`` bytes longer, fits the MTU of a device (0: the one it came in by).
 
     ``mtu_len`` points to the length of an IP packet to check in place of the frame's, or to 0, and gets the MTU. 0 it
     fits, 1 it does not; EINVAL for flags, ENODEV for an unknown device, which leave ``mtu_len`` alone.
     """
+    if run.prog.type != ProgType.XDP:
+        return bpf_skb_check_mtu(run, xdp, ifindex, mtu_len, len_diff, flags)
     mem = run.mem
     if flags:
         return -Errno.EINVAL
@@ -199,7 +203,7 @@ HELPERS: dict[int, Helper] = {
     44: bpf_xdp_adjust_head,
     54: bpf_xdp_adjust_meta,
     65: bpf_xdp_adjust_tail,
-    163: bpf_xdp_check_mtu,
+    163: bpf_check_mtu,
     188: bpf_xdp_get_buff_len,
     189: bpf_xdp_load_bytes,
     190: bpf_xdp_store_bytes,

@@ -28,6 +28,7 @@ class EtherType(IntEnum):
 
     IP = 0x0800
     ARP = 0x0806
+    TEB = 0x6558
     VLAN = 0x8100
     IPV6 = 0x86DD
     VLAN_AD = 0x88A8
@@ -39,4 +40,5 @@ class IpProto(IntEnum):
     ICMP = 1
     TCP = 6
     UDP = 17
+    GRE = 47
     ICMPV6 = 58

@@ -26,6 +26,7 @@ SOL_PACKET, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING = 263, 8, 23
 TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6
 SO_RCVBUFFORCE = 33
 SIOCETHTOOL, ETHTOOL_GSTRINGS, ETHTOOL_GSTATS, ETHTOOL_GSSET_INFO = 0x8946, 0x1B, 0x1D, 0x37
+ETHTOOL_STXCSUM = 0x17
 ETH_SS_STATS = 1
 ATTACH = {"xdp": AttachType.XDP, "tcx_ingress": AttachType.TCX_INGRESS, "tcx_egress": AttachType.TCX_EGRESS}
 
@@ -112,6 +113,12 @@ class LiveWorld:
         self.ip(netns, "link", "add", dev, "address", mac, "type", "vxlan", *words)
         self.up(device)
 
+    def no_offload(self, device: str) -> None:
+        """Let checksums be computed before a packet leaves."""
+        netns, dev = device.split("/")
+        with self.inside(netns), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            _ethtool(sock, dev, bytearray(struct.pack("<II", ETHTOOL_STXCSUM, 0)))
+
     def ifindex(self, device: str) -> int:
         netns, dev = device.split("/")
         with self.inside(netns):
@@ -129,8 +136,10 @@ class LiveWorld:
             os.close(own)
             os.close(other)
 
-    def load(self, netns: str, path: Path) -> Object:
+    def load(self, netns: str, path: Path, rodata: Mapping[str, int]) -> Object:
         obj = open_object(path, bpf=self.bpf)
+        for name, value in rodata.items():
+            obj.rodata[name] = value
         with self.inside(netns):
             obj.load()
         self.objects.append(obj)

@@ -1,6 +1,7 @@
 """The simulated kernel behind the interface of ``live_world.LiveWorld``: one host with a namespace for each name."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from ebpfsim.syscall import Bpf
 from ebpfsim.uapi.bpf import AttachType
 from netstack.device import NetDevice
 from netstack.headers import parse_ip, parse_mac
-from netstack.traffic import inject
+from netstack.soft_device import frame_skb
 
 ATTACH = {"xdp": AttachType.XDP, "tcx_ingress": AttachType.TCX_INGRESS, "tcx_egress": AttachType.TCX_EGRESS}
 
@@ -53,13 +54,21 @@ class SimWorld:
         self.host.bridge(device, [f"{netns}/{port}" for port in ports], mac=mac)
 
     def vxlan(self, device: str, mac: str, **options: Any) -> None:
+        options["vni"] = options.pop("id", 0)
         self.host.vxlan(device, mac=mac, **options)
 
     def ifindex(self, device: str) -> int:
         return self.device(device).ifindex
 
-    def load(self, netns: str, path: Path) -> Object:
-        return self.host.netns(netns).load(path)
+    def load(self, netns: str, path: Path, rodata: Mapping[str, int]) -> Object:
+        obj = self.host.netns(netns).open(path)
+        for name, value in rodata.items():
+            obj.rodata[name] = value
+        obj.load()
+        return obj
+
+    def no_offload(self, device: str) -> None:
+        pass
 
     def call(self, netns: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         bpf = self.host.netns(netns).bpf
@@ -74,7 +83,14 @@ class SimWorld:
         return Capture(self, device)
 
     def send(self, device: str, frames: Sequence[bytes], captures: Sequence["Capture"]) -> None:
-        inject(self.device(device), frames, self.sim.now_ns, 10_000)
+        dev, clock = self.device(device), self.sim.clock
+
+        def packet_snd(frame: bytes) -> None:
+            # past the egress of tc, as what a packet socket sends
+            dev.dev_queue_xmit(frame_skb(frame, dev), dev.net.cpus[0])
+
+        for number, frame in enumerate(frames):
+            clock.call_at(clock.now_ns + 10_000 * number, partial(packet_snd, frame))
         self.sim.run()
 
     def counters(self, device: str) -> dict[str, int]:

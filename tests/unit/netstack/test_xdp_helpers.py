@@ -8,6 +8,7 @@ import pytest
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
 from ebpfsim.memory import Memory
+from ebpfsim.uapi.bpf import ProgType
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from netstack.xdp_buff import NetDeviceStruct, XdpBuff, XdpRxqInfo, make_xdp_buff
 from netstack.xdp_helpers import HELPERS
@@ -73,7 +74,7 @@ class Bench:
         self.rxq = XdpRxqInfo(self.mem, device.address)
         net = SimpleNamespace(dev_get_by_index={1: SimpleNamespace(mtu=LO_MTU)}.get)
         kernel = SimpleNamespace(net=SimpleNamespace(devices_by_address={device.address: SimpleNamespace(net=net)}))
-        self.run = SimpleNamespace(mem=self.mem, kernel=kernel)
+        self.run = SimpleNamespace(mem=self.mem, kernel=kernel, prog=SimpleNamespace(type=ProgType.XDP))
         self.scratch = self.mem.alloc(64)
 
     def frame(self, size: int, metadata: bytes = b"") -> XdpBuff:
