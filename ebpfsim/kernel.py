@@ -63,13 +63,13 @@ from hooks.text import KernelText
 from hooks.tracing import freplace_creator
 from hooks.tracing import points as trampoline_points
 from hooks.trampoline import Trampolines
-from netstack import inet, socket_api
+from netstack import inet, inet_stream, socket_api
 from netstack.bpf_net_context import bpf_net_context
 from netstack.device import NetDevice
 from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
 from netstack.sockfs import Sockfs
-from netstack.tcp_cong import BpfTcpCa, TcpCongestion
+from netstack.tcp_cong import BpfTcpCa
 from tracing import hrtimer, perf_event, pidfd, sched_functions, uprobe
 from tracing import irq as interrupts
 from tracing import stack as stacks
@@ -99,7 +99,7 @@ __all__ = ["Kernel"]
 
 # rooms of the kernel, as modules of functions that take their kernel first
 SCHED_MODULES = (sched_functions, hrtimer, interrupts)
-FUNCTION_MODULES = (*FUNCTION_ROOMS, object_storage, *SCHED_MODULES, perf_event, inet, socket_api)
+FUNCTION_MODULES = (*FUNCTION_ROOMS, object_storage, *SCHED_MODULES, perf_event, inet, inet_stream, socket_api)
 SYSCALL_MODULES = (*SYSCALL_ROOMS, pidfd, socket_api)
 
 
@@ -206,7 +206,7 @@ class Kernel:
         )
         self.attach_table.freplace = freplace_creator(self)
         self.attach_table.raw_tracepoint = raw_tracepoint_opener(self)
-        self.tcp_ca = TcpCongestion(self)
+        self.tcp_ca = self.net.tcp_cong
         retpoline = config.mitigations != "off"
         self.struct_ops = StructOps(self, [BpfTcpCa(self.tcp_ca)], execute, retpoline=retpoline)
         self._map_table.struct_ops = self.struct_ops
