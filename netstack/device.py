@@ -30,6 +30,7 @@ from tracing.functions import packet_function
 
 if TYPE_CHECKING:
     from netstack.net import Net
+    from netstack.qdisc import Qdisc
     from netstack.wire import Channel
 
 __all__ = ["IfAddress", "LinkStats", "NetDevice", "RxHandler", "RxResult"]
@@ -115,6 +116,8 @@ class NetDevice:
         self.xdp: XdpState = XdpState(self, net.kernel, net.xdp.dispatcher)
         self.tcx = TcxState(self, net.kernel)
         self.qdisc: TcQdisc | None = None
+        # what packets wait in on their way out, None to send at once
+        self.root_qdisc: Qdisc | None = None
         # the other end of a pair
         self.peer: NetDevice | None = None
         # the device above this one that takes what it receives (bridge, macvlan, bond), and how
@@ -285,9 +288,58 @@ def _queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> int:
         touch(cpu, "netdev_core_pick_tx", sk_buff=skb, net_device=dev)
     if net.tracepoints.watched:
         net.tracepoints.net_dev_queue(cpu, skb)
+    if dev.root_qdisc is not None:
+        return _xmit_skb(cpu, skb, dev.root_qdisc)
     if net.functions.watched:
         net.functions.validate_xmit_skb(cpu, skb, dev, None)
     return dev.dev_hard_start_xmit(skb, cpu)
+
+
+def _xmit_skb(cpu: Cpu, skb: SkBuff, root: "Qdisc") -> int:
+    # __dev_xmit_skb()
+    functions = root.dev.net.functions
+    if root.can_bypass and not root.stats.qlen:
+        root.count_sent(skb)
+        functions.sch_direct_xmit(cpu, skb, root, root.dev, None, 0, 1)
+        functions.__qdisc_run(cpu, root)
+        return NET_XMIT_SUCCESS
+    result: int = functions.dev_qdisc_enqueue(cpu, skb, root, None, None)
+    functions.__qdisc_run(cpu, root)
+    return result
+
+
+@packet_function
+def dev_qdisc_enqueue(cpu: Cpu, skb: SkBuff, root: "Qdisc", _to_free: Any, _txq: Any) -> int:
+    """Let a packet wait in the device's discipline."""
+    result = root.enqueue(skb, cpu)
+    tracepoints = root.dev.net.tracepoints
+    if result == NET_XMIT_SUCCESS and tracepoints.watched:
+        tracepoints.qdisc_enqueue(cpu, root, None, skb)
+    return result
+
+
+@packet_function
+def __qdisc_run(cpu: Cpu, root: "Qdisc") -> None:
+    """Send what may go now."""
+    functions, tracepoints = root.dev.net.functions, root.dev.net.tracepoints
+    while True:
+        skb = root.dequeue(cpu.now_ns)
+        if skb is None:
+            return
+        if tracepoints.watched:
+            tracepoints.qdisc_dequeue(cpu, root, None, 1, skb)
+        functions.sch_direct_xmit(cpu, skb, root, root.dev, None, 0, 1)
+
+
+@packet_function
+def sch_direct_xmit(
+    cpu: Cpu, skb: SkBuff, _root: "Qdisc", dev: NetDevice, _txq: Any, _lock: Any, _validate: int
+) -> int:
+    """Hand a packet that has waited to the driver."""
+    if dev.net.functions.watched:
+        touch(cpu, "validate_xmit_skb_list", sk_buff=skb, net_device=dev)
+    dev.dev_hard_start_xmit(skb, cpu)
+    return 1
 
 
 @packet_function

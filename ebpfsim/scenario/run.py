@@ -30,6 +30,7 @@ from ebpfsim.tasks import HostTask
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_OBJ_NAME_LEN
 from netstack.nic import Nic
+from netstack.qdisc_add import add_qdisc
 from netstack.sock import UdpSocket
 
 __all__ = ["Attachment", "LoadOutcome", "Path", "Running", "build", "finish"]
@@ -324,6 +325,9 @@ def _build_host(running: Running, name: str, host: HostBlock, defaults: KernelBl
         with running.at("hosts", name, "interfaces", device):
             built.nic(device, [str(address) for address in nic.address], mac=nic.mac, mtu=nic.mtu, queues=nic.queues)
             built.device(device).rps_cpus = tuple(nic.rps)
+            if nic.qdisc is not None:
+                options = dict(nic.qdisc)
+                add_qdisc(built.device(device), str(options.pop("kind", "")), **options)
     for index, route in enumerate(host.routes):
         with running.at("hosts", name, "routes", index):
             built.net.add_route(route.to, via=route.via, dev=route.device)

@@ -126,7 +126,8 @@ class KernelBlock(Block):
 class InterfaceBlock(Block):
     """A network interface. ``address`` is one address with its prefix length, or a list of them.
 
-    ``rps`` are the CPUs among which received packets are spread by their flow (rps_cpus of all queues).
+    ``rps`` are the CPUs among which received packets are spread by their flow (rps_cpus of all queues). ``qdisc`` is
+    the root discipline: its ``kind`` (netem, tbf, prio, fq, htb, pfifo, pfifo_fast) and options.
     """
 
     address: Annotated[list[Address], BeforeValidator(_as_list, json_schema_input_type=Address | list[Address])] = []
@@ -134,6 +135,7 @@ class InterfaceBlock(Block):
     mtu: Annotated[int, Field(ge=68, le=65535)] = 1500
     queues: Annotated[int, Field(ge=1, le=MAX_QUEUES)] = 1
     rps: list[Annotated[int, Field(ge=0, lt=MAX_CPUS)]] = []
+    qdisc: dict[str, Any] | None = None
 
 
 class RouteBlock(Block):
