@@ -16,6 +16,8 @@ from ebpfsim.uapi.flags import BPF_F_AFTER, BPF_F_BEFORE, BPF_F_ID, BPF_F_LINK, 
 from ebpfsim.uapi.net import EtherType
 from hooks.cgroup import ATTACH_TYPES as CGROUP_ATTACH_TYPES
 from hooks.cgroup import Cgroup, cgroup_link_attach
+from hooks.netfilter import HOOKS as NF_HOOKS
+from hooks.netfilter import NFPROTO_IPV4, NFPROTO_IPV6
 from hooks.netns import netns_bpf_link_create
 from hooks.tc import ETH_P_ALL, ActBpf, ClsBpf, TcAct, TcQdisc, check_request
 from hooks.tcx import tcx_link_attach
@@ -172,6 +174,28 @@ class HostNet:
         if kind is None:
             raise KernelError("link_create", Errno.EINVAL, f"program '{prog.name}' is of type {prog.type.lower}")
         return AttachedLink(self, netns_bpf_link_create(self.kernel, self.kernel.netns, prog, kind, label))
+
+    def attach_netfilter(
+        self,
+        program: "Program | Prog | int",
+        hook: str = "",
+        *,
+        priority: int = 0,
+        pf: str = "ipv4",
+        label: str = "",
+    ) -> AttachedLink:
+        """Attach a program to a hook of netfilter: PRE_ROUTING, LOCAL_IN, FORWARD, LOCAL_OUT or POST_ROUTING.
+
+        The lowest ``priority`` runs first; a hook has one program of each.
+        """
+        prog, word = self.prog(program), hook.upper().removeprefix("NF_INET_")
+        if word not in NF_HOOKS:
+            raise InputError("", f"hook '{hook}' of netfilter is not known{did_you_mean(word, NF_HOOKS)}")
+        if prog.type != ProgType.NETFILTER:
+            raise KernelError("link_create", Errno.EINVAL, f"program '{prog.name}' is of type {prog.type.lower}")
+        family = NFPROTO_IPV6 if pf == "ipv6" else NFPROTO_IPV4
+        link = self.kernel.netfilter.attach(prog, family, NF_HOOKS[word], priority, 0, label)
+        return AttachedLink(self, link)
 
     def tc_qdisc_add(self, device: str, kind: str = "clsact") -> TcQdisc:
         """Add a clsact or ingress qdisc (``tc qdisc add dev D clsact``); a device has one of them: EEXIST."""

@@ -57,6 +57,8 @@ from hooks.attach import attach_table
 from hooks.cgroup import CgroupTree
 from hooks.dispatcher import Dispatcher
 from hooks.iter import points as iter_points
+from hooks.netfilter import Netfilter
+from hooks.netfilter import points as netfilter_points
 from hooks.netns import NetNs
 from hooks.struct_ops import StructOps
 from hooks.text import KernelText
@@ -179,6 +181,7 @@ class Kernel:
         self.xdp_dispatcher = Dispatcher(self, text=self.text, retpoline=config.mitigations != "off")
         self.cgroups = CgroupTree(self)
         self.netns = NetNs(self)
+        self.netfilter = Netfilter(self)
         self.functions = KernelFunctions()
         self.tracepoints = Tracepoints(self, execute)
         self.net = Net(self, index)
@@ -202,7 +205,15 @@ class Kernel:
         self.trampolines = Trampolines(self, execute)
         iterators = iter_points(self, [TASK_ITERATORS])
         self.attach_table = attach_table(
-            self, [trampoline_points(self), tracepoint_points(self), kprobe_points(self), uprobe.points(self), iterators]
+            self,
+            [
+                trampoline_points(self),
+                tracepoint_points(self),
+                kprobe_points(self),
+                uprobe.points(self),
+                netfilter_points(self, lambda: self.netfilter),
+                iterators,
+            ],
         )
         self.attach_table.freplace = freplace_creator(self)
         self.attach_table.raw_tracepoint = raw_tracepoint_opener(self)

@@ -1,6 +1,6 @@
 """Sending IPv4 packets: routing, building, and the way out to a device (net/ipv4/ip_output.c, route.c, v6.18).
 
-Left out: multicast, the copy of a broadcast that Linux loops back to its sender, netfilter, IPsec. Differs: the id of a
+Left out: multicast, the copy of a broadcast that Linux loops back to its sender, nftables, IPsec. Differs: the id of a
 packet counts up from 1 for each destination and protocol; Linux starts at a random number.
 """
 
@@ -16,6 +16,7 @@ from netstack.fib import Route, RouteType
 from netstack.flow import LOCAL_TABLE, MAIN_TABLE, Flow4
 from netstack.headers import IP_DF, IP_HLEN, IpHdr, format_ip, ip_bytes
 from netstack.marks import functions_of, touch
+from netstack.nf_hook import nf_hook
 from netstack.skb import SkBuff
 from netstack.skb_xmit import NET_XMIT_CN, NET_XMIT_SUCCESS
 from tracing.functions import packet_function
@@ -272,7 +273,9 @@ def _send(cpu: Cpu, net: "Net", skb: SkBuff) -> int:
     functions = net.functions
     if functions.watched:
         functions.__ip_local_out(cpu, net, skb.sk, skb)
-    result: int = functions.ip_output(cpu, net, skb.sk, skb)
+    result: int = nf_hook(net, "LOCAL_OUT", skb, cpu, out=skb.route.dev if skb.route is not None else None)
+    if not result:
+        result = functions.ip_output(cpu, net, skb.sk, skb)
     if result == NET_XMIT_CN:
         # net_xmit_errno(): the packet is on its way
         return NET_XMIT_SUCCESS
@@ -293,8 +296,11 @@ def ip_output(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
     """Send a packet that has its route: NET_XMIT_* or -errno."""
     route = skb.route
     assert route is not None
-    skb.dev = route.dev
+    indev, skb.dev = skb.dev, route.dev
     net.snmp.send_ip(len(skb.data), route.type == RouteType.BROADCAST)
+    dropped = nf_hook(net, "POST_ROUTING", skb, cpu, indev=indev, out=route.dev)
+    if dropped:
+        return dropped
     result: int = net.functions.ip_finish_output(cpu, net, sk, skb)
     return result
 

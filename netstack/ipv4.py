@@ -1,6 +1,6 @@
 """Receiving IPv4: checks, routing, local delivery, forwarding (net/ipv4/{ip_input,ip_forward,route}.c, v6.18).
 
-Left out: multicast groups other than 224.0.0.1, rp_filter, netfilter, policies of IPsec, sockets found early (early
+Left out: multicast groups other than 224.0.0.1, rp_filter, nftables, policies of IPsec, sockets found early (early
 demultiplexing), source routes. Redirects are not sent (send_redirects is off).
 """
 
@@ -17,6 +17,7 @@ from netstack.icmp import IcmpType, IcmpUnreach, icmp_send
 from netstack.ip_options import bad_option, forwarded_options
 from netstack.ip_output import INADDR_BROADCAST, is_multicast
 from netstack.marks import touch
+from netstack.nf_hook import nf_hook
 from netstack.skb import PacketType, SkBuff
 from tracing.functions import packet_function
 
@@ -37,6 +38,8 @@ def ip_rcv(cpu: Cpu, skb: SkBuff, dev: "NetDevice", _pt: Any, _orig_dev: Any) ->
     """Take an IPv4 packet from a device."""
     functions = dev.net.functions
     if functions.ip_rcv_core(cpu, skb, dev.net) is None:
+        return NET_RX_DROP
+    if nf_hook(dev.net, "PRE_ROUTING", skb, cpu, indev=dev):
         return NET_RX_DROP
     # ip_rcv_finish()
     ip = skb.ip
@@ -219,6 +222,8 @@ def ip_local_deliver(cpu: Cpu, skb: SkBuff) -> int:
     assert ip is not None
     if ip.frag_off & (IP_MF | IP_OFFSET) and net.functions.ip_defrag(cpu, net, skb, IP_DEFRAG_LOCAL_DELIVER):
         return NET_RX_SUCCESS
+    if nf_hook(net, "LOCAL_IN", skb, cpu, indev=skb.dev):
+        return NET_RX_DROP
     result: int = net.functions.ip_local_deliver_finish(cpu, net, None, skb)
     return result
 
@@ -285,6 +290,8 @@ def ip_forward(cpu: Cpu, skb: SkBuff) -> int:
     skb.sk = None
     skb.ip = ip._replace(ttl=ip.ttl - 1, check=int.from_bytes(packet[10:12], "big"))
     skb.priority = TOS_PRIORITY[ip.tos >> 1 & 15]
+    if nf_hook(net, "FORWARD", skb, cpu, indev=skb.dev, out=route.dev):
+        return NET_RX_DROP
     result: int = net.functions.ip_forward_finish(cpu, net, None, skb)
     return result
 

@@ -50,7 +50,7 @@ class SkLookup(NamedTuple):
 def bpf_sk_lookup_run_v4(net: "Net", skb: SkBuff, ends: Ends, protocol: int, cpu: Cpu) -> SkLookup:
     """Ask the namespace's programs (BPF_PROG_SK_LOOKUP_RUN_ARRAY): SK_DROP of one counts unless one chose a socket."""
     running = net.kernel.netns.running(AttachType.SK_LOOKUP)
-    if not running:
+    if not running or net.netns:
         return SkLookup()
     saddr, sport, daddr, dport = ends
     mem, all_pass, selected, no_reuseport = net.kernel.mem, True, 0, False

@@ -33,7 +33,8 @@ NAMESPACED = {
 # fields of the parts of the union of BPF_LINK_CREATE
 ORDER, TRACED, EVENT = ("relative_fd", "expected_revision"), ("target_btf_id", "cookie"), ("bpf_cookie",)
 MULTI = ("syms", "addrs", "cookies", "kprobe_multi_flags")
-UNION = (ORDER, TRACED, EVENT, MULTI)
+NETFILTER = ("pf", "hooknum", "priority", "netfilter_flags")
+UNION = (ORDER, TRACED, EVENT, MULTI, NETFILTER)
 
 
 class LiveLinks(LiveObjects):
@@ -141,6 +142,8 @@ def link_create_opts(opts: Mapping[str, Any]) -> tuple[bytes, list[Any]]:
         return pack("<IIQ", opts.get("target_btf_id", 0), 0, opts.get("cookie", 0)), kept
     if part is EVENT:
         return pack("<Q", opts["bpf_cookie"]), kept
+    if part is NETFILTER:
+        return pack("<IIiI", *(opts.get(name, 0) for name in NETFILTER)), kept
     syms, addrs, cookies = ([*opts.get(name, ())] for name in part[:3])
     names = [pointer(name.encode() + b"\0") for name in syms]
     arrays = [pointer(pack(f"<{len(each)}Q", *each)) if each else 0 for each in (names, addrs, cookies)]

@@ -15,6 +15,7 @@ from ebpfsim.scenario.hooks_tracing import TRACING_HOOKS
 from ebpfsim.uapi.net import XdpAction
 from hooks.tc import TcAct
 from netstack.flow_dissector import FLOW_DISSECTOR_VERDICTS
+from netstack.nf_hook import NF_VERDICTS
 
 if TYPE_CHECKING:
     from ebpfsim.scenario.run import Running
@@ -73,7 +74,7 @@ HOOKS: Mapping[str, HookRow] = {
 }
 # hooks of Linux that scenarios cannot name yet
 LATER_HOOKS = (
-    "netfilter", "netkit", "sk_msg", "sk_skb", "sock_ops", "socket_filter",
+    "netkit", "sk_msg", "sk_skb", "sock_ops", "socket_filter",
 )  # fmt: skip
 VERDICTS = (
     *(action.name for action in XdpAction),
@@ -82,4 +83,5 @@ VERDICTS = (
     *("allow", "deny"),
     *("SK_PASS", "SK_DROP"),
     *FLOW_DISSECTOR_VERDICTS.values(),
+    *NF_VERDICTS.values(),
 )

@@ -1,4 +1,4 @@
-"""Rows of ``ebpfsim.scenario.hooks`` for flows and sockets: programs of the network namespace, groups of sockets."""
+"""Rows of ``ebpfsim.scenario.hooks`` for flows, packets and sockets: network namespace, netfilter, groups."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -27,8 +27,13 @@ def _reuseport(running: "Running", host: "Host", block: "AttachBlock", fd: int, 
     return AttachedReuseport(host, sock, host.prog(fd), name)
 
 
+def _netfilter(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+    return host.attach_netfilter(fd, str(block.target), priority=block.priority, label=name)
+
+
 SOCKET_HOOKS: Mapping[str, HookRow] = {
     "flow_dissector": HookRow("", (), _netns),
     "sk_lookup": HookRow("", (), _netns),
+    "netfilter": HookRow("target", ("priority",), _netfilter),
     "sk_reuseport": HookRow("socket", (), _reuseport),
 }

@@ -271,7 +271,8 @@ class AttachBlock(Block):
     ``fmod_ret``, ``lsm``, ``kprobe``, ``kretprobe``, ``kprobe_multi``, ``raw_tp`` and ``tp_btf`` with ``target``, the
     name of a function, security hook or tracepoint, and ``cookie``; ``freplace`` with ``target``
     OBJECT/PROGRAM/FUNCTION (or OBJECT/PROGRAM), a function of another object's program, which ``fentry`` and ``fexit``
-    may have too; ``flow_dissector`` and ``sk_lookup``, of the host's network namespace; ``sk_reuseport`` with
+    may have too; ``flow_dissector`` and ``sk_lookup``, of the host's network namespace; ``netfilter`` with
+    ``target`` (PRE_ROUTING, LOCAL_IN, FORWARD, LOCAL_OUT, POST_ROUTING) and ``priority``; ``sk_reuseport`` with
     ``socket``, one of the group; ``uprobe``, ``uretprobe`` and ``uprobe_multi`` with ``target`` PATH:FUNCTION
     (+OFFSET), ``usdt`` with PATH:PROVIDER:NAME; ``perf_event`` with ``event`` (``cpu-clock`` or ``task-clock``),
     ``period`` or ``frequency``, and ``cpu`` or ``task``; ``iter`` with ``map`` where it shows the elements of one;
@@ -302,6 +303,8 @@ class AttachBlock(Block):
     cookie: Any = None
     socket: str | None = None
     map: str | None = None
+    # of netfilter, whose hook is ``target``
+    priority: Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)] = 0
     # of samples
     event: Literal["cpu-clock", "task-clock"] | None = None
     period: Duration | None = None

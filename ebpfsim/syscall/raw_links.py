@@ -28,7 +28,7 @@ PLAIN: Mapping[A, Layout] = {
     **dict.fromkeys((A.TRACE_FENTRY, A.TRACE_FEXIT, A.MODIFY_RETURN, A.LSM_MAC), TRACED),
     A.TRACE_RAW_TP: TRACED,
     A.PERF_EVENT: Layout(("bpf_cookie", "Q")),
-    A.NETFILTER: Layout(("pf", "I"), ("hooknum", "I"), ("priority", "i"), ("flags", "I")),
+    A.NETFILTER: Layout(("pf", "I"), ("hooknum", "I"), ("priority", "i"), ("netfilter_flags", "I")),
 }
 
 
