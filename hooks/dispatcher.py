@@ -16,10 +16,10 @@ from functools import cached_property
 
 from ebpfsim.costs import CostProfile
 from ebpfsim.progs.prog import Prog
-from hooks.dispatcher_image import prepare_dispatcher
+from hooks.dispatcher_image import NOP_FUNC, prepare_dispatcher
 from hooks.link import HookKernel, note
 from hooks.text import KernelText, TextImage, function_address, prog_text_address
-from hooks.trampoline_image import JMP, NOP5, branch_to
+from hooks.trampoline_image import JMP, branch_to
 
 __all__ = ["BPF_DISPATCHER_MAX", "Dispatcher", "DispatcherImage"]
 
@@ -96,8 +96,8 @@ class Dispatcher:
         self.text = text
         self.retpoline = retpoline
         self.page: TextImage | None = None
-        # bpf_dispatcher_xdp_func(), whose first bytes jump to the image; without one to bpf_dispatcher_nop_func()
-        self.entry_code = NOP5
+        # the static call of bpf_dispatcher_xdp_func(): a jump to the image, without one to bpf_dispatcher_nop_func()
+        self.entry_code = branch_to(JMP, function_address(f"bpf_dispatcher_{name}_func"), NOP_FUNC)
         self.image = DispatcherImage(0, (), 0)
         self._slots = [_Slot() for _ in range(BPF_DISPATCHER_MAX)]
         self._num_progs = 0
@@ -210,13 +210,13 @@ class Dispatcher:
     def _write(self, text: KernelText, image_off: int) -> None:
         # bpf_dispatcher_update: the spare half gets the code, the call site jumps there
         site = function_address(f"bpf_dispatcher_{self.name}_func")
-        code = NOP5
+        code = branch_to(JMP, site, NOP_FUNC)
         if self.image.entries:
             page = self.page
             if page is None:
                 # the page is the dispatcher's for good
                 page = self.page = text.reserve(f"bpf_dispatcher_{self.name}", 2 * HALF_IMAGE)
-                text.publish(page, bytes(2 * HALF_IMAGE))
+                text.publish(page, bytes(2 * HALF_IMAGE), charge=0)
             base = page.address + image_off
             addresses = [prog_text_address(prog) for prog in self.image.entries]
             image = prepare_dispatcher(addresses, base, retpoline=self.retpoline)

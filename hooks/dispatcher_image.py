@@ -11,10 +11,11 @@ from ebpfsim.jit.encoder import RDX, insn
 from ebpfsim.verifier.ksym import KERNEL_TEXT
 from hooks.trampoline_image import NOPS, branch_to
 
-__all__ = ["INDIRECT_THUNK_RDX", "prepare_dispatcher"]
+__all__ = ["INDIRECT_THUNK_RDX", "NOP_FUNC", "prepare_dispatcher"]
 
-# Differs: the kernel's BTF does not name its thunks; they lie behind all functions that it names
+# Differs: the kernel's BTF does not name its thunks and inline functions; they lie behind all functions that it names
 INDIRECT_THUNK_RDX = KERNEL_TEXT + 0x100_0000
+NOP_FUNC = INDIRECT_THUNK_RDX + 32  # bpf_dispatcher_nop_func(), the indirect call
 CMP_RDX = b"\x48\x81\xfa"  # with an immediate of 32 bits, whatever its size
 JE, JG_NEAR, JG_SHORT, JMP = b"\x0f\x84", b"\x0f\x8f", 0x7F, b"\xe9"
 FAR_PIVOT = 2  # more entries than that below need a distance of 32 bits

@@ -183,7 +183,8 @@ class StructOpsTable:
             piece = prepare_indirect(member.model, member, member.address)
             member.size = len(piece)
             code += piece
-        kernel.text.publish(image, code)
+        # pages are counted
+        kernel.text.publish(image, code, charge=IMAGE_BYTES)
         self._image = image
 
     def register(self) -> None:

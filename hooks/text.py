@@ -54,11 +54,15 @@ def function_address(name: str) -> int:
 
 @dataclass(eq=False, slots=True)
 class TextImage:
-    """Code with a name: ``ram`` is where its bytes are, ``address`` where the kernel has it."""
+    """Code with a name: ``ram`` is where its bytes are, ``address`` where the kernel has it.
+
+    ``charge`` is what it counts against the limit of memory for machine code (bpf_jit_charge_modmem).
+    """
 
     name: str
     ram: int
     size: int
+    charge: int = 0
 
     @property
     def address(self) -> int:
@@ -67,13 +71,18 @@ class TextImage:
 
 
 class KernelText:
-    """The generated images of one kernel. ``images`` are those in use, by name."""
+    """The generated images of one kernel. ``images`` are those in use, by name.
+
+    ``charged`` is how many bytes they count, ``charged_most`` how many they did at most; whoever may attach is not held
+    to the limit (net.core.bpf_jit_limit).
+    """
 
     def __init__(self, kernel: TextKernel) -> None:
         self.kernel = kernel
         self.images: dict[str, TextImage] = {}
         self.allocated = 0
         self.freed = 0
+        self.charged = self.charged_most = 0
         self._retired: deque[tuple[int, TextImage]] = deque()
 
     @property
@@ -87,12 +96,15 @@ class KernelText:
         self.allocated += 1
         return TextImage(name, self.kernel.mem.alloc(size, what=name), size)
 
-    def publish(self, image: TextImage, code: bytes) -> None:
-        """Write an image's code and give it its name."""
+    def publish(self, image: TextImage, code: bytes, *, charge: int | None = None) -> None:
+        """Write an image's code and give it its name; it counts its bytes, or ``charge``."""
         if len(code) > image.size:
             raise InternalError(f"{image.name}: {len(code)} bytes of code in room for {image.size}")
         self.kernel.mem.write(image.ram, code)
         image.size = len(code)
+        image.charge = image.size if charge is None else charge
+        self.charged += image.charge
+        self.charged_most = max(self.charged_most, self.charged)
         self.images[image.name] = image
 
     def code(self, image: TextImage) -> bytes:
@@ -111,4 +123,5 @@ class KernelText:
         while self._retired and self._retired[0][0] <= now_ns:
             _, image = self._retired.popleft()
             self.kernel.mem.free(image.ram)
+            self.charged -= image.charge
             self.freed += 1

@@ -12,7 +12,7 @@ from ebpfsim.btf.types import Func, Kind
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.progs.prog import Prog
 from ebpfsim.verifier.ksym import KERNEL_TEXT
-from hooks.dispatcher_image import INDIRECT_THUNK_RDX
+from hooks.dispatcher_image import INDIRECT_THUNK_RDX, NOP_FUNC
 from hooks.text import FUNCTION_BYTES, function_address, prog_text_address
 
 __all__ = ["Kallsyms", "Symbol", "has_symbol", "prog_symbol", "symbol_address"]
@@ -25,6 +25,8 @@ UNNAMED = (
 )  # fmt: skip
 _UNNAMED_TEXT = KERNEL_TEXT + 0x110_0000
 
+# what BTF has no name for
+UNNAMED = {INDIRECT_THUNK_RDX: "__x86_indirect_thunk_rdx", NOP_FUNC: "bpf_dispatcher_nop_func"}
 # (address, bytes, name)
 Symbol = tuple[int, int, str]
 
@@ -64,8 +66,8 @@ class Kallsyms:
 
     def name_of(self, address: int) -> str:
         """Return a symbol with the distance from its beginning (``%pS`` without the size), or the bare address."""
-        if address == INDIRECT_THUNK_RDX:
-            return "__x86_indirect_thunk_rdx"
+        if address in UNNAMED:
+            return UNNAMED[address]
         name, rest = self._kernel_function(address) or self._bpf_symbol(address) or ("", 0)
         if not name:
             return f"{address:#x}"

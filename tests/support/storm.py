@@ -443,6 +443,7 @@ class Storm:
         kernel.text.reclaim()
         kept = 1 if kernel.xdp_dispatcher.page is not None else 0
         assert kernel.text.freed == kernel.text.allocated - kept
+        assert kernel.text.charged == 0
         assert (kernel.text.nr_retired, len(kernel.text.images)) == (0, kept)
         assert {name: self.prog(name).refs for name in self.fds} == self.refs
         assert (len(kernel.links), kernel.trampolines.by_key, kernel.xdp_dispatcher.num_progs) == (0, {}, 0)

@@ -13,7 +13,10 @@ from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
 from ebpfsim.uapi.bpf import AttachType as A
 from ebpfsim.uapi.bpf import ProgType as P
+from hooks.dispatcher_image import NOP_FUNC
 from hooks.text import GRACE_NS
+from hooks.trampoline_image import JMP, branch_to
+from tracing.kallsyms import Kallsyms
 
 _CONFTEST = Path(__file__).resolve().parents[1] / "ebpfsim" / "conftest.py"
 _spec = importlib.util.spec_from_file_location("kernels", _CONFTEST)
@@ -50,8 +53,12 @@ def test_every_change_is_a_generation_with_an_image_of_its_own(host, attach) -> 
     for link in links:
         host.bpf.close(link)
     assert host.text.images == {}
+    # images count their bytes, those that wait for a grace period too (bpf_tramp_image_free)
+    sizes = [note.details["image_bytes"] for note in host.recorder.notes if note.kind == "trampoline"]
+    assert host.text.charged == sum(sizes) == host.text.charged_most
     host.clock.now_ns += GRACE_NS
     host.text.reclaim()
+    assert host.text.charged == 0
     assert host.text.freed == host.text.allocated == 5
     assert not host.trampolines.by_key
 
@@ -162,4 +169,5 @@ def test_the_dispatcher_of_xdp_is_rebuilt_in_the_spare_half_in_less_than_200_us(
         dispatcher.change_prog(prog, None)
     assert dispatcher.code() == b""
     pokes = [note.details for note in host.recorder.notes if note.details.get("site") == "bpf_dispatcher_xdp_func"]
-    assert pokes[0]["old"] == pokes[-1]["new"] == "0f1f440000"
+    assert pokes[0]["old"] == pokes[-1]["new"] == branch_to(JMP, int(pokes[0]["address"]), NOP_FUNC).hex()
+    assert Kallsyms(host).name_of(NOP_FUNC) == "bpf_dispatcher_nop_func"
