@@ -237,7 +237,8 @@ def inode_update_timestamps(k: FsKernel, cpu: Cpu, inode: int, flags: int) -> in
         node.i_atime_sec, node.i_atime_nsec = now
     if flags & 2:
         node.i_mtime_sec, node.i_mtime_nsec = now
-        k.functions.inode_maybe_inc_iversion(cpu, inode, 0)
+        if "setattr" in node.sb.fs.ops:
+            k.functions.inode_maybe_inc_iversion(cpu, inode, 0)
     if flags & 4:
         node.i_ctime_sec, node.i_ctime_nsec = now
     return flags

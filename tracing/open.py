@@ -11,7 +11,7 @@ from tracing.functions import kernel_function
 from tracing.namei import LOOKUP_DIRECTORY, LOOKUP_FOLLOW, OpenFlags
 from tracing.permission import MAY_READ, MAY_WRITE
 from tracing.pseudo_fs import anon_inodes
-from tracing.vfs import File
+from tracing.vfs import S_IFCHR, S_IFIFO, S_IFMT, File, Inode
 
 __all__ = ["FMODE_READ", "FMODE_WRITE", "OpenHow", "close_fd", "make_anon_file"]
 
@@ -25,6 +25,7 @@ O_LARGEFILE = 0o100000
 FMODE_READ, FMODE_WRITE, FMODE_PATH, FMODE_WRITER, FMODE_OPENED = 0x1, 0x2, 0x4000, 0x1_0000, 0x8_0000
 NR_OPEN = 1024  # RLIMIT_NOFILE of a task, as systems begin
 RESOLVE_KNOWN = 0x3F
+NULL_DEVICES = {0x10_0003: "null", 0x10_0005: "zero", 0x10_0007: "full"}
 _F_PATH, _F_RA = (place("file", name)[0] for name in ("f_path", "f_ra"))
 
 
@@ -85,8 +86,14 @@ def get_unused_fd_flags(k: FsKernel, cpu: Cpu, flags: int) -> int:
 def alloc_fd(k: FsKernel, cpu: Cpu, start: int, end: int, flags: int) -> int:
     """Take the lowest free descriptor from ``start`` on; EMFILE when it is ``end``."""
     task = task_of(k, cpu)
+    k.functions.expand_files(cpu, task.struct.files_ptr, start)
+    return take_fd(k, cpu, flags, start, end)
+
+
+def take_fd(k: FsKernel, cpu: Cpu, flags: int, start: int = 0, end: int = NR_OPEN) -> int:
+    """Take the lowest free descriptor from ``start`` on; EMFILE when it is ``end``."""
+    task = task_of(k, cpu)
     fd = task.files.reserve(start)
-    k.functions.expand_files(cpu, task.struct.files_ptr, fd)
     if fd >= end:
         task.files.unreserve(fd)
         return -Errno.EMFILE
@@ -166,6 +173,8 @@ def do_dentry_open(k: FsKernel, cpu: Cpu, f: int, _open: int) -> int:
     own = file.ops.get("open") if inode.is_plain else None
     if not ret and own is not None:
         ret = getattr(functions, own)(cpu, inode.address, f)
+    elif not ret and not inode.is_plain and not inode.is_dir:
+        ret = _open_special(k, cpu, file, inode)
     if not ret:
         struct.f_mode = mode | FMODE_OPENED | struct.f_mode
         struct.f_flags &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC)
@@ -174,6 +183,15 @@ def do_dentry_open(k: FsKernel, cpu: Cpu, f: int, _open: int) -> int:
     functions.path_put(cpu, f + _F_PATH)
     file.dentry = None
     return ret
+
+
+def _open_special(k: FsKernel, cpu: Cpu, file: File, inode: Inode) -> int:
+    # pipes with a name, devices; there is no driver for any other device, and no way to open a socket
+    kind = inode.i_mode & S_IFMT
+    if kind == S_IFIFO:
+        ret: int = k.functions.fifo_open(cpu, inode.address, file.address)
+        return ret
+    return 0 if kind == S_IFCHR and inode.i_rdev in NULL_DEVICES else -Errno.ENXIO
 
 
 @kernel_function
@@ -337,6 +355,9 @@ def __fput(k: FsKernel, cpu: Cpu, file: int) -> None:
     if not struct.f_mode & FMODE_PATH:
         functions.locks_remove_file(cpu, file)
         functions.security_file_release(cpu, file)
+        for head in getattr(opened.private, "heads", lambda _file: ())(opened):
+            for watcher in list(head.watchers):
+                watcher.drop(opened)
         release = opened.release or opened.ops.get("release")
         if release:
             getattr(functions, release)(cpu, struct.f_inode, file)

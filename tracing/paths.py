@@ -32,7 +32,7 @@ from ebpfsim.btf.view import place
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.errors import InternalError
 from hooks.trampoline import Function
-from tracing.functions import KernelFunctions, kernel_proto
+from tracing.functions import KernelFunctions, kernel_model, kernel_proto
 
 __all__ = ["CallPath", "add_paths", "all_paths", "parse"]
 
@@ -137,7 +137,7 @@ def _nothing(words: int) -> Function:
 def _make(functions: KernelFunctions, kernel: Any, name: str) -> Function:
     path = all_paths()[name]
     if not path.calls and path.result == "0":
-        return _nothing(len(_params(name)))
+        return _nothing(kernel_model(name).nr_words)
     source = "\n".join(_source(name, path))
     room: dict[str, Any] = {"f": functions, "load": _loader(kernel), "at": kernel.sched.current}
     exec(compile(source, f"<{name}>", "exec"), room)

@@ -12,7 +12,7 @@ from ebpfsim.isa.alu import s64
 from ebpfsim.memory.user import UserFault, UserMemory
 from tracing.fs import FsKernel, file_at, task_of
 from tracing.functions import kernel_function
-from tracing.open import FMODE_READ, FMODE_WRITE, O_APPEND
+from tracing.open import FMODE_READ, FMODE_WRITE, NULL_DEVICES, O_APPEND
 from tracing.permission import MAY_READ, MAY_WRITE
 from tracing.vfs import S_IFCHR, S_IFIFO, S_IFMT, File, Inode
 
@@ -27,7 +27,6 @@ MAX_FILE_BYTES = 1 << 30  # of a file in simulated memory; what is larger is ref
 ITER_UBUF, ITER_IOVEC = 0, 1
 _F_POS, _F_PATH = place("file", "f_pos")[0], place("file", "f_path")[0]
 _IOVEC = Struct("<QQ")
-NULL_DEVICES = {0x10_0003: "null", 0x10_0005: "zero", 0x10_0007: "full"}
 
 
 class Kiocb(KernelStruct):
@@ -198,6 +197,10 @@ def _write(k: FsKernel, cpu: Cpu, file: int, pieces: list[tuple[int, int]], pos:
     ret: int = functions.rw_verify_area(cpu, WRITE, file, pos, count)
     if ret:
         return ret
+    direct = opened.ops.get("write") if opened.private is not None else None
+    if direct is not None:
+        address, size = pieces[0] if pieces else (0, 0)
+        return s64(getattr(functions, direct)(cpu, file, address, size, pos))
     own = _own(opened, inode, "write_iter")
     with _transfer(k, cpu, opened, pieces, pos) as (iocb, iter_):
         if own is not None:

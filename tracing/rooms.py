@@ -15,19 +15,22 @@ from tracing import (
     namei,
     names,
     permission,
+    pipe,
+    poll,
     process,
     read_write,
     shmem,
     signal_syscalls,
     signals,
+    waiting,
 )
 from tracing import open as open_
 
 __all__ = ["FUNCTION_ROOMS", "SYSCALL_ROOMS"]
 
 SYSCALL_ROOMS: tuple[ModuleType, ...] = (
-    attr, cred, exec, exit, fork, fs_syscalls, mm, name_syscalls, process, signal_syscalls,
+    attr, cred, exec, exit, fork, fs_syscalls, mm, name_syscalls, pipe, poll, process, signal_syscalls,
 )  # fmt: skip
 FUNCTION_ROOMS: tuple[ModuleType, ...] = (
-    *SYSCALL_ROOMS, dcache, namei, names, open_, permission, read_write, shmem, signals,
+    *SYSCALL_ROOMS, dcache, namei, names, open_, permission, read_write, shmem, signals, waiting,
 )  # fmt: skip

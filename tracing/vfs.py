@@ -222,6 +222,8 @@ class Vfs:
         self.supers: dict[int, SuperBlock] = {}
         # mounts that no path leads to, by the addresses of their ``struct vfsmount``
         self.pseudo: dict[int, Any] = {}
+        # what is in pipes with a name, by the addresses of their inodes
+        self.fifos: dict[int, Any] = {}
         self._next_dev = 1
         self._next_mnt_id = 1
         self.root_mount = self.new_mount(self.new_super(ROOT, 0o755), None)

@@ -17,6 +17,10 @@ _LINE = re.compile(r"\s*(\w+)(~?)(?: x(\d+))?(?: \[\w+\])?(?: x(\d+))?")
 PARTS: set[str] = set()
 
 
+# page faults interrupt what a task does in user space or in a copy; they are not modelled
+NO_CALL = "handle_mm_fault"
+
+
 @cache
 def trees() -> dict[str, list[str]]:
     """Return the functions of each scenario in the order of their calls."""
@@ -45,6 +49,9 @@ def _subtree(lines: list[str], start: int, end: int) -> list[str]:
             stop += 1
         match = _LINE.fullmatch(lines[start])
         assert match, lines[start]
+        if match[1] == NO_CALL:
+            start = stop
+            continue
         below = _subtree(lines, start + 1, stop)
         if match[2]:
             PARTS.add(match[1])
