@@ -33,6 +33,8 @@ _BY_IMM = (Form.JA32, Form.CALL_LOCAL)
 _LAST = (Form.EXIT, Form.JA, Form.JA32)
 _FUNC_ADDRESS = BY_NAME["ld_imm64.func"]
 _UPPER_HALF = ("code", "dst", "src", "off")
+# from address space 0 to 1, and back
+_CASTS = (1, 1 << 16)
 
 
 def jump_target(idx: int, insn: Insn, row: Row) -> int | None:
@@ -100,6 +102,9 @@ def _check_fields(insn: Insn, row: Row, idx: int, where: str) -> None:
     if reserved:
         values = ", ".join(f"{name} is {getattr(insn, name)}" for name in reserved)
         raise _bad(where, idx, f"'{row.name}' uses reserved fields: {values}, expected 0")
+    if row.form is Form.ADDR_SPACE_CAST and insn.imm not in _CASTS:
+        # as the verifier says (check_alu_op)
+        raise _bad(where, idx, f"'{row.name}' with imm {insn.imm}, can only convert between address space 1 and 0")
     writes_dst = "dst" in row.operands and row.form not in _WRITES_NO_DST
     if (writes_dst and insn.dst == FRAME_POINTER) or (row.form in _WRITES_SRC and insn.src == FRAME_POINTER):
         raise _bad(where, idx, f"'{row.name}' writes r10, the frame pointer, which is read-only")

@@ -20,6 +20,8 @@ def _program(insn: Insn) -> tuple[Insn, ...]:
         return insn._replace(imm=2), UPPER, EXIT, EXIT
     if row is not None and row.form is Form.CALL_LOCAL:
         return insn._replace(imm=1), EXIT, EXIT
+    if row is not None and row.form is Form.ADDR_SPACE_CAST:
+        return insn._replace(imm=1), EXIT
     return (insn, UPPER, EXIT) if insn_len(insn) == 2 else (insn, EXIT)
 
 
