@@ -110,7 +110,8 @@ class Block(BaseModel):
 class KernelBlock(Block):
     """Settings of simulated kernels: defaults for all hosts, or one host's.
 
-    ``btf`` is a file with the types of another kernel, which CO-RE relocations follow instead of the simulated one's.
+    ``btf`` is a file with the types of another kernel, which CO-RE relocations follow instead of the simulated one's;
+    ``insn_budget`` is how many instructions one run of a program may execute before it counts as a runaway.
     """
 
     cpus: Annotated[int, Field(ge=1, le=MAX_CPUS)] | None = None
@@ -119,6 +120,7 @@ class KernelBlock(Block):
     stats: bool | None = None
     debug: bool | None = None
     engine: Literal["auto", "interp", "jit"] | None = None
+    insn_budget: Annotated[int, Field(ge=1, lt=1 << 62)] | None = None
     btf: str | None = None
     sysctl: dict[str, Any] | None = None
 

@@ -50,12 +50,13 @@ def test_settings_reach_the_hosts(play: "Play") -> None:
 kernel: {cpus: 3, mitigations: off, stats: true, sysctl: {net.ipv4.ip_forward: 1}}
 hosts:
   a: {}
-  b: {cpus: 1, mitigations: auto, sysctl: {net.ipv4.ip_default_ttl: 9}}
+  b: {cpus: 1, mitigations: auto, insn_budget: 1000, sysctl: {net.ipv4.ip_default_ttl: 9}}
 """
     running, _ = play(text)
     a, b = (running.sim.hosts[name].kernel.config for name in ("a", "b"))
     assert (a.cpus, a.mitigations, a.stats, a.sysctl) == (3, "off", True, {"net.ipv4.ip_forward": 1})
     assert (b.cpus, b.mitigations, b.stats) == (1, "auto", True)
+    assert (a.insn_budget, b.insn_budget) == (50_000_000, 1000)
     assert b.sysctl == {"net.ipv4.ip_forward": 1, "net.ipv4.ip_default_ttl": 9}
 
 
