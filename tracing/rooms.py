@@ -11,6 +11,7 @@ from tracing import (
     fork,
     fs_syscalls,
     mm,
+    mount,
     name_syscalls,
     namei,
     names,
@@ -29,7 +30,7 @@ from tracing import open as open_
 __all__ = ["FUNCTION_ROOMS", "SYSCALL_ROOMS"]
 
 SYSCALL_ROOMS: tuple[ModuleType, ...] = (
-    attr, cred, exec, exit, fork, fs_syscalls, mm, name_syscalls, pipe, poll, process, signal_syscalls,
+    attr, cred, exec, exit, fork, fs_syscalls, mm, mount, name_syscalls, pipe, poll, process, signal_syscalls,
 )  # fmt: skip
 FUNCTION_ROOMS: tuple[ModuleType, ...] = (
     *SYSCALL_ROOMS, dcache, namei, names, open_, permission, read_write, shmem, signals, waiting,

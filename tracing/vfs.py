@@ -220,6 +220,8 @@ class Vfs:
         self.on_evict: Callable[[Inode], None] = lambda inode: None
         self.mounts: list[Mount] = []
         self.supers: dict[int, SuperBlock] = {}
+        # mounts that were taken away and not cleaned up yet
+        self.leaving: dict[int, Mount] = {}
         # mounts that no path leads to, by the addresses of their ``struct vfsmount``
         self.pseudo: dict[int, Any] = {}
         # what is in pipes with a name, by the addresses of their inodes
