@@ -376,7 +376,7 @@ _TABLE: tuple[tuple[str, str | Build], ...] = (
     (r"R\d+ must be a known constant", "The argument has to be a number that is known when the program is loaded."),
     (r"leaks addr|R\d+ leak",
      "Addresses of the kernel must not get out without CAP_PERFMON: do not store or return them."),
-    (r"pointer -= pointer prohibited|pointer comparison prohibited|partial copy of pointer|sign-extension part of pointer",
+    (r"pointer -= pointer prohibited|pointer comparison prohibited|(?:partial copy|sign-extension part) of pointer",
      "Only with CAP_PERFMON may a program compute with addresses. Work with offsets, or load it with that capability."),
     (r"prohibited for !root|attempt to corrupt spilled pointer",
      "Without CAP_PERFMON an address must stay in bounds on guessed paths too: bound the offset first, with one sign."),
