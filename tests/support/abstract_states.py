@@ -71,11 +71,11 @@ def _noting(found: Found) -> Iterator[None]:
 
         return note
 
-    def all_matters(old: Any, cur: Any, _live: int, ids: Any, exact: int) -> bool:
-        return frames_equal(old, cur, ALL_REGISTERS, ids, exact)
+    def all_matters(env: Env, old: Any, cur: Any, _live: int, ids: Any, exact: int) -> bool:
+        return frames_equal(env, old, cur, ALL_REGISTERS, ids, exact)
 
-    def ranges_matter(old: Reg, cur: Reg, ids: Any, exact: int) -> bool:
-        return scalar_safe(old, cur, ids, exact or compare.RANGE_WITHIN)
+    def ranges_matter(env: Env, old: Reg, cur: Reg, ids: Any, exact: int) -> bool:
+        return scalar_safe(env, old, cur, ids, exact or compare.RANGE_WITHIN)
 
     def keep(_env: Env, state: Any) -> None:
         state.cleaned = True
