@@ -33,6 +33,7 @@ from ebpfsim.memory import Memory
 from ebpfsim.perf_buffer import PerfBuffer
 from ebpfsim.progs.prog import Prog
 from ebpfsim.recorder import Recorder
+from ebpfsim.records import RecordReader
 from ebpfsim.rng import Rng
 from ebpfsim.runner import Runner
 from ebpfsim.syscall.task import TaskBpf, capabilities
@@ -224,6 +225,10 @@ class Host(HostDevices, HostNet, HostTracing):
     def perf_buffer(self, events: ObjectMap | int, *, pages: int = 8) -> PerfBuffer:
         """Read what programs write to a perf event array (or its descriptor): a ring of ``pages`` for each CPU."""
         return PerfBuffer(self.kernel, events, pages)
+
+    def records(self, events: ObjectMap, type: str | None = None) -> RecordReader:  # noqa: A002 - a word of the C type
+        """Read what programs write to a ring or perf buffer, as values of a C type (``ebpfsim.records``)."""
+        return RecordReader(self.kernel, events, type)
 
     def runner(self, program: Program | Prog | int) -> Runner:
         """Return an XDP program as a function of a packet, for many calls from Python (``ebpfsim.runner``)."""

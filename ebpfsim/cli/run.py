@@ -29,6 +29,9 @@ TRAILING_SPACE = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 @set_option
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Take this seed instead of the scenario's.")
 @click.option("--until", type=DURATION, metavar="TIME", help="Stop at this simulated time, as in 5ms.")
+@click.option(
+    "--records", "wanted", multiple=True, metavar="OBJECT/MAP[:STRUCT]", help="Show what programs write to this map."
+)
 @click.option("--pcap", metavar="F.pcapng", help="Write what the devices saw, for Wireshark.")
 @debug_option
 @engine_option
@@ -38,6 +41,7 @@ def run(
     overrides: tuple[str, ...],
     seed: int | None,
     until: int | None,
+    wanted: tuple[str, ...],
     pcap: str | None,
     debug: bool,
     engine: str | None,
@@ -56,6 +60,9 @@ def run(
     from ebpfsim.scenario.steps import schedule
 
     checked = check_scenario(load_scenario(scenario, overrides, seed))
+    for text in wanted:
+        name, _, type_ = text.partition(":")
+        checked.want_records(name, type_ or None)
     running = build(checked, debug=debug, engine=engine or "")
     schedule(running)
     finish(running, until if until is not None else checked.scenario.model.until)
@@ -66,6 +73,8 @@ def run(
         click.echo(json.dumps(summary, indent=2))
     else:
         _print(summary)
+        for text in wanted:
+            _print_records(text.partition(":")[0], summary["records"][text.partition(":")[0]])
     return 0 if summary["met"] else UNMET
 
 
@@ -89,6 +98,12 @@ def _print(summary: dict[str, Any]) -> None:
         print_summary(summary, console)
         text = stream.getvalue()
     click.echo("\n".join(TRAILING_SPACE.sub(r"\1", line) for line in text.splitlines()))
+
+
+def _print_records(name: str, found: dict[str, Any]) -> None:
+    from ebpfsim.records import table
+
+    click.echo(f"\nRecords of {name} (struct {found['type']})\n{table(found['records'])}", nl=False)
 
 
 def _write_pcap(running: "Running", path: str) -> None:

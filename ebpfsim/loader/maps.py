@@ -1,6 +1,6 @@
 """A map of an object: settable before load, then a typed mapping over bpf(2)."""
 
-from collections.abc import Callable, ItemsView, Iterator, KeysView, MutableMapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, ValuesView
 from typing import Any
 
 from ebpfsim.btf.btf import Btf
@@ -70,9 +70,16 @@ class ObjectMap(MutableMapping[Any, Any]):
         self.key_type_id = spec.key_type_id
         self.value_type_id = spec.value_type_id
         self._btf = btf
+        # the maps of the same object, by name
+        self.siblings: Mapping[str, ObjectMap] = {}
         self._where = where
         self._bpf: BpfCalls | None = None
         self._fd = -1
+
+    @property
+    def btf(self) -> Btf | None:
+        """The types of its object."""
+        return self._btf
 
     def __repr__(self) -> str:
         kind = self.type.lower if isinstance(self.type, MapType) else f"type {self.type}"

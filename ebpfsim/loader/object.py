@@ -111,6 +111,7 @@ class Object:
             self.programs[name] = Program(prog, spec.where)
         for name, map_spec in spec.maps.items():
             self.maps[name] = ObjectMap(name, map_spec, spec.btf, spec.where)
+            self.maps[name].siblings = self.maps
         self._images = {
             name: Image(map_spec.value_size, map_spec.contents)
             for name, map_spec in spec.maps.items()

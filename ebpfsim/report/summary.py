@@ -3,8 +3,9 @@
 from collections import Counter
 from typing import Any
 
-from ebpfsim.errors import KernelError
+from ebpfsim.errors import InputError, KernelError
 from ebpfsim.loader import ObjectMap
+from ebpfsim.records import find_type
 from ebpfsim.report.values import readable
 from ebpfsim.scenario.expect import Result
 from ebpfsim.scenario.mapvalues import PERCPU
@@ -19,6 +20,7 @@ MAX_ENTRIES = 10_000
 # maps whose entries user space cannot list (kernel/bpf/ringbuf.c, queue_stack_maps.c, ...)
 UNLISTED = (
     *(MapType.RINGBUF, MapType.USER_RINGBUF, MapType.QUEUE, MapType.STACK, MapType.PERF_EVENT_ARRAY),
+    *(MapType.CGROUP_ARRAY, MapType.SK_STORAGE, MapType.TASK_STORAGE, MapType.INODE_STORAGE, MapType.CGRP_STORAGE),
     MapType.STRUCT_OPS,
 )
 
@@ -41,6 +43,7 @@ def summarize(running: Running, results: list[Result]) -> dict[str, Any]:
         "sockets": {name: _socket(running, name) for name in running.sockets},
         "tasks": {name: _task(running, name) for name in running.tasks},
         "reads": dict(running.reads),
+        "records": {name: _records(running, name) for name in running.records},
         "wires": [_wire(running, index) for index in range(len(sim.wires))],
         "expectations": [_expectation(result) for result in results],
         "digest": f"sha256:{running.digest()}",
@@ -77,6 +80,20 @@ def _host(running: Running, name: str) -> dict[str, Any]:
         # functions that programs were attached to and that nothing in this model calls
         "silent_functions": host.kernel.functions.silent,
     }
+
+
+def _records(running: Running, name: str) -> dict[str, Any]:
+    found, records = running.map_of(name), running.records[name]
+    given = [expect.type for expect in running.scenario.model.expect if expect.records == name and expect.type]
+    wanted = running.checked.records.get(name) or (given[0] if given else None)
+    try:
+        type_ = find_type(found, wanted, [len(record) for record in records])
+    except InputError:
+        if name in running.checked.records:
+            raise
+        return {"type": None, "records": [record.hex() for record in records[:MAX_ENTRIES]]}
+    values = [type_.value(record) for record in records[:MAX_ENTRIES]]
+    return {"type": type_.name, "count": len(records), "records": values}
 
 
 def _load(running: Running, row: LoadOutcome) -> dict[str, Any]:

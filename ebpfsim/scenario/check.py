@@ -13,12 +13,14 @@ from typing import NamedTuple
 from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.types import Kind
 from ebpfsim.btf.values import to_bytes
+from ebpfsim.c_layout import layout
 from ebpfsim.call import call_problem
 from ebpfsim.costs import profile_names
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, NotModelled, ScenarioError
 from ebpfsim.frames import Sender
 from ebpfsim.loader import Object, ObjectMap
+from ebpfsim.records import own_structs
 from ebpfsim.rng import Rng
 from ebpfsim.scenario.check_tasks import check_expected_task, check_files, check_task
 from ebpfsim.scenario.document import Key, Node
@@ -63,7 +65,7 @@ class Checked:
     """A scenario that can be run.
 
     ``packets`` are the packet strings by the index of their event, ``core_btf`` the types by the block that names them,
-    ``targets`` the functions of other programs that programs are loaded for.
+    ``targets`` the functions of other programs that programs are loaded for, ``records`` what ``--records`` asks for.
     """
 
     scenario: Scenario
@@ -72,6 +74,19 @@ class Checked:
     core_btf: dict[Path, Btf] = field(default_factory=dict)
     targets: dict[tuple[str, str], FunctionTarget] = field(default_factory=dict)
     tasks: dict[str, TaskBlock] = field(default_factory=dict)
+    # maps whose records somebody wants to see, beside those of expectations, with the names of their types
+    records: dict[str, str | None] = field(default_factory=dict)
+
+    def want_records(self, name: str, type_: str | None) -> None:
+        """Let the records of a map be read, of a type by its name; InputError when there is no such map."""
+        object_name, _, map_name = name.partition("/")
+        found = self.objects.get(object_name)
+        known = [f"{each}/{one}" for each, obj in self.objects.items() for one in obj.maps]
+        if found is None or map_name not in found.maps:
+            raise InputError("--records", f"unknown map '{name}'{did_you_mean(name, known)}")
+        if found.maps[map_name].type not in (MapType.RINGBUF, MapType.PERF_EVENT_ARRAY):  # type: ignore[attr-defined]
+            raise InputError("--records", f"map '{name}' holds no records", "a ringbuf or perf_event_array")
+        self.records[name] = type_
 
     def types_for(self, host: str) -> Btf | None:
         """Return the types that CO-RE on a host follows, None for those of the simulated kernel."""
@@ -596,19 +611,25 @@ class _Check:
         found = self.map_name((*path, "records"), text)
         if found is None:
             return
-        if found.type != MapType.RINGBUF:
+        if found.type not in (MapType.RINGBUF, MapType.PERF_EVENT_ARRAY):
             kind = found.type.lower if isinstance(found.type, MapType) else str(found.type)
-            self.wrong((*path, "records"), f"map '{text}' is of type {kind}, expected ringbuf")
+            expected = "expected ringbuf or perf_event_array"
+            self.wrong((*path, "records"), f"map '{text}' is of type {kind}, {expected}")
             return
         spec = self.result.objects[text.partition("/")[0]].spec
         btf = spec.btf if spec is not None else None
         wanted = [name for name in ("first", "last", "contains") if name in expect.model_fields_set]
-        type_id = record_type(found, btf, expect.type)
+        try:
+            written = layout(expect.type) if expect.type is not None else None
+        except InputError as error:
+            self.wrong((*path, "type"), error.problem, error.hint)
+            return
+        btf, type_id = written if written is not None else (btf, record_type(found, btf, expect.type))
         if type_id is None or btf is None:
             known = [btf.name_of(row) for row in btf.ids_of_kind(Kind.STRUCT)] if btf is not None else []
             if expect.type is not None:
                 self.unknown((*path, "type"), "struct", expect.type, [name for name in known if name])
-            elif wanted:
+            elif wanted and not own_structs(found):
                 self.wrong(path, "records have no type of their own", "type: NAME, the name of a struct in C")
             return
         for name in wanted:

@@ -9,6 +9,7 @@ from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.layout import sizeof
 from ebpfsim.btf.values import from_bytes
 from ebpfsim.recorder import PacketRecord
+from ebpfsim.records import find_type
 from ebpfsim.report.values import readable, words
 from ebpfsim.scenario.check_tasks import step_names
 from ebpfsim.scenario.layers import check_value, field_of, layer_class
@@ -16,7 +17,6 @@ from ebpfsim.scenario.mapvalues import (
     PERCPU,
     lookup,
     normal_key,
-    record_type,
     same_record,
     same_value,
 )
@@ -253,11 +253,12 @@ def _records(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]
     records = running.records[name]
     if expect.count is not None:
         yield _counted(f"records of '{name}'", expect.count, len(records))
-    spec = running.checked.objects[name.partition("/")[0]].spec
-    btf = spec.btf if spec is not None else None
-    type_id = record_type(running.map_of(name), btf, expect.type)
-    if btf is None or type_id is None:
+    wanted = {"first", "last", "contains"} & expect.model_fields_set
+    found = running.map_of(name)
+    if not wanted:
         return
+    with running.at(*path):
+        btf, type_id = find_type(found, expect.type, [len(record) for record in records])
     size = sizeof(btf, type_id)
     for which, chosen in (("first", records[:1]), ("last", records[-1:])):
         if which in expect.model_fields_set:
