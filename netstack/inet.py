@@ -192,11 +192,18 @@ def __inet_bind(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, _addr_len: int, 
             return -Errno.EACCES
     if socket.is_stream:
         return stream_bind(k, cpu, socket.tcp, address, port)
+    k.functions.lock_sock_nested(cpu, socket.udp, 0)
+    err = _bind_datagrams(k, cpu, socket, address, port)
+    k.functions.release_sock(cpu, socket.udp)
+    return err
+
+
+def _bind_datagrams(k: SocketKernel, cpu: Cpu, socket: TaskSocket, address: int, port: int) -> int:
     sock = socket.udp
     if sock.peer is not None or sock.port:
         return -Errno.EINVAL
     sock.address = address
-    if k.functions.udp_v4_get_port(cpu, sk, port):
+    if k.functions.udp_v4_get_port(cpu, socket.struct.sk, port):
         sock.address = 0
         return -Errno.EADDRINUSE
     return _errno(k.net.sockets.post_bind, sock, cpu)
@@ -258,7 +265,11 @@ def udp_pre_connect(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, addr_len: in
 @kernel_function
 def ip4_datagram_connect(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, addr_len: int) -> int:
     """Connect with the socket locked."""
-    return s32(u32(k.functions.__ip4_datagram_connect(cpu, sk, uaddr, addr_len)))
+    sock = k.sockfs.at(sk).udp
+    k.functions.lock_sock_nested(cpu, sock, 0)
+    err = s32(u32(k.functions.__ip4_datagram_connect(cpu, sk, uaddr, addr_len)))
+    k.functions.release_sock(cpu, sock)
+    return err
 
 
 @kernel_function
@@ -283,10 +294,13 @@ def inet_getname(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, peer: int) ->
         _write_address(k, uaddr, *name)
         return SOCKADDR_BYTES
     udp = socket.udp
+    k.functions.lock_sock_nested(cpu, udp, 0)
     try:
         found = udp.getpeername(cpu) if s32(u32(peer)) else udp.getsockname(cpu)
     except KernelError as error:
         return -error.errno
+    finally:
+        k.functions.release_sock(cpu, udp)
     _write_address(k, uaddr, *found)
     return SOCKADDR_BYTES
 

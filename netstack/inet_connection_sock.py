@@ -9,6 +9,7 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
 from ebpfsim.uapi.bpf import AttachType
+from netstack.sock import UdpSocket
 from netstack.tcp_sock import TcpSock
 from netstack.tcp_states import TcpState
 from tracing.functions import packet_function
@@ -36,21 +37,27 @@ def sk_stream_wait_close(_cpu: Cpu, tp: TcpSock, _timeout: int) -> None:
 
 
 @packet_function
-def lock_sock_nested(_cpu: Cpu, _tp: TcpSock, _subclass: int) -> None:
+def lock_sock_nested(_cpu: Cpu, _sk: "TcpSock | UdpSocket", _subclass: int) -> None:
     """Take the lock of a socket: nothing happens to it meanwhile."""
 
 
 @packet_function
-def release_sock(cpu: Cpu, tp: TcpSock) -> None:
+def release_sock(cpu: Cpu, sk: "TcpSock | UdpSocket") -> None:
     """Give the lock of a socket back."""
-    functions = tp.net.functions
-    if functions.watched:
-        functions.tcp_release_cb(cpu, tp)
+    if isinstance(sk, TcpSock):
+        sk.net.functions.tcp_release_cb(cpu, sk)
+    else:
+        sk.net.functions.ip4_datagram_release_cb(cpu, sk)
 
 
 @packet_function
 def tcp_release_cb(_cpu: Cpu, _tp: TcpSock) -> None:
     """Nothing was put off."""
+
+
+@packet_function
+def ip4_datagram_release_cb(_cpu: Cpu, _sk: "TcpSock | UdpSocket") -> None:
+    """The way of a connected socket is looked up for each packet."""
 
 
 @packet_function

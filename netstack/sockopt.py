@@ -5,6 +5,7 @@ Left out: every option that is not in one of the tables, which is NotModelled.
 
 from collections.abc import Callable
 from struct import Struct
+from typing import Any
 
 from ebpfsim.btf.view import place, size_of
 from ebpfsim.cpu import Cpu
@@ -309,7 +310,7 @@ def _default(tp: TcpSock, value: int, name: str, scale: int) -> int:
     return value // scale if value else tp.net.sysctls[f"net.ipv4.{name}"]
 
 
-_GETTERS: dict[tuple[int, int], Callable[[TcpSock], int]] = {
+_GETTERS: dict[tuple[int, int], Callable[[Any], int]] = {
     (SOL_SOCKET, SO_REUSEADDR): lambda tp: tp.reuse, (SOL_SOCKET, SO_REUSEPORT): lambda tp: tp.reuseport,
     (SOL_SOCKET, SO_SNDBUF): lambda tp: tp.sk_sndbuf, (SOL_SOCKET, SO_RCVBUF): lambda tp: tp.sk_rcvbuf,
     (SOL_SOCKET, SO_KEEPALIVE): lambda tp: tp.keepopen, (SOL_SOCKET, SO_RCVLOWAT): lambda tp: tp.sk_rcvlowat,

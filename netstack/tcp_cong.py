@@ -186,9 +186,11 @@ class TcpCongestion:
         self.algorithms = [
             CongestionOps("reno", TCP_CONG_NON_RESTRICTED, algorithm=Reno()),
             CongestionOps("cubic", algorithm=Cubic()),
-            CongestionOps("dctcp", TCP_CONG_NEEDS_ECN, algorithm=Dctcp()),
         ]
+        # modules that are loaded when they are asked for
+        self._modules = {"dctcp": CongestionOps("dctcp", TCP_CONG_NEEDS_ECN, algorithm=Dctcp())}
         self.default = str(kernel.config.sysctl.get("net.ipv4.tcp_congestion_control", DEFAULT))
+        self._load(self.default)
 
     @property
     def available(self) -> list[str]:
@@ -201,11 +203,16 @@ class TcpCongestion:
 
     def assign(self, name: str) -> CongestionOps:
         """Return the algorithm of a name for a socket, which puts it at its end; KernelError ENOENT."""
+        self._load(name)
         found = self.find(name)
         if found is None:
             raise KernelError("tcp_set_congestion_control", Errno.ENOENT, f"no congestion control '{name}'")
         found.get()
         return found
+
+    def _load(self, name: str) -> None:
+        if self.find(name) is None and name in self._modules:
+            self.register(self._modules.pop(name))
 
     def validate(self, name: str, members: Container[str]) -> None:
         """Refuse an algorithm without the functions that all have: EINVAL (tcp_validate_congestion_control)."""
