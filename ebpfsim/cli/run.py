@@ -112,9 +112,10 @@ def _write_pcap(running: "Running", path: str) -> None:
     speeds = {wire.a: wire.ab.shape.rate_bps or 0 for wire in running.sim.wires}
     speeds |= {wire.b: wire.ba.shape.rate_bps or 0 for wire in running.sim.wires}
     interfaces = [
-        Interface(f"{host.name}/{device.name}", device.mac.hex(":"), speeds.get(device, 0))
+        Interface(device.full_name, device.mac.hex(":"), speeds.get(device, 0))
         for host in running.sim.hosts.values()
-        for device in host.net.devices.values()
+        for net in (host.net, *host.net.namespaces.values())
+        for device in net.devices.values()
     ]
     try:
         with open(path, "wb") as stream:

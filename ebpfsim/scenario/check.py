@@ -23,6 +23,7 @@ from ebpfsim.loader import Object, ObjectMap
 from ebpfsim.records import own_structs
 from ebpfsim.rng import Rng
 from ebpfsim.scenario.check_tasks import check_expected_task, check_files, check_task
+from ebpfsim.scenario.devices import check_devices, device_names
 from ebpfsim.scenario.document import Key, Node
 from ebpfsim.scenario.frames import build_frames
 from ebpfsim.scenario.hooks import HOOKS, LATER_HOOKS, VERDICTS, HookRow
@@ -175,16 +176,19 @@ class _Check:
     def device_name(self, path: Path, host: str | None, device: str | None) -> None:
         if host is None or device is None or host not in self.model.hosts:
             return
-        known = [*self.model.hosts[host].interfaces, "lo"]
+        known = device_names(self.model.hosts[host])
         if device not in known:
             self.unknown(path, f"device of '{host}':", device, known)
 
-    def endpoint(self, path: Path, text: str, what: str) -> bool:
+    def endpoint(self, path: Path, text: str, what: str, *, cables: bool = True) -> bool:
         host, slash, device = text.partition("/")
         if not slash:
             self.wrong(path, f"{what} {shown(text)} is not HOST/INTERFACE", "client/eth0")
         elif host not in self.model.hosts:
             self.unknown(path, "host", host, self.model.hosts)
+        elif not cables:
+            self.device_name(path, host, device)
+            return device in device_names(self.model.hosts[host])
         elif device not in self.model.hosts[host].interfaces:
             self.unknown(path, f"interface of '{host}':", device, self.model.hosts[host].interfaces)
         else:
@@ -260,10 +264,12 @@ class _Check:
                         self.not_modelled((*here, "address", index), "IPv6 addresses")
                     elif owner != device:
                         self.wrong((*here, "address", index), f"address {address.ip} is that of '{owner}' already")
+            check_devices(self, path, name, host)
             for index, route in enumerate(host.routes):
                 here = (*path, "routes", index)
-                if route.device is not None and route.device not in host.interfaces:
-                    self.unknown((*here, "device"), f"interface of '{name}':", route.device, host.interfaces)
+                if route.netns is not None and route.netns not in host.namespaces:
+                    self.unknown((*here, "netns"), f"namespace of '{name}':", route.netns, host.namespaces)
+                self.device_name((*here, "device"), name, route.device)
                 if route.via is not None:
                     self.gateway((*here, "via"), route.via)
                 if route.via is None and route.device is None:
@@ -584,7 +590,7 @@ class _Check:
             self.wrong((*path, "contains"), f"'contains' of a socket is text, have {shown(expect.contains)}")
 
     def expect_device(self, path: Path, expect: ExpectBlock) -> None:
-        self.endpoint((*path, "device"), str(expect.device), "device")
+        self.endpoint((*path, "device"), str(expect.device), "device", cables=False)
         for counter in expect.counters or {}:
             if counter not in COUNTERS:
                 self.unknown((*path, "counters", counter), "counter", counter, COUNTERS, key=True)

@@ -151,7 +151,7 @@ _NOT_OUT = (SkbDropReason.QDISC_DROP.name,)
 
 
 def _selected(block: PacketsBlock, record: PacketRecord) -> bool:
-    if (record.host, record.device, record.direction) != (block.host, block.device, block.direction):
+    if (f"{record.host}/{record.device}", record.direction) != (f"{block.host}/{block.device}", block.direction):
         return False
     if block.verdict is not None:
         if record.verdict != block.verdict:

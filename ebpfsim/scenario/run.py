@@ -17,6 +17,7 @@ from ebpfsim.isa.insn import encode
 from ebpfsim.loader import Object, ObjectMap
 from ebpfsim.maps.ringbuf import RingbufMap
 from ebpfsim.scenario.check import Checked
+from ebpfsim.scenario.devices import add_device
 from ebpfsim.scenario.document import Key
 from ebpfsim.scenario.hooks import HOOKS, Attached
 from ebpfsim.scenario.hooks_objects import STRUCT_OPS
@@ -336,9 +337,15 @@ def _build_host(running: Running, name: str, host: HostBlock, defaults: KernelBl
             if nic.qdisc is not None:
                 options = dict(nic.qdisc)
                 add_qdisc(built.device(device), str(options.pop("kind", "")), **options)
+    for namespace in host.namespaces:
+        built.netns(namespace)
+    for device, software in host.devices.items():
+        with running.at("hosts", name, "devices", device):
+            add_device(built, device, software)
     for index, route in enumerate(host.routes):
         with running.at("hosts", name, "routes", index):
-            built.net.add_route(route.to, via=route.via, dev=route.device)
+            net = built.netns(route.netns).net if route.netns is not None else built.net
+            net.add_route(route.to, via=route.via, dev=route.device)
     for path, binary in host.binaries.items():
         with running.at("hosts", name, "binaries", path):
             elf = b""

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from ebpfsim.scenario.devices import DEVICE_TYPES
 from ebpfsim.scenario.source import listed
 from ebpfsim.scenario.units import (
     Address,
     Count,
+    DeviceName,
     Duration,
     FilePath,
     IfName,
@@ -32,6 +34,7 @@ __all__ = [
     "EXPECT_KINDS",
     "AttachBlock",
     "CallBlock",
+    "DeviceBlock",
     "EventBlock",
     "ExpectBlock",
     "FileBlock",
@@ -140,12 +143,63 @@ class InterfaceBlock(Block):
     qdisc: dict[str, Any] | None = None
 
 
+class DeviceBlock(Block):
+    """A device made of software, by its ``type`` as ``ip link add`` has it; see ``ebpfsim.scenario.devices``.
+
+    ``peer`` names the other end of a pair, ``link`` the device below, ``ports`` those that it is made of. Names are
+    NAMESPACE/DEVICE for devices of a namespace.
+    """
+
+    type: Literal[
+        "bond", "bridge", "dummy", "geneve", "gretap", "ifb", "macvlan", "netkit", "veth", "vlan", "vxlan"
+    ]  # fmt: skip
+    address: Annotated[list[Address], BeforeValidator(_as_list, json_schema_input_type=Address | list[Address])] = []
+    peer_address: Annotated[
+        list[Address], BeforeValidator(_as_list, json_schema_input_type=Address | list[Address])
+    ] = []
+    mac: Mac | None = None
+    peer_mac: Mac | None = None
+    mtu: Annotated[int, Field(ge=68, le=65535)] | None = None
+    peer: DeviceName | None = None
+    link: DeviceName | None = None
+    ports: list[DeviceName] | None = None
+    id: Annotated[int, Field(ge=0, lt=1 << 24)] | None = None
+    protocol: Literal["802.1Q", "802.1ad"] | None = None
+    mode: str | None = None
+    policy: Literal["forward", "blackhole"] | None = None
+    peer_policy: Literal["forward", "blackhole"] | None = None
+    scrub: Literal["none", "default"] | None = None
+    peer_scrub: Literal["none", "default"] | None = None
+    remote: str | None = None
+    local: str | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    key: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
+    external: bool | None = None
+    ttl: Annotated[int, Field(ge=0, le=255)] | None = None
+    tos: Annotated[int, Field(ge=0, le=255)] | None = None
+    csum: bool | None = None
+    learning: bool | None = None
+    df: bool | None = None
+
+    @model_validator(mode="after")
+    def _keys_of_its_type(self) -> "DeviceBlock":
+        kind = DEVICE_TYPES[self.type]
+        for key in kind.needs:
+            if key not in self.model_fields_set:
+                raise Wrong(f"a device of type {self.type} needs the key '{key}'")
+        for key in sorted(self.model_fields_set - {"type", *kind.needs, *kind.may}):
+            hint = f"it has {listed(kind.needs + kind.may)}"
+            raise Wrong(f"a device of type {self.type} has no key '{key}'", hint, key=key)
+        return self
+
+
 class RouteBlock(Block):
-    """A static route of a host."""
+    """A static route of a host, or of its namespace ``netns``."""
 
     to: Subnet
     via: str | None = None
-    device: IfName | None = None
+    device: DeviceName | None = None
+    netns: Name | None = None
 
 
 def _as_file(value: object) -> object:
@@ -178,6 +232,8 @@ class HostBlock(KernelBlock):
     """One simulated kernel, its interfaces, and what its file system has besides /etc/passwd, /bin/sh and the like."""
 
     interfaces: Annotated[dict[IfName, InterfaceBlock], BeforeValidator(_without_free_keys)] = {}
+    namespaces: list[Name] = []
+    devices: Annotated[dict[DeviceName, DeviceBlock], BeforeValidator(_without_free_keys)] = {}
     routes: list[RouteBlock] = []
     binaries: dict[FilePath, BinaryBlock] = {}
     files: dict[

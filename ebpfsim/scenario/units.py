@@ -17,6 +17,7 @@ from ebpfsim.scenario.source import shown
 __all__ = [
     "Address",
     "Count",
+    "DeviceName",
     "Duration",
     "FilePath",
     "IfName",
@@ -211,6 +212,13 @@ def _ifname(value: object) -> str:
     return value
 
 
+def _device_name(value: object) -> str:
+    if isinstance(value, str) and "/" in value:
+        netns, _, device = value.rpartition("/")
+        return f"{_name(netns)}/{_ifname(device)}"
+    return _ifname(value)
+
+
 def _port_address(value: object) -> tuple[str, int]:
     hint = "ADDRESS:PORT, as in 0.0.0.0:53"
     if isinstance(value, int) and not isinstance(value, bool):
@@ -251,6 +259,9 @@ Mac = Annotated[str, BeforeValidator(_mac), _text_schema("MAC address", "02:00:0
 PortAddress = Annotated[tuple[str, int], BeforeValidator(_port_address), _text_schema("ADDRESS:PORT", "0.0.0.0:53")]
 Name = Annotated[str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
 IfName = Annotated[str, BeforeValidator(_ifname), WithJsonSchema({"type": "string", "maxLength": IFNAME_CHARS})]
+DeviceName = Annotated[
+    str, BeforeValidator(_device_name), WithJsonSchema({"type": "string", "examples": ["eth0", "blue/veth1"]})
+]
 Count = Annotated[tuple[int, int], BeforeValidator(_count), WithJsonSchema(_COUNT_SCHEMA)]
 ReturnValue = Annotated[
     tuple[int, int],
