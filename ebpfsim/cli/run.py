@@ -33,6 +33,7 @@ TRAILING_SPACE = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
     "--records", "wanted", multiple=True, metavar="OBJECT/MAP[:STRUCT]", help="Show what programs write to this map."
 )
 @click.option("--pcap", metavar="F.pcapng", help="Write what the devices saw, for Wireshark.")
+@click.option("--report", metavar="F.html", help="Write a page with a line of time: packets, programs, tasks, changes.")
 @debug_option
 @engine_option
 @json_option
@@ -43,6 +44,7 @@ def run(
     until: int | None,
     wanted: tuple[str, ...],
     pcap: str | None,
+    report: str | None,
     debug: bool,
     engine: str | None,
     as_json: bool,
@@ -69,6 +71,8 @@ def run(
     if pcap is not None:
         _write_pcap(running, pcap)
     summary = summarize(running, judge(running))
+    if report is not None:
+        _write_report(running, summary, report)
     if as_json:
         click.echo(json.dumps(summary, indent=2))
     else:
@@ -104,6 +108,16 @@ def _print_records(name: str, found: dict[str, Any]) -> None:
     from ebpfsim.records import table
 
     click.echo(f"\nRecords of {name} (struct {found['type']})\n{table(found['records'])}", nl=False)
+
+
+def _write_report(running: "Running", summary: dict[str, Any], path: str) -> None:
+    from ebpfsim.report.timeline import render_report
+
+    try:
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write(render_report(running, summary))
+    except OSError as error:
+        raise InputError(path, f"report cannot be written: {(error.strerror or 'error').lower()}") from None
 
 
 def _write_pcap(running: "Running", path: str) -> None:

@@ -140,9 +140,9 @@ def test_refusal_of_the_kernel_exits_with_3(folder: Path, capsys: pytest.Capture
 
 
 def test_missing_capability_exits_with_4(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "pair.yaml").write_text(TEXT.replace("hook: xdp, device: eth0", "hook: uprobe, target: main"))
+    (folder / "pair.yaml").write_text(TEXT.replace("hook: xdp, device: eth0", "hook: sk_msg, target: main"))
     assert run(["run", "pair.yaml"]) == 4
-    assert capsys.readouterr().err.startswith("pair.yaml:8:43: error: not modelled: hook 'uprobe'\n")
+    assert capsys.readouterr().err.startswith("pair.yaml:8:43: error: not modelled: hook 'sk_msg'\n")
 
 
 def test_a_terminal_changes_colours_only(
@@ -157,3 +157,13 @@ def test_a_terminal_changes_colours_only(
     coloured = capsys.readouterr().out
     assert "\x1b[" in coloured
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+
+
+def test_report_is_one_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "run.html"
+    assert run(["run", "pair.yaml", "--report", str(page)]) == 0
+    text = page.read_text()
+    assert "<h1>pair</h1>" in text
+    assert "2 of 2 expectations met" in text
+    assert run(["run", "pair.yaml", "--report", str(tmp_path)]) == 2
+    assert "report cannot be written: is a directory" in capsys.readouterr().err
