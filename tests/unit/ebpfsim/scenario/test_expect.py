@@ -25,7 +25,7 @@ attach: [{id: guard, program: fw/firewall, hook: xdp, device: eth0}]
 events:
   - {at: 0, host: a, device: eth0, send: "Ether()/IP(src='10.0.0.66', dst='10.0.0.2')/UDP(dport=53)/'bad'", count: 4}
   - {at: 1ms, host: a, device: eth0, send: "Ether()/IP(src='10.0.0.1', dst='10.0.0.2')/UDP(sport=9, dport=53)/'good'", count: 3}
-  - {at: 2ms, host: a, device: eth0, send: "Ether()/IP(src='10.0.0.1', dst='10.0.0.2')/TCP(dport=80, flags='SA')"}
+  - {at: 2ms, host: a, device: eth0, send: "Ether()/IP(src='10.0.0.1', dst='10.0.0.2')/TCP(dport=80, flags='R')"}
 expect:
   - {load: bad, verdict: reject}
 """  # noqa: E501
@@ -47,7 +47,7 @@ MET = [
     "{packets: {host: a, device: eth0, direction: out}, count: 8}",
     "{packets: {host: b, device: eth0, direction: in, match: {UDP: {sport: 9, dport: [53, 54]}}}, count: 3}",
     "{packets: {host: a, device: eth0, direction: out, match: {IP: {src: 10.0.0.64/26}}}, count: 4}",
-    "{packets: {host: b, device: eth0, direction: in, match: {TCP: {flags: SA}}}, count: 1}",
+    "{packets: {host: b, device: eth0, direction: in, match: {TCP: {flags: R}}}, count: 1}",
     "{packets: {host: b, device: eth0, direction: in, match: {Raw: {load: good}}}, count: 3}",
     "{packets: {host: b, device: eth0, direction: in, match: {ARP: null}}, count: 0}",
     "{socket: dns, received: 3, contains: good}",
