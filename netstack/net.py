@@ -156,7 +156,8 @@ class Net:
         }
         # who is told of an ICMP error, by the protocol of the packet that it quotes: err_handler()
         self.err_handlers: dict[int, ErrorHandler] = {
-            IpProto.UDP: lambda skb, info, cpu: functions.udp_err(cpu, skb, info)
+            IpProto.TCP: lambda skb, info, cpu: functions.tcp_v4_err(cpu, skb, info),
+            IpProto.UDP: lambda skb, info, cpu: functions.udp_err(cpu, skb, info),
         }
         self.fib = Fib()
         self.fib.hash_policy = self.sysctls["net.ipv4.fib_multipath_hash_policy"]
