@@ -18,12 +18,12 @@ from hooks.text import FUNCTION_BYTES, function_address, prog_text_address
 __all__ = ["Kallsyms", "Symbol", "has_symbol", "prog_symbol", "symbol_address"]
 
 # code of the kernel that its BTF does not name: assembly, and what runs before there is BTF
-UNNAMED = (
+ASSEMBLY = (
     "entry_SYSCALL_64_after_hwframe", "asm_sysvec_apic_timer_interrupt", "asm_common_interrupt", "common_startup_64",
     "ret_from_fork_asm", "start_kernel", "x86_64_start_reservations", "x86_64_start_kernel", "start_secondary",
     "asm_exc_page_fault",
 )  # fmt: skip
-_UNNAMED_TEXT = KERNEL_TEXT + 0x110_0000
+_ASSEMBLY_TEXT = KERNEL_TEXT + 0x110_0000
 
 # what BTF has no name for
 UNNAMED = {INDIRECT_THUNK_RDX: "__x86_indirect_thunk_rdx", NOP_FUNC: "bpf_dispatcher_nop_func"}
@@ -34,14 +34,14 @@ Symbol = tuple[int, int, str]
 @cache
 def has_symbol(name: str) -> bool:
     """Whether the kernel has a function of that name."""
-    return name in UNNAMED or vmlinux().find(name, Kind.FUNC) is not None
+    return name in ASSEMBLY or vmlinux().find(name, Kind.FUNC) is not None
 
 
 @cache
 def symbol_address(name: str) -> int:
     """Return the address of a function of the kernel, whether its BTF has it or not."""
-    if vmlinux().find(name, Kind.FUNC) is None and name in UNNAMED:
-        return _UNNAMED_TEXT + FUNCTION_BYTES * UNNAMED.index(name)
+    if vmlinux().find(name, Kind.FUNC) is None and name in ASSEMBLY:
+        return _ASSEMBLY_TEXT + FUNCTION_BYTES * ASSEMBLY.index(name)
     return function_address(name)
 
 
@@ -75,9 +75,9 @@ class Kallsyms:
 
     def _kernel_function(self, address: int) -> tuple[str, int] | None:
         number, rest = divmod(address - KERNEL_TEXT, FUNCTION_BYTES)
-        unnamed = (address - _UNNAMED_TEXT) // FUNCTION_BYTES
-        if 0 <= unnamed < len(UNNAMED):
-            return UNNAMED[unnamed], rest
+        unnamed = (address - _ASSEMBLY_TEXT) // FUNCTION_BYTES
+        if 0 <= unnamed < len(ASSEMBLY):
+            return ASSEMBLY[unnamed], rest
         btf = vmlinux()
         if not 0 < number < btf.nr_types:
             return None

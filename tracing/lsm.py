@@ -8,7 +8,7 @@ Left out: other security modules (yama, lockdown, ima, evm) and most of what the
 functions that do more than to ask the hook of their name.
 """
 
-from collections.abc import Callable
+from types import SimpleNamespace
 
 from ebpfsim.btf.types import Kind
 from ebpfsim.btf.vmlinux import vmlinux
@@ -16,7 +16,7 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.memory import Memory
 from hooks.trampoline import Function
-from tracing.functions import KernelFunctions, kernel_model, kernel_proto
+from tracing.functions import KernelFunctions, kernel_function, kernel_model, kernel_proto
 from tracing.task import Cred
 
 __all__ = ["DEFAULTS", "add_security_hooks"]
@@ -66,6 +66,7 @@ def add_security_hooks(functions: KernelFunctions, mem: Memory) -> None:
     """Let a kernel's functions have the hooks, and the functions that ask them."""
     functions.make(HOOK, _hook)
     functions.make(SECURITY, lambda name: _security(functions, mem, name))
+    functions.add(SimpleNamespace(cap_capable=_cap_capable(mem)))
 
 
 def _hook(name: str) -> Function | None:
@@ -94,7 +95,7 @@ def _security(functions: KernelFunctions, mem: Memory, name: str) -> Function | 
     own = CAPABILITY.get(name)
 
     def security(cpu: Cpu, *args: int) -> int:
-        ret = own(mem, *args) if own is not None else 0
+        ret = getattr(functions, own)(cpu, *args) if own is not None else 0
         call: Function = getattr(functions, hook)
         return ret or call(cpu, *args)
 
@@ -110,9 +111,13 @@ def _translated(functions: KernelFunctions, hook: str, words: tuple[int, ...], n
     return security
 
 
-def _cap_capable(mem: Memory, cred: int, _ns: int, cap: int, _opts: int) -> int:
-    return 0 if Cred(mem, cred).cap_effective >> cap & 1 else -Errno.EPERM
+def _cap_capable(mem: Memory) -> Function:
+    @kernel_function
+    def cap_capable(_cpu: Cpu, cred: int, _targ_ns: int, cap: int, _opts: int) -> int:
+        return 0 if Cred(mem, cred).cap_effective >> cap & 1 else -Errno.EPERM
+
+    return cap_capable
 
 
 # what the capability module says, which is asked before all others (security/commoncap.c)
-CAPABILITY: dict[str, Callable[..., int]] = {"security_capable": _cap_capable}
+CAPABILITY = {"security_capable": "cap_capable"}

@@ -211,3 +211,55 @@ def test_hardirqs_time() -> None:
     # an interrupt costs 600 ns (row irq of the cost profile), and the programs on top
     assert key["name"] == "eth0-0"
     assert 5 * 600 <= info["count"] <= 5 * 700
+
+
+def test_capable(lab) -> None:
+    obj = lab.tool("capable", {"my_pid": -1}, stackmap=STACK)
+    events = lab.host.records(obj.maps["events"], "cap_event")
+    task = lab.host.spawn("t", uid=7)
+    # CAP_SETUID is 7; who is not root has none
+    assert lab.host.syscall(task, "setuid", 0) == -1
+    root = lab.host.spawn("root")
+    assert lab.host.syscall(root, "setuid", 5) == 0
+    rows = [record.value for record in events.read()]
+    assert [(row["pid"], row["cap"], row["uid"], row["audit"], row["ret"], row["task"]) for row in rows] == [
+        (task.pid, 7, 7, 1, -1, "t"), (root.pid, 7, 0, 1, 0, "root"),
+    ]  # fmt: skip
+
+
+def test_capable_with_stacks(lab) -> None:
+    obj = lab.tool("capable", {"my_pid": -1, "kernel_stack": True}, stackmap=STACK)
+    task = lab.host.spawn("t", uid=7)
+    lab.host.syscall(task, "setuid", 0)
+    ((key, _),) = list(obj.maps["info"].items())
+    names = lab.symbols(obj, key["kern_stack_id"])
+    wanted = ["cap_capable", "security_capable", "__sys_setuid", "__x64_sys_setuid"]
+    assert [name for name in names if name in wanted] == wanted
+
+
+@pytest.mark.parametrize("units", [0, 1, 2])
+def test_funclatency(lab, units) -> None:
+    # USEC and MSEC divide what is measured in NSEC
+    obj = lab.host.open(FOLDER / "libbpf-tools_funclatency.o")
+    obj.rodata["units"] = units
+    obj.load()
+    # as attach_kprobes() does: the function is the user's
+    lab.host.attach_kprobe(obj.programs["dummy_kprobe"], "hrtimer_nanosleep")
+    lab.host.attach_kretprobe(obj.programs["dummy_kretprobe"], "hrtimer_nanosleep")
+    lab.host.spawn("t", steps=[{"sleep": "3ms"}, {"sleep": "70us"}])
+    lab.sim.run()
+    times = [[3_001_000, 71_000], [3001, 71], [3, 0]][units]
+    assert {at: count for at, count in enumerate(obj.bss["hist"]) if count} == counted(times)
+
+
+def test_klockstat_attaches_to_locks_that_nothing_here_takes(lab) -> None:
+    obj = lab.host.open(FOLDER / "libbpf-tools_klockstat.o")
+    for program in obj.programs.values():
+        # where trampolines can be attached, probes are left out (fentry_can_attach)
+        program.autoload = program.section.startswith(("fentry/", "fexit/"))
+    obj.load()
+    obj.attach()
+    task = lab.host.spawn("t")
+    assert lab.host.syscall(task, "openat", "/etc/hostname") == 3
+    # all of them are there, and what nothing calls is told
+    assert "down_write_killable" in lab.host.kernel.functions.silent
