@@ -57,6 +57,7 @@ from hooks.attach import attach_table
 from hooks.cgroup import CgroupTree
 from hooks.dispatcher import Dispatcher
 from hooks.iter import points as iter_points
+from hooks.lsm_cgroup import points as lsm_cgroup_points
 from hooks.netfilter import Netfilter
 from hooks.netfilter import points as netfilter_points
 from hooks.netns import NetNs
@@ -212,6 +213,7 @@ class Kernel:
                 kprobe_points(self),
                 uprobe.points(self),
                 netfilter_points(self, lambda: self.netfilter),
+                lsm_cgroup_points(self, self.net.cgroup_bpf.run_lsm),
                 iterators,
             ],
         )

@@ -39,6 +39,22 @@ BPF_F_QUERY_EFFECTIVE = 1 << 0
 LINK_FLAGS = BPF_F_ID | BPF_F_BEFORE | BPF_F_AFTER | BPF_F_PREORDER | BPF_F_LINK
 ROOT_ID = 1  # cgroup_id() of the root: the inode number of its directory
 
+
+class LsmKey(Protocol):
+    """What arrays of programs of the LSM go by: a hook of it (``hooks.lsm_cgroup``)."""
+
+    @property
+    def lower(self) -> str:
+        """The attach type in lower case."""
+        ...
+
+    def changed(self) -> None:
+        """Hear that arrays have changed."""
+        ...
+
+
+Key = AttachType | LsmKey
+
 ATTACH_TYPES = tuple(kind for kind in AttachType if kind.name.startswith("CGROUP_"))
 
 
@@ -90,10 +106,10 @@ class Cgroup(KernelObject):
         self.parent = parent
         self.cgroup_id = cgroup_id
         self.children: list[Cgroup] = []
-        self.progs: dict[AttachType, list[CgroupItem]] = {}
-        self.flags: dict[AttachType, int] = {}
-        self.revisions: dict[AttachType, int] = {}
-        self.effective: dict[AttachType, tuple[CgroupItem, ...]] = {}
+        self.progs: dict[Key, list[CgroupItem]] = {}
+        self.flags: dict[Key, int] = {}
+        self.revisions: dict[Key, int] = {}
+        self.effective: dict[Key, tuple[CgroupItem, ...]] = {}
         self.dead = False
         # how many tasks are in it
         self.tasks = 0
@@ -136,7 +152,7 @@ class Cgroup(KernelObject):
         for child in self.children:
             yield from child.descendants()
 
-    def items(self, kind: AttachType) -> list[CgroupItem]:
+    def items(self, kind: Key) -> list[CgroupItem]:
         """Return the list of an attach type, to be changed."""
         return self.progs.setdefault(kind, [])
 
@@ -144,7 +160,7 @@ class Cgroup(KernelObject):
         self,
         op: str,
         kernel: AttachKernel,
-        kind: AttachType,
+        kind: Key,
         prog: Prog | None = None,
         link: "CgroupLink | None" = None,
         *,
@@ -183,7 +199,7 @@ class Cgroup(KernelObject):
         return new
 
     def detach(
-        self, op: str, kind: AttachType, prog: Prog | None = None, link: "CgroupLink | None" = None, revision: int = 0
+        self, op: str, kind: Key, prog: Prog | None = None, link: "CgroupLink | None" = None, revision: int = 0
     ) -> None:
         """Take a program or a link off (``__cgroup_bpf_detach``); without ALLOW_MULTI whatever is there."""
         items = self.items(kind)
@@ -205,12 +221,12 @@ class Cgroup(KernelObject):
         if found.own is not None:
             found.own.put()
 
-    def replaced(self, kind: AttachType, link: "CgroupLink") -> None:
+    def replaced(self, kind: Key, link: "CgroupLink") -> None:
         """Note that a link has another program; it keeps its place in every array."""
         self.revisions[kind] = self.revisions.get(kind, 1) + 1
         self._note("update", kind, next(each for each in self.items(kind) if each.link is link))
 
-    def update_effective_progs(self, kind: AttachType) -> None:
+    def update_effective_progs(self, kind: Key) -> None:
         """Compute the arrays of this cgroup and all below it anew."""
         for group in self.descendants():
             items = group.compute_effective_progs(kind)
@@ -218,8 +234,10 @@ class Cgroup(KernelObject):
                 group.effective[kind] = items
             else:
                 group.effective.pop(kind, None)
+        if not isinstance(kind, AttachType):
+            kind.changed()
 
-    def compute_effective_progs(self, kind: AttachType) -> tuple[CgroupItem, ...]:
+    def compute_effective_progs(self, kind: Key) -> tuple[CgroupItem, ...]:
         """Return what runs for members of this cgroup, in order."""
         ordered: list[CgroupItem] = []
         first: list[CgroupItem] = []
@@ -231,7 +249,7 @@ class Cgroup(KernelObject):
             ordered += [each for each in items if not each.flags & BPF_F_PREORDER]
         return (*first, *ordered)
 
-    def query(self, kind: AttachType, query_flags: int) -> Queried:
+    def query(self, kind: Key, query_flags: int) -> Queried:
         """Tell what is attached here, or what runs for its members (``__cgroup_bpf_query``)."""
         effective = bool(query_flags & BPF_F_QUERY_EFFECTIVE)
         items = self.effective.get(kind, ()) if effective else tuple(self.items(kind))
@@ -254,6 +272,8 @@ class Cgroup(KernelObject):
                 if each.own is not None:
                     each.own.put()
             items.clear()
+            if not isinstance(kind, AttachType):
+                kind.changed()
         self.effective.clear()
         self._forget()
 
@@ -271,12 +291,12 @@ class Cgroup(KernelObject):
         if several or alone or moved or bool(flags & BPF_F_REPLACE) != (replace is not None):
             raise KernelError(op, Errno.EINVAL, f"flags {flags:#x} do not go together")
 
-    def _check_revision(self, op: str, kind: AttachType, revision: int) -> None:
+    def _check_revision(self, op: str, kind: Key, revision: int) -> None:
         has = self.revisions.get(kind, 1)
         if revision and revision != has:
             raise KernelError(op, Errno.ESTALE, f"revision {revision} was expected, it is {has}")
 
-    def _hierarchy_allows(self, kind: AttachType) -> bool:
+    def _hierarchy_allows(self, kind: Key) -> bool:
         # a program above without flags forbids all below it
         for group in list(self.ancestors())[1:]:
             flags = group.flags.get(kind, 0)
@@ -330,7 +350,7 @@ class Cgroup(KernelObject):
             return at if flags & BPF_F_BEFORE else at + 1
         raise KernelError(op, Errno.ENOENT, "the relative program is not attached")
 
-    def _note(self, what: str, kind: AttachType, item: CgroupItem) -> None:
+    def _note(self, what: str, kind: Key, item: CgroupItem) -> None:
         order = " ".join(str(each.prog.id) for each in self.effective.get(kind, ()))
         note(
             self.kernel,
@@ -404,8 +424,17 @@ class CgroupLink(Link):
 
     type: ClassVar[LinkType] = LinkType.CGROUP
 
-    def __init__(self, kernel: AttachKernel, prog: Prog, cgroup: Cgroup, kind: AttachType, label: str = "") -> None:
+    def __init__(
+        self,
+        kernel: AttachKernel,
+        prog: Prog,
+        cgroup: Cgroup,
+        kind: AttachType,
+        label: str = "",
+        key: LsmKey | None = None,
+    ) -> None:
         super().__init__(kernel, prog, kind, label)
+        self.key: Key = kind if key is None else key
         self.cgroup: Cgroup | None = cgroup
 
     def fill_link_info(self) -> dict[str, object]:
@@ -422,10 +451,12 @@ class CgroupLink(Link):
             raise KernelError(op, Errno.EPERM, "the attached program is not the expected one")
         if prog.type != self.prog.type:
             raise KernelError(op, Errno.EINVAL, f"program '{prog.name}' is of type {prog.type.lower}")
+        if self.key is not self.attach_type and not _same_hook(prog, self.prog):
+            raise KernelError(op, Errno.EINVAL, f"program '{prog.name}' is for another hook")
         prog.get()
         before, self.prog = self.prog, prog
         before.put()
-        cgroup.replaced(self.attach_type, self)
+        cgroup.replaced(self.key, self)
 
     def detach(self) -> None:
         """Leave the cgroup; cannot fail, and does nothing when the link has left it."""
@@ -435,7 +466,7 @@ class CgroupLink(Link):
         """Leave the cgroup if still on it."""
         cgroup, self.cgroup = self.cgroup, None
         if cgroup is not None:
-            cgroup.detach("link_detach", self.attach_type, None, self)
+            cgroup.detach("link_detach", self.key, None, self)
 
 
 def cgroup_link_attach(
@@ -444,16 +475,17 @@ def cgroup_link_attach(
     prog: Prog,
     kind: AttachType,
     *,
+    key: LsmKey | None = None,
     flags: int = 0,
     id_or_fd: int = 0,
     revision: int = 0,
     label: str = "",
 ) -> CgroupLink:
     """Attach a program by a new link (BPF_F_ALLOW_MULTI) and return it with the caller's reference."""
-    link = CgroupLink(kernel, prog, cgroup, kind, label)
+    link = CgroupLink(kernel, prog, cgroup, kind, label, key)
     try:
         cgroup.attach(
-            "link_create", kernel, kind, None, link,
+            "link_create", kernel, link.key, None, link,
             flags=BPF_F_ALLOW_MULTI | flags, id_or_fd=id_or_fd, revision=revision,
         )  # fmt: skip
     except KernelError:
@@ -463,41 +495,48 @@ def cgroup_link_attach(
     return link
 
 
+def _same_hook(first: Prog, second: Prog) -> bool:
+    one, other = first.attach_target, second.attach_target
+    return one is not None and other is not None and one.id == other.id
+
+
+def group_of(kernel: AttachKernel, op: str, fd: int) -> Cgroup:
+    """Return the cgroup behind a descriptor: EBADF, ENOENT for one that was removed."""
+    obj = kernel.fds.lookup(fd)
+    if not isinstance(obj, Cgroup) or obj.dead:
+        errno = Errno.ENOENT if isinstance(obj, Cgroup) else Errno.EBADF
+        raise KernelError(op, errno, f"fd {fd} is no cgroup")
+    return obj
+
+
 def points(kernel: AttachKernel) -> Points:
     """Return the rows of all cgroup attach types."""
-
-    def group_of(op: str, fd: int) -> Cgroup:
-        obj = kernel.fds.lookup(fd)
-        if not isinstance(obj, Cgroup) or obj.dead:
-            errno = Errno.ENOENT if isinstance(obj, Cgroup) else Errno.EBADF
-            raise KernelError(op, errno, f"fd {fd} is no cgroup")
-        return obj
 
     def link_create(kind: AttachType, prog: Prog, fd: int, flags: int, opts: Opts) -> CgroupLink:
         op = "link_create"
         if flags & ~LINK_FLAGS:
             raise KernelError(op, Errno.EINVAL, f"flags {flags:#x}")
         where = {"id_or_fd": opts.get("relative_fd", 0), "revision": opts.get("expected_revision", 0)}
-        return cgroup_link_attach(kernel, group_of(op, fd), prog, kind, flags=flags, **where)
+        return cgroup_link_attach(kernel, group_of(kernel, op, fd), prog, kind, flags=flags, **where)
 
     def attach(kind: AttachType, prog: Prog, fd: int, flags: int, opts: Opts) -> None:
         op = "prog_attach"
-        cgroup, replace = group_of(op, fd), None
+        cgroup, replace = group_of(kernel, op, fd), None
         if flags & BPF_F_ALLOW_MULTI and flags & BPF_F_REPLACE:
-            replace = _prog(kernel, op, opts.get("replace_bpf_fd", 0), prog)
+            replace = replaced_prog(kernel, op, opts.get("replace_bpf_fd", 0), prog)
         where = {"id_or_fd": opts.get("relative_fd", 0), "revision": opts.get("expected_revision", 0)}
         cgroup.attach(op, kernel, kind, prog, replace=replace, flags=flags, **where)
 
     def detach(kind: AttachType, prog_fd: int, fd: int, _flags: int, opts: Opts) -> None:
         # a descriptor that is no program is as good as none
         prog = kernel.fds.lookup(prog_fd) if prog_fd else None
-        cgroup = group_of("prog_detach", fd)
+        cgroup = group_of(kernel, "prog_detach", fd)
         cgroup.detach(
             "prog_detach", kind, prog if isinstance(prog, Prog) else None, revision=opts.get("expected_revision", 0)
         )
 
     def query(kind: AttachType, fd: int, query_flags: int) -> Queried:
-        return group_of("prog_query", fd).query(kind, query_flags)
+        return group_of(kernel, "prog_query", fd).query(kind, query_flags)
 
     def row(kind: AttachType) -> AttachPoint:
         makers: tuple[Callable[..., object], ...] = (link_create, attach, detach, query)
@@ -506,7 +545,8 @@ def points(kernel: AttachKernel) -> Points:
     return {kind: row(kind) for kind in ATTACH_TYPES}
 
 
-def _prog(kernel: AttachKernel, op: str, fd: int, like: Prog) -> Prog:
+def replaced_prog(kernel: AttachKernel, op: str, fd: int, like: Prog) -> Prog:
+    """Return the program that BPF_F_REPLACE names: EBADF, EINVAL for another type."""
     obj = kernel.fds.lookup(fd)
     if obj is None:
         raise KernelError(op, Errno.EBADF, f"fd {fd} is not open")

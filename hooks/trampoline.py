@@ -111,8 +111,12 @@ def tramp_kind(prog: Prog) -> TrampKind:
 
 
 class TrampLink:
-    """A program on a trampoline (``struct bpf_tramp_link``), with what its runs need."""
+    """A program on a trampoline (``struct bpf_tramp_link``), with what its runs need.
 
+    ``shim_run`` stands in for the program where links of another kind do their own work (``hooks.lsm_cgroup``).
+    """
+
+    shim_run: Callable[[int, Cpu], Any] | None = None
     __slots__ = (
         *("charge_ps", "checks_recursion", "code_addr", "cookie", "enter_addr", "exit_addr", "hook", "kind", "link"),
         *("prog", "prog_addr", "wants_ip"),
@@ -198,8 +202,10 @@ class Generation:
                 return True
         return False
 
-    def _run(self, link: TrampLink, ctx: int, cpu: Cpu) -> Ran | None:
+    def _run(self, link: TrampLink, ctx: int, cpu: Cpu) -> Any:
         # __bpf_prog_enter_recur, the program, __bpf_prog_exit_recur
+        if link.shim_run is not None:
+            return link.shim_run(ctx, cpu)
         prog, kernel = link.prog, self._kernel
         start_ns = cpu.now_ns
         cpu.charge(link.charge_ps)

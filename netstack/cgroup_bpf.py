@@ -96,6 +96,10 @@ class CgroupBpf:
         items = sk.cgroup.effective.get(kind)
         return self._run_array(items, sk.struct_address, cpu, kind)[0] if items else 0
 
+    def run_lsm(self, items: tuple[CgroupItem, ...], ctx: int, cpu: Cpu) -> int:
+        """Ask on behalf of a hook of the LSM: 0 or a negative errno (__cgroup_bpf_run_lsm_current)."""
+        return self._run_array(items, ctx, cpu, AttachType.LSM_CGROUP)[0]
+
     def run_filter_sock_ops(self, sk: CgroupSock, ctx: int, cpu: Cpu) -> int:
         """Tell programs of an event of a TCP socket: 0 or a negative errno."""
         kind = AttachType.CGROUP_SOCK_OPS
