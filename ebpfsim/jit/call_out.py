@@ -97,7 +97,7 @@ def tail_call(site: Site, *, direct: bool, checked: bool) -> CallOut:
             run.charge(missed_ps)
             run.resume()
             return 0
-        image = prog.image
+        image = prog.compiled
         if not isinstance(image, Image):
             raise InternalError(f"tail call of program '{prog.name}', which is not compiled")
         run.charge(taken_ps)

@@ -119,7 +119,7 @@ class NativeRun(Run):
 
     def call(self, address: int, r1: int = 0, r2: int = 0, r3: int = 0, r4: int = 0, r5: int = 0) -> int:
         """Run a callback of the current program, by the address of its first instruction, and return its R0."""
-        image = self.prog.image
+        image = self.prog.compiled
         slot, rest = divmod(address - self.prog.image_addr, 8)
         function = image.functions.get(slot) if isinstance(image, Image) and not rest else None
         if function is None:
@@ -142,7 +142,7 @@ class NativeRun(Run):
 
     def call_prog(self, prog: Prog, registers: tuple[int, ...]) -> int:
         """Run another program in the place of a function of the current one, with R1 to R5, and return its R0."""
-        image, words = prog.image, self._record.words
+        image, words = prog.compiled, self._record.words
         if not isinstance(image, Image):
             raise InternalError(f"program '{prog.name}' is no machine code")
         before, number = self._number, words[layout.W_PROG]
@@ -167,7 +167,7 @@ class NativeRun(Run):
         words = self._record.words
         status, address = words[layout.W_STATUS], words[layout.W_FAULT_ADDRESS]
         prog = self.prog
-        image = prog.image
+        image = prog.compiled
         assert isinstance(image, Image)
         slot = image.slot_at(words[layout.W_FAULT_PC])
         if status == layout.RUNAWAY:
@@ -314,7 +314,7 @@ class Entry:
         if isinstance(error, RecursionError):
             raise KernelOops("function calls without end", run.prog.name) from None
         if isinstance(error, KernelOops):
-            image = run.prog.image
+            image = run.prog.compiled
             if isinstance(image, Image):
                 if error.insn_idx < 0 and words[layout.W_STATUS] == layout.RAISED:
                     error.insn_idx = image.slot_at(words[layout.W_FAULT_PC])
@@ -372,7 +372,7 @@ def compile_prog(prog: Prog, kernel: Runtime, *, checked: bool = True) -> Callab
 
 def entry(prog: Prog, cpu: Cpu) -> Entry:
     """Return the way into the machine code of a program on a CPU; InternalError where it has none."""
-    if not isinstance(prog.image, Image) or not isinstance(prog.entries, _Entries):
+    if not isinstance(prog.compiled, Image) or not isinstance(prog.entries, _Entries):
         raise InternalError(f"program '{prog.name}' is no machine code")
     return prog.entries.of(cpu)
 

@@ -65,7 +65,7 @@ def listing(prog: Prog, name_of: Callable[[int], str]) -> list[Function]:
 
     InputError where there is no machine code, or no disassembler.
     """
-    image = prog.image
+    image = prog.compiled
     if not isinstance(image, Image):
         raise InputError("", unavailable() or f"program '{prog.name}' is not machine code", "dump without --jited")
     try:

@@ -18,13 +18,10 @@ from ebpfsim.jit.layout import TMP, routine
 from ebpfsim.jit.native import Record, object_address
 from ebpfsim.jit.program import Image
 from ebpfsim.progs.prog import Prog
-from ebpfsim.progs.runtime import Run
 from ebpfsim.vm import state as vm
+from ebpfsim.vm.patch import Handler, patch_blocks
 
 __all__ = ["Handler", "patch_function"]
-
-# the activation, R1 to R5, and what runs the function's body in it and returns R0
-Handler = Callable[[Run, tuple[int, ...], Callable[[], int]], int]
 
 _ARGS = Struct("<5Q")
 _JUMP = Struct("<Bi")
@@ -33,11 +30,15 @@ JMP = 0xE9
 
 def patch_function(prog: Prog, start: int, handler: Handler | None) -> None:
     """Lead the callers of the function that begins at slot ``start`` to a handler; None is the function itself."""
-    image = prog.image
+    if handler is None:
+        prog.patches.pop(start, None)
+    else:
+        prog.patches[start] = handler
+    image = prog.compiled
     if isinstance(image, Image):
         _patch_native(image, start, handler)
     elif isinstance(image, vm.Image):
-        _patch_blocks(image, start, handler)
+        patch_blocks(image, start, handler)
     else:
         raise InternalError(f"program '{prog.name}' is not compiled")
 
@@ -108,37 +109,3 @@ def _native_call(image: Image, start: int, handler: Handler) -> Callable[[Record
         return result & M64
 
     return call
-
-
-def _patch_blocks(image: vm.Image, start: int, handler: Handler | None) -> None:
-    function = image.functions[start]
-    if handler is None:
-        function.entry = function.body
-        return
-    block = vm.Block(function.body.insn_idx)
-
-    def end(state: vm.State) -> None:
-        run = state[vm.RUN]
-        run.flush()
-        registers, saved, prog = tuple(state[1:6]), list(state[: vm.LEFT]), run.prog
-        elapsed_ps = run.cpu.elapsed_ps - run.cost_ps
-
-        def proceed() -> int:
-            state[: vm.LEFT] = saved
-            bottom = run.cpu.stack_top
-            vm.enter_frame(function, state, bottom)
-            vm.execute_blocks(function.body, state)
-            run.cpu.stack_top = bottom
-            run.flush()
-            result: int = state[0]
-            return result
-
-        result = handler(run, registers, proceed)
-        # what other programs took meanwhile is part of what this one took, as in machine code
-        run.cost_ps += run.cpu.elapsed_ps - run.cost_ps - elapsed_ps
-        state[: vm.LEFT] = saved
-        run.prog = prog
-        state[0] = result & M64
-
-    block.end = end
-    function.entry = block

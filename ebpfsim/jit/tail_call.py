@@ -77,7 +77,7 @@ class Table:
         prog = map_.prog_at(index) if map_ is not None else None
         if prog is None:
             return EMPTY
-        image = cast(Prog, prog).image
+        image = cast(Prog, prog).compiled
         return image.tail_entry if isinstance(image, Image) else ASK_PYTHON
 
     def changed(self, index: int) -> None:

@@ -142,6 +142,10 @@ class Prog(KernelObject):
     run: Callable[[int, Cpu], int] = field(default=None, repr=False)  # type: ignore[assignment]
     # what the engine made of the instructions; tail calls go from image to image
     image: object = field(default=None, repr=False)
+    # that, while the program runs in single steps
+    plain_image: object = field(default=None, repr=False)
+    # what stands for functions, by their first slot (``ebpfsim.jit.patch``)
+    patches: dict[int, object] = field(default_factory=dict, repr=False)
     # the ways into its machine code
     entries: object = field(default=None, repr=False)
     released: Callable[["Prog"], None] | None = field(default=None, repr=False)
@@ -151,6 +155,11 @@ class Prog(KernelObject):
 
     def __hash__(self) -> int:
         return object.__hash__(self)
+
+    @property
+    def compiled(self) -> object:
+        """What the engine made of it, whether or not it runs in single steps at the moment."""
+        return self.plain_image or self.image
 
     @property
     def sleepable(self) -> bool:

@@ -20,10 +20,10 @@ hook may change registers and memory, and ends the run by an exception of its ow
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Self, cast
 
 from ebpfsim.cpu import Cpu
-from ebpfsim.errors import InternalError
+from ebpfsim.errors import InputError, InternalError
 from ebpfsim.isa.alu import M64
 from ebpfsim.isa.disasm import disasm
 from ebpfsim.isa.insn import Insn
@@ -32,6 +32,7 @@ from ebpfsim.progs.runtime import Run, Runtime
 from ebpfsim.vm.compile import Unit
 from ebpfsim.vm.interp import run_image
 from ebpfsim.vm.oops import source_line
+from ebpfsim.vm.patch import Handler, patch_blocks
 from ebpfsim.vm.state import RUN, Activation, Block, Image, State
 
 __all__ = ["Change", "Step", "Stepper"]
@@ -117,10 +118,9 @@ class Stepper:
         self.on_change: Callable[[Change], None] = _ignore
         self.changes: list[Change] = []
         self._watches: list[_Watch] = []
-        self._images: dict[Prog, Image] = {}
+        self._images: dict[Prog, _SteppedImage] = {}
         self._last: tuple[Prog, int] | None = None
-        # what the program was before ``start``
-        self._plain: tuple[object, Callable[[int, Cpu], int]] | None = None
+        self._plain_run: Callable[[int, Cpu], int] | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -134,15 +134,18 @@ class Stepper:
 
         A tail call of another program in machine code goes to the plain one.
         """
-        if self._plain is None:
-            self._plain = self.prog.image, self.prog.run
-            self.prog.image = self.image(self.prog)
-            self.prog.run = lambda ctx, cpu: self.run(ctx, cpu).retval
+        prog = self.prog
+        if prog.plain_image is not None:
+            raise InputError("", f"program '{prog.name}' runs in single steps already")
+        self._plain_run, prog.plain_image = prog.run, prog.image
+        prog.image = self.image(prog)
+        prog.run = lambda ctx, cpu: self.run(ctx, cpu).retval
 
     def stop(self) -> None:
         """Let the program run as before."""
-        if self._plain is not None:
-            (self.prog.image, self.prog.run), self._plain = self._plain, None
+        if self._plain_run is not None:
+            self.prog.image, self.prog.plain_image = self.prog.plain_image, None
+            self.prog.run, self._plain_run = self._plain_run, None
 
     def watch_register(self, number: int) -> None:
         """Report changes of one of R0 to R10."""
@@ -172,7 +175,7 @@ class Stepper:
     def image(self, prog: Prog) -> Image:
         """Return a program in blocks of one instruction that call the hook."""
         found = self._images.get(prog)
-        if found is None:
+        if found is None or found.patches != prog.patches:
             found = self._images[prog] = _SteppedImage(self, prog)
         return found
 
@@ -217,11 +220,14 @@ class _SteppedActivation(Activation):
 class _SteppedImage(Image):
     """A program whose runs, whoever begins them, are in single steps."""
 
-    __slots__ = ("_stepper",)
+    __slots__ = ("_stepper", "patches")
 
     def __init__(self, stepper: Stepper, prog: Prog) -> None:
         super().__init__(prog, stepper.kernel, _SteppedUnit(stepper, prog).compile())
         self._stepper = stepper
+        self.patches = dict(prog.patches)
+        for start, handler in self.patches.items():
+            patch_blocks(self, start, cast(Handler, handler))
 
     def activation(self, ctx: int, cpu: Cpu) -> Activation:
         """Return a run of the stepper's program."""

@@ -78,3 +78,37 @@ def test_another_program_in_the_place_of_a_function(host, load) -> None:
     prog, other = load(TEXT), load("r0 = 100; exit")
     patch_function(prog, prog.subprogs[1].start, lambda run, registers, _proceed: run.call_prog(other, registers))
     assert run(host, prog) == 105
+
+
+def test_single_steps_go_where_callers_are_led(host, load) -> None:
+    from ebpfsim.vm.step import Stepper
+
+    prog = load(TEXT)
+    start = prog.subprogs[1].start
+    steps = []
+    stepper = Stepper(prog, host, lambda step: steps.append(step.insn_idx))
+    patch_function(prog, start, lambda _run, _registers, _proceed: 1)
+    with stepper:
+        assert run(host, prog) == 6
+        assert start not in steps
+        # what changes meanwhile is there at once, and afterwards
+        patch_function(prog, start, lambda _run, _registers, proceed: proceed() + 1)
+        assert run(host, prog) == 40
+        assert start in steps
+    assert run(host, prog) == 40
+    with stepper:
+        patch_function(prog, start, None)
+        assert run(host, prog) == 39
+    assert run(host, prog) == 39
+    assert prog.patches == {}
+
+
+def test_single_steps_do_not_begin_twice(host, load) -> None:
+    from ebpfsim.errors import InputError
+    from ebpfsim.vm.step import Stepper
+
+    prog = load(TEXT)
+    with Stepper(prog, host), pytest.raises(InputError, match="in single steps already"):
+        Stepper(prog, host).start()
+    with Stepper(prog, host):
+        assert run(host, prog) == 39

@@ -229,3 +229,18 @@ def test_what_a_hook_raises_ends_the_test_run(host: Any) -> None:
     with host.step(fd, hook), pytest.raises(Enough):
         host.bpf.prog_test_run(fd, bytes(64))
     assert host.bpf.prog_test_run(fd, bytes(64)).retval == 2
+
+
+def test_others_find_what_the_engine_made_of_a_program_in_single_steps(host: Any) -> None:
+    from ebpfsim.uapi.bpf import MapType
+
+    array = host.bpf.map_create(MapType.PROG_ARRAY, 4, 4, 2, name="array")
+    steps: list[str] = []
+    stepped = load(host, "r0 = 0; r1 = 0; l: r0 += 1; if r0 != 3 goto l; exit")
+    with host.step(stepped, lambda step: steps.append(step.text)):
+        # into the array, and patched into code, while it runs in single steps
+        host.bpf.map_update_elem(array, bytes(4), stepped.to_bytes(4, "little"))
+        for index in ("r3 = 0", "r3 = *(u32 *)(r1 + 16); r3 &= 0"):
+            fd = load(host, f"{index}; r2 = map_fd[{array}] ll; call bpf_tail_call; r0 = 2; exit")
+            assert host.bpf.prog_test_run(fd, bytes(64)).retval == 3
+    assert host.bpf.prog_test_run(stepped, bytes(64)).retval == 3
