@@ -34,6 +34,10 @@ def pattern(start: int, size: int) -> bytes:
     return out
 
 
+def _listen(cpu: Cpu, sock: TcpSock, backlog: int) -> int:
+    return int(sock.net.functions.__inet_listen_sk(cpu, sock, backlog))
+
+
 class TcpServer:
     """Listens at a port and gives every connection to ``serve``, which sets its callbacks."""
 
@@ -42,8 +46,7 @@ class TcpServer:
         cpu = net.cpus[0]
         self.sock = tcp_socket(net, cpu)
         net.tcp.get_port(self.sock, 0, port)
-        self.sock.max_ack_backlog = backlog
-        err = net.functions.inet_csk_listen_start(cpu, self.sock)
+        err = _listen(cpu, self.sock, backlog)
         if err:
             raise KernelError("listen", -err, f"port {port} of {net.name}")
         self.sock.data_ready = self._ready
