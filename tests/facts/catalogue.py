@@ -15,7 +15,7 @@ ROOM = N + "skb_room.py::test_runs_end_as_on_linux"
 ATTACH_PROG = "unit/ebpfsim/verifier/test_attach_prog.py::test_"
 INFO = "unit/ebpfsim/syscall/test_raw_link_info.py::test_"
 AF_XDP = "not modelled: AF_XDP sockets"
-UPROBES = "unit/tracing/test_uprobe.py"
+UPROBES = "unit/tracing/test_uprobe.py::test_"
 
 Tests = str | tuple[str, ...]
 
@@ -113,8 +113,14 @@ TC: list[tuple[str, Tests]] = [
     ("clone_redirect to one EINVAL and the original continues", N + "tc.py::test_clone_redirect"),
     ("redirect_neigh rewrites MACs", N + "tc.py::test_redirect_neigh_writes_the_addresses"),
     (
-        "vxlan with bpf_skb_set_tunnel_key: 47 bytes become 97; sizes 8 and 44 accepted for set, 6 EINVAL",
-        "not modelled: vxlan devices and tunnel keys",
+        "vxlan with bpf_skb_set_tunnel_key: ZERO_CSUM gives UDP checksum 0, DONT_FRAGMENT sets DF; sizes 8 and 44 "
+        "accepted for set, 6 EINVAL; get with 7 or 8 EINVAL",
+        (
+            N + "tunnel_key.py::test_set",
+            N + "tunnel_key.py::test_get_without_a_tunnel",
+            N + "tunnel_key.py::test_get_what_was_set",
+            N + "tunnel.py::test_vxlan_header",
+        ),
     ),
     ("priorities, handles and chains of filters, as random sequences", WALKS),
 ]
@@ -326,6 +332,16 @@ PROBES: list[tuple[str, Tests]] = [
             KPROBE + "a_probe_inside_a_probe_is_missed_by_the_event",
         ),
     ),
+    ("uprobe a,b uretprobe r,s: b a FUNC s r", UPROBES + "order_of_probes_is_last_first_at_both_ends"),
+    (
+        "uprobe: cookie, func_ip, regs.ip = function start; uretprobe ip = caller; ax = return",
+        (UPROBES + "registers_at_the_entry", UPROBES + "registers_at_the_return"),
+    ),
+    ("uprobe.multi errors; perf offset beyond file -EINVAL", UPROBES + "errors_of_events_and_links"),
+    (
+        "sleepable on uprobe ok; uprobe session program",
+        (UPROBES + "programs_may_sleep", UPROBES + "session_runs_at_both_ends_unless_it_says_no"),
+    ),
     ("bpf_override_return: config off", "not modelled: bpf_override_return"),
 ]
 
@@ -376,7 +392,15 @@ LSM: list[tuple[str, Tests]] = [
     ("sleepable hooks", (SECURITY + "sleepable_hooks", LOADS)),
     ("same program -EBUSY; 38 then -E2BIG", SECURITY + "same_program_ebusy_and_38_then_e2big"),
     ("link info: type 2, attach_type 27", SECURITY + "info_of_a_link_type_2_attach_type_27"),
-    ("lsm_cgroup", "not modelled: LSM programs of control groups"),
+    (
+        "lsm_cgroup: child first then parent, ALL run; 0 -> EPERM; bpf_set_retval(-13) wins; range [0, 1]; info",
+        (
+            H + "lsm_cgroup.py::test_child_first_then_parent_and_all_run",
+            H + "lsm_cgroup.py::test_a_set_retval_wins",
+            H + "lsm_cgroup.py::test_results_are_0_and_1",
+            H + "lsm_cgroup.py::test_info",
+        ),
+    ),
 ]
 
 S = F + "struct_ops.py::test_"
@@ -419,6 +443,22 @@ STRUCT_OPS: list[tuple[str, Tests]] = [
 
 OTHERS: list[tuple[str, Tests]] = [
     (
+        "netkit create (L3): MAC 00:00:00:00:00:00, NOARP; policy 2 = blackhole accepted, policy 1 -EINVAL",
+        (
+            N + "netkit.py::test_mode_l3_has_no_addresses_and_asks_for_none",
+            N + "netkit.py::test_options_that_there_are_not",
+        ),
+    ),
+    (
+        "netkit primary program: -1 and 0 delivered; 1, 2, 3, 4, 7, 8, 100 LOST; peer program; info type 13",
+        (
+            N + "netkit.py::test_verdicts_of_the_primary",
+            N + "netkit.py::test_programs_of_the_peer_see_what_it_sends",
+            N + "netkit.py::test_who_may_attach",
+            N + "netkit.py::test_order_revision_and_info",
+        ),
+    ),
+    (
         "act_bpf: what a1 returns",
         (
             N + "tc.py::test_act_bpf",
@@ -437,6 +477,7 @@ OTHERS: list[tuple[str, Tests]] = [
 ]
 
 LINK_INFO: list[tuple[str, Tests]] = [
+    ("netfilter pf, hook, priority i32, flags", H + "netfilter.py::test_links_as_on_linux"),
     ("info_len in = 96, out = 64", INFO + "head_is_type_id_and_program"),
     ("xdp ifindex; tcx ifindex, attach_type 46", INFO + "xdp_ifindex_tcx_ifindex_and_attach_type_46"),
     ("cgroup cgroup_id u64, attach_type u32", INFO + "cgroup_id_u64_and_attach_type_u32"),
