@@ -109,7 +109,8 @@ DAY_MS = 24 * 3600 * 1000
 class IcmpSock:
     """The socket of the kernel that sends ICMP messages, and the limits of errors."""
 
-    protocol = IpProto.ICMP
+    protocol: IpProto = IpProto.ICMP
+    rate_limit = "net.ipv4.icmp_ratelimit"
 
     def __init__(self, net: "Net") -> None:
         self._net = net
@@ -150,7 +151,7 @@ class IcmpSock:
 
     def peer_allows(self, daddr: int, now_ns: int) -> bool:
         """Take one of a destination's errors, when there is one left (``inet_peer_xrlim_allow``)."""
-        timeout_ns = self._net.sysctls["net.ipv4.icmp_ratelimit"] * 1_000_000
+        timeout_ns = self._net.sysctls[self.rate_limit] * 1_000_000
         if not timeout_ns:
             return True
         tokens, last_ns = self._peers.get(daddr, (XRLIM_BURST_FACTOR * timeout_ns, now_ns))

@@ -8,8 +8,8 @@
     sock = net.udp_socket("10.0.0.1", 53)
     net.add_route("default", via="10.0.0.254")
 
-Here the parts are put together; what each does is in its own module. IPv6 is not modelled: an address is refused, a
-frame is dropped with that reason.
+Here the parts are put together; what each does is in its own module. A host speaks IPv6 on the devices that have
+such addresses.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import InputError, KernelError, NotModelled
+from ebpfsim.errors import InputError, KernelError
 from ebpfsim.jit.engine import execute
 from ebpfsim.maps.devmap import DevmapMap
 from ebpfsim.maps.map import Map
@@ -40,13 +40,17 @@ from netstack.drop_reasons import SkbDropReason
 from netstack.fib import Fib, Route, RouteType
 from netstack.functions import stack_functions
 from netstack.headers import ZERO_MAC, IcmpHdr, format_ip, format_mac, parse_ip, parse_mac
+from netstack.headers6 import parse_ip6
 from netstack.icmp import IcmpSock
+from netstack.icmpv6 import Icmp6Limits
 from netstack.inet_hashtables import InetHashinfo
 from netstack.ip_fragment import FragQueues
+from netstack.ipv6 import Ipv6
 from netstack.loopback import Loopback
 from netstack.marks import bind_functions
 from netstack.napi import Backlog, SoftnetData
-from netstack.neigh import NeighTable
+from netstack.ndisc import nd_error, nd_request
+from netstack.neigh import AF_INET6, NeighTable
 from netstack.nic import DEFAULT_RING, Nic
 from netstack.rx import PacketHandler
 from netstack.sk_filter import SkFilter
@@ -57,6 +61,7 @@ from netstack.sysctl import read_sysctls
 from netstack.tc import Tc
 from netstack.tcp_cong import TcpCongestion
 from netstack.tcp_sock_ops import SockOps
+from netstack.udp6 import SocketTable6, UdpSocket6
 from netstack.xdp import Xdp
 from tracing.net_records import NET_TRACEPOINTS
 
@@ -148,11 +153,16 @@ class Net:
         self.packet_handlers: dict[int, PacketHandler] = {
             EtherType.IP: lambda skb, cpu: functions.ip_rcv(cpu, skb, skb.dev, None, skb.dev),
             EtherType.ARP: lambda skb, cpu: functions.arp_rcv(cpu, skb, skb.dev, None, skb.dev),
+            EtherType.IPV6: lambda skb, cpu: functions.ipv6_rcv(cpu, skb, skb.dev, None, skb.dev),
         }
         self.protocols: dict[int, PacketHandler] = {
             IpProto.ICMP: lambda skb, cpu: functions.icmp_rcv(cpu, skb),
             IpProto.TCP: lambda skb, cpu: functions.tcp_v4_rcv(cpu, skb),
             IpProto.UDP: lambda skb, cpu: functions.udp_rcv(cpu, skb),
+        }
+        self.protocols6: dict[int, PacketHandler] = {
+            IpProto.ICMPV6: lambda skb, cpu: functions.icmpv6_rcv(cpu, skb),
+            IpProto.UDP: lambda skb, cpu: functions.udpv6_rcv(cpu, skb),
         }
         # who is told of an ICMP error, by the protocol of the packet that it quotes: err_handler()
         self.err_handlers: dict[int, ErrorHandler] = {
@@ -163,7 +173,10 @@ class Net:
         self.fib.hash_policy = self.sysctls["net.ipv4.fib_multipath_hash_policy"]
         self.fib.hash_key = self.rng.stream(f"{self.name} multipath").randbytes(16)
         self.neigh = NeighTable(self, arp_request, arp_error)
-        self.icmp_sk = IcmpSock(self)
+        self.ipv6 = Ipv6(self)
+        self.neigh6 = NeighTable(self, nd_request, nd_error, AF_INET6)
+        self.sockets6 = SocketTable6(self)
+        self.icmp_sk, self.icmp6_limits = IcmpSock(self), Icmp6Limits(self)
         self.frags = FragQueues(self)
         self.raw_sockets: list[object] = []
         self.looking_for: UdpSocket | None = None
@@ -180,6 +193,7 @@ class Net:
         self.loopback = Loopback(self, 1)
         self.register(self.loopback)
         self.add_address(self.loopback, "127.0.0.1/8")
+        self.add_address(self.loopback, "::1/128")
 
     def _begin(self) -> None:
         kernel = self.kernel
@@ -305,7 +319,8 @@ class Net:
             problem = f"{text!r} is not an address with a prefix length"
             raise InputError("", problem, "for instance '10.0.0.1/24'") from None
         if not isinstance(interface, IPv4Interface):
-            raise NotModelled(f"IPv6 addresses ({text} on {dev.full_name})")
+            self.ipv6.add_address(dev, int(interface.ip), interface.network.prefixlen)
+            return
         address = IfAddress(int(interface.ip), interface.network.prefixlen)
         if address in dev.addresses:
             raise KernelError("addr add", Errno.EEXIST, f"{text} on {dev.full_name}")
@@ -315,17 +330,33 @@ class Net:
     def add_route(self, to: str, *, via: str | None = None, dev: str | None = None, metric: int = 0) -> None:
         """Add a static route (``ip route add TO via VIA dev DEV``); ``to`` is a prefix, an address or ``default``."""
         try:
-            network = ip_network("0.0.0.0/0" if to == "default" else to)
+            any_network = "::/0" if via is not None and ":" in via else "0.0.0.0/0"
+            network = ip_network(any_network if to == "default" else to)
         except ValueError as error:
             raise InputError("", f"route to {to!r}: {error}", "a prefix such as '10.1.0.0/16', or 'default'") from None
-        if network.version != 4:
-            raise NotModelled(f"IPv6 routes ({to})")
-        gateway = parse_ip(via) if via is not None else 0
         if dev is not None and dev not in self.devices:
             raise KernelError("route add", Errno.ENODEV, f"host '{self.name}' has no device '{dev}'")
+        if network.version != 4:
+            self._add_route6(int(network.network_address), network.prefixlen, via, dev, metric)
+            return
+        gateway = parse_ip(via) if via is not None else 0
         out = self.devices[dev] if dev is not None else self._dev_for(gateway, to)
         route = Route(int(network.network_address), network.prefixlen, RouteType.UNICAST, out, gateway, metric=metric)
         self.fib.add_route(route)
+
+    def _add_route6(self, prefix: int, prefixlen: int, via: str | None, dev: str | None, metric: int) -> None:
+        gateway = parse_ip6(via) if via is not None else 0
+        out = self.devices[dev] if dev is not None else None
+        if out is None:
+            route = self.ipv6.fib.lookup(gateway) if gateway else None
+            if route is None or route.type != RouteType.UNICAST:
+                raise KernelError("route add", Errno.EHOSTUNREACH, f"{via}: no route to the gateway")
+            out = route.dev
+        self.ipv6.add_route(prefix, prefixlen, out, gateway, metric or 1024)
+
+    def udp_socket6(self, address: str = "::", port: int = 0) -> UdpSocket6:
+        """Return a new IPv6 UDP socket bound to an address of the host (``::``: any) and a port (0: a free one)."""
+        return self.sockets6.bind(address, port)
 
     def udp_socket(
         self, address: str = "0.0.0.0", port: int = 0, *, cgroup: Cgroup | None = None, reuseport: bool = False

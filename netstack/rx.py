@@ -9,7 +9,7 @@ from collections.abc import Callable
 from ebpfsim.cpu import Cpu
 from ebpfsim.uapi.net import EtherType, XdpAction
 from netstack.device import RxResult
-from netstack.drop_reasons import SkbDropReason, not_modelled
+from netstack.drop_reasons import SkbDropReason
 from netstack.eth import ETH_P_802_2, set_protocol
 from netstack.headers import VLAN_HLEN
 from netstack.marks import touch
@@ -163,9 +163,6 @@ def _deliver(skb: SkBuff, cpu: Cpu) -> None:
     if skb.protocol == ETH_P_802_2:
         # llc_rcv without a service access point, which kernels with bridging have
         skb.drop(SkbDropReason.NOT_SPECIFIED, "802.2 LLC")
-        return
-    if skb.protocol == EtherType.IPV6:
-        skb.drop(not_modelled("IPv6"))
         return
     skb.dev.stats.rx_dropped += 1
     skb.drop(SkbDropReason.UNHANDLED_PROTO, f"EtherType {skb.protocol:#06x}")

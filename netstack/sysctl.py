@@ -30,6 +30,15 @@ SYSCTLS: dict[str, int] = {
     "net.ipv4.neigh.default.retrans_time_ms":  1000,
     "net.ipv4.neigh.default.ucast_solicit":    3,
     "net.ipv4.neigh.default.unres_qlen_bytes": 212992,   # SK_WMEM_DEFAULT
+    "net.ipv6.conf.all.forwarding":            0,
+    "net.ipv6.conf.all.hop_limit":             64,
+    "net.ipv6.icmp.ratelimit":                 100,
+    "net.ipv6.neigh.default.base_reachable_time_ms": 30000,
+    "net.ipv6.neigh.default.delay_first_probe_time": 5,
+    "net.ipv6.neigh.default.mcast_solicit":    3,
+    "net.ipv6.neigh.default.retrans_time_ms":  1000,
+    "net.ipv6.neigh.default.ucast_solicit":    3,
+    "net.ipv6.neigh.default.unres_qlen_bytes": 212992,
 } | TCP_SYSCTLS
 # fmt: on
 

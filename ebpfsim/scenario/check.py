@@ -260,9 +260,7 @@ class _Check:
                     self.wrong(here, "interface 'lo' is there from the start, with 127.0.0.1/8", key=True)
                 for index, address in enumerate(interface.address):
                     owner = addresses.setdefault(str(address.ip), device)
-                    if address.version == 6:
-                        self.not_modelled((*here, "address", index), "IPv6 addresses")
-                    elif owner != device:
+                    if owner != device:
                         self.wrong((*here, "address", index), f"address {address.ip} is that of '{owner}' already")
             check_devices(self, path, name, host)
             for index, route in enumerate(host.routes):
@@ -278,12 +276,9 @@ class _Check:
 
     def gateway(self, path: Path, text: str) -> None:
         try:
-            address = ip_address(text)
+            ip_address(text)
         except ValueError:
             self.wrong(path, f"gateway {shown(text)} is not an address", "10.0.0.1")
-        else:
-            if address.version == 6:
-                self.not_modelled(path, "IPv6 routes")
 
     def kernel(self, path: Path, block: KernelBlock) -> None:
         if block.costs is not None and block.costs not in profile_names():
@@ -493,6 +488,15 @@ class _Check:
             if address is not None and ":" in address[0]:
                 self.not_modelled((*path, key), "IPv6 sockets")
 
+    def event_flow(self, path: Path, event: EventBlock) -> None:
+        self.host_name((*path, "host"), event.host)
+        if event.to is not None and ":" in event.to[0]:
+            self.not_modelled((*path, "to"), "flows over IPv6")
+        if sum(other.flow == event.flow for other in self.model.events) > 1:
+            self.wrong((*path, "flow"), f"there are several flows '{event.flow}'")
+        if sum(other.flow is not None and other.to == event.to for other in self.model.events) > 1:
+            self.wrong((*path, "to"), "another flow goes there", "another port")
+
     def event_detach(self, path: Path, event: EventBlock) -> None:
         self.link_name((*path, "detach"), str(event.detach))
 
@@ -589,6 +593,11 @@ class _Check:
         if expect.contains is not None and not isinstance(expect.contains, str):
             self.wrong((*path, "contains"), f"'contains' of a socket is text, have {shown(expect.contains)}")
 
+    def expect_flow(self, path: Path, expect: ExpectBlock) -> None:
+        flows = [event.flow for event in self.model.events if event.flow is not None]
+        if expect.flow not in flows:
+            self.unknown((*path, "flow"), "flow", expect.flow, flows)
+
     def expect_device(self, path: Path, expect: ExpectBlock) -> None:
         self.endpoint((*path, "device"), str(expect.device), "device", cables=False)
         for counter in expect.counters or {}:
@@ -656,6 +665,7 @@ EVENT_CHECKS: dict[str, EventCheck] = {
     "read": _Check.event_read,
     "map": _Check.event_map,
     "socket": _Check.event_socket,
+    "flow": _Check.event_flow,
     "task": _Check.event_task,
     "call": _Check.event_call,
 }
@@ -664,6 +674,7 @@ EXPECT_CHECKS: dict[str, ExpectCheck] = {
     "map": _Check.expect_map,
     "packets": _Check.expect_packets,
     "socket": _Check.expect_socket,
+    "flow": _Check.expect_flow,
     "device": _Check.expect_device,
     "trace_pipe": _Check.expect_trace_pipe,
     "read": _Check.expect_read,

@@ -17,7 +17,10 @@ from netstack.rtnl import add_veth
 AF_INET, SOCK_DGRAM = 2, 2
 # who takes a lock, allows softirqs, or is woken by what has nothing to do with the packet
 NOISE = frozenset(
-    ("__local_bh_enable_ip", "lock_sock_nested", "release_sock", "wake_up_process", "schedule", "task_work_run")
+    (
+        *("__local_bh_enable_ip", "lock_sock_nested", "release_sock", "ip4_datagram_release_cb"),
+        *("wake_up_process", "schedule", "task_work_run"),
+    )
 )
 # what becomes of a netlink message that somebody listened to when it was recorded
 NETLINK = ("consume_skb", "skb_release_head_state", "skb_release_data", "__wake_up", "__wake_up_common", "consume_skb")

@@ -1,6 +1,6 @@
 import pytest
 
-from ebpfsim.errors import InputError, KernelError, NotModelled
+from ebpfsim.errors import InputError, KernelError
 
 
 def test_automatic_mac_addresses_name_host_and_device(lab) -> None:
@@ -40,14 +40,6 @@ def test_bad_device_names(lab, name) -> None:
 def test_bad_devices(lab, arguments, message) -> None:
     with pytest.raises(InputError, match=message):
         lab.net("a").add_nic(**arguments)
-
-
-def test_ipv6_addresses_and_routes_are_refused_as_not_modelled(lab) -> None:
-    net = lab.net("a")
-    with pytest.raises(NotModelled, match=r"IPv6 addresses \(fd00::1/64 on a/eth0\)"):
-        net.add_nic("eth0", ["10.0.0.1/24", "fd00::1/64"])
-    with pytest.raises(NotModelled, match=r"IPv6 routes \(fd00::/8\)"):
-        net.add_route("fd00::/8", dev="lo")
 
 
 def test_an_address_is_added_once(lab) -> None:

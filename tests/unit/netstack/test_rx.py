@@ -26,8 +26,8 @@ E = Ether(src=SRC, dst=DST)
         (E / Dot1Q(vlan=0) / Dot1Q(vlan=0) / PACKET, ""),
         (Ether(src=SRC, dst=DST, type=0x88B5) / b"abcdefghijkl", "UNHANDLED_PROTO"),
         (Ether(src=SRC, dst=DST, type=0x20) / (b"\xaa\xaa\x03" + bytes(29)), "NOT_SPECIFIED"),
-        # Linux would go on with these
-        (Ether(src=SRC, dst=DST, type=0x86DD) / bytes(40), "not modelled: IPv6"),
+        # a device without an IPv6 address does not speak it
+        (Ether(src=SRC, dst=DST, type=0x86DD) / bytes(40), "IPV6DISABLED"),
     ],
 )
 def test_which_frames_go_up(lab, frame, reason) -> None:

@@ -8,7 +8,7 @@ import pytest
 from ebpfsim.cli.main import run
 
 WRONG = "hosts: {a: {cpuss: 1}}\nlinks: [{ends: [a/x, b/y], delay: 5}]\n"
-LATER = "hosts: {a: {interfaces: {eth0: {address: 'fd00::1/64'}}}}\n"
+LATER = "kernel: {sysctl: {net.mpls.platform_labels: 1}}\nhosts: {a: {}}\n"
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +41,9 @@ def test_all_files_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_not_modelled_exits_with_4(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", "later.yaml"]) == 4
     assert capsys.readouterr().err == (
-        "later.yaml:1:42: error: not modelled: IPv6 addresses\n"
-        "    hosts: {a: {interfaces: {eth0: {address: 'fd00::1/64'}}}}\n"
-        "                                             ^^^^^^^^^^^^\n"
+        "later.yaml:1:19: error: not modelled: sysctl net.mpls.platform_labels\n"
+        "    kernel: {sysctl: {net.mpls.platform_labels: 1}}\n"
+        "                      ^^^^^^^^^^^^^^^^^^^^^^^^\n"
     )
 
 

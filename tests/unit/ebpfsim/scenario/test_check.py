@@ -296,7 +296,6 @@ def test_keys_that_begin_with_x_are_free(folder: Path) -> None:
             "¦net.ipv4.ip_forwrd: 1",
             "sysctl net.ipv4.ip_forwrd; did you mean 'net.ipv4.ip_forward'?",
         ),
-        ("[10.0.0.2/24]", '[10.0.0.2/24, ¦"fd00::2/64"]', "IPv6 addresses"),
     ],
 )
 def test_what_linux_has_and_we_do_not_is_told_apart(old: str, new: str, feature: str, folder: Path) -> None:
