@@ -9,6 +9,7 @@ from functools import cache, cached_property, partial
 from types import SimpleNamespace
 from typing import Any, cast
 
+from ebpfsim import task_bpf
 from ebpfsim.audit import AuditLog
 from ebpfsim.clock import Clock
 from ebpfsim.config import KernelConfig
@@ -102,8 +103,17 @@ __all__ = ["Kernel"]
 
 # rooms of the kernel, as modules of functions that take their kernel first
 SCHED_MODULES = (sched_functions, hrtimer, interrupts)
-FUNCTION_MODULES = (*FUNCTION_ROOMS, object_storage, *SCHED_MODULES, perf_event, inet, inet_stream, socket_api)
-SYSCALL_MODULES = (*SYSCALL_ROOMS, pidfd, socket_api)
+FUNCTION_MODULES = (
+    *FUNCTION_ROOMS,
+    object_storage,
+    *SCHED_MODULES,
+    perf_event,
+    inet,
+    inet_stream,
+    socket_api,
+    task_bpf,
+)
+SYSCALL_MODULES = (*SYSCALL_ROOMS, pidfd, socket_api, task_bpf)
 
 
 # programs call these by name
@@ -280,7 +290,9 @@ class Kernel:
 
     def interrupt(self, cpu: Cpu, name: str, handler: Callable[[], None]) -> None:
         """Let a device's interrupt come on a CPU; who looks at none of them sees the handler alone."""
-        if self.tracepoints.observed(*interrupts.IRQ_TRACEPOINTS[:2]) or self.functions.observed(*interrupts.IRQ_FUNCTIONS):
+        if self.tracepoints.observed(*interrupts.IRQ_TRACEPOINTS[:2]) or self.functions.observed(
+            *interrupts.IRQ_FUNCTIONS
+        ):
             self.irqs.interrupt(cpu, name, handler)
         else:
             handler()

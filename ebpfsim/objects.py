@@ -131,6 +131,8 @@ class FdTable:
         self._reserved: set[int] = set()
         # descriptors that a new program does not get
         self.close_on_exec: set[int] = set()
+        # files of objects that are none themselves, by descriptor
+        self.shadows: dict[int, KernelObject] = {}
 
     def install(self, obj: KernelObject, *, readable: bool = True, writable: bool = True) -> int:
         """Give the object a descriptor, which takes over the caller's reference."""
@@ -160,6 +162,9 @@ class FdTable:
         """Return the object of a descriptor that is closed herewith, with its reference; None when it is not open."""
         file = self._files.pop(fd, None)
         self.close_on_exec.discard(fd)
+        shadow = self.shadows.pop(fd, None)
+        if shadow is not None:
+            return shadow
         return file.obj if file is not None else None
 
     def lookup(self, fd: int) -> KernelObject | None:

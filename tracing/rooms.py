@@ -4,6 +4,7 @@ from types import ModuleType
 
 from tracing import (
     attr,
+    bpf_files,
     cred,
     dcache,
     exec,  # noqa: A004 - the kernel's name for it
@@ -33,5 +34,5 @@ SYSCALL_ROOMS: tuple[ModuleType, ...] = (
     attr, cred, exec, exit, fork, fs_syscalls, mm, mount, name_syscalls, pipe, poll, process, signal_syscalls,
 )  # fmt: skip
 FUNCTION_ROOMS: tuple[ModuleType, ...] = (
-    *SYSCALL_ROOMS, dcache, namei, names, open_, permission, read_write, shmem, signals, waiting,
+    *SYSCALL_ROOMS, bpf_files, dcache, namei, names, open_, permission, read_write, shmem, signals, waiting,
 )  # fmt: skip

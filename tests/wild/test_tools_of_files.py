@@ -216,8 +216,8 @@ def test_filelife() -> None:
         w.call("unlink", "/tmp/wl/b")
 
     tool.run(work)
-    # vfs_unlink() has the name as its third argument since Linux 5.12. The tool of Debian 13 tells by a member of struct
-    # renamedata that Linux 6.3 renamed, so it takes the second one, the directory, of which nobody has told it.
+    # vfs_unlink() has the name as its third argument since Linux 5.12. The tool of Debian 13 tells by a member of
+    # struct renamedata that Linux 6.3 renamed, so it takes the second, the directory, of which nobody has told it.
     assert tool.records("<32s16sQi") == []
     # it has seen both files come
     assert len(tool.counts("start")) == 2
