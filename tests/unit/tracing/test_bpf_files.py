@@ -1,4 +1,4 @@
-"""Files of maps and programs as the security modules see them: recordings bpf_map_create_hash, bpf_map_create_ringbuf."""
+"""Files of maps and programs as the security modules see them: recordings bpf_map_create_hash and bpf_map_close."""
 
 from struct import pack
 
