@@ -18,6 +18,7 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InternalError, KernelError, KernelOops, NotModelled
 from ebpfsim.helpers import (
+    btf_show,
     csum,
     dynptr,
     loop,
@@ -359,6 +360,7 @@ def _all_helpers() -> Mapping[int, Helper]:
             probe,
             ringbuf_helpers,
             seq,
+            btf_show,
             storage,
             time,
             timer,

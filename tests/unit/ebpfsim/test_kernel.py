@@ -38,8 +38,9 @@ def test_every_implemented_helper_has_a_row_in_the_table() -> None:
 def test_a_helper_that_is_not_modelled_stops_the_program_that_calls_it() -> None:
     bpf = Simulation().host("a").bpf
     program = (
-        "r6 = r1; call bpf_get_smp_processor_id; if r0 != 0 goto out; call bpf_get_current_cgroup_id; out: r0 = 1; exit"
+        "r6 = r1; call bpf_get_smp_processor_id; if r0 != 0 goto out; r1 = r6; call bpf_get_route_realm; "
+        "out: r0 = 1; exit"
     )
-    fd = bpf.prog_load(ProgType.XDP, encode(assemble(program)), license="GPL", name="probe").fd
-    with pytest.raises(NotModelled, match="helper bpf_get_current_cgroup_id, which program 'probe' calls"):
+    fd = bpf.prog_load(ProgType.SCHED_CLS, encode(assemble(program)), license="GPL", name="probe").fd
+    with pytest.raises(NotModelled, match="helper bpf_get_route_realm, which program 'probe' calls"):
         bpf.prog_test_run(fd, bytes(64))
