@@ -4,8 +4,8 @@ bpf_trace.c, v6.18).
 Tasks call functions of binaries (``tracing.user_binary``) in steps of their own; a probed one traps into the kernel at
 its first instruction, and with a return probe again when it returns. At both the programs that came last run first.
 
-Left out: probes inside of functions that are no static tracepoint, reference counters of those, registers that calls
-clobber. Differs: a trap costs the same in the middle of a function as at its first instruction.
+Left out: reference counters of static tracepoints, registers that calls clobber. Differs: probes inside of a function
+are hit one after the other behind its entry, with the registers of that, whether or not an instruction begins there.
 """
 
 from collections.abc import Sequence
@@ -288,6 +288,7 @@ class Uprobes:
                 refused = self._run(each, task, binary, regs)
                 if each.is_session and not refused:
                     later.append(each)
+        self._inside(task, binary, function, regs)
         if takes_ns:
             self.kernel.sched.compute(takes_ns)
         if later:
@@ -298,6 +299,18 @@ class Uprobes:
                 self._run(each, task, binary, regs)
         _give_back(task, areas)
         return s64(returns & M64)
+
+    def _inside(self, task: Task, binary: UserBinary, function: UserFunction, regs: list[int]) -> None:
+        # probes at offsets in the function, which the task comes by
+        first, last = function.offset + 1, function.offset + function.size
+        places = sorted(place for path, place in self._consumers if path == binary.path and first <= place < last)
+        entry = regs[_IP]
+        for place in places:
+            regs[_IP] = binary.base + place
+            for each in self._hit(task, binary, place):
+                if each.at_entry:
+                    self._run(each, task, binary, regs)
+        regs[_IP] = entry
 
     def usdt(self, task: Task, path: str, provider: str, name: str, args: Sequence[int]) -> int:
         """Let the running task come by a static tracepoint with arguments; how many places it has."""

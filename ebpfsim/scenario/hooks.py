@@ -74,7 +74,7 @@ HOOKS: Mapping[str, HookRow] = {
 }
 # hooks of Linux that scenarios cannot name yet
 LATER_HOOKS = (
-    "netkit", "sk_msg", "sk_skb", "sock_ops", "socket_filter",
+    "netkit", "sk_msg", "sk_skb", "sock_ops",
 )  # fmt: skip
 VERDICTS = (
     *(action.name for action in XdpAction),

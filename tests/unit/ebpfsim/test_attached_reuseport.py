@@ -3,7 +3,7 @@
 import pytest
 
 from ebpfsim import Simulation
-from ebpfsim.attached_reuseport import AttachedReuseport
+from ebpfsim.attached_reuseport import AttachedReuseport, AttachedSocketFilter
 from ebpfsim.errors import InputError
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
@@ -34,5 +34,23 @@ def test_life_of_an_attachment() -> None:
         assert host.sim.recorder.runs[-1].link == "other"
     assert send() == 1
     assert attached.runs == 2
-    with pytest.raises(InputError, match="does not choose"):
+    with pytest.raises(InputError, match="any more"):
         attached.detach()
+
+
+def test_socket_filter_in_hand() -> None:
+    host = Simulation().host("h")
+    server, out = host.udp_socket("127.0.0.1", 9), host.udp_socket("127.0.0.1", 10)
+    insns = [encode(assemble(f"r0 = {size}; exit")) for size in (0, 9)]
+    none, one = (host.prog(host.bpf.prog_load(ProgType.SOCKET_FILTER, each).fd) for each in insns)
+    with AttachedSocketFilter(host, server, none, "filter") as attached:
+        out.sendto(b"abc", "127.0.0.1", 9)
+        host.sim.run()
+        assert (server.received, attached.runs) == ([], 1)
+        attached.update(one)
+        out.sendto(b"abc", "127.0.0.1", 9)
+        host.sim.run()
+        # the header of eight bytes, and one more
+        assert [datagram.data for datagram in server.received] == [b"a"]
+    assert server.filter is None
+    attached.close()

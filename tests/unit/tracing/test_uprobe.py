@@ -223,3 +223,14 @@ def test_calls_that_lead_nowhere() -> None:
         Machine().call({"call": "/usr/bin/ap:first"})
     with pytest.raises(KernelError, match="no function 'frist'; did you mean 'first'"):
         machine.host.attach_uprobe(machine.prog(), APP, "frist")
+
+
+def test_probes_inside_a_function_come_behind_its_entry() -> None:
+    machine = Machine()
+    for name, offset in (("eight", 8), ("four", 4), ("entry", 0)):
+        machine.host.attach_uprobe(machine.prog(), APP, "first", offset=offset, label=name)
+    machine.host.attach_uprobe(machine.prog(), APP, "first", retprobe=True, label="return")
+    machine.call({"call": f"{APP}:first"})
+    assert machine.order() == ["entry", "four", "eight", "return"]
+    machine.call({"call": f"{APP}:second"})
+    assert len(machine.order()) == 4

@@ -38,6 +38,8 @@ def test_rows_are_in_the_table_of_all_hooks() -> None:
         ("{id: x, program: p, hook: sk_lookup}", "sk_lookup", 0, {"SK_DROP": 3}, 0),
         ("{id: x, program: p, hook: sk_reuseport, socket: s}", "sk_reuseport", 1, {"SK_PASS": 3}, 3),
         ("{id: x, program: p, hook: sk_reuseport, socket: t}", "sk_reuseport", 0, {"SK_DROP": 3}, 0),
+        # bytes that are kept, the header's eight included
+        ("{id: x, program: p, hook: socket_filter, socket: t}", "socket_filter", 0, {}, 0),
         # nobody asks for a hash here
         ("{id: x, program: p, hook: flow_dissector}", "flow_dissector", 0, {}, 3),
     ],
