@@ -331,8 +331,8 @@ class AttachBlock(Block):
     OBJECT/PROGRAM/FUNCTION (or OBJECT/PROGRAM), a function of another object's program, which ``fentry`` and ``fexit``
     may have too; ``flow_dissector`` and ``sk_lookup``, of the host's network namespace; ``netfilter`` with
     ``target`` (PRE_ROUTING, LOCAL_IN, FORWARD, LOCAL_OUT, POST_ROUTING) and ``priority``; ``sk_reuseport`` with
-    ``socket``, one of the group, and ``socket_filter``; ``uprobe``, ``uretprobe`` and ``uprobe_multi`` with ``target`` PATH:FUNCTION
-    (+OFFSET), ``usdt`` with PATH:PROVIDER:NAME; ``perf_event`` with ``event`` (``cpu-clock`` or ``task-clock``),
+    ``socket``, one of the group, and ``socket_filter``; ``uprobe``, ``uretprobe`` and ``uprobe_multi`` with ``target``
+    PATH:FUNCTION (+OFFSET), ``usdt`` with PATH:PROVIDER:NAME; ``perf_event`` with ``event`` (``cpu-clock`` or ``task-clock``),
     ``period`` or ``frequency``, and ``cpu`` or ``task``; ``iter`` with ``map`` where it shows the elements of one;
     ``struct_ops``, where ``program`` is OBJECT/TABLE.
 
