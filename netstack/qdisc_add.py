@@ -1,11 +1,11 @@
 """Disciplines from what users write: ``tc qdisc add dev DEVICE root KIND OPTIONS`` as a dictionary."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from ebpfsim.clock import parse_duration, parse_rate
 from ebpfsim.errors import InputError
-from ebpfsim.suggest import did_you_mean
 from netstack.qdisc import Fifo, Netem, PfifoFast, Prio, Qdisc, Tbf
 from netstack.qdisc_fair import Fq, Htb, HtbClass
 
@@ -27,6 +27,11 @@ def _classes(options: Mapping[Any, Mapping[str, Any]]) -> dict[int, HtbClass]:
         ceil = parse_rate(fields["ceil"]) if "ceil" in fields else 0
         made[int(minor)] = HtbClass(parse_rate(fields["rate"]), ceil, **known)
     return made
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    found = get_close_matches(word, known, 1)
+    return f"; did you mean '{found[0]}'?" if found else ""
 
 
 def _share(value: Any) -> float:
@@ -62,12 +67,12 @@ KINDS: Mapping[str, tuple[Make, Mapping[str, tuple[str, Callable[[Any], Any]]]]]
 def make_qdisc(dev: "NetDevice", kind: str, options: Mapping[str, Any]) -> Qdisc:
     """Return a discipline of a kind; InputError for a kind or option that there is not."""
     if kind not in KINDS:
-        raise InputError("", f"qdisc '{kind}' is not modelled{did_you_mean(kind, KINDS)}", ", ".join(KINDS))
+        raise InputError("", f"qdisc '{kind}' is not modelled{_did_you_mean(kind, KINDS)}", ", ".join(KINDS))
     make, known = KINDS[kind]
     arguments = {}
     for name, value in options.items():
         if name not in known:
-            raise InputError("", f"qdisc {kind} has no option '{name}'{did_you_mean(name, known)}", ", ".join(known))
+            raise InputError("", f"qdisc {kind} has no option '{name}'{_did_you_mean(name, known)}", ", ".join(known))
         argument, read = known[name]
         try:
             arguments[argument] = read(value)

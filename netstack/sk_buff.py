@@ -9,9 +9,10 @@ block, as ``slab_build_skb`` makes it::
 Left out: paged data and lists of fragments, clones, extensions, references to routes; ``users`` stays 1.
 """
 
+from struct import Struct
 from typing import Self
 
-from ebpfsim.memory import Memory
+from ebpfsim.memory import KERNEL_BASE, Memory
 
 __all__ = ["SHARED_INFO_BYTES", "SK_BUFF_BYTES", "SkbShared", "SkbStruct"]
 
@@ -19,6 +20,11 @@ SK_BUFF_BYTES = 224
 SHARED_INFO_BYTES = 320
 # include/linux/skbuff.h: NET_SKB_PAD and NET_IP_ALIGN of x86-64 with cache lines of 64 bytes
 NET_SKB_PAD, NET_IP_ALIGN = 64, 0
+_SEEN = Struct("<112xIIH66xIQQ")  # len data_len mac_len end head data
+_ENDS, _U32, _U64 = Struct("<QQ"), Struct("<I"), Struct("<Q")
+# dev sk tstamp pkt_len; len data_len mac_len queue_mapping; pkt_type and the two bytes of flags behind it; tc_index
+# priority skb_iif hash vlan_proto vlan_tci mark; protocol and the headers; tail end head data
+FILLED = Struct("<16xQQQI44x24xIIH2xH2xBBBxH2x4xIIIHH8xI8xHHHHIIQQ")
 NO_HEADER = 0xFFFF  # what header offsets are before somebody sets them
 QDISC_CB_PRIV_LEN = 20
 KMALLOC_MIN = 8
@@ -29,16 +35,20 @@ class _Field:
 
     def __init__(self, offset: int, size: int, mask: int = 0, shift: int = 0) -> None:
         self.offset, self.size, self.mask, self.shift = offset, size, mask << shift, shift
+        self._packed = Struct({1: "<B", 2: "<H", 4: "<I", 8: "<Q"}[size])
+        self._cut = (1 << 8 * size) - 1
+
+    # packets are always mapped: no look into the page table
 
     def __get__(self, struct: "_Struct", owner: type) -> int:
-        value = struct.mem.load(struct.address + self.offset, self.size)
+        value: int = self._packed.unpack_from(struct.mem.buf, (struct.address ^ KERNEL_BASE) + self.offset)[0]
         return (value & self.mask) >> self.shift if self.mask else value
 
     def __set__(self, struct: "_Struct", value: int) -> None:
+        at = (struct.address ^ KERNEL_BASE) + self.offset
         if self.mask:
-            old = struct.mem.load(struct.address + self.offset, self.size)
-            value = old & ~self.mask | value << self.shift & self.mask
-        struct.mem.store(struct.address + self.offset, self.size, value)
+            value = self._packed.unpack_from(struct.mem.buf, at)[0] & ~self.mask | value << self.shift & self.mask
+        self._packed.pack_into(struct.mem.buf, at, value & self._cut)
 
 
 class _Struct:
@@ -126,6 +136,25 @@ class SkbStruct(_Struct):
         skb.data, skb.tail = skb.head + headroom, headroom
         skb.mac_header = skb.transport_header = NO_HEADER
         return skb
+
+    @classmethod
+    def build_filled(cls, mem: Memory, data: bytes, headroom: int, members: "tuple[int, ...]") -> Self:
+        """Return a packet with its data; ``members`` are those of ``FILLED`` up to ``mac_header``.
+
+        The offsets of headers among them count from the data's first byte; NO_HEADER stays.
+        """
+        size = len(data)
+        address = mem.alloc(SK_BUFF_BYTES)
+        block = _kmalloc_size(-(-size // 64) * 64 + headroom + SHARED_INFO_BYTES)
+        head = mem.alloc(block)
+        *first, transport, network, mac, pulled = members
+        if transport != NO_HEADER:
+            transport += headroom
+        ends = headroom + size, block - SHARED_INFO_BYTES, head, head + headroom + pulled
+        at, place = address ^ KERNEL_BASE, (head ^ KERNEL_BASE) + headroom
+        FILLED.pack_into(mem.buf, at, *first, transport, network + headroom, mac + headroom, *ends)
+        mem.buf[place : place + size] = data
+        return cls(mem, address)
 
     def free(self) -> None:
         """Give the structure and its data back (``kfree_skb``)."""
@@ -215,6 +244,19 @@ class SkbStruct(_Struct):
     def reset_mac_len(self) -> None:
         """The link-layer header ends where the network header begins."""
         self.mac_len = self.network_header - self.mac_header
+
+    def show_to_tc(self, *, ingress: bool) -> None:
+        """Let a program of tc look: the data begin with the link-layer header, and their ends are told."""
+        buf, at = self.mem.buf, self.address ^ KERNEL_BASE
+        size, data_len, mac_len, end, head, data = _SEEN.unpack_from(buf, at)
+        if ingress:
+            data -= mac_len
+            size += mac_len
+            _U32.pack_into(buf, at + 112, size)
+            _U64.pack_into(buf, at + 200, data)
+        # bpf_compute_data_pointers()
+        meta_len = buf[(head ^ KERNEL_BASE) + end + 1]
+        _ENDS.pack_into(buf, at + 72, data - meta_len, data + size - data_len)
 
     def compute_data_pointers(self) -> None:
         """Tell programs where linear data and metadata end (``bpf_compute_data_pointers``)."""

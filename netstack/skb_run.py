@@ -11,13 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ebpfsim.memory import Memory
-from netstack.sk_buff import NET_IP_ALIGN, NET_SKB_PAD, NO_HEADER, SkbStruct
+from netstack.sk_buff import NET_IP_ALIGN, NET_SKB_PAD, NO_HEADER, SK_BUFF_BYTES, SkbStruct
 from netstack.skb import PacketType, SkBuff
 from netstack.tunnel_key import METADATA_DST_BYTES, load_info, store_info
 
 __all__ = ["be16", "skb_struct"]
 
 LL_HEADROOM = 128  # what a packet of the host has in front: MAX_TCP_HEADER is more, LL_MAX_HEADER on x86-64
+
+# bits of the second and third byte of flags
+TC_AT_INGRESS, SW_HASH = 1 << 2, 1 << 2
+# where struct sk_buff has its control block, and what is behind it
+CB, BEHIND_CB = 40, 88
 
 
 def be16(value: int) -> int:
@@ -37,21 +42,24 @@ def skb_struct(skb: SkBuff, mem: Memory, *, ingress: bool, sk: int = 0, network:
     headroom = NET_SKB_PAD + NET_IP_ALIGN if ingress else LL_HEADROOM
     if skb.metadata:
         headroom = max(headroom, -(-len(skb.metadata) // NET_SKB_PAD) * NET_SKB_PAD)
-    struct = SkbStruct.build(mem, size, headroom)
+    filled = _filled(skb, sk, ingress=ingress)
+    struct = SkbStruct.build_filled(mem, skb.data, headroom, filled)
+    before = b"" if network else _seen(struct)
     info = 0
     try:
-        struct.put(skb.data)
-        _fill(struct, skb, ingress=ingress)
+        if skb.metadata:
+            # skb_metadata_set()
+            struct.shinfo.meta_len = len(skb.metadata)
+            struct.mem.write(struct.head + struct.mac_header - len(skb.metadata), skb.metadata)
         if skb.tun_info is not None:
             struct.skb_refdst = info = mem.alloc(METADATA_DST_BYTES, what="struct metadata_dst")
             store_info(mem, info, skb.tun_info)
-        struct.sk = sk
         if network:
             struct.pull(skb.network_header)
         yield struct
         if network:
             skb.mark, skb.priority = struct.mark, struct.priority
-        else:
+        elif info or skb.metadata or _seen(struct) != before or mem.read(_start(struct, ingress), size) != skb.data:
             _take_back(struct, skb, ingress=ingress)
     finally:
         struct.free()
@@ -59,32 +67,29 @@ def skb_struct(skb: SkBuff, mem: Memory, *, ingress: bool, sk: int = 0, network:
             mem.free(info)
 
 
-def _fill(struct: SkbStruct, skb: SkBuff, *, ingress: bool) -> None:
-    struct.dev = skb.dev.struct.address
-    struct.reset_mac_header()
-    struct.network_header = struct.mac_header + skb.network_header
-    if skb.transport_header:
-        struct.transport_header = struct.mac_header + skb.transport_header
-    struct.protocol = be16(skb.protocol)
-    struct.pkt_type = skb.pkt_type
-    struct.skb_iif = skb.skb_iif
-    struct.mark, struct.priority, struct.tc_index = skb.mark, skb.priority, skb.tc_index
-    struct.hash, struct.sw_hash = skb.hash, bool(skb.hash)
-    struct.queue_mapping = skb.queue_mapping + 1 if skb.rx_queue_recorded else skb.queue_mapping
-    if skb.vlan_proto:
-        struct.vlan_proto, struct.vlan_tci = be16(skb.vlan_proto), skb.vlan_tci
-    struct.tstamp = skb.tstamp
-    struct.tc_at_ingress = ingress
-    if ingress:
-        struct.mac_len = skb.network_header
-        struct.pull(struct.mac_len)
-        struct.transport_header = struct.network_header
-    # qdisc_skb_cb(skb)->pkt_len, which programs know as wire_len: without link-layer header at ingress
-    struct.pkt_len = struct.len
-    if skb.metadata:
-        # skb_metadata_set()
-        struct.shinfo.meta_len = len(skb.metadata)
-        struct.mem.write(struct.head + struct.mac_header - len(skb.metadata), skb.metadata)
+def _filled(skb: SkBuff, sk: int, *, ingress: bool) -> tuple[int, ...]:
+    # the members of FILLED; qdisc_skb_cb(skb)->pkt_len is what programs know as wire_len
+    network = skb.network_header
+    pulled = network if ingress else 0
+    size = len(skb.data) - pulled
+    queue = skb.queue_mapping + 1 if skb.rx_queue_recorded else skb.queue_mapping
+    transport = network if ingress else skb.transport_header or NO_HEADER
+    vlan = (be16(skb.vlan_proto), skb.vlan_tci) if skb.vlan_proto else (0, 0)
+    return (
+        *(skb.dev.struct_address, sk, skb.tstamp, size, size, 0, pulled, queue),
+        *(int(skb.pkt_type), TC_AT_INGRESS if ingress else 0, SW_HASH if skb.hash else 0, skb.tc_index, skb.priority),
+        *(skb.skb_iif, skb.hash, *vlan, skb.mark, be16(skb.protocol), transport, network, 0, pulled),
+    )
+
+
+def _seen(struct: SkbStruct) -> bytes:
+    # what programs can change of a packet beside its data and the control block
+    mem, address = struct.mem, struct.address
+    return mem.read(address, CB) + mem.read(address + BEHIND_CB, SK_BUFF_BYTES - BEHIND_CB)
+
+
+def _start(struct: SkbStruct, ingress: bool) -> int:
+    return struct.data - (struct.mac_len if ingress else 0)
 
 
 def _take_back(struct: SkbStruct, skb: SkBuff, *, ingress: bool) -> None:

@@ -183,9 +183,7 @@ class Tc:
     def _bpf_prog_run(self, prog: Prog, run: _Run, stats: HookStats, label: str, names: dict[int, str] | None) -> int:
         kernel, struct, cpu = self.kernel, run.struct, run.cpu
         time_ns = cpu.now_ns
-        if run.ingress:
-            struct.push(struct.mac_len)
-        struct.compute_data_pointers()
+        struct.show_to_tc(ingress=run.ingress)
         ran = bpf_prog_run(kernel, prog, struct.address, cpu, self._execute, self._call_ps)
         if run.ingress:
             struct.pull(struct.mac_len)

@@ -36,7 +36,7 @@ def test_fields_lie_where_the_btf_says() -> None:
             if field_name in IN_CB:
                 assert field.offset == IN_CB[field_name]
                 continue
-            where = {"hwtstamp": "hwtstamps"}.get(field_name, field_name)
+            where = {"hwtstamp": "hwtstamps", "skb_refdst": "_skb_refdst"}.get(field_name, field_name)
             bits = bin(field.mask).count("1")
             assert (field.offset * 8 + field.shift, bits) == members[where], field_name
 
