@@ -136,7 +136,15 @@ def _guarded(number: int, helper: Helper) -> Helper:
     def guarded(run: Run, r1: int, r2: int, r3: int, r4: int, r5: int) -> int:
         try:
             return helper(run, r1, r2, r3, r4, r5)
-        except (AttributeError, InternalError, NotImplementedError, OverflowError, ValueError, struct.error):
+        except (
+            AttributeError,
+            InternalError,
+            LookupError,
+            NotImplementedError,
+            OverflowError,
+            ValueError,
+            struct.error,
+        ):
             name = HELPER_NAMES.get(number, f"helper {number}")
             raise KernelOops(f"{name}() with arguments that no verifier would pass") from None
 
