@@ -181,15 +181,19 @@ class Host(HostDevices, HostNet, HostTracing):
         steps: Sequence[object] | None = None,
         at: str | int | None = None,
         cgroup: str = "",
+        stack: Sequence[int] = (),
     ) -> HostTask:
         """Start a task that makes the system calls of ``steps`` and exits; without steps it waits for ``syscall``.
 
         A step is ``{openat: ["/etc/passwd", "O_RDONLY"], "as": "fd"}``; see ``ebpfsim.task_steps``. ``results`` of the
         task tell what each came to. ``at`` is absolute; by default the task starts now. ``cgroup`` is the path of its
-        control group, which is made when it is not there.
+        control group, which is made when it is not there. ``stack`` are addresses in user space: where it is, then who
+        called that, for stacks of user space.
         """
         start_ns = self._start_ns(at)
-        return HostTask(self.kernel, name, steps, uid=uid, gid=gid, cpu=cpu, start_ns=start_ns, cgroup=cgroup)
+        return HostTask(
+            self.kernel, name, steps, uid=uid, gid=gid, cpu=cpu, start_ns=start_ns, cgroup=cgroup, stack=stack
+        )
 
     def syscall(self, task: HostTask, name: str, *args: Value) -> int:
         """Let a task without steps of its own make one system call; the result, a negative errno included."""

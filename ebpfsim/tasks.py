@@ -36,6 +36,7 @@ class HostTask:
         cpu: int | None = None,
         start_ns: int = 0,
         cgroup: str = "",
+        stack: Sequence[int] = (),
     ) -> None:
         self._kernel = kernel
         calls = kernel.syscalls.table
@@ -53,6 +54,8 @@ class HostTask:
         def start() -> None:
             group = kernel.cgroups.mkdir(cgroup) if cgroup else None
             self._task = kernel.sched.spawn(name, self._main, uid=uid, gid=gid, cpu=cpu, cgroup=group)
+            if stack:
+                self._task.declare_stack(stack)
 
         if start_ns > kernel.clock.now_ns:
             kernel.clock.call_at(start_ns, start)

@@ -34,7 +34,7 @@ from tracing.frames import FRAMES
 from tracing.kallsyms import has_symbol, symbol_address
 from tracing.kprobe import Kprobes
 from tracing.perf_tracepoint import PerfTracepoints
-from tracing.syscalls import Syscalls, enter_code
+from tracing.syscalls import USER_CS, Syscalls, enter_code
 from tracing.task import PF_KTHREAD, Task
 from tracing.tracepoints import Tracepoint
 
@@ -45,6 +45,7 @@ BPF_F_SKIP_FIELD_MASK, BPF_F_USER_STACK, BPF_F_USER_BUILD_ID = 0xFF, 1 << 8, 1 <
 PERF_MAX_STACK_DEPTH = 127  # kernel.perf_event_max_stack
 BUILD_ID_BYTES, ADDRESS_BYTES = 32, 8  # sizeof(struct bpf_stack_build_id)
 CALL_BYTES, SPREAD = 5, 11  # a return address is behind a call; functions are 16 bytes apart
+_BP, _IP, _CS = 32, 128, 136  # in struct pt_regs
 _FRAME = Struct("<QQ")  # struct stack_frame: next_frame, return_address
 
 _SYSCALL = ("do_syscall_64", "entry_SYSCALL_64_after_hwframe")
@@ -187,10 +188,15 @@ def task_stack(kernel: Any, task: Task, cpu: Cpu) -> list[int]:
 
 def user_stack(task: Task) -> list[int]:
     """Return the stack of a task's user space by its registers: where it is, then the chain of frame pointers."""
+    return _frames(task, task.user_ip, task.user_bp)
+
+
+def _frames(task: Task, ip: int, frame: int) -> list[int]:
+    # perf_callchain_user()
     user = task.user
     if user is None or task.struct.flags & PF_KTHREAD:
         return []
-    found, frame = [task.user_ip], task.user_bp
+    found = [ip]
     while len(found) < PERF_MAX_STACK_DEPTH:
         try:
             frame, address = _FRAME.unpack(user.read(frame, _FRAME.size))
@@ -202,6 +208,12 @@ def user_stack(task: Task) -> list[int]:
 
 def _stack(run: Run, flags: int) -> list[int]:
     kernel = cast(Any, run.kernel)
+    if run.prog.type == ProgType.KPROBE and run.mem.load(run.ctx + _CS, 8) == USER_CS:
+        # a probe of user space: what the registers say, and nothing in the kernel
+        if not flags & BPF_F_USER_STACK:
+            return []
+        ip, frame = run.mem.load(run.ctx + _IP, 8), run.mem.load(run.ctx + _BP, 8)
+        return _frames(kernel.sched.current(run.cpu), ip, frame)
     if flags & BPF_F_USER_STACK:
         return user_stack(kernel.sched.current(run.cpu))
     if run.prog.type == ProgType.PERF_EVENT:

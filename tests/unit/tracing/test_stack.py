@@ -199,6 +199,25 @@ def test_user_space_by_its_frame_pointers(lab) -> None:
     assert lab.answer() == (24, [0x40_1234, 0x40_2345, 0x40_3456])
 
 
+def test_stacks_that_tasks_are_started_with(lab) -> None:
+    task = lab.host.spawn("b", stack=[0x40_1000, 0x40_2000])
+    lab.attach("kprobe", "ksys_read", flags=0x100, pid=task.pid)
+    lab.host.syscall(task, "read", 0, 1)
+    assert lab.answer() == (16, [0x40_1000, 0x40_2000])
+
+
+@pytest.mark.parametrize(("flags", "kernel"), [(0x100, False), (0, True)])
+def test_probes_of_user_space(lab, flags, kernel) -> None:
+    # the registers are those of user space, and nothing is in the kernel
+    lab.host.user_binary("/usr/bin/app", ["work"])
+    text = TEXT.format(map=lab.map, pid=lab.task.pid, call=GET_STACK.format(size=800, flags=flags))
+    lab.host.attach_uprobe(lab.load(P.KPROBE, encode(assemble(text))), "/usr/bin/app", "work")
+    lab.host.syscall(lab.task, "call", "/usr/bin/app:work")
+    binary = lab.host.kernel.uprobes.binaries["/usr/bin/app"]
+    start = binary.base + binary.functions["work"].offset
+    assert lab.answer() == ((0, []) if kernel else (8, [start]))
+
+
 def test_user_space_without_frame_pointers(lab) -> None:
     lab.attach("kprobe", "vfs_read", flags=0x100)
     fd = lab.host.syscall(lab.task, "openat", "/etc/hostname")
