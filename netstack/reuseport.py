@@ -82,7 +82,7 @@ class ReuseportGroup:
             old.put()
 
 
-def reuseport_select_sock(sock: Any, skb: SkBuff, ends: tuple[int, int, int, int], cpu: Cpu) -> Any | None:
+def reuseport_select_sock(sock: Any, skb: SkBuff | None, ends: tuple[int, int, int, int], cpu: Cpu) -> Any | None:
     """Return the socket of a group that gets a packet of those ends (source, destination), None when nobody may."""
     group = sock.reuseport_group
     if group is None:
@@ -90,7 +90,7 @@ def reuseport_select_sock(sock: Any, skb: SkBuff, ends: tuple[int, int, int, int
     words = b"".join(number.to_bytes(4, "big") for number in ends)
     value = jhash(words, u32(group.net.rng.seed))
     chosen = None
-    if group.prog is not None:
+    if group.prog is not None and skb is not None:
         run = _run_sk_reuseport if group.prog.type == ProgType.SK_REUSEPORT else _run_bpf_filter
         allowed, chosen = run(group, sock, skb, value, cpu)
         if not allowed:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from netstack.net import Net
     from netstack.sock import UdpSocket
 
-__all__ = ["HELPERS", "SkLookup", "bpf_sk_lookup_run_v4", "udp4_lib_lookup"]
+__all__ = ["HELPERS", "Ends", "SkLookup", "bpf_sk_lookup_run_v4", "udp4_lib_lookup"]
 
 AF_INET = 2
 SK_DROP, SK_PASS = 0, 1  # enum sk_action
@@ -47,7 +47,7 @@ class SkLookup(NamedTuple):
     no_reuseport: bool = False
 
 
-def bpf_sk_lookup_run_v4(net: "Net", skb: SkBuff, ends: Ends, protocol: int, cpu: Cpu) -> SkLookup:
+def bpf_sk_lookup_run_v4(net: "Net", skb: SkBuff | None, ends: Ends, protocol: int, cpu: Cpu) -> SkLookup:
     """Ask the namespace's programs (BPF_PROG_SK_LOOKUP_RUN_ARRAY): SK_DROP of one counts unless one chose a socket."""
     running = net.kernel.netns.running(AttachType.SK_LOOKUP)
     if not running or net.netns:
@@ -58,7 +58,7 @@ def bpf_sk_lookup_run_v4(net: "Net", skb: SkBuff, ends: Ends, protocol: int, cpu
     ctx = mem.alloc(_KERN.size)
     try:
         for prog, stats, label in running:
-            mem.write(ctx, _KERN.pack(*head, 0, 0, selected, skb.skb_iif, no_reuseport))
+            mem.write(ctx, _KERN.pack(*head, 0, 0, selected, skb.skb_iif if skb is not None else 0, no_reuseport))
             result = net.sk_filter.run_prog(prog, ctx, cpu, "sk_lookup", stats, label)
             found = mem.load(ctx + _SELECTED_SK, 8)
             if result == SK_PASS and found:
@@ -70,7 +70,7 @@ def bpf_sk_lookup_run_v4(net: "Net", skb: SkBuff, ends: Ends, protocol: int, cpu
     return SkLookup(not (all_pass or selected), selected, no_reuseport)
 
 
-def udp4_lib_lookup(net: "Net", skb: SkBuff, ends: Ends, cpu: Cpu) -> "UdpSocket | None":
+def udp4_lib_lookup(net: "Net", skb: SkBuff | None, ends: Ends, cpu: Cpu) -> "UdpSocket | None":
     """Return the socket that gets a datagram which is no broadcast (``__udp4_lib_lookup``), None for nobody."""
     found = net.sockets.udp_receivers(ends[2], ends[3], broadcast=False, source=ends[:2])
     sock = found[0] if found else None

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 import ebpfsim
-from ebpfsim.errors import NotModelled
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
 from ebpfsim.uapi.bpf import ProgType
@@ -42,12 +41,51 @@ def test_sockets_of_test_runs(bpf: Any, name: str) -> None:
     assert bpf.prog_test_run(fd, FRAME).retval == answer
 
 
-def test_open_udp_sockets_are_not_found_silently() -> None:
+# the tuple is 10.0.0.1:7 > 127.0.0.1:PORT; the found socket's own port (struct bpf_sock.src_port) is the result
+FIND = """
+    r6 = r1
+    r1 = {port}
+    r1 = be16 r1
+    *(u16 *)(r10 - 6) = r1
+    *(u16 *)(r10 - 8) = 0x0700
+    *(u32 *)(r10 - 12) = 0x0100007f
+    *(u32 *)(r10 - 16) = 0x0100000a
+    r1 = r6
+    r2 = r10
+    r2 += -16
+    r3 = {size}
+    r4 = {netns}
+    r5 = {flags}
+    call {helper}
+    r7 = 0
+    if r0 == 0 goto out
+    r7 = *(u32 *)(r0 + 44)
+    r1 = r0
+    call bpf_sk_release
+out:
+    r0 = r7
+    exit
+"""
+
+
+@pytest.mark.parametrize(
+    ("helper", "port", "found"),
+    [
+        ("bpf_sk_lookup_udp", 53, 53),
+        ("bpf_sk_lookup_udp", 54, 0),
+        ("bpf_sk_lookup_tcp", 53, 0),
+        ("bpf_skc_lookup_tcp", 53, 0),
+    ],
+)
+@pytest.mark.parametrize(("size", "netns", "flags", "fits"), [(12, -1, 0, True), (12, -1, 1, False), (12, 5, 0, False)])
+def test_sockets_that_are_open_are_found(
+    helper: str, port: int, found: int, size: int, netns: int, flags: int, fits: bool
+) -> None:
     host = ebpfsim.Simulation(seed=1).host("h")
-    host.kernel.net.udp_socket("0.0.0.0", 53)
-    fd = host.bpf.prog_load(ProgType.SCHED_CLS, encode(assemble(PROGRAMS["lookup udp"][0])), license="GPL").fd
-    with pytest.raises(NotModelled, match="bpf_sk_lookup_udp"):
-        host.bpf.prog_test_run(fd, FRAME)
+    host.udp_socket("127.0.0.1", 53)
+    text = FIND.format(helper=helper, port=port, size=size, netns=netns, flags=flags)
+    fd = host.bpf.prog_load(ProgType.SCHED_CLS, encode(assemble(text)), license="GPL").fd
+    assert host.bpf.prog_test_run(fd, FRAME).retval == (found if fits else 0)
 
 
 def test_hash_is_the_same_for_both_directions() -> None:
@@ -58,3 +96,15 @@ def test_hash_is_the_same_for_both_directions() -> None:
     other = FRAME[:34] + bytes.fromhex("00351235") + bytes(16)
     hashes = [bpf.prog_test_run(fd, frame).retval for frame in (there, back, other)]
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_who_listens_is_found() -> None:
+    host = ebpfsim.Simulation(seed=1).host("h")
+    task = host.spawn("server")
+    sock = host.syscall(task, "socket", "AF_INET", "SOCK_STREAM", 0)
+    assert host.syscall(task, "bind", sock, "127.0.0.1:53") == 0
+    text = FIND.format(helper="bpf_sk_lookup_tcp", port=53, size=12, netns=-1, flags=0)
+    fd = host.bpf.prog_load(ProgType.SCHED_CLS, encode(assemble(text)), license="GPL").fd
+    assert host.bpf.prog_test_run(fd, FRAME).retval == 0
+    assert host.syscall(task, "listen", sock, 5) == 0
+    assert host.bpf.prog_test_run(fd, FRAME).retval == 53
