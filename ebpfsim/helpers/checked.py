@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from ebpfsim.errors import KernelOops
 from ebpfsim.helpers.protos import (
+    ARG_CONST_MAP_PTR,
     ARG_CONST_SIZE,
     ARG_CONST_SIZE_OR_ZERO,
     ARG_PTR_TO_CONST_STR,
@@ -75,10 +76,13 @@ def _check(objects: Objects, address: int, size: int, who: tuple[Proto, int, str
 def _size_of(proto: Proto, at: int) -> _Size | None:
     arg, base = proto.args[at], proto.args[at] & BASE_TYPE_MASK
     following = proto.args[at + 1] & BASE_TYPE_MASK if at + 1 < len(proto.args) else 0
-    if base == ARG_PTR_TO_MAP_KEY:
-        return lambda run, registers: run.kernel.map_at(registers[0]).key_size
-    if base == ARG_PTR_TO_MAP_VALUE:
-        return lambda run, registers: run.kernel.map_at(registers[0]).value_size
+    if base in (ARG_PTR_TO_MAP_KEY, ARG_PTR_TO_MAP_VALUE):
+        # of the map among the arguments in front, which is not always the first
+        bases = [other & BASE_TYPE_MASK for other in proto.args[:at]]
+        map_at = bases.index(ARG_CONST_MAP_PTR)
+        if base == ARG_PTR_TO_MAP_KEY:
+            return lambda run, registers: run.kernel.map_at(registers[map_at]).key_size
+        return lambda run, registers: run.kernel.map_at(registers[map_at]).value_size
     if base == ARG_PTR_TO_CONST_STR:
         return lambda run, registers: _string_bytes(run, registers[at])
     if base == ARG_PTR_TO_MEM and arg & MEM_FIXED_SIZE:

@@ -46,6 +46,18 @@ def test_keys_and_values_of_maps(debugged: Any) -> None:
         _update(debugged, -8, -8)
 
 
+def test_keys_of_maps_that_are_not_the_first_argument(debugged: Any) -> None:
+    # (context, map, key, flags) of include/uapi/linux/bpf.h
+    number = HELPER_IDS["bpf_sk_select_reuseport"]
+    debugged.helpers = checked_helpers({number: lambda *_: 5})
+    made = HashMap(MapAttr(MapType.HASH, 8, 16, 4, map_name="flows"), debugged.mem, 1)
+    debugged.maps[made.address] = made
+    code = "r1 = r10; r1 += -8; r2 = {} ll; r3 = r10; r3 += {}; r4 = 0; call bpf_sk_select_reuseport; exit"
+    assert debugged.run(code.format(made.address, -8)).r0 == 5
+    with pytest.raises(KernelOops, match=r"read of 8 bytes by bpf_sk_select_reuseport\(\), argument 3"):
+        debugged.run(code.format(made.address, -4))
+
+
 @pytest.mark.parametrize(
     ("size", "problem"),
     [("16", ""), ("0", ""), ("17", "read of 17 bytes by bpf_csum_diff(), argument 1")],
