@@ -20,6 +20,9 @@ def steer_packet(skb: SkBuff, cpu: Cpu) -> bool:
     if not cpus:
         return False
     chosen = cpus[skb_get_hash(skb, cpu) * len(cpus) >> 32]  # reciprocal_scale()
+    if chosen >= len(dev.net.backlogs):
+        # cpu_online()
+        return False
     backlog = dev.net.backlogs[chosen]
     if chosen == cpu.number:
         backlog.enqueue(skb)

@@ -256,6 +256,10 @@ class _Check:
             addresses: dict[str, str] = {}
             for device, interface in host.interfaces.items():
                 here = (*path, "interfaces", device)
+                cpus = host.cpus or self.model.kernel.cpus or 1
+                for index, cpu in enumerate(interface.rps):
+                    if cpu >= cpus:
+                        self.wrong((*here, "rps", index), f"host '{name}' has no CPU {cpu}", f"0 to {cpus - 1}")
                 if device == "lo":
                     self.wrong(here, "interface 'lo' is there from the start, with 127.0.0.1/8", key=True)
                 for index, address in enumerate(interface.address):

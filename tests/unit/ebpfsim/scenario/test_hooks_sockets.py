@@ -66,3 +66,11 @@ def test_mistakes(play: "Play", tmp_path: "Path", attach: str, problem: str) -> 
         play(SCENARIO.format(type="sk_reuseport", code=1, attach=attach), tmp_path)
     assert problem in str(wrong.value)
     assert ".yaml:9:" in str(wrong.value)
+
+
+def test_packets_are_steered_to_cpus_that_there_are(play: "Play", tmp_path: "Path") -> None:
+    text = "hosts: {h: {cpus: 2, interfaces: {eth0: {address: 10.0.0.1/24, rps: [1, 2]}}}}\n"
+    with pytest.raises(ScenarioError, match="host 'h' has no CPU 2"):
+        play(text, tmp_path)
+    running, _ = play(text.replace("[1, 2]", "[0, 1]"), tmp_path)
+    assert running.sim.hosts["h"].device("eth0").rps_cpus == (0, 1)
