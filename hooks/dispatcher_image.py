@@ -9,7 +9,7 @@ from struct import Struct
 
 from ebpfsim.jit.encoder import RDX, insn
 from ebpfsim.verifier.ksym import KERNEL_TEXT
-from hooks.trampoline_image import NOPS, branch_to
+from hooks.trampoline_image import branch_to, padding
 
 __all__ = ["INDIRECT_THUNK_RDX", "NOP_FUNC", "prepare_dispatcher"]
 
@@ -44,11 +44,7 @@ def _emit(code: bytearray, base: int, progs: list[int], first: int, last: int, r
     behind = len(code)
     _emit(code, base, progs, first, first + pivot, retpoline)
     # targets of branches are aligned
-    missing = -len(code) % 16
-    while missing:
-        step = min(missing, 8)
-        code += NOPS[step]
-        missing -= step
+    code += padding(len(code))
     distance = len(code) - behind
     if far:
         _IMM.pack_into(code, at + 2, distance)

@@ -47,18 +47,22 @@ __all__ = [
     "ImageLink",
     "TrampolineLayout",
     "branch_to",
+    "padding",
     "prepare_indirect",
     "prepare_trampoline",
 ]
 
 PATCH_BYTES = 5  # X86_PATCH_SIZE
 NOP5 = b"\x0f\x1f\x44\x00\x00"
+NOP8 = b"\x0f\x1f\x84\x00\x00\x00\x00\x00"
 NOPS = {
     1: b"\x90", 2: b"\x66\x90", 3: b"\x0f\x1f\x00", 4: b"\x0f\x1f\x40\x00", 5: NOP5,
-    6: b"\x66\x0f\x1f\x44\x00\x00", 7: b"\x0f\x1f\x80\x00\x00\x00\x00", 8: b"\x0f\x1f\x84\x00\x00\x00\x00\x00",
+    6: b"\x66\x0f\x1f\x44\x00\x00", 7: b"\x0f\x1f\x80\x00\x00\x00\x00", 8: NOP8,
+    9: b"\x66" + NOP8, 10: b"\x66\x2e" + NOP8, 11: b"\x66\x66\x2e" + NOP8,
 }  # fmt: skip
-RUN_CTX_BYTES = 24  # struct bpf_tramp_run_ctx: run_ctx, bpf_cookie, saved_run_ctx
-COOKIE_OFF = 8
+ASM_NOP_MAX = 11
+RUN_CTX_BYTES = 16  # struct bpf_tramp_run_ctx: run_ctx, which is empty, bpf_cookie, saved_run_ctx
+COOKIE_OFF = 0
 ARG_REGS = (RDI, RSI, RDX, RCX, R8, R9)
 LEAVE = b"\xc9"
 CALL, JMP, JNE, JE8 = b"\xe8", b"\xe9", b"\x0f\x85", 0x74
@@ -79,6 +83,16 @@ class ImageLink(Protocol):
 def branch_to(opcode: bytes, site: int, target: int) -> bytes:
     """Return a call or jump of 32 bits at an address."""
     return opcode + _REL.pack(target - site - len(opcode) - 4)
+
+
+def padding(size: int) -> bytes:
+    """Return what aligns the next instruction to 16 bytes (emit_align)."""
+    missing, found = -size % 16, b""
+    while missing:
+        step = min(missing, ASM_NOP_MAX)
+        found += NOPS[step]
+        missing -= step
+    return found
 
 
 def _load(reg: int, off: int) -> bytes:
@@ -114,9 +128,11 @@ class TrampolineLayout:
         ip_off = nregs_off + 8 * ip_arg
         rbx_off = ip_off + 8
         run_ctx_off = rbx_off + RUN_CTX_BYTES
-        # rsp is aligned to 16 bytes where the function is called
         on_stack = 8 * max(nr_words - len(ARG_REGS), 0) if call_orig else 0
         arg_stack_off = run_ctx_off + on_stack
+        if on_stack and not arg_stack_off % 16:
+            # rsp is aligned where the function is called, below the saved rbp and two return addresses
+            arg_stack_off += 8
         return cls(regs_off, nregs_off, ip_off, rbx_off, run_ctx_off, arg_stack_off, arg_stack_off)
 
 
@@ -132,11 +148,7 @@ class _Image:
         self.data += branch_to(CALL, self.base + len(self.data), target)
 
     def align(self) -> None:
-        missing = -len(self.data) % 16
-        while missing:
-            step = min(missing, 8)
-            self.data += NOPS[step]
-            missing -= step
+        self.data += padding(len(self.data))
 
 
 @lru_cache(maxsize=4096)

@@ -56,16 +56,16 @@ def listing(host, member) -> list[str]:
 
 
 def test_a_function_returns_what_its_program_returns(host, table) -> None:
-    # frame: result 8, regs 16, nregs 24, rbx 32, run_ctx 56
+    # frame: result 8, regs 16, nregs 24, rbx 32, run_ctx 48
     member = table.members["ssthresh"]
     assert listing(host, member) == [
-        "push rbp", "mov rbp, rsp", "sub rsp, 0x38", "mov qword ptr [rbp - 0x20], rbx",
+        "push rbp", "mov rbp, rsp", "sub rsp, 0x30", "mov qword ptr [rbp - 0x20], rbx",
         "mov eax, 1", "mov qword ptr [rbp - 0x18], rax", "mov qword ptr [rbp - 0x10], rdi",
         "xor edi, edi", "mov qword ptr [rbp - 0x30], rdi", f"movabs rdi, {member.prog_addr:#x}",
-        "lea rsi, [rbp - 0x38]", f"call {member.enter_addr:#x}", "mov rbx, rax", "test rax, rax",
+        "lea rsi, [rbp - 0x30]", f"call {member.enter_addr:#x}", "mov rbx, rax", "test rax, rax",
         f"je {member.address + 0x47:#x}", "lea rdi, [rbp - 0x10]", f"call {member.code_addr:#x}",
         "mov qword ptr [rbp - 8], rax", f"movabs rdi, {member.prog_addr:#x}", "mov rsi, rbx",
-        "lea rdx, [rbp - 0x38]", f"call {member.exit_addr:#x}",
+        "lea rdx, [rbp - 0x30]", f"call {member.exit_addr:#x}",
         "mov rax, qword ptr [rbp - 8]", "mov rbx, qword ptr [rbp - 0x20]", "leave", "ret",
     ]  # fmt: skip
 

@@ -37,14 +37,14 @@ def listing(data: bytes) -> list[str]:
 
 
 def test_one_fentry_program_on_a_function_of_one_argument() -> None:
-    # frame: regs 8, nregs 16, rbx 24, run_ctx 48; the program is skipped by 9 bytes, to 0x43
+    # frame: regs 8, nregs 16, rbx 24, run_ctx 40; the program is skipped by 9 bytes, to 0x43
     assert listing(code(FuncModel((4,), ret_size=4), [Link()])) == [
-        "push rbp", "mov rbp, rsp", "sub rsp, 0x30", "mov qword ptr [rbp - 0x18], rbx",
+        "push rbp", "mov rbp, rsp", "sub rsp, 0x28", "mov qword ptr [rbp - 0x18], rbx",
         "mov eax, 1", "mov qword ptr [rbp - 0x10], rax", "mov qword ptr [rbp - 8], rdi",
         "xor edi, edi", "mov qword ptr [rbp - 0x28], rdi", "movabs rdi, 0xffff888001000000",
-        "lea rsi, [rbp - 0x30]", f"call {ENTER:#x}", "mov rbx, rax", "test rax, rax",
+        "lea rsi, [rbp - 0x28]", f"call {ENTER:#x}", "mov rbx, rax", "test rax, rax",
         f"je {BASE + 0x43:#x}", "lea rdi, [rbp - 8]", "call 0xffffffffc0008000",
-        "movabs rdi, 0xffff888001000000", "mov rsi, rbx", "lea rdx, [rbp - 0x30]", f"call {EXIT:#x}",
+        "movabs rdi, 0xffff888001000000", "mov rsi, rbx", "lea rdx, [rbp - 0x28]", f"call {EXIT:#x}",
         "mov rdi, qword ptr [rbp - 8]", "mov rbx, qword ptr [rbp - 0x18]", "leave", "ret",
     ]  # fmt: skip
 
@@ -81,7 +81,10 @@ def test_arguments_on_the_stack_are_read_behind_two_return_addresses() -> None:
     assert "mov rax, qword ptr [rbp + 0x18]" in lines
     assert "mov rax, qword ptr [rbp + 0x20]" in lines
     layout = TrampolineLayout.of(8, call_orig=True, ip_arg=False)
-    assert layout.stack_size == 8 + 64 + 8 + 8 + 24 + 16
+    # result, arguments, their number, rbx, struct bpf_tramp_run_ctx, arguments on the stack
+    assert layout.stack_size == 8 + 64 + 8 + 8 + 16 + 16
+    # one more, and 8 bytes that align the stack
+    assert TrampolineLayout.of(9, call_orig=True, ip_arg=True).stack_size == 8 + 72 + 8 + 8 + 8 + 16 + 24 + 8
 
 
 def test_the_address_of_the_function_is_kept_for_those_who_ask() -> None:
@@ -89,3 +92,30 @@ def test_the_address_of_the_function_is_kept_for_those_who_ask() -> None:
     at = lines.index(f"mov rax, {FUNC:#x}")
     # right below the number of words
     assert lines[at + 1] == "mov qword ptr [rbp - 0x18], rax"
+
+
+# Linux 6.12 without IBT and retpolines: fentry program a with cookie 5, fmod_ret program d, fexit program b on
+# bpf_fentry_test1(), read from /proc/kcore; addresses are those of that boot
+IMAGE = bytes.fromhex("""
+    554889e54883ec3048895de0b801000000488945e848897df048bf008c174218ef1bffe8b8df57eabf0500000048897dd048bf00d00cc025
+    aa2cff488d75d0e84cd657ea4889c34885c07409488d7df0e873fbffff48bf00d00cc025aa2cff4889de488d55d0e8c5d857ea31c0488945
+    f831ff48897dd048bf00d00ec025aa2cff488d75d0e806d657ea4889c34885c0740d488d7df0e8d1feffff488945f848bf00d00ec025aa2c
+    ff4889de488d55d0e87bd857ea48837df8000f8520000000488b7df0e8f014daea488945f80f1f44000066662e0f1f8400000000000f1f00
+    31ff48897dd048bf00500ec025aa2cff488d75d0e897d557ea4889c34885c07409488d7df0e872fcffff48bf00500ec025aa2cff4889de48
+    8d55d0e810d857ea48bf008c174218ef1bffe801df57ea488b45f8488b5de0c94883c408c3
+""")
+
+
+def test_the_image_is_the_one_that_linux_wrote() -> None:
+    calls = {"enter_addr": 0xFFFF_FFFF_AA8D_E190, "exit_addr": 0xFFFF_FFFF_AA8D_E430}
+    a = Link(0xFF2C_AA25_C00C_D000, 0xFFFF_FFFF_C036_06C8, **calls, cookie=5)
+    d = Link(0xFF2C_AA25_C00E_D000, 0xFFFF_FFFF_C036_0A6C, **calls)
+    b = Link(0xFF2C_AA25_C00E_5000, 0xFFFF_FFFF_C036_087C, **calls)
+    # its functions begin with endbr64, ours with the patched call
+    function, endbr64 = 0xFFFF_FFFF_AB10_20B0, 4
+    found = prepare_trampoline(
+        FuncModel((4,), (True,), (False,), 4, True), function + endbr64, [a], [d], [b],
+        base=0xFFFF_FFFF_C036_0B00, im_addr=0xFF1B_EF18_4217_8C00, tramp_enter=0xFFFF_FFFF_AA8D_EAE0,
+        tramp_exit=0xFFFF_FFFF_AA8D_EB30, ip_arg=False,
+    )  # fmt: skip
+    assert found == IMAGE
