@@ -10,6 +10,7 @@ class PacketRecord:
     """A frame at a device. ``direction`` is ``in`` or ``out``; ``verdict`` and ``reason`` come to be known later.
 
     ``verdict`` is an XDP action's name once a program has decided; ``reason`` says why the frame was dropped.
+    ``packet`` is the same for every frame of one packet: on its way, forwarded, encapsulated, cloned or cut.
     """
 
     time_ns: int
@@ -20,6 +21,7 @@ class PacketRecord:
     queue: int = 0
     verdict: str = ""
     reason: str = ""
+    packet: int = field(default=0, compare=False)
 
 
 # not frozen: one is made for every packet, and a frozen one takes six times as long to make
@@ -60,3 +62,25 @@ class Recorder:
         self.packets: list[PacketRecord] = []
         self.runs: list[ProgRun] = []
         self.notes: list[Note] = []
+        self._last_packet = 0
+
+    def add(self, record: PacketRecord) -> PacketRecord:
+        """Keep the record of a frame, which is a packet of its own until somebody says which one it is of."""
+        self._last_packet += 1
+        record.packet = self._last_packet
+        self.packets.append(record)
+        return record
+
+    def walk(self, packet: int) -> list[PacketRecord]:
+        """Return where a packet was seen, in order: its frames at devices, with verdicts and the reason of its end."""
+        return [record for record in self.packets if record.packet == packet]
+
+    def tell(self, packet: int) -> str:
+        """Return the walk of a packet as text, a line a frame."""
+        lines = []
+        for record in self.walk(packet):
+            words = [f"{record.time_ns / 1000:12.3f} us", f"{record.host}/{record.device}", record.direction]
+            words += [f"{len(record.data)} bytes"]
+            words += [word for word in (record.verdict, record.reason and f"dropped: {record.reason}") if word]
+            lines.append("  ".join(words))
+        return "\n".join(lines)

@@ -183,7 +183,7 @@ class NetDevice:
 
     def ndo_start_xmit(self, skb: SkBuff, cpu: Cpu) -> int:
         """Send a packet that begins with its link-layer header: NET_XMIT_*."""
-        self.transmit(skb.data, cpu)
+        self.at_cpu_time(cpu, partial(self._transmit_now, skb.data, skb))
         return NET_XMIT_SUCCESS
 
     def inject(self, frame: bytes) -> None:
@@ -245,16 +245,15 @@ class NetDevice:
         """Hand ``record.data`` to the medium (``ndo_start_xmit``) and count it; False when it is dropped instead."""
         raise NotImplementedError
 
-    def receive(self, frame: bytes) -> None:
-        """Take a frame from the medium, complete at this instant."""
+    def receive(self, frame: bytes, packet: int = 0) -> None:
+        """Take a frame from the medium, complete at this instant; ``packet`` says which one it is of."""
         raise NotImplementedError
 
     def record(self, direction: str, frame: bytes, cpu: Cpu | None = None) -> PacketRecord:
         """Record a frame at this device now, or at a CPU's time; ``direction`` is ``in`` or ``out``."""
         time_ns = self.net.clock.now_ns if cpu is None else cpu.now_ns
         record = PacketRecord(time_ns, self.net.name, self.name, direction, frame)
-        self.net.recorder.packets.append(record)
-        return record
+        return self.net.recorder.add(record)
 
     def at_cpu_time(self, cpu: Cpu | None, action: Callable[[], object]) -> None:
         """Do something when the clock reads what the CPU's time is now; at once without one."""
@@ -264,8 +263,11 @@ class NetDevice:
         else:
             action()
 
-    def _transmit_now(self, frame: bytes) -> None:
-        self.start_xmit(self.record("out", frame))
+    def _transmit_now(self, frame: bytes, skb: SkBuff | None = None) -> None:
+        record = self.record("out", frame)
+        if skb is not None:
+            skb.record = record
+        self.start_xmit(record)
 
 
 @packet_function

@@ -52,7 +52,7 @@ def loopback_xmit(cpu: Cpu, skb: SkBuff, dev: Loopback) -> int:
     net, size = dev.net, len(skb.data)
     if net.functions.watched:
         touch(cpu, "skb_clone_tx_timestamp", "sock_wfree", sk_buff=skb)
-    dev.record("out", skb.data, cpu)
+    skb.record = dev.record("out", skb.data, cpu)
     stats = dev.stats
     stats.tx_packets += 1
     stats.tx_bytes += size

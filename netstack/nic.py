@@ -174,9 +174,10 @@ class Nic(NetDevice):
         self.stats.tx_bytes += len(record.data)
         return True
 
-    def receive(self, frame: bytes) -> None:
+    def receive(self, frame: bytes, packet: int = 0) -> None:
         """Take a frame from the wire into a ring and interrupt the ring's CPU."""
         record = self.record("in", frame)
+        record.packet = packet or record.packet
         size = len(frame)
         if not ETH_HLEN <= size <= self.max_frame_bytes:
             self.stats.rx_errors += 1

@@ -60,6 +60,8 @@ class SkBuff:
 
     __slots__ = (
         "_gone",
+        "_origin",
+        "_record",
         "_view",
         "data",
         "dev",
@@ -79,7 +81,6 @@ class SkBuff:
         "protocol",
         "pulled",
         "queue_mapping",
-        "record",
         "redirected",
         "route",
         "rx_queue_recorded",
@@ -100,7 +101,7 @@ class SkBuff:
         self.data = data
         self.dev = dev
         self.protocol = protocol
-        self.record = record
+        self._record = record
         self.pkt_type = PacketType.HOST
         self.network_header = 0
         self.transport_header = 0
@@ -127,6 +128,30 @@ class SkBuff:
         self.mac_dest = b""
         self._view: SkbView | None = None
         self._gone = 0
+        # the packet that this one is a copy or a piece of
+        self._origin: SkBuff | None = None
+
+    @property
+    def record(self) -> PacketRecord | None:
+        """Its frame's record at the device where it was last."""
+        return self._record
+
+    @record.setter
+    def record(self, record: PacketRecord | None) -> None:
+        # it stays the same packet wherever it goes, and so do its pieces and copies
+        if record is not None:
+            before = self._record
+            if before is None and self._origin is not None:
+                before = self._origin.first_record(record)
+            if before is not None:
+                record.packet = before.packet
+        self._record = record
+
+    def first_record(self, record: PacketRecord) -> PacketRecord:
+        """Return the packet's record; the one of a piece or copy when it has none yet."""
+        if self._record is None:
+            self._record = record
+        return self._record
 
     @property
     def struct_address(self) -> int:
@@ -145,6 +170,7 @@ class SkBuff:
     def clone(self) -> "SkBuff":
         """Return a packet with the same data (``skb_clone``)."""
         other = SkBuff(self.data, self.dev, self.protocol, self.record)
+        other._origin = self
         for name in _COPIED:
             setattr(other, name, getattr(self, name))
         return other
@@ -154,6 +180,7 @@ class SkBuff:
         self.mark, self.priority, self.tc_index, self.hash = other.mark, other.priority, other.tc_index, other.hash
         self.skb_iif, self.sk, self.tstamp = other.skb_iif, other.sk, other.tstamp
         self.queue_mapping = other.queue_mapping
+        self._origin = other
 
     def consume(self, cpu: Cpu | None = None, where: str = "consume_skb") -> None:
         """The packet has served its purpose (``consume_skb``): no drop. ``where`` is the function that says so."""

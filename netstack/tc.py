@@ -245,6 +245,7 @@ def bpf_redirect_to(skb: SkBuff, dev: "NetDevice", flags: int, cpu: Cpu) -> int:
         skb.drop(SkbDropReason.NOT_SPECIFIED, "redirect of a frame that is too long")
         return NET_XMIT_DROP
     record = dev.record("in", skb.data)
+    record.packet = skb.record.packet if skb.record is not None else record.packet
     dev.stats.rx_packets += 1
     dev.stats.rx_bytes += len(skb.data)
     new = eth_type_trans(skb.data, dev, record)

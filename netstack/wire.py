@@ -106,7 +106,7 @@ class Channel:
             self.stats.lost += 1
             self.src.net.drop_frame(record, LINK_LOSS)
         else:
-            self._clock.call_at(arrival_ns, partial(self._deliver, record.data))
+            self._clock.call_at(arrival_ns, partial(self._deliver, record))
         return True
 
     def _busy(self) -> bool:
@@ -121,9 +121,9 @@ class Channel:
         self._starts.append(start)
         return -(-self._free_at // rate_bps)
 
-    def _deliver(self, frame: bytes) -> None:
+    def _deliver(self, record: PacketRecord) -> None:
         self.stats.delivered += 1
-        self.dst.receive(frame)
+        self.dst.receive(record.data, record.packet)
 
 
 class Wire:
