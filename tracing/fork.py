@@ -173,7 +173,7 @@ def _new_task(k: Any, parent: Task, flags: int, exit_signal: int) -> Task:
     def main(task: Task) -> int:
         # ret_from_fork()
         cpu = k.sched.cpu_of(task)
-        k.functions.schedule_tail(cpu, parent.address)
+        k.functions.schedule_tail(cpu, 0 if parent.released else parent.address)
         k.functions.calculate_sigpending(cpu)
         k.mem.write(task.regs.address, k.mem.read(regs_of_parent, 168)) if not task.released else None
         task.regs.ax = 0
