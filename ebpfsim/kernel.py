@@ -77,6 +77,7 @@ from netstack.sockfs import Sockfs
 from netstack.tcp_cong import BpfTcpCa
 from tracing import hrtimer, perf_event, pidfd, sched_functions, uprobe
 from tracing import irq as interrupts
+from tracing import more_kfuncs as more
 from tracing import stack as stacks
 from tracing import storage as object_storage
 from tracing.bpf_test_run import TestFunctions, TracepointFunctions
@@ -118,7 +119,7 @@ SYSCALL_MODULES = (*SYSCALL_ROOMS, pidfd, socket_api, task_bpf)
 
 
 # programs call these by name
-KFUNC_HELPERS.update(TASK_KFUNCS)
+KFUNC_HELPERS.update(TASK_KFUNCS | more.KFUNCS)
 
 
 class MapTable(IdTable[Map]):
@@ -368,7 +369,8 @@ def _all_helpers() -> Mapping[int, Helper]:
         ),
         *(trampoline, user),
     )
-    rooms = (TRACING_HELPERS, TASK_HELPERS, object_storage.HELPERS, stacks.HELPERS, perf_event.HELPERS, NET_HELPERS)
+    tasks = (TRACING_HELPERS, TASK_HELPERS, more.HELPERS, object_storage.HELPERS, stacks.HELPERS)
+    rooms = (*tasks, perf_event.HELPERS, NET_HELPERS)
     for table in (*(family.HELPERS for family in families), *rooms):
         for number, helper in table.items():
             if number in merged:
