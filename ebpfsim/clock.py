@@ -68,12 +68,22 @@ class Clock:
     """
 
     # machine code reads ``now_ns`` where it lies
-    __slots__ = ("__weakref__", "env", "now_ns", "waiting")
+    __slots__ = ("__weakref__", "_until_ns", "env", "now_ns", "waiting")
 
     def __init__(self) -> None:
         self.env = simpy.Environment(initial_time=0)
         self.now_ns = 0
         self.waiting = 0
+        self._until_ns: int | None = None
+
+    @property
+    def horizon_ns(self) -> int | None:
+        """The instant before which nothing else happens, as far as is known; None without one."""
+        upcoming = self.env.peek()
+        bounds = [] if self._until_ns is None else [self._until_ns + 1]
+        if upcoming != float("inf"):
+            bounds.append(int(upcoming))
+        return min(bounds, default=None)
 
     def call_at(self, when_ns: int, action: Callable[[], object], *, background: bool = False) -> Timer:
         """Run ``action`` at an absolute instant, which must not lie in the past.
@@ -107,8 +117,12 @@ class Clock:
             while self.waiting:
                 self.env.step()
             return
-        while self.env.peek() <= until_ns:
-            self.env.step()
+        self._until_ns = until_ns
+        try:
+            while self.env.peek() <= until_ns:
+                self.env.step()
+        finally:
+            self._until_ns = None
         if until_ns > self.now_ns:
             self.env.run(until=until_ns)
             self.now_ns = until_ns

@@ -56,9 +56,10 @@ class Note:
 
 
 class Recorder:
-    """Keeps records in the order in which they happened."""
+    """Keeps records in the order in which they happened; of packets and runs only when it ``keeps`` them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps: bool = True) -> None:
+        self.keeps = keeps
         self.packets: list[PacketRecord] = []
         self.runs: list[ProgRun] = []
         self.notes: list[Note] = []
@@ -68,7 +69,8 @@ class Recorder:
         """Keep the record of a frame, which is a packet of its own until somebody says which one it is of."""
         self._last_packet += 1
         record.packet = self._last_packet
-        self.packets.append(record)
+        if self.keeps:
+            self.packets.append(record)
         return record
 
     def walk(self, packet: int) -> list[PacketRecord]:

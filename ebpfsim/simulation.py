@@ -258,14 +258,17 @@ class Namespace(Host):
 
 
 class Simulation:
-    """One clock, one RAM, any number of hosts. The same calls with the same ``seed`` give the same bytes."""
+    """One clock, one RAM, any number of hosts. The same calls with the same ``seed`` give the same bytes.
 
-    def __init__(self, seed: int = 0) -> None:
+    Without ``record`` frames and runs of programs are counted but not kept, which saves time and memory.
+    """
+
+    def __init__(self, seed: int = 0, *, record: bool = True) -> None:
         self.seed = seed
         self.mem = Memory()
         self.clock = Clock()
         self.rng = Rng(seed)
-        self.recorder = Recorder()
+        self.recorder = Recorder(keeps=record)
         self.hosts: dict[str, Host] = {}
         self.wires: list[Wire] = []
 

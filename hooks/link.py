@@ -58,6 +58,13 @@ class HookStats:
         self.run_cost_ps += run_cost_ps
         self.packet_cost_ps += packet_cost_ps
 
+    def count_all(self, verdict: str, runs: int, run_cost_ps: int, packet_cost_ps: int) -> None:
+        """Add some runs with the same verdict; costs are their sums."""
+        self.runs += runs
+        self.verdicts[verdict] = self.verdicts.get(verdict, 0) + runs
+        self.run_cost_ps += run_cost_ps
+        self.packet_cost_ps += packet_cost_ps
+
     @property
     def ns_per_run(self) -> float:
         """Mean nanoseconds of a call, to a picosecond; 0 before the first."""

@@ -56,7 +56,7 @@ class RxQueue(Napi):
         self.ring: deque[PacketRecord] = deque()
         # XDP works on the frames of one poll at a time
         self.xdp_ring = XdpRing(nic.net.kernel.mem, nic.xdp_rxqs[index].address, NAPI_POLL_WEIGHT)
-        self._batch = XdpBatch(nic.net.xdp, nic, self.xdp_ring)
+        self.batch = XdpBatch(nic.net.xdp, nic, self.xdp_ring)
         # frames that are to be taken one by one before the next batch
         self._alone = 0
         self.rx_packets = 0
@@ -92,7 +92,7 @@ class RxQueue(Napi):
         return record
 
     def _poll_batch(self, cpu: Cpu, budget: int) -> int:
-        nic, batch = self.nic, self._batch
+        nic, batch = self.nic, self.batch
         if not batch.run([record.data for record in islice(self.ring, budget)], cpu):
             self._alone = NAPI_POLL_WEIGHT
             return 0

@@ -187,7 +187,8 @@ def _do_xdp_generic(skb: SkBuff, cpu: Cpu) -> bool:
 
 def _skb_vlan_untag(skb: SkBuff) -> bool:
     off = skb.network_header
-    if len(skb.data) < off + VLAN_HLEN:
+    # vlan_set_encap_proto() may look at the two bytes behind the tag
+    if len(skb.data) < off + VLAN_HLEN + 2:
         skb.drop(SkbDropReason.NOT_SPECIFIED, "VLAN tag cut short")
         return False
     # skb_reorder_vlan_header(): the addresses move to where the tag was

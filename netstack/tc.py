@@ -190,14 +190,15 @@ class Tc:
         result = s32(ran.retval)
         verdict = tc_act_name(result) if names is None else names.get(result, "TCX_NEXT")
         stats.count(verdict, self._call_ps + ran.cost_ps, self._call_ps + ran.cost_ps)
-        # fmt: off
-        kernel.recorder.runs.append(
-            ProgRun(
-                time_ns, kernel.name, cpu.number, run.hook, run.skb.dev.name, label, prog.id, prog.name,
-                ran.retval, verdict, ran.insns, ran.cost_ps, ran.tail_calls,
+        if kernel.recorder.keeps:
+            # fmt: off
+            kernel.recorder.runs.append(
+                ProgRun(
+                    time_ns, kernel.name, cpu.number, run.hook, run.skb.dev.name, label, prog.id, prog.name,
+                    ran.retval, verdict, ran.insns, ran.cost_ps, ran.tail_calls,
+                )
             )
-        )
-        # fmt: on
+            # fmt: on
         return result
 
 

@@ -12,9 +12,14 @@ from ebpfsim.clock import Timer
 from ebpfsim.errors import InputError
 from netstack.device import NetDevice
 from netstack.headers import ETH_HLEN
+from netstack.nic import Nic
 from netstack.pcap import CapturedFrame
+from netstack.train import Train, can_travel
 
 __all__ = ["Generator", "inject", "replay"]
+
+# fewer frames are sent one by one
+LEAST_TRAIN = 256
 
 
 class Generator:
@@ -57,7 +62,7 @@ class Generator:
 
 def inject(
     device: NetDevice, frames: Sequence[bytes], start_ns: int, interval_ns: int = 0, *, copies: int = 1
-) -> Generator:
+) -> "Generator | Train":
     """Send ``frames`` in turn, ``copies`` times over, the first at ``start_ns`` and one every ``interval_ns``."""
     now_ns = device.net.clock.now_ns
     if start_ns < now_ns:
@@ -66,6 +71,17 @@ def inject(
         raise InputError("", f"frames for '{device.full_name}': interval and count cannot be negative")
     for index, frame in enumerate(frames):
         _check(frame, f"frame {index + 1}")
+    if len(frames) == 1 and copies >= LEAST_TRAIN and can_travel(device, frames[0], interval_ns):
+        assert isinstance(device, Nic)
+
+        def rest(index: int) -> None:
+            _generate(device, frames, start_ns + index * interval_ns, interval_ns, copies - index)
+
+        return Train(device, frames[0], start_ns, interval_ns, copies, rest)
+    return _generate(device, frames, start_ns, interval_ns, copies)
+
+
+def _generate(device: NetDevice, frames: Sequence[bytes], start_ns: int, interval_ns: int, copies: int) -> Generator:
     instants = count(start_ns, interval_ns)
     return Generator(device, ((next(instants), bytes(frame)) for _ in range(copies) for frame in frames))
 

@@ -86,6 +86,9 @@ class XdpBatch:
         kernel, clock_ns, driver_ps = runner.kernel, runner.kernel.clock.now_ns, runner.costs.driver_ps
         last = done - 1 if done and loop.retvals[done - 1] != _DROP else done
         self._ring.turn(last)
+        if not kernel.recorder.keeps:
+            self._settle_unrecorded(slot, loop, cpu, now_ps, (call_ps, stats_ps), last)
+            return
         name, number, device, label, prog_id = kernel.name, cpu.number, self._device.name, slot.label, prog.id
         add = kernel.recorder.runs.append
         cost_ps = time_ns = run_time_ns = 0
@@ -115,6 +118,31 @@ class XdpBatch:
         elif self.error is not None:
             # its buffer is lost, as that of any run that does not get to its end
             self._ring.take()
+
+    def _settle_unrecorded(
+        self, slot: XdpSlot, loop: Loop, cpu: Cpu, now_ps: int, extra_ps: tuple[int, int], last: int
+    ) -> None:
+        # the sums of what _settle() does for each run
+        runner, done, (call_ps, stats_ps) = self._xdp.runner, loop.done, extra_ps
+        kernel, driver_ps = runner.kernel, runner.costs.driver_ps
+        body_ps = sum(loop.costs_ps[:last])
+        run_ps = body_ps + last * call_ps
+        if last:
+            slot.stats.count_all("XDP_DROP", last, run_ps, run_ps + last * (driver_ps + stats_ps))
+        if kernel.stats_enabled:
+            slot.prog.stats.run_cnt += done
+            slot.prog.stats.run_time_ns += (sum(loop.costs_ps[:done]) + done * call_ps) // 1000
+        self.dropped = last
+        time_ps = now_ps + run_ps + last * (driver_ps + stats_ps) + driver_ps
+        if last < done:
+            self._finish(slot, loop, cpu, (kernel.clock.now_ns + time_ps // 1000, call_ps), stats_ps)
+        elif self.error is not None:
+            self._ring.take()
+
+    @property
+    def costs_ps(self) -> Sequence[int]:
+        """What each run of the last batch cost, by row."""
+        return self._loop.costs_ps if self._loop is not None else ()
 
     def _finish(self, slot: XdpSlot, loop: Loop, cpu: Cpu, at: tuple[int, int], stats_ps: int) -> None:
         # the frame that was not dropped

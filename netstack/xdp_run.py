@@ -164,14 +164,15 @@ class XdpRunner:
         act, cost_ps = run.retval, run.cost_ps
         last = XdpAction.XDP_PASS if hook == "xdp_devmap" else XdpAction.XDP_REDIRECT
         verdict = _ACTIONS[act] if act <= last else XdpAction.XDP_ABORTED
-        # fmt: off
-        kernel.recorder.runs.append(
-            ProgRun(
-                time_ns, kernel.name, cpu.number, hook, device.name, label, prog.id, prog.name,
-                act, ACTION_NAMES[verdict], run.insns, cost_ps, run.tail_calls,
+        if kernel.recorder.keeps:
+            # fmt: off
+            kernel.recorder.runs.append(
+                ProgRun(
+                    time_ns, kernel.name, cpu.number, hook, device.name, label, prog.id, prog.name,
+                    act, ACTION_NAMES[verdict], run.insns, cost_ps, run.tail_calls,
+                )
             )
-        )
-        # fmt: on
+            # fmt: on
         if act > last:
             self.bpf_warn_invalid_xdp_action(device.name if hook != "xdp_devmap" else "N/A", prog, act, cpu)
         if verdict is XdpAction.XDP_ABORTED:

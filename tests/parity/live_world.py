@@ -48,6 +48,7 @@ class LiveWorld:
         self.objects: list[Object] = []
         self.links: list[int] = []
         self.captures: list[Capture] = []
+        self.settled = False
         self._cpus = os.sched_getaffinity(0)
         # packets that one CPU sends arrive in their order
         os.sched_setaffinity(0, {min(self._cpus)})
@@ -167,6 +168,10 @@ class LiveWorld:
         with self.inside(netns):
             sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             sender.bind((dev, 0))
+        if not self.settled:
+            # carriers come up by and by
+            time.sleep(0.3)
+            self.settled = True
         with sender:
             for number, frame in enumerate(frames):
                 with contextlib.suppress(OSError):

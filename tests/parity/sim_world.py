@@ -119,7 +119,7 @@ class Capture:
             if (record.host, record.device, record.direction) == (self.dev.net.name, self.dev.name, "in")
             and (not native or record.verdict in ("", "XDP_PASS"))
             # skb_vlan_untag() drops before packet sockets are asked
-            and not (record.data[12:14] in (b"\x81\0", b"\x88\xa8") and len(record.data) < 18)
+            and not (record.data[12:14] in (b"\x81\0", b"\x88\xa8") and len(record.data) < 20)
         ]
 
     def close(self) -> None:
