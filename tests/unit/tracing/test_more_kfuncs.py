@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from task_programs import Lab
+from task_programs import Lab, code
 
 from ebpfsim.btf.types import Kind
 from ebpfsim.btf.view import place
