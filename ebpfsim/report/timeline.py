@@ -6,6 +6,7 @@ one sees which packets met the old programs and which the new ones.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from html import escape
@@ -69,10 +70,7 @@ def render_report(running: Running, summary: dict[str, Any]) -> str:
         "@TABLES@": "\n".join(_tables(running, summary)),
         "@DATA@": data,
     }
-    page = PAGE
-    for name, text in parts.items():
-        page = page.replace(name, text, 1)
-    return page
+    return re.sub("|".join(parts), lambda found: parts[found[0]], PAGE)
 
 
 def _host(name: str) -> str:

@@ -79,7 +79,8 @@ def test_steps_of_tasks_are_bars() -> None:
 
 def test_what_users_write_is_no_markup(chain: tuple[Running, dict[str, Any]]) -> None:
     running, summary = chain
-    page = render_report(running, {**summary, "scenario": "</script><b>x", "file": "a&b"})
+    page = render_report(running, {**summary, "scenario": "</script><b>x", "file": "a&b @DATA@"})
+    assert page.count("@DATA@") == 1
     assert "<b>x" not in page
     assert "a&amp;b" in page
     note = running.sim.recorder.notes[0]
