@@ -14,7 +14,7 @@ such addresses.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Interface, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv4Network, ip_interface, ip_network
 from typing import Any, Protocol
 
 from ebpfsim.cpu import Cpu
@@ -37,7 +37,7 @@ from netstack.cgroup_bpf import CgroupBpf
 from netstack.cpumap import CpuMapThread
 from netstack.device import IfAddress, NetDevice
 from netstack.drop_reasons import SkbDropReason
-from netstack.fib import Fib, Route, RouteType
+from netstack.fib import MAIN_TABLE, Fib, Route, RouteType, Rule
 from netstack.functions import stack_functions
 from netstack.headers import ZERO_MAC, IcmpHdr, format_ip, format_mac, parse_ip, parse_mac
 from netstack.headers6 import parse_ip6
@@ -72,6 +72,7 @@ ErrorHandler = Callable[[SkBuff, int, Cpu], object]
 DEFAULT_MTU = 1500  # ETH_DATA_LEN
 MIN_MTU, MAX_MTU = 68, 65535  # ETH_MIN_MTU, ETH_MAX_MTU, include/uapi/linux/if_ether.h
 IFNAMSIZ = 16
+MAX_WEIGHT = 256  # rtnh_hops, include/uapi/linux/rtnetlink.h, holds it less one
 # 02: locally administered, with the number of the namespace above; four bytes for the host, one for the device
 MAX_AUTO_NAMESPACES, MAX_AUTO_HOSTS, MAX_AUTO_DEVICES = 63, (1 << 32) - 1, 255
 
@@ -327,7 +328,16 @@ class Net:
         dev.addresses.append(address)
         self.fib.add_address(dev, address)
 
-    def add_route(self, to: str, *, via: str | None = None, dev: str | None = None, metric: int = 0) -> None:
+    def add_route(
+        self,
+        to: str,
+        *,
+        via: str | None = None,
+        dev: str | None = None,
+        metric: int = 0,
+        table: int = MAIN_TABLE,
+        tos: int = 0,
+    ) -> None:
         """Add a static route (``ip route add TO via VIA dev DEV``); ``to`` is a prefix, an address or ``default``."""
         try:
             any_network = "::/0" if via is not None and ":" in via else "0.0.0.0/0"
@@ -341,8 +351,36 @@ class Net:
             return
         gateway = parse_ip(via) if via is not None else 0
         out = self.devices[dev] if dev is not None else self._dev_for(gateway, to)
-        route = Route(int(network.network_address), network.prefixlen, RouteType.UNICAST, out, gateway, metric=metric)
-        self.fib.add_route(route)
+        prefix = int(network.network_address)
+        route = Route(prefix, network.prefixlen, RouteType.UNICAST, out, gateway, metric=metric, tos=tos)
+        self.fib.add_route(route, table)
+
+    def add_multipath_route(
+        self, to: str, hops: Iterable[tuple[str, int]], *, metric: int = 0, table: int = MAIN_TABLE
+    ) -> None:
+        """Add a route with several next hops and their weights (``ip route add TO nexthop via A weight N ...``)."""
+        network = IPv4Network("0.0.0.0/0" if to == "default" else to)
+        prefix, prefixlen = int(network.network_address), network.prefixlen
+        paths = []
+        for via, weight in hops:
+            if not 1 <= weight <= MAX_WEIGHT:
+                raise KernelError("route add", Errno.EINVAL, f"weight {weight} of {via}")
+            gateway = parse_ip(via)
+            dev = self._dev_for(gateway, to)
+            paths.append(Route(prefix, prefixlen, RouteType.UNICAST, dev, gateway, metric=metric, weight=weight))
+        if not paths:
+            raise KernelError("route add", Errno.EINVAL, f"{to}: no next hop")
+        first = paths[0]
+        route = Route(prefix, prefixlen, RouteType.UNICAST, first.dev, first.gateway, metric=metric, paths=tuple(paths))
+        self.fib.add_route(route, table)
+
+    def add_rule(
+        self, priority: int, table: int, *, source: str = "", to: str = "", mark: int = 0, iif: str | None = None
+    ) -> None:
+        """Add a routing rule (``ip rule add from SOURCE to TO fwmark MARK iif IIF lookup TABLE priority N``)."""
+        of, towards = IPv4Network(source or "0.0.0.0/0"), IPv4Network(to or "0.0.0.0/0")
+        ends = int(of.network_address), of.prefixlen, int(towards.network_address), towards.prefixlen
+        self.fib.add_rule(Rule(priority, table, *ends, mark, 0xFFFF_FFFF if mark else 0, iif))
 
     def _add_route6(self, prefix: int, prefixlen: int, via: str | None, dev: str | None, metric: int) -> None:
         gateway = parse_ip6(via) if via is not None else 0

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from ebpfsim.errors import KernelError
 from netstack.fib import Fib, FibTable, Route, RouteType, prefix_mask
+from netstack.flow import Flow4
 from netstack.headers import parse_ip
 
 
@@ -107,3 +108,84 @@ def test_lookup_equals_a_linear_search(new_lab, rows, addresses) -> None:
         ]
         best = min(matches, key=lambda route: (-route.prefixlen, route.metric), default=None)
         assert table.lookup(address) == best
+
+
+@pytest.fixture
+def two_ways(lab):
+    net = lab.net("a")
+    net.add_nic("eth0", "10.0.0.1/24")
+    net.add_nic("eth1", "10.0.1.1/24")
+    return net
+
+
+def test_rules_choose_tables(two_ways) -> None:
+    net = two_ways
+    net.add_route("default", via="10.0.0.254")
+    net.add_route("default", via="10.0.1.254", table=100)
+    net.add_rule(100, 100, source="10.9.0.0/16")
+    net.add_rule(101, 100, mark=7)
+    net.add_rule(102, 100, iif="eth1", to="8.8.0.0/16")
+    daddr, saddr = parse_ip("8.8.8.8"), parse_ip("10.9.1.1")
+    lookup = net.fib.lookup
+    assert lookup(daddr).gateway == parse_ip("10.0.0.254")
+    assert lookup(daddr, saddr).gateway == parse_ip("10.0.1.254")
+    assert lookup(daddr, 0, 7).gateway == parse_ip("10.0.1.254")
+    assert lookup(daddr, 0, 6).gateway == parse_ip("10.0.0.254")
+    assert lookup(daddr, 0, 0, "eth1").gateway == parse_ip("10.0.1.254")
+    assert lookup(parse_ip("9.9.9.9"), 0, 0, "eth1").gateway == parse_ip("10.0.0.254")
+    # the table of local addresses comes first
+    assert lookup(parse_ip("10.0.0.1"), saddr).type == RouteType.LOCAL
+
+
+def test_a_rule_whose_table_has_no_route_is_passed(two_ways) -> None:
+    two_ways.add_rule(1, 77)
+    assert two_ways.fib.lookup(parse_ip("10.0.0.9")).dev.name == "eth0"
+    assert two_ways.fib.lookup(parse_ip("9.9.9.9")) is None
+
+
+def test_a_route_for_a_type_of_service(two_ways) -> None:
+    two_ways.add_route("9.0.0.0/8", via="10.0.0.254")
+    two_ways.add_route("9.0.0.0/8", via="10.0.1.254", tos=0x10)
+    daddr = parse_ip("9.9.9.9")
+    gateways = [two_ways.fib.lookup(daddr, 0, 0, None, tos).gateway & 0xFFFF for tos in (0, 0x10, 0x08)]
+    assert gateways == [0x00FE, 0x01FE, 0x00FE]
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (3, 1), (1, 9)])
+def test_flows_are_shared_by_weight(two_ways, weights) -> None:
+    net = two_ways
+    net.add_multipath_route("9.0.0.0/8", [("10.0.0.254", weights[0]), ("10.0.1.254", weights[1])])
+    counts = {"eth0": 0, "eth1": 0}
+    for number in range(2000):
+        counts[net.fib.lookup_output(parse_ip("9.0.0.0") + number, 0, None).dev.name] += 1
+    # binomial: the standard deviation is at most 23
+    assert abs(counts["eth0"] - 2000 * weights[0] / sum(weights)) < 90
+
+
+def test_what_a_hash_is_made_of(lab) -> None:
+    # net.ipv4.fib_multipath_hash_policy: 0 addresses, 1 the ports too
+    for policy, ways in ((0, 1), (1, 2)):
+        net = lab.net(f"h{policy}", sysctl={"net.ipv4.fib_multipath_hash_policy": policy})
+        net.add_nic("eth0", "10.0.0.1/24")
+        net.add_nic("eth1", "10.0.1.1/24")
+        net.add_multipath_route("default", [("10.0.0.254", 1), ("10.0.1.254", 1)])
+        daddr = parse_ip("9.9.9.9")
+        flows = (Flow4(net, daddr, 0x0A000001, 17, 1000, port) for port in range(64))
+        assert len({net.fib.lookup_output(daddr, 0x0A000001, flow).dev.name for flow in flows}) == ways
+
+
+def test_bounds_of_weights_are_those_of_fib_rebalance() -> None:
+    # upper bounds of weights 1 and 2: round(2**31 / 3) - 1, and 2**31 - 1
+    paths = tuple(Route(0, 0, RouteType.UNICAST, None, gateway, weight=gateway) for gateway in (1, 2))
+    route = Route(0, 0, RouteType.UNICAST, None, paths=paths)
+    chosen = [route.select(hash_).gateway for hash_ in (0, 715827882, 715827883, (1 << 31) - 1)]
+    assert chosen == [1, 1, 2, 2]
+
+
+def test_routes_are_removed(two_ways) -> None:
+    two_ways.add_route("9.0.0.0/8", via="10.0.0.254")
+    two_ways.fib.main.remove(parse_ip("9.0.0.0"), 8)
+    assert two_ways.fib.lookup(parse_ip("9.9.9.9")) is None
+    with pytest.raises(KernelError) as caught:
+        two_ways.fib.main.remove(parse_ip("9.0.0.0"), 8)
+    assert caught.value.errno_name == "ESRCH"

@@ -145,3 +145,39 @@ def test_ping(lab) -> None:
     assert a.drops == b.drops == {}
     # two wires of 1,000 ns, two interrupts of 600 ns and two receptions of 200 ns (profile skx3)
     assert sock.received[0].time_ns == 2 * (1000 + 600 + 200)
+
+
+def test_a_destination_gets_six_errors_at_once_and_then_one_a_second(lab) -> None:
+    # inet_peer_xrlim_allow(): XRLIM_BURST_FACTOR 6, net.ipv4.icmp_ratelimit 1000 ms
+    bench = lab.bench()
+    bench.r.sysctls["net.ipv4.icmp_ratelimit"] = 1000
+    answers = [len(bench.case(E / ip() / UDP(sport=1000, dport=99)).replies) for _ in range(8)]
+    assert answers == [1] * 6 + [0] * 2
+    assert bench.r.snmp["IcmpOutRateLimitHost"] == 2
+    lab.clock.run(lab.clock.now_ns + 2_000_000_000)
+    answers = [len(bench.case(E / ip() / UDP(sport=1000, dport=99)).replies) for _ in range(3)]
+    assert answers == [1, 1, 0]
+
+
+def test_the_host_sends_fifty_errors_at_once(lab) -> None:
+    # net.ipv4.icmp_msgs_burst 50, icmp_msgs_per_sec 1000
+    bench = lab.bench()
+    bench.r.sysctls["net.ipv4.icmp_ratelimit"] = 0
+    for number in range(60):
+        bench.sender.inject(bytes(E / ip(src=f"10.0.1.{100 + number}") / UDP(sport=1, dport=99)))
+    lab.clock.run(lab.clock.now_ns + 10_000_000)
+    assert (bench.r.snmp["IcmpOutDestUnreachs"], bench.r.snmp["IcmpOutRateLimitGlobal"]) == (50, 10)
+    # 20 ms later some have come back
+    lab.clock.run(lab.clock.now_ns + 20_000_000)
+    bench.sender.inject(bytes(E / ip(src="10.0.1.99") / UDP(sport=1, dport=99)))
+    lab.clock.run(lab.clock.now_ns + 1_000_000)
+    assert bench.r.snmp["IcmpOutDestUnreachs"] == 51
+
+
+def test_answers_and_needed_fragments_are_not_limited(lab) -> None:
+    bench = lab.bench(forward=True)
+    bench.r.sysctls["net.ipv4.icmp_ratelimit"] = 1000
+    echoes = [len(bench.case(E / ip() / ICMP(id=7) / b"abc").replies) for _ in range(10)]
+    big = E / ip(dst="10.0.2.9", flags="DF") / UDP() / bytes(1200)
+    needed = [len(bench.case(big).replies) for _ in range(10)]
+    assert echoes == needed == [1] * 10
