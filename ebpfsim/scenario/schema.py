@@ -296,7 +296,8 @@ class TaskBlock(Block):
 
     A step is ``{openat: [/etc/passwd, O_RDONLY], as: fd}``: a call with its arguments; ``$fd`` is then what it
     returned. ``{call: [PATH:FUNCTION, 7], returns: 1, takes: 5us}`` calls a function of one of the host's ``binaries``,
-    ``{usdt: [PATH:PROVIDER:NAME, 7]}`` comes by a static tracepoint. ``id`` tells tasks of one name apart.
+    ``{usdt: [PATH:PROVIDER:NAME, 7]}`` comes by a static tracepoint. ``id`` tells tasks of one name apart,
+    ``cgroup`` is the path of its control group, ``stack`` where it is in user space, then who called that.
     """
 
     id: Name | None = None
@@ -304,6 +305,8 @@ class TaskBlock(Block):
     uid: Annotated[int, Field(ge=0, lt=MAX_ID)] = 0
     gid: Annotated[int, Field(ge=0, lt=MAX_ID)] | None = None
     cpu: Annotated[int, Field(ge=0, lt=MAX_CPUS)] | None = None
+    cgroup: Annotated[str, Field(pattern="^/")] | None = None
+    stack: list[Annotated[int, Field(ge=0, lt=1 << 47)]] = []
     steps: list[Annotated[Any, WithJsonSchema({"type": ["object", "string"]})]]
 
     @property

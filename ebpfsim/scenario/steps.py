@@ -113,8 +113,9 @@ def _task(running: Running, index: int, event: EventBlock) -> None:
     assert block is not None
     path: Path = ("events", index, "task")
     running.tasks[block.key] = running.sim.hosts[str(event.host)].spawn(
-        block.name, uid=block.uid, gid=block.gid, cpu=block.cpu, steps=block.steps, at=event.at
-    )
+        block.name, uid=block.uid, gid=block.gid, cpu=block.cpu, steps=block.steps, at=event.at,
+        cgroup=block.cgroup or "", stack=block.stack,
+    )  # fmt: skip
     running.tasks[block.key].around = lambda step: running.at(*path, "steps", step)
 
 

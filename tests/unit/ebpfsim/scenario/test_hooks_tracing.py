@@ -169,3 +169,14 @@ def test_calls_that_are_wrong(play: "Play", tmp_path: Path, block: str, problem:
     text = SCENARIO.format(attach="")
     with pytest.raises(ScenarioError, match=problem):
         play(f"{text}events: [{{at: 1us, host: h, call: {{{block}}}}}]\n", tmp_path)
+
+
+def test_where_tasks_are(play: "Play", tmp_path: Path) -> None:
+    shutil.copy(OBJECT, tmp_path)
+    task = "{name: t, cgroup: /jobs/one, stack: [0x401000, 0x402000], steps: [getpid]}"
+    running, _ = play(f"{SCENARIO.format(attach='')}events: [{{at: 0, host: h, task: {task}}}]\n", tmp_path)
+    kernel = running.sim.hosts["h"].kernel
+    assert kernel.cgroups.find("/jobs/one") is not None
+    started = running.tasks["t"]
+    assert started.results[0].retval == started.pid
+    assert started.task.user_ip == 0x401000
