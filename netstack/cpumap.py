@@ -62,6 +62,7 @@ class CpuMapThread(Napi):
         text = f"kthread map_id={self.map_id} action=REDIRECT cpu={cpu.number} processed={len(batch)} drops=0 sched=0"
         text += f" xdp_pass={counts['pass']} xdp_drop={counts['drop']} xdp_redirect={counts['redirect']}"
         details: dict[str, int | str] = {"processed": len(batch), **{f"xdp_{key}": n for key, n in counts.items()}}
+        self.net.xdp.runner.trace.xdp_cpumap_kthread(self.map_id, len(batch), counts, cpu)
         self.net.xdp.runner.note(cpu, "xdp_cpumap_kthread", text, details)
         for skb in passed:
             cpu.charge(self.net.costs.ps("skb.alloc"))
@@ -161,4 +162,5 @@ def _trace_enqueue(thread: CpuMapThread, processed: int, drops: int, cpu: Cpu) -
     # tracepoint xdp:xdp_cpumap_enqueue
     text = f"enqueue map_id={thread.map_id} action=REDIRECT cpu={cpu.number} processed={processed} drops={drops}"
     text += f" to_cpu={thread.entry.cpu}"
+    thread.net.xdp.runner.trace.xdp_cpumap_enqueue(thread.map_id, processed, drops, thread.entry.cpu, cpu)
     thread.net.xdp.runner.note(cpu, "xdp_cpumap_enqueue", text, {"processed": processed, "drops": drops})

@@ -87,6 +87,8 @@ def xdp_do_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, prog: Pr
     else:
         fwd = _device_by_index(dev, target)
         err = fwd if isinstance(fwd, int) else _xdp_enqueue(runner, context, fwd, xdp, dev, None, cpu)
+    if runner.trace.watched:
+        _trace(runner, dev, prog, target, err, cpu)
     if err:
         _note_error(runner, dev, prog, target, err, cpu)
     return err
@@ -110,6 +112,8 @@ def xdp_do_generic_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, 
         err = fwd if isinstance(fwd, int) else _xdp_ok_fwd_dev(fwd, xdp)
         if not isinstance(fwd, int) and not err:
             _generic_xdp_tx(runner, fwd, xdp, cpu)
+    if runner.trace.watched:
+        _trace(runner, dev, prog, target, err, cpu)
     if err:
         _note_error(runner, dev, prog, target, err, cpu)
     return err
@@ -152,6 +156,17 @@ def _device_by_index(dev: XdpNetDevice, target: _Target) -> XdpNetDevice | int:
 def _xdp_ok_fwd_dev(fwd: XdpNetDevice, xdp: XdpBuff) -> int:
     # every modelled device is up
     return -Errno.EMSGSIZE if xdp.size() > fwd.mtu + ETH_HLEN + VLAN_HLEN else 0
+
+
+def _trace(runner: XdpRunner, dev: XdpNetDevice, prog: Prog, target: _Target, err: int, cpu: Cpu) -> None:
+    # _trace_xdp_redirect(), _trace_xdp_redirect_map() and their kin with an error
+    to: object = None
+    if isinstance(target.entry, DevmapEntry) and target.map_type in _DEVMAPS:
+        to = target.entry.address
+    elif target.map_id == BY_IFINDEX:
+        to = dev.net.dev_get_by_index(target.index)
+    place = (int(target.map_type), target.map_id, target.index)
+    runner.trace.xdp_redirect(dev, prog, to, err, place, cpu)
 
 
 def _note_error(runner: XdpRunner, dev: XdpNetDevice, prog: Prog, target: _Target, err: int, cpu: Cpu) -> None:
@@ -217,6 +232,7 @@ def _bq_xmit_all(runner: XdpRunner, queue: BulkQueue, cpu: Cpu) -> None:
         if sent < 0:
             sent, err = 0, sent
     drops = len(frames) - sent
+    runner.trace.xdp_devmap_xmit(queue.dev_rx, queue.dev, sent, drops, err, cpu)
     if drops:
         # tracepoint xdp:xdp_devmap_xmit
         text = f"ndo_xdp_xmit from_ifindex={queue.dev_rx.ifindex} to_ifindex={queue.dev.ifindex} action=REDIRECT"

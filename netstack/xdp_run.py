@@ -25,6 +25,7 @@ from hooks.dispatcher import Dispatcher
 from hooks.run import Execute, bpf_prog_run
 from hooks.xdp import XdpDevice, XdpState
 from netstack.xdp_buff import XdpBuff, XdpFrame, XdpRing, XdpRxqInfo
+from netstack.xdp_trace import XdpTrace
 
 __all__ = ["ACTION_NAMES", "DeviceStats", "Execute", "XdpCosts", "XdpNetDevice", "XdpRun", "XdpRunner"]
 
@@ -140,6 +141,7 @@ class XdpRunner:
         self.egress_txq = kernel.mem.alloc(8)
         self._execute = execute
         self._warned = False
+        self.trace = XdpTrace(kernel)
 
     def bpf_prog_run_xdp(
         self, prog: Prog, xdp: XdpBuff, cpu: Cpu, hook: str, device: XdpNetDevice, label: str = ""
@@ -180,12 +182,14 @@ class XdpRunner:
         return XdpRun(act, verdict, call_ps + cost_ps)
 
     def xdp_exception(self, device: XdpNetDevice, prog: Prog, act: int, cpu: Cpu) -> None:
-        """Record the tracepoint xdp:xdp_exception."""
+        """Call the tracepoint xdp:xdp_exception, and note it."""
+        self.trace.xdp_exception(device, prog, act, cpu)
         text = f"prog_id={prog.id} action={action_text(act)} ifindex={device.ifindex}"
         self.note(cpu, "xdp_exception", text, {"prog_id": prog.id, "act": act, "ifindex": device.ifindex})
 
     def trace_xdp_bulk_tx(self, device: XdpNetDevice, sent: int, drops: int, err: int, cpu: Cpu) -> None:
-        """Record the tracepoint xdp:xdp_bulk_tx, when frames were lost."""
+        """Call the tracepoint xdp:xdp_bulk_tx, and note it when frames were lost."""
+        self.trace.xdp_bulk_tx(device, sent, drops, err, cpu)
         if drops:
             text = f"ifindex={device.ifindex} action=TX sent={sent} drops={drops} err={err}"
             self.note(cpu, "xdp_bulk_tx", text, {"sent": sent, "drops": drops})
