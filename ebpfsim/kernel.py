@@ -192,7 +192,7 @@ class Kernel:
         self.audit = AuditLog(clock)
         self.text = KernelText(self)
         self.xdp_dispatcher = Dispatcher(self, text=self.text, retpoline=config.mitigations != "off")
-        self.cgroups = CgroupTree(self)
+        self.cgroups: CgroupTree = CgroupTree(self)
         self.netns = NetNs(self)
         self.netfilter = Netfilter(self)
         self.functions = KernelFunctions()
