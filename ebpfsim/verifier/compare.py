@@ -137,7 +137,8 @@ def _scalar_safe(env: Env, old: Reg, cur: Reg, ids: IdMap, exact: int) -> bool:
         return False
     if old.id & BPF_ADD_CONST and old.off != cur.off:
         return False
-    return contains(old.b, cur.b) and ids.check_scalar_ids(old.id, cur.id)
+    # a register and another that is a constant away from it have one link
+    return contains(old.b, cur.b) and ids.check_scalar_ids(old.id & ~BPF_ADD_CONST, cur.id & ~BPF_ADD_CONST)
 
 
 def _as_scalar(env: Env, slot: Slot) -> Reg | None:

@@ -12,7 +12,7 @@ from ebpfsim.uapi.bpf import ProgType
 from ebpfsim.verifier.bounds import UNBOUNDED, known
 from ebpfsim.verifier.compare import EXACT, NOT_EXACT, RANGE_WITHIN, IdMap, regsafe
 from ebpfsim.verifier.env import Env, LoadAttr
-from ebpfsim.verifier.state import Reg, known_scalar, pointer, scalar
+from ebpfsim.verifier.state import BPF_ADD_CONST64, Reg, known_scalar, pointer, scalar
 
 
 def log(text: str) -> str:
@@ -92,3 +92,17 @@ def test_ids_stand_for_each_other_throughout() -> None:
     assert not ids.check_ids(0, 9)
     assert ids.check_scalar_ids(0, 9)
     assert ids.check_scalar_ids(3, 0)
+
+
+def test_numbers_at_a_distance_share_their_link() -> None:
+    """R0 = R7 - 8 is no model for numbers that have nothing to do with each other (Linux 6.18, a random program)."""
+    base, other = (scalar(UNBOUNDED).with_precise(True) for _ in range(2))
+    base.id = 4
+    other.id, other.off = 4 | BPF_ADD_CONST64, -8
+    near, far = scalar(UNBOUNDED), scalar(UNBOUNDED)
+    near.id, near.off = 1 | BPF_ADD_CONST64, -8
+    ids = IdMap(100)
+    assert regsafe(ENV, other, near, ids, NOT_EXACT)
+    assert not regsafe(ENV, base, far, ids, NOT_EXACT)
+    far.id = 1
+    assert regsafe(ENV, base, far, ids, NOT_EXACT)
