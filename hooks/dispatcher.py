@@ -19,7 +19,7 @@ from ebpfsim.progs.prog import Prog
 from hooks.dispatcher_image import NOP_FUNC, prepare_dispatcher
 from hooks.link import HookKernel, note
 from hooks.text import KernelText, TextImage, function_address, prog_text_address
-from hooks.trampoline_image import JMP, branch_to
+from hooks.trampoline_image import JMP, PATCH_BYTES, branch_to
 
 __all__ = ["BPF_DISPATCHER_MAX", "Dispatcher", "DispatcherImage"]
 
@@ -96,8 +96,10 @@ class Dispatcher:
         self.text = text
         self.retpoline = retpoline
         self.page: TextImage | None = None
-        # the static call of bpf_dispatcher_xdp_func(): a jump to the image, without one to bpf_dispatcher_nop_func()
-        self.entry_code = branch_to(JMP, function_address(f"bpf_dispatcher_{name}_func"), NOP_FUNC)
+        # the static call of bpf_dispatcher_xdp_func(), behind the place for ftrace: a jump to the image, without one
+        # to bpf_dispatcher_nop_func()
+        self.site = function_address(f"bpf_dispatcher_{name}_func") + PATCH_BYTES
+        self.entry_code = branch_to(JMP, self.site, NOP_FUNC)
         self.image = DispatcherImage(0, (), 0)
         self._slots = [_Slot() for _ in range(BPF_DISPATCHER_MAX)]
         self._num_progs = 0
@@ -209,7 +211,7 @@ class Dispatcher:
 
     def _write(self, text: KernelText, image_off: int) -> None:
         # bpf_dispatcher_update: the spare half gets the code, the call site jumps there
-        site = function_address(f"bpf_dispatcher_{self.name}_func")
+        site = self.site
         code = branch_to(JMP, site, NOP_FUNC)
         if self.image.entries:
             page = self.page

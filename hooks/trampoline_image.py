@@ -205,7 +205,8 @@ def _give_args(image: _Image, layout: TrampolineLayout, nr_words: int) -> None:
     for number in range(min(nr_words, len(ARG_REGS))):
         image.add(_load(ARG_REGS[number], -layout.regs_off + 8 * number))
     for number in range(len(ARG_REGS), nr_words):
-        image.add(_load(RAX, -layout.regs_off + 8 * number))
+        # where the caller has put them: programs cannot change them
+        image.add(_load(RAX, 24 + 8 * (number - len(ARG_REGS))))
         image.add(_store(-layout.arg_stack_off + 8 * (number - len(ARG_REGS)), RAX))
 
 

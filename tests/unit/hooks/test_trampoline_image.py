@@ -119,3 +119,23 @@ def test_the_image_is_the_one_that_linux_wrote() -> None:
         tramp_exit=0xFFFF_FFFF_AA8D_EB30, ip_arg=False,
     )  # fmt: skip
     assert found == IMAGE
+
+
+# the same for fexit on ip_make_skb(), which has ten arguments, four of them on the stack
+TEN_ARGUMENTS = bytes.fromhex("""
+    554889e54881ec9800000048895d98b80a000000488945a048897da8488975b0488955b848894dc04c8945c84c894dd0488b4518488945d8
+    488b4520488945e0488b4528488945e8488b4530488945f048bf00c4f7c14b6344ffe80134a1e1488b7da8488b75b0488b55b8488b4dc04c
+    8b45c84c8b4dd0488b451848898568ffffff488b452048898570ffffff488b452848898578ffffff488b453048894580e8248626e2488945
+    f80f1f44000031ff48897d8848bf00500980618160ff488d7588e8492aa1e14889c34885c07409488d7da8e8f0feffff48bf005009806181
+    60ff4889de488d5588e8c22ca1e148bf00c4f7c14b6344ffe8b333a1e1488b45f8488b5d98c94883c408c3
+""")
+
+
+def test_arguments_on_the_stack_as_linux_has_them() -> None:
+    link = Link(0xFF60816180095000, 0xFFFFFFFFC02CB648, 0xFFFFFFFFA1CDE190, 0xFFFFFFFFA1CDE430)
+    found = prepare_trampoline(
+        FuncModel((8, 8, 8, 8, 4, 4, 8, 8, 8, 4)), 0xffffffffa2533d40 + 4, [], [], [link],
+        base=0xffffffffc02cb680, im_addr=0xff44634bc1f7c400, tramp_enter=0xffffffffa1cdeae0,
+        tramp_exit=0xffffffffa1cdeb30, ip_arg=False,
+    )  # fmt: skip
+    assert found == TEN_ARGUMENTS
