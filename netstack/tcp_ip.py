@@ -9,6 +9,7 @@ from ebpfsim.uapi.net import EtherType, IpProto
 from netstack.checksum import csum_fold
 from netstack.headers import IP_DF, IP_HLEN
 from netstack.ip_output import ip_route_output
+from netstack.nf_hook import nf_hook
 from netstack.skb import SkBuff
 from netstack.tcp_hdr import tcp_bytes
 from tracing.functions import packet_function
@@ -76,7 +77,8 @@ def ip_local_out(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
     net.snmp.inc("IpOutRequests")
     if functions.watched:
         functions.__ip_local_out(cpu, net, sk, skb)
-    return int(functions.ip_output(cpu, net, sk, skb))
+    dropped = nf_hook(net, "LOCAL_OUT", skb, cpu, out=skb.dev)
+    return dropped or int(functions.ip_output(cpu, net, sk, skb))
 
 
 def reply(cpu: Cpu, net: "Net", segment: bytes, saddr: int, daddr: int, tos: int = 0, sk: Any = None) -> int:

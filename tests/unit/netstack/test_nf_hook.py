@@ -113,3 +113,17 @@ def test_program_sees_state_and_packet() -> None:
     three.a.sendto(b"abcd", "10.0.2.9", 9)
     three.sim.run()
     assert link.verdicts == {"NF_ACCEPT": 1, "NF_DROP": 1}
+
+
+def test_segments_of_tcp_pass_the_same_hooks() -> None:
+    three = Three()
+    listen = [{"socket": ["inet", "stream"], "as": "s"}, {"bind": ["$s", "10.0.1.2:80"]}, {"listen": ["$s", 5]}]
+    three.r.spawn("server", steps=[*listen, {"accept4": ["$s", 0, 0, 0]}, {"exit_group": 0}])
+    steps = [{"socket": ["inet", "stream"], "as": "s"}, {"connect": ["$s", "10.0.1.2:80"]}]
+    client = next(host for host in three.sim.hosts.values() if host.name == "a").spawn("client", steps=steps, at="1ms")
+    three.sim.run("20ms")
+    assert client.results[-1].retval == 0
+    passed = three.passed()
+    assert passed[:4] == ["PRE_ROUTING", "LOCAL_IN", "LOCAL_OUT", "POST_ROUTING"]
+    assert passed.count("LOCAL_OUT") == passed.count("POST_ROUTING") > 0
+    assert passed.count("PRE_ROUTING") == passed.count("LOCAL_IN") > 0
