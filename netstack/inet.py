@@ -29,6 +29,7 @@ from netstack.inet_stream import (
 from netstack.sock import MAX_DATAGRAM, UdpSocket
 from netstack.sockfs import AF_INET, GFP_KERNEL, SOCK_DGRAM, SOCK_STREAM, SocketKernel, TaskSocket
 from netstack.tcp_sock import TcpSock
+from netstack.udp import consume_datagram
 from tracing.fs import task_of
 from tracing.functions import kernel_function
 
@@ -378,6 +379,8 @@ def udp_recvmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int, flags
         raise NotModelled(f"flags {flags:#x} of recvfrom()", "include/linux/socket.h")
     socket, header = k.sockfs.at(sk), MsgHdr(k.mem, msg)
     err = _wait_for_datagram(k, cpu, socket, 0 if flags & MSG_DONTWAIT else socket.rcvtimeo_ns)
+    if k.net.functions.watched:
+        k.functions.__skb_recv_udp(cpu, socket.udp, flags, None, None)
     if err:
         return err
     datagram = socket.udp.take()
@@ -394,6 +397,8 @@ def udp_recvmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int, flags
             user.write(header.buffer, copied)
     except UserFault:
         return -Errno.EFAULT
+    finally:
+        consume_datagram(cpu, socket.udp, len(datagram.data))
     return len(datagram.data) if flags & MSG_TRUNC else len(copied)
 
 

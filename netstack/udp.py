@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from netstack.net import Net
     from netstack.sock import UdpSocket
 
-__all__ = ["udp_send"]
+__all__ = ["consume_datagram", "udp_send"]
 
 Ends = tuple[int, int, int, int]
 
@@ -246,6 +246,41 @@ def __udp_enqueue_schedule_skb(cpu: Cpu, sock: "UdpSocket", skb: SkBuff) -> int:
     sock.deliver(cpu.now_ns, _source(skb), skb.data[skb.pulled :])
     sock.data_ready(cpu)
     return 0
+
+
+def consume_datagram(cpu: Cpu, sock: "UdpSocket", length: int) -> None:
+    """Let go the packet that a task has just read; its memory is the socket's again."""
+    if not sock.queue:
+        return
+    skb = sock.queue.popleft()
+    sock.rmem -= skb.truesize
+    net = sock.net
+    if net.functions.watched or net.tracepoints.watched:
+        net.functions.skb_consume_udp(cpu, sock, skb, length)
+    skb.release()
+
+
+@packet_function
+def __skb_recv_udp(cpu: Cpu, sock: "UdpSocket", _flags: int, _off: Any, _err: Any) -> int:
+    """Look for a datagram: in the reader's queue, then in the other one."""
+    names = ("__skb_try_recv_from_queue",)
+    touch(cpu, *((*names, *names, "udp_rmem_release") if sock.readable else names), sock=sock)
+    return 0
+
+
+@packet_function
+def skb_consume_udp(cpu: Cpu, sock: "UdpSocket", skb: SkBuff, _len: int) -> None:
+    """A datagram was read."""
+    sock.net.functions.__consume_stateless_skb(cpu, skb)
+
+
+@packet_function
+def __consume_stateless_skb(cpu: Cpu, skb: SkBuff) -> None:
+    """A packet without state has served its purpose."""
+    net = skb.dev.net
+    if net.tracepoints.watched:
+        net.tracepoints.consume_skb(cpu, skb, "udp_recvmsg")
+    net.functions.skb_release_data(cpu, skb, SkbDropReason.CONSUMED)
 
 
 def _source(skb: SkBuff) -> tuple[int, int]:

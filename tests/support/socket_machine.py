@@ -54,6 +54,7 @@ class SocketMachine:
             functions.__dict__[name] = self._watched(name, getattr(functions, name))
         for prefix, make in list(functions._makers.items()):
             functions.make(prefix, lambda name, make=make: self._watched(name, make(name)))
+        functions.__dict__["watched"] = True
 
     def _watched(self, name: str, function: Any) -> Any:
         if function is None:

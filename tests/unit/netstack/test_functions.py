@@ -150,3 +150,45 @@ def test_probes_on_all_functions_follow_one_packet() -> None:
     assert [name for name in walk if name in expected] == list(expected)
     assert len(by_place[1]) > 60
     assert len(walk) > 40
+
+
+def test_a_datagram_that_is_read() -> None:
+    paths = NetPaths()
+
+    def what(_task: Any, call: Any) -> None:
+        call("socket", 2, 2, 0)
+        call("bind", 3, sockaddr("127.0.0.1", 5000), 16)
+        call("socket", 2, 2, 0)
+        call("sendto", 4, b"hello", 5, 0, sockaddr("127.0.0.1", 5000), 16)
+        paths.watch()
+        assert call("recvfrom", 3, bytes(64), 64, 0x40, bytes(16), (16).to_bytes(4, "little")) == 5
+        paths.stop()
+
+    paths.run(what)
+    ours, recorded = functions(paths, "udp_recvfrom", "__x64_sys_recvfrom")
+    quiet = ("__do_softirq", "handle_softirqs")
+    assert ours == [name for name in recorded if name not in quiet]
+    assert [name for name, _ in paths.events] == ["consume_skb"]
+
+
+def test_a_full_buffer_drops_and_reading_makes_room() -> None:
+    # 212992 bytes of packets that take 960 each
+    paths = NetPaths()
+    counts = []
+
+    def what(_task: Any, call: Any) -> None:
+        call("socket", 2, 2, 0)
+        call("bind", 3, sockaddr("127.0.0.1", 5000), 16)
+        call("socket", 2, 2, 0)
+        for _ in range(300):
+            call("sendto", 4, b"x", 1, 0, sockaddr("127.0.0.1", 5000), 16)
+        counts.append(paths.a.snmp["UdpRcvbufErrors"])
+        for _ in range(10):
+            call("recvfrom", 3, bytes(64), 64, 0x40, 0, 0)
+        for _ in range(20):
+            call("sendto", 4, b"x", 1, 0, sockaddr("127.0.0.1", 5000), 16)
+        counts.append(paths.a.snmp["UdpRcvbufErrors"])
+
+    paths.run(what)
+    assert counts == [300 - 221, 300 - 221 + 10]
+    assert paths.a.drops == {"SOCKET_RCVBUFF": 89}
