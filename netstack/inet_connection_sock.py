@@ -1,6 +1,6 @@
 """Sockets of connections, locked and waited for (net/core/sock.c, stream.c, net/ipv4/inet_connection_sock.c, v6.18).
 
-A lock keeps nobody away: nothing happens to a socket while a task is in a call, except where it sleeps.
+A lock keeps nobody away but segments: a task in a call has the socket for itself, except where it sleeps.
 """
 
 from typing import Any
@@ -37,15 +37,21 @@ def sk_stream_wait_close(_cpu: Cpu, tp: TcpSock, _timeout: int) -> None:
 
 
 @packet_function
-def lock_sock_nested(_cpu: Cpu, _sk: "TcpSock | UdpSocket", _subclass: int) -> None:
-    """Take the lock of a socket: nothing happens to it meanwhile."""
+def lock_sock_nested(_cpu: Cpu, sk: "TcpSock | UdpSocket", _subclass: int) -> None:
+    """Take the lock of a socket: what comes for it meanwhile has to wait."""
+    if isinstance(sk, TcpSock):
+        sk.owned = True
 
 
 @packet_function
 def release_sock(cpu: Cpu, sk: "TcpSock | UdpSocket") -> None:
-    """Give the lock of a socket back."""
+    """Give the lock of a socket back, and take what came for it."""
     if isinstance(sk, TcpSock):
-        sk.net.functions.tcp_release_cb(cpu, sk)
+        functions = sk.net.functions
+        while sk.backlog:
+            functions.tcp_v4_do_rcv(cpu, sk, sk.backlog.pop(0))
+        functions.tcp_release_cb(cpu, sk)
+        sk.owned = False
     else:
         sk.net.functions.ip4_datagram_release_cb(cpu, sk)
 

@@ -36,8 +36,7 @@ def init_xmit_timers(tp: "TcpSock") -> None:
         def fire(timer: SockTimer) -> None:
             # timers run on the CPU that armed them, which is the first here
             cpu = net.cpus[0]
-            getattr(net.functions, name)(cpu, timer)
-            net.softnet[cpu.number].settle()
+            net.softnet[cpu.number].run_timer(lambda: getattr(net.functions, name)(cpu, timer))
 
         return SockTimer(net.clock, tp, place("tcp_sock", path)[0], fire)
 

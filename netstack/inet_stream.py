@@ -82,10 +82,20 @@ def waiter(k: SocketKernel, cpu: Cpu, socket: TaskSocket, timeout_ns: int | None
 
     def sleep() -> int:
         task, start_ns = task_of(k, cpu), cpu.now_ns
+        owned = socket.tcp.owned
+        if owned:
+            # sk_wait_event(): what waits for the lock may be what the task waits for
+            had = len(socket.tcp.backlog)
+            k.functions.release_sock(cpu, socket.tcp)
+            if had:
+                k.functions.lock_sock_nested(cpu, socket.tcp, 0)
+                return 0
         socket.waiting.append(task)
         k.sched.wait(None, timeout_ns=left[0])
         if task in socket.waiting:
             socket.waiting.remove(task)
+        if owned:
+            k.functions.lock_sock_nested(cpu, socket.tcp, 0)
         if left[0] is not None:
             left[0] = max(0, left[0] - (cpu.now_ns - start_ns))
             if not left[0]:

@@ -525,7 +525,10 @@ def tcp_shutdown(cpu: Cpu, tp: TcpSock, how: int) -> None:
 @packet_function
 def tcp_close(cpu: Cpu, tp: TcpSock, timeout: int) -> None:
     """Close a socket; the connection ends by itself."""
-    tp.net.functions.__tcp_close(cpu, tp, timeout)
+    functions = tp.net.functions
+    functions.lock_sock_nested(cpu, tp, 0)
+    functions.__tcp_close(cpu, tp, timeout)
+    functions.release_sock(cpu, tp)
 
 
 @packet_function

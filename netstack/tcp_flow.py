@@ -88,10 +88,20 @@ class BulkFlow:
         self.sender: TcpSock | None = None
         self.receiver: TcpSock | None = None
         self.server = TcpServer(target, port, self._serve)
-        source.clock.call_at(max(start_ns, source.clock.now_ns), self._start)
+        source.clock.call_at(max(start_ns, source.clock.now_ns), lambda: source.softnet[0].run_timer(self._start))
 
     def __repr__(self) -> str:
         return f"<BulkFlow {self.source.name} > {format_ip(self.address)}:{self.port} {self.received} bytes>"
+
+    @property
+    def retransmits(self) -> int:
+        """How many segments were sent again."""
+        return self.sender.total_retrans if self.sender is not None else 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether all has come and both ends have closed."""
+        return self.size is not None and self.received == self.size and self.done_ns >= 0
 
     def _start(self) -> None:
         net = self.source

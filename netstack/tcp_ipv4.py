@@ -109,7 +109,17 @@ def _deliver(cpu: Cpu, net: "Net", tp: TcpSock, segment: Segment) -> None:
     tp.segs_in += 1
     if segment.th.data:
         tp.data_segs_in += 1
-    net.functions.tcp_v4_do_rcv(cpu, tp, segment)
+    if tp.owned and tp.state != S.LISTEN:
+        net.functions.tcp_add_backlog(cpu, tp, segment, None)
+    else:
+        net.functions.tcp_v4_do_rcv(cpu, tp, segment)
+
+
+@packet_function
+def tcp_add_backlog(_cpu: Cpu, tp: TcpSock, skb: Segment, _reason: Any) -> int:
+    """Keep a segment until the task that has the socket is done with it."""
+    tp.backlog.append(skb)
+    return 0
 
 
 def _filtered(cpu: Cpu, net: "Net", tp: TcpSock, segment: Segment) -> bool:

@@ -141,7 +141,9 @@ class RequestSock:
         """Let the timer of the SYN-ACK fire after a time."""
         if self.timer is not None:
             self.timer.cancel()
-        self.timer = self.net.clock.call_at(max(self.net.clock.now_ns, cpu.now_ns + timeout_us * 1000), self._timeout)
+        net = self.net
+        when_ns = max(net.clock.now_ns, cpu.now_ns + timeout_us * 1000)
+        self.timer = net.clock.call_at(when_ns, lambda: net.softnet[0].run_timer(self._timeout))
 
     def _timeout(self) -> None:
         # reqsk_timer_handler()

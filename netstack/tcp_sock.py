@@ -134,6 +134,9 @@ class TcpSock:
         self.done = False
         # bound by bind(), so that the end of a connection leaves address and port
         self.address_locked = self.port_locked = False
+        # a task is in a call: what comes meanwhile waits (sk_lock, sk_backlog)
+        self.owned = False
+        self.backlog: list[Any] = []
         # what lets the task that uses it sleep
         self.sleep: Callable[[], int] = lambda: -11
         # a struct socket, which outlives the connection, and what to do when the connection is gone

@@ -12,6 +12,8 @@ from ebpfsim.scenario.mapvalues import PERCPU
 from ebpfsim.scenario.run import Attachment, LoadOutcome, Running
 from ebpfsim.scenario.schema import EventBlock
 from ebpfsim.uapi.bpf import MapType
+from netstack.headers import format_ip
+from netstack.tcp_flow import BulkFlow
 
 __all__ = ["summarize"]
 
@@ -41,6 +43,7 @@ def summarize(running: Running, results: list[Result]) -> dict[str, Any]:
         "events": [_event(running, index, event) for index, event in enumerate(scenario.model.events)],
         "maps": {name: _map(running, name) for name in _map_names(running)},
         "sockets": {name: _socket(running, name) for name in running.sockets},
+        "flows": {name: _flow(flow) for name, flow in running.flows.items()},
         "tasks": {name: _task(running, name) for name in running.tasks},
         "reads": dict(running.reads),
         "records": {name: _records(running, name) for name in running.records},
@@ -143,6 +146,8 @@ def _event(running: Running, index: int, event: EventBlock) -> dict[str, Any]:
         assert address is not None
         row |= {"what": event.socket, "calls": event.count or 1, "every_ns": event.every or 0}
         row[verb] = f"{address[0]}:{address[1]}"
+    elif event.flow is not None and event.to is not None:
+        row |= {"host": event.host, "what": event.flow, "to": f"{event.to[0]}:{event.to[1]}", "bytes": event.bytes}
     elif event.task is not None:
         task = event.task
         row |= {"host": event.host, "what": task.key, "name": task.name, "uid": task.uid, "steps": len(task.steps)}
@@ -212,6 +217,12 @@ def _socket(running: Running, name: str) -> dict[str, Any]:
     address, port = block.udp
     size = sum(len(datagram.data) for datagram in socket.received)
     return {"host": block.host, "udp": f"{address}:{port}", "received": len(socket.received), "bytes": size}
+
+
+def _flow(flow: BulkFlow) -> dict[str, Any]:
+    end = {"host": flow.source.name, "to": f"{format_ip(flow.address)}:{flow.port}"}
+    counts = {"received": flow.received, "bytes": flow.size, "retransmits": flow.retransmits}
+    return end | counts | {"started_ns": flow.started_ns, "done_ns": flow.done_ns if flow.ended else None}
 
 
 def _task(running: Running, name: str) -> dict[str, Any]:

@@ -100,6 +100,9 @@ def _event_words(event: dict[str, Any]) -> str:
         case "socket":
             does = f"connects to {event['connect']}" if "connect" in event else f"sends to {event['to']}"
             return f"socket '{event['what']}' {does}" + (f", {event['calls']} times" if event["calls"] > 1 else "")
+        case "flow":
+            size = f"{event['bytes']} bytes" if event["bytes"] is not None else "without end"
+            return f"{event['host']}: TCP flow '{event['what']}' to {event['to']}, {size}"
         case "task":
             who = f"'{event['name']}' of user {event['uid']}"
             named = f", task '{event['what']}'," if event["what"] != event["name"] else ""
@@ -160,6 +163,17 @@ def _devices(summary: dict[str, Any], console: "Console") -> None:
         for name, row in summary["sockets"].items()
     ]
     _table(console, "Sockets", ("socket", "bound to", "#datagrams", "#bytes"), sockets)
+    flows = [
+        [name, f"{row['host']} > {row['to']}", str(row["received"]), str(row["retransmits"]), _speed(row)]
+        for name, row in summary["flows"].items()
+    ]
+    _table(console, "Flows", ("flow", "from and to", "#bytes", "#sent again", "#bit/s"), flows)
+
+
+def _speed(flow: dict[str, Any]) -> str:
+    if flow["done_ns"] is None:
+        return "-"
+    return str(round(flow["received"] * 8 * 1_000_000_000 / (flow["done_ns"] - flow["started_ns"])))
 
 
 def _drop_rows(where: str, drops: dict[str, int]) -> list[list[str]]:

@@ -204,6 +204,19 @@ def _socket(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
         yield f"socket '{name}': datagrams with '{text}'", "1 or more", str(count), count > 0
 
 
+def _flow(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
+    name = str(expect.flow)
+    flow = running.flows[name]
+    if expect.received is not None:
+        yield _counted(f"flow '{name}': bytes received", expect.received, flow.received)
+        yield f"flow '{name}': bytes are right", "all", "all" if flow.good else "not all", flow.good
+    if expect.retransmits is not None:
+        yield _counted(f"flow '{name}': segments sent again", expect.retransmits, flow.retransmits)
+    if expect.ended is not None:
+        have = "ended" if flow.ended else "not ended"
+        yield f"flow '{name}'", "ended" if expect.ended else "not ended", have, flow.ended == expect.ended
+
+
 def _device(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
     host, _, device = str(expect.device).partition("/")
     counters = running.sim.hosts[host].device(device).stats.as_dict()
@@ -301,6 +314,7 @@ KINDS: dict[str, Callable[[Running, ExpectBlock, Path], Iterator[Row]]] = {
     "map": _map,
     "packets": _packets,
     "socket": _socket,
+    "flow": _flow,
     "device": _device,
     "trace_pipe": _trace_pipe,
     "read": _read,

@@ -33,6 +33,7 @@ from ebpfsim.uapi.flags import BPF_OBJ_NAME_LEN
 from netstack.nic import Nic
 from netstack.qdisc_add import add_qdisc
 from netstack.sock import UdpSocket
+from netstack.tcp_flow import BulkFlow
 
 __all__ = ["Attachment", "LoadOutcome", "Path", "Running", "build", "finish"]
 
@@ -151,6 +152,7 @@ class Running:
     traces: dict[str, str] = field(default_factory=dict)
     records: dict[str, list[bytes]] = field(default_factory=dict)
     tasks: dict[str, HostTask] = field(default_factory=dict)
+    flows: dict[str, BulkFlow] = field(default_factory=dict)
     reads: dict[str, list[str]] = field(default_factory=dict)
     readers: list[Callable[[], None]] = field(default_factory=list)
 

@@ -59,6 +59,7 @@ EVENT_KINDS: dict[str, tuple[str, ...]] = {
     "read": (),
     "map": (),
     "socket": ("connect", "to", "data", "count", "every"),
+    "flow": ("host", "to", "bytes", "congestion"),
     "task": ("host",),
     "call": ("host",),
 }
@@ -68,6 +69,7 @@ EXPECT_KINDS: dict[str, tuple[str, ...]] = {
     "map": ("key", "equals", "contains", "entries"),
     "packets": ("count",),
     "socket": ("received", "contains", "refused"),
+    "flow": ("received", "retransmits", "ended"),
     "device": ("counters",),
     "trace_pipe": ("contains", "count"),
     "read": ("contains", "count"),
@@ -381,8 +383,9 @@ class EventBlock(Block):
     pcapng, ``speed`` times as fast; ``attach``; ``detach`` a link by its id; ``read`` that of an
     iterator, as cat does; ``map``: set entries, null removes one;
     ``socket``: what a socket does, ``connect`` and then send ``data`` there, or send it ``to`` an address, ``count``
-    times, one ``every`` so often; what is refused counts under ``refused`` of the socket; ``task``: a task of ``host``;
-    ``call`` a function of its kernel.
+    times, one ``every`` so often; what is refused counts under ``refused`` of the socket; ``flow``: a TCP
+    connection of ``host`` that sends ``bytes`` (without end if left out) ``to`` an address as fast as it can, where
+    they are read at once; ``task``: a task of ``host``; ``call`` a function of its kernel.
     """
 
     at: Duration
@@ -401,6 +404,9 @@ class EventBlock(Block):
     connect: PortAddress | None = None
     to: PortAddress | None = None
     data: str | None = None
+    flow: Name | None = None
+    bytes: Annotated[int, Field(ge=1)] | None = None
+    congestion: Name | None = None
     task: TaskBlock | None = None
     call: CallBlock | None = None
 
@@ -417,6 +423,8 @@ class EventBlock(Block):
         for key in ("task", "call"):
             if getattr(self, key) is not None:
                 _require(self.model_fields_set, "host", of=f"'{key}'")
+        if self.flow is not None:
+            _require(self.model_fields_set, "host", "to", of="'flow'")
         if self.socket is not None and (self.connect is None) == (self.to is None):
             raise Wrong("a socket does one of 'connect' and 'to'", key="socket")
         return self
@@ -442,7 +450,8 @@ class ExpectBlock(Block):
     ``link``: ``runs``, ``verdicts``. ``map``: ``key`` and ``equals`` (null: no entry), ``equals`` for all entries,
     ``contains`` for some, ``entries``; a single value of a per-CPU map is the sum over the CPUs. ``packets``:
     ``count``. ``socket``: ``received``, ``contains``,
-    ``refused``. ``device`` HOST/INTERFACE: ``counters`` as in ip -s link.
+    ``refused``. ``flow``: ``received`` bytes, all of them right and in order, segments sent again (``retransmits``),
+    whether both ends have closed (``ended``). ``device`` HOST/INTERFACE: ``counters`` as in ip -s link.
     ``trace_pipe`` of a host: ``contains``, ``count``. ``read``, the link of an iterator: lines that were read, by
     ``contains`` and ``count``. ``load`` OBJECT or OBJECT/PROGRAM: ``verdict`` accept or reject,
     ``errno``, ``message`` (part of the verifier's log). ``records`` of a ring buffer: ``count``, ``first``, ``last``,
@@ -463,6 +472,8 @@ class ExpectBlock(Block):
     socket: str | None = None
     received: Count | None = None
     refused: dict[str, Count] | None = None
+    flow: str | None = None
+    retransmits: Count | None = None
     device: str | None = None
     counters: dict[str, Count] | None = None
     trace_pipe: str | None = None

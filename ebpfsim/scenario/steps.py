@@ -13,6 +13,8 @@ from ebpfsim.scenario.packets import PacketError
 from ebpfsim.scenario.paths import locate
 from ebpfsim.scenario.run import Path, Running
 from ebpfsim.scenario.schema import EventBlock
+from netstack.headers import parse_ip
+from netstack.tcp_flow import BulkFlow
 from netstack.traffic import inject
 
 __all__ = ["schedule"]
@@ -108,6 +110,19 @@ def _socket(running: Running, index: int, event: EventBlock) -> None:
         running.sim.clock.call_at(event.at + number * (event.every or 0), act)
 
 
+def _flow(running: Running, index: int, event: EventBlock) -> None:
+    assert event.to is not None
+    (text, port), host = event.to, running.sim.hosts[str(event.host)]
+    address = parse_ip(text)
+    with running.at("events", index, "to"):
+        owners = [other for other in (host, *running.sim.hosts.values()) if other.net.fib.local.lookup(address)]
+        if not owners:
+            raise InputError("", f"no host has the address {text}")
+    running.flows[str(event.flow)] = BulkFlow(
+        host.net, owners[0].net, address, port, event.bytes, congestion=event.congestion or "", start_ns=event.at
+    )
+
+
 def _task(running: Running, index: int, event: EventBlock) -> None:
     block = event.task
     assert block is not None
@@ -138,6 +153,7 @@ STEPS: dict[str, Callable[[Running, int, EventBlock], None]] = {
     "read": _read,
     "map": _map,
     "socket": _socket,
+    "flow": _flow,
     "task": _task,
     "call": _call,
 }

@@ -102,3 +102,14 @@ def test_two_tasks_wait_for_two_connections(pair: Pair) -> None:
     pair.a.spawn("other", at="2ms", steps=[{"socket": ["inet", "stream"], "as": "s"}, *client])
     server, first = pair.run([{"accept": ["$l", 0, 0]}, {"accept": ["$l", 0, 0]}], client)
     assert (server, first) == ([4, 5], [0])
+
+
+def test_a_host_talks_to_itself(pair: Pair) -> None:
+    # what comes back at once waits until the task has given the socket back (sk_backlog)
+    pair.a, pair.b = pair.b, pair.b
+    server, client = pair.run(
+        [{"accept": ["$l", 0, 0], "as": "c"}, *({"recv": ["$c", 60_000]} for _ in range(20))],
+        [{"connect": ["$s", "10.0.0.2:80"]}, {"send": ["$s", "x" * 200_000]}, {"close": "$s"}],
+    )
+    assert client == [0, 200_000, 0]
+    assert sum(server[1:]) == 200_000

@@ -102,7 +102,7 @@ def test_machine_form_has_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
     summary = json.loads(capsys.readouterr().out)
     assert list(summary) == [
         "version", "scenario", "file", "seed", "end_ns", "met", "hosts", "loads", "links", "events", "maps", "sockets",
-        "tasks", "reads", "records", "wires", "expectations", "digest",
+        "flows", "tasks", "reads", "records", "wires", "expectations", "digest",
     ]  # fmt: skip
     assert summary["links"][0]["verdicts"] == {"XDP_DROP": 10}
     assert summary["links"][0]["ns_per_packet"] > 0

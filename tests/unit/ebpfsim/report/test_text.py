@@ -34,7 +34,7 @@ def summary(**changes: Any) -> dict[str, Any]:
     host = {"cpus": 1, "costs": {"profile": "p", "cpu": "some CPU", "mitigations": "auto"}, "devices": {}, "drops": {}}
     empty: dict[str, Any] = {
         "scenario": "s", "seed": 1, "end_ns": 5, "met": True, "hosts": {"a": {**host, "trace_pipe": []}}, "loads": [],
-        "links": [], "events": [], "maps": {}, "sockets": {}, "tasks": {}, "reads": {},
+        "links": [], "events": [], "maps": {}, "sockets": {}, "flows": {}, "tasks": {}, "reads": {},
         "expectations": [], "digest": "sha256:0",
     }  # fmt: skip
     return {**empty, **changes}

@@ -290,7 +290,7 @@ def test_keys_that_begin_with_x_are_free(folder: Path) -> None:
     [
         ("hook: xdp, device: eth0, mode: native", "hook: ¦sk_msg, target: tcp_v4_connect", "hook 'sk_msg'"),
         ("mode: native", "mode: ¦offload", "XDP offload to hardware"),
-        ("net.ipv4.ip_forward: 1", "¦net.ipv4.tcp_syncookies: 1", "sysctl net.ipv4.tcp_syncookies"),
+        ("net.ipv4.ip_forward: 1", "¦net.unix.max_dgram_qlen: 1", "sysctl net.unix.max_dgram_qlen"),
         (
             "net.ipv4.ip_forward: 1",
             "¦net.ipv4.ip_forwrd: 1",
@@ -321,3 +321,25 @@ def test_file_that_is_not_there(name: str, tmp_path: Path, monkeypatch: pytest.M
 def test_folder_instead_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="is a folder, expected a scenario file"):
         load_scenario(tmp_path)
+
+
+FLOWS = """\
+hosts: {client: {interfaces: {eth0: {address: 10.0.0.1/24}}}}
+events:
+  - {at: 0, flow: f, host: client, to: "10.0.0.1:80"}
+  - {at: 1s, flow: g, host: client, to: "10.0.0.1:81"}
+expect: [{flow: f, received: 0}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [("{flow: f", "{flow: ¦h", "unknown flow 'h'"), (", to: \"10.0.0.1:81\"", "", "'flow' needs the key 'to'"),
+     ("flow: g", "flow: ¦f", "there are several flows 'f'"), (":81", ":80", "another flow goes there"),
+     ("host: client, to: \"10.0.0.1:80\"", "host: ¦server, to: \"10.0.0.1:80\"", "unknown host 'server'")],
+)  # fmt: skip
+def test_flows_that_are_wrong(old: str, new: str, message: str, folder: Path) -> None:
+    assert errors_of(FLOWS, folder) == []
+    found = errors_of(FLOWS.replace(old, new.replace("¦", "")), folder)
+    assert found
+    assert message in found[0].problem

@@ -117,3 +117,28 @@ def test_file_that_is_no_capture(play: "Play", tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match=r"x.yaml:5:51: error: capture 'in.pcap': .*no capture") as caught:
         play(f"{text}events: [{{at: 2ms, host: a, device: eth0, replay: in.pcap}}]", tmp_path)
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_flows_of_tcp(play: "Play") -> None:
+    text = """\
+hosts:
+  a: {interfaces: {eth0: {address: 10.0.0.1/24}}}
+  b: {interfaces: {eth0: {address: 10.0.0.2/24}}}
+links: [{ends: [a/eth0, b/eth0], rate: 10Mbit}]
+events:
+  - {at: 1ms, flow: one, host: a, to: "10.0.0.2:80", bytes: 100000, congestion: reno}
+  - {at: 1ms, flow: endless, host: b, to: "10.0.0.1:80"}
+  - {at: 1ms, flow: inside, host: b, to: "127.0.0.1:81", bytes: 5}
+expect:
+  - {flow: one, received: 100000, retransmits: 0, ended: true}
+  - {flow: endless, received: [1000000, 2000000], ended: false}
+  - {flow: inside, received: 5, ended: true}
+"""
+    running, results = play("until: 1s\n" + text)
+    assert [result for result in results if not result.met] == []
+    assert running.flows["one"].good
+
+
+def test_flows_to_nobody(play: "Play") -> None:
+    with pytest.raises(ScenarioError, match=r"no host has the address 10.0.0.9"):
+        play(START + 'events: [{at: 0, flow: f, host: a, to: "10.0.0.9:80"}]\n', BPF)
