@@ -12,6 +12,7 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.uapi.net import EtherType
+from hooks.netfilter import NFPROTO_IPV6
 from netstack.drop_reasons import SkbDropReason, not_modelled
 from netstack.fib import Route, RouteType
 from netstack.headers import format_ip6
@@ -25,6 +26,7 @@ from netstack.headers6 import (
     is_multicast6,
     solicited_node,
 )
+from netstack.nf_hook import nf_hook
 from netstack.skb import PacketType, SkBuff
 from netstack.skb_xmit import NET_XMIT_CN, NET_XMIT_SUCCESS, dev_hard_header_xmit
 from tracing.functions import packet_function
@@ -173,6 +175,8 @@ def ipv6_rcv(cpu: Cpu, skb: SkBuff, dev: "NetDevice", _pt: Any, _orig_dev: Any) 
     functions = net.functions
     if functions.ip6_rcv_core(cpu, skb, dev, net) is None:
         return 1
+    if nf_hook(net, "PRE_ROUTING", skb, cpu, indev=dev, pf=NFPROTO_IPV6):
+        return 1
     functions.ip6_route_input(cpu, skb)
     result: int = getattr(functions, skb.input)(cpu, skb)
     return result
@@ -271,6 +275,8 @@ def ip6_mc_input(cpu: Cpu, skb: SkBuff) -> int:
 def ip6_input(cpu: Cpu, skb: SkBuff) -> int:
     """Take a packet for this host."""
     net = skb.dev.net
+    if nf_hook(net, "LOCAL_IN", skb, cpu, indev=skb.dev, pf=NFPROTO_IPV6):
+        return 1
     result: int = net.functions.ip6_input_finish(cpu, net, None, skb)
     return result
 
@@ -409,6 +415,9 @@ def ip6_forward(cpu: Cpu, skb: SkBuff) -> int:
     skb.transport_header -= off
     skb.network_header = skb.pulled = 0
     skb.has_mac_header = False
+    dropped = nf_hook(net, "FORWARD", skb, cpu, indev=skb.dev, out=route.dev, pf=NFPROTO_IPV6)
+    if dropped:
+        return dropped
     net.snmp.inc("Ip6OutForwDatagrams")
     result: int = functions.ip6_output(cpu, net, None, skb)
     return result
@@ -447,7 +456,9 @@ def ip6_send_skb(cpu: Cpu, skb: SkBuff) -> int:
         net.snmp.inc("Ip6FragFails")
         skb.drop(not_modelled("IPv6 fragmentation"), "", cpu, "ip6_send_skb")
         return -Errno.EMSGSIZE
-    result: int = net.functions.ip6_output(cpu, net, skb.sk, skb)
+    result: int = nf_hook(net, "LOCAL_OUT", skb, cpu, out=skb.route.dev, pf=NFPROTO_IPV6)
+    if not result:
+        result = net.functions.ip6_output(cpu, net, skb.sk, skb)
     return NET_XMIT_SUCCESS if result == NET_XMIT_CN else result
 
 
@@ -455,9 +466,12 @@ def ip6_send_skb(cpu: Cpu, skb: SkBuff) -> int:
 def ip6_output(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
     """Send a packet that has its route."""
     assert skb.route is not None
-    skb.dev = skb.route.dev
+    indev, skb.dev = skb.dev, skb.route.dev
     net.snmp.inc("Ip6OutTransmits")
     net.snmp.inc("Ip6OutOctets", len(skb.data))
+    dropped = nf_hook(net, "POST_ROUTING", skb, cpu, indev=indev, out=skb.dev, pf=NFPROTO_IPV6)
+    if dropped:
+        return dropped
     result: int = net.functions.ip6_finish_output(cpu, net, sk, skb)
     return result
 

@@ -26,11 +26,18 @@ _CTX = Struct("<QQ")  # struct bpf_nf_ctx: state, skb
 
 
 def nf_hook(
-    net: "Net", name: str, skb: SkBuff, cpu: Cpu, *, indev: "NetDevice | None" = None, out: "NetDevice | None" = None
+    net: "Net",
+    name: str,
+    skb: SkBuff,
+    cpu: Cpu,
+    *,
+    indev: "NetDevice | None" = None,
+    out: "NetDevice | None" = None,
+    pf: int = NFPROTO_IPV4,
 ) -> int:
-    """Ask the programs of a hook of IPv4: 0 lets the packet go on, EPERM (negative) says that it was dropped."""
+    """Ask the programs of a hook: 0 lets the packet go on, EPERM (negative) says that it was dropped."""
     netfilter = getattr(net.kernel, "netfilter", None)
-    links = netfilter.running(NFPROTO_IPV4, HOOKS[name]) if netfilter is not None and not net.netns else ()
+    links = netfilter.running(pf, HOOKS[name]) if netfilter is not None and not net.netns else ()
     if not links:
         return 0
     kernel: Any = net.kernel
@@ -39,7 +46,7 @@ def nf_hook(
     with skb_struct(skb, mem, ingress=False, sk=sk, network=True) as struct:
         base = mem.alloc(_STATE.size + _CTX.size)
         devices = (each.struct_address if each is not None else 0 for each in (indev, out))
-        mem.write(base, _STATE.pack(HOOKS[name], NFPROTO_IPV4, *devices, sk, 0, 0))
+        mem.write(base, _STATE.pack(HOOKS[name], pf, *devices, sk, 0, 0))
         mem.write(base + _STATE.size, _CTX.pack(base, struct.address))
         try:
             dropped = any(not _run(kernel, link, name, base + _STATE.size, cpu) for link in tuple(links))

@@ -127,3 +127,33 @@ def test_segments_of_tcp_pass_the_same_hooks() -> None:
     assert passed[:4] == ["PRE_ROUTING", "LOCAL_IN", "LOCAL_OUT", "POST_ROUTING"]
     assert passed.count("LOCAL_OUT") == passed.count("POST_ROUTING") > 0
     assert passed.count("PRE_ROUTING") == passed.count("LOCAL_IN") > 0
+
+
+@pytest.mark.parametrize(
+    ("sender", "to", "places"),
+    [
+        ("a", "fd02::9", ["PRE_ROUTING", "FORWARD", "POST_ROUTING"]),
+        ("a", "fd01::2", ["PRE_ROUTING", "LOCAL_IN"]),
+        ("r", "fd02::9", ["LOCAL_OUT", "POST_ROUTING"]),
+    ],
+)
+def test_hooks_of_ipv6(sender: str, to: str, places: list[str]) -> None:
+    sim = Simulation(seed=1)
+    hosts = {name: sim.host(name, sysctl={"net.ipv6.conf.all.forwarding": 1}) for name in "arb"}
+    a, r, b = hosts.values()
+    sim.link(a.nic("eth0", "fd01::1/64"), r.nic("eth0", "fd01::2/64"))
+    sim.link(r.nic("eth1", "fd02::2/64"), b.nic("eth0", "fd02::9/64"))
+    a.net.add_route("default", via="fd01::2")
+    b.net.add_route("default", via="fd02::2")
+    insns = encode(assemble("r0 = 1; exit"))
+    for name in PLACES:
+        fd = r.bpf.prog_load(ProgType.NETFILTER, insns, expected_attach_type=AttachType.NETFILTER).fd
+        r.attach_netfilter(fd, name, pf="ipv6")
+    for host in (r, b):
+        host.net.udp_socket6(port=9)
+    hosts[sender].net.udp_socket6(port=10).sendto(b"x", to, 9)
+    sim.run("1s")
+    # neighbours that are asked and answer pass hooks as well, but are not forwarded
+    found = [run.device for run in sim.recorder.runs if run.hook == "netfilter"]
+    assert set(places) <= set(found)
+    assert found.count("FORWARD") == places.count("FORWARD")
