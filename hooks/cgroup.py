@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
+from ebpfsim.maps.cgroup_storage import CgroupStorageMap
 from ebpfsim.memory import Memory
 from ebpfsim.objects import FdKind, KernelObject
 from ebpfsim.progs.prog import Prog
@@ -66,6 +67,13 @@ class CgroupItem:
     link: "CgroupLink | None"
     flags: int
     stats: HookStats = field(default_factory=HookStats)
+    # whose list it is in, which its values of maps belong to
+    cgroup_id: int = 0
+
+    @property
+    def storages(self) -> list[CgroupStorageMap]:
+        """The maps of its program that have a value for each attachment."""
+        return [map_ for map_ in self.prog.maps if isinstance(map_, CgroupStorageMap)]
 
     @property
     def prog(self) -> Prog:
@@ -181,15 +189,20 @@ class Cgroup(KernelObject):
         if len(items) >= BPF_CGROUP_MAX_PROGS:
             raise KernelError(op, Errno.E2BIG, f"{BPF_CGROUP_MAX_PROGS} programs are the most")
         old = self._find(op, items, prog, link, replace, multi=bool(flags & BPF_F_ALLOW_MULTI))
-        new = CgroupItem(prog, link, flags)
+        new = CgroupItem(prog, link, flags, cgroup_id=self.cgroup_id)
         if link is not None:
             new.stats = link.stats
         if old is not None:
             items[items.index(old)] = new
         else:
             items.insert(self._position(op, kernel, items, new.prog, flags, id_or_fd), new)
+        if isinstance(kind, AttachType):
+            for map_ in new.storages:
+                map_.attach(self.cgroup_id, kind)
         if prog is not None:
             prog.get()
+        if old is not None:
+            self._drop_storages(kind, old)
         if old is not None and old.own is not None:
             old.own.put()
         self.flags[kind] = saved
@@ -213,6 +226,7 @@ class Cgroup(KernelObject):
         if found is None:
             raise KernelError(op, Errno.ENOENT, f"it is not attached to '{self.path}'")
         items.remove(found)
+        self._drop_storages(kind, found)
         if not items:
             self.flags[kind] = 0
         self.revisions[kind] = self.revisions.get(kind, 1) + 1
@@ -220,6 +234,15 @@ class Cgroup(KernelObject):
         self._note("detach", kind, found)
         if found.own is not None:
             found.own.put()
+
+    def _drop_storages(self, kind: Key, item: CgroupItem) -> None:
+        # values that no other attachment of this group shares (bpf_cgroup_storages_unlink)
+        if not isinstance(kind, AttachType):
+            return
+        for map_ in item.storages:
+            kinds = [kind] if map_.by_attach_type else list(self.progs)
+            if not any(map_ in other.storages for each in kinds for other in self.progs.get(each, ())):
+                map_.detach(self.cgroup_id, kind)
 
     def replaced(self, kind: Key, link: "CgroupLink") -> None:
         """Note that a link has another program; it keeps its place in every array."""
@@ -265,13 +288,15 @@ class Cgroup(KernelObject):
         """Let go of everything when the cgroup is removed (cgroup_bpf_release): links stay, detached."""
         self.dead = True
         for kind, items in self.progs.items():
-            for each in items:
+            gone = list(items)
+            items.clear()
+            for each in gone:
+                self._drop_storages(kind, each)
                 self._note("detach", kind, each)
                 if each.link is not None:
                     each.link.cgroup = None
                 if each.own is not None:
                     each.own.put()
-            items.clear()
             if not isinstance(kind, AttachType):
                 kind.changed()
         self.effective.clear()

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
+from ebpfsim.errors import NotModelled
 from ebpfsim.isa.alu import s32, u32, u64
+from ebpfsim.maps.cgroup_storage import CgroupStorageMap
 from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.recorder import ProgRun
 from ebpfsim.uapi.bpf import AttachType
@@ -33,6 +35,8 @@ AF_INET = 2
 _SOCKADDR_IN = Struct("<H2s4s8x")
 _SOCK_ADDR_KERN = Struct("<QQQQI4x")  # struct bpf_sock_addr_kern: sk, uaddr, tmp_reg, t_ctx, uaddrlen
 _KEY = "bpf_cg_run_ctx"
+# per CPU: whose value of a map the program under way gets
+STORAGE = "bpf_cgroup_storage"
 
 
 class CgroupSock(Protocol):
@@ -151,7 +155,11 @@ class CgroupBpf:
 
     def _bpf_prog_run(self, item: CgroupItem, ctx: int, cpu: Cpu, kind: AttachType) -> int:
         kernel, prog, time_ns = self.kernel, item.prog, cpu.now_ns
-        ran = bpf_prog_run(kernel, prog, ctx, cpu, self._execute, self._call_ps)
+        before, cpu.scratch[STORAGE] = cpu.scratch.get(STORAGE), (item.cgroup_id, kind)
+        try:
+            ran = bpf_prog_run(kernel, prog, ctx, cpu, self._execute, self._call_ps)
+        finally:
+            cpu.scratch[STORAGE] = before
         verdict = "allow" if ran.retval & 1 else "deny"
         item.stats.count(verdict, self._call_ps + ran.cost_ps, self._call_ps + ran.cost_ps)
         # fmt: off
@@ -181,7 +189,17 @@ def bpf_set_retval(run: Run, retval: int, _r2: int, _r3: int, _r4: int, _r5: int
     return 0
 
 
+def bpf_get_local_storage(run: Run, map_address: int, _flags: int, _r3: int, _r4: int, _r5: int) -> int:
+    """Return the address of the value of the attachment by which the program runs, and of the CPU."""
+    key, map_ = run.cpu.scratch.get(STORAGE), run.kernel.map_at(map_address)
+    assert isinstance(map_, CgroupStorageMap)
+    if not isinstance(key, tuple):
+        raise NotModelled("storage of control groups in test runs", "net/bpf/test_run.c")
+    return map_.attach(*key) + (run.cpu.number * map_.cpu_stride if map_.percpu else 0)
+
+
 HELPERS: dict[int, Helper] = {
+    HELPER_IDS["bpf_get_local_storage"]: bpf_get_local_storage,
     HELPER_IDS["bpf_get_retval"]: bpf_get_retval,
     HELPER_IDS["bpf_set_retval"]: bpf_set_retval,
 }

@@ -27,6 +27,11 @@ class CgroupStorageMap(ValueMap):
         self.cpu_stride = round_up8(attr.value_size)
         self._values: dict[bytes, int] = {}
 
+    @property
+    def by_attach_type(self) -> bool:
+        """Whether attachments of several types have values of their own."""
+        return self.key_size == _KEY.size
+
     def attach(self, cgroup_id: int, attach_type: int) -> int:
         """Return the address of (CPU 0's) value of an attachment; it is made when it is not there."""
         key = self._key(cgroup_id, attach_type)
