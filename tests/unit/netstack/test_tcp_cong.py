@@ -1,14 +1,21 @@
 """The list of congestion control algorithms (net/ipv4/tcp_cong.c, v6.18); texts as Linux logs them."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+import ebpfsim
 from ebpfsim.clock import Clock
 from ebpfsim.config import KernelConfig
+from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
 from ebpfsim.recorder import Recorder
+from netstack.headers import parse_ip
+from netstack.sockopt import IPPROTO_TCP, TCP_CONGESTION, set_tcp_option
+from netstack.tcp import tcp_socket
 from netstack.tcp_cong import CongestionOps, TcpCongestion
+from netstack.tcp_flow import BulkFlow
 
 
 @pytest.fixture
@@ -68,3 +75,75 @@ def test_update_goes_to_the_end_of_the_list(congestion, refused) -> None:
     assert refused(update, CongestionOps("c"), other) == ("EINVAL", "TCP: c not registered or non-unique key")
     text = "TCP: invalid old congestion control algorithm to replace"
     assert refused(update, CongestionOps("a"), old) == ("EINVAL", text)
+
+
+RENO = Path(__file__).resolve().parents[3] / "scenarios" / "bpf" / "reno.bpf.o"
+
+
+class Lab:
+    """Two hosts; ``trace`` is (cwnd, ssthresh) after each segment that the sender got."""
+
+    def __init__(self, *, in_bpf: bool = True) -> None:
+        self.sim = ebpfsim.Simulation(seed=3)
+        self.a, self.b = self.sim.host("a"), self.sim.host("b")
+        nics = self.a.nic("eth0", "10.0.0.1/24"), self.b.nic("eth0", "10.0.0.2/24")
+        self.sim.link(*nics, rate="20Mbit", delay="10ms", loss=0.002)
+        self.obj = self.a.open(str(RENO))
+        if in_bpf:
+            self.obj.maps["again"].autocreate = True
+            self.obj.load()
+            self.link = self.a.attach_struct_ops(self.obj.struct_ops["reno"])
+        self.trace: list[tuple[int, int]] = []
+        tcp_ack = self.a.net.functions.tcp_ack
+
+        def traced(cpu, tp, skb, flag):
+            result = tcp_ack(cpu, tp, skb, flag)
+            self.trace.append((tp.snd_cwnd, tp.snd_ssthresh))
+            return result
+
+        self.a.net.functions.__dict__["tcp_ack"] = traced
+
+    def flow(self, congestion: str, size: int, port: int = 5001, **more) -> BulkFlow:
+        return BulkFlow(self.a.net, self.b.net, parse_ip("10.0.0.2"), port, size, congestion=congestion, **more)
+
+
+def test_reno_in_bpf_does_what_reno_does() -> None:
+    ours, theirs = Lab(in_bpf=False), Lab()
+    flows = ours.flow("reno", 2_000_000), theirs.flow("bpf_reno", 2_000_000)
+    ours.sim.run("3s")
+    theirs.sim.run("3s")
+    assert all(flow.ended and flow.good for flow in flows)
+    assert flows[0].retransmits > 0
+    assert len(ours.trace) > 500
+    assert ours.trace == theirs.trace
+    assert flows[0].done_ns == pytest.approx(flows[1].done_ns, rel=1e-4)
+
+
+def test_an_algorithm_is_replaced_while_connections_run() -> None:
+    lab = Lab()
+    flow, late = lab.flow("bpf_reno", 2_000_000), lab.flow("bpf_reno", 100_000, 5002, start_ns=600_000_000)
+    old = lab.a.net.tcp_cong.find("bpf_reno")
+    lab.sim.clock.call_at(500_000_000, lambda: lab.link.replace(lab.obj.struct_ops["again"]))
+    lab.sim.run("400ms")
+    assert 0 < flow.received < 1_500_000
+    lab.sim.run("5s")
+    assert flow.ended
+    assert late.ended
+    # not a byte is lost
+    assert flow.good
+    assert late.good
+    new = lab.a.net.tcp_cong.find("bpf_reno")
+    assert new is not old
+
+
+def test_a_name_that_is_gone() -> None:
+    lab = Lab()
+    flow = lab.flow("bpf_reno", 1_000_000)
+    lab.sim.run("200ms")
+    lab.link.close()
+    # who has it keeps it
+    lab.sim.run("5s")
+    assert flow.ended
+    assert lab.a.net.tcp_cong.available == ["reno", "cubic"]
+    tp = tcp_socket(lab.a.net, lab.a.net.cpus[0])
+    assert set_tcp_option(lab.a.net.cpus[0], tp, IPPROTO_TCP, TCP_CONGESTION, b"bpf_reno") == -Errno.ENOENT
