@@ -241,10 +241,10 @@ class Nic(NetDevice):
         if self.channel is None:
             self.stats.tx_dropped += len(frames)
             return 0
-        for frame in frames:
-            self.at_cpu_time(cpu, partial(self._xdp_xmit_now, frame.data))
+        self.at_cpu_time(cpu, partial(self._xdp_xmit_now, [frame.data for frame in frames]))
         return len(frames)
 
-    def _xdp_xmit_now(self, frame: bytes) -> None:
-        if not self.start_xmit(self.record("out", frame)):
-            self.stats.tx_dropped += 1
+    def _xdp_xmit_now(self, frames: Sequence[bytes]) -> None:
+        for frame in frames:
+            if not self.start_xmit(self.record("out", frame)):
+                self.stats.tx_dropped += 1
