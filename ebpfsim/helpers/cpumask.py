@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from ebpfsim.btf.view import place, size_of
+from ebpfsim.errnos import Errno
 from ebpfsim.isa.alu import u32
 from ebpfsim.progs.runtime import Helper, Run
 
@@ -141,6 +142,15 @@ def copy(run: Run, dst: int, src: int, _r3: int, _r4: int, _r5: int) -> int:
     return 0
 
 
+def populate(run: Run, mask: int, src: int, size: int, _r4: int, _r5: int) -> int:
+    """Take the CPUs whose bits are set in memory: 0, EACCES when that is too short."""
+    words = -(-len(run.kernel.cpus) // 64)
+    if size < 8 * words:
+        return -Errno.EACCES
+    _store(run, mask, int.from_bytes(run.mem.read(src, 8 * words), "little") & (1 << len(run.kernel.cpus)) - 1)
+    return 0
+
+
 KFUNCS: dict[str, Helper] = {
     "bpf_cpumask_create": create,
     "bpf_cpumask_acquire": acquire,
@@ -148,6 +158,7 @@ KFUNCS: dict[str, Helper] = {
     "bpf_cpumask_setall": setall,
     "bpf_cpumask_clear": clear,
     "bpf_cpumask_copy": copy,
+    "bpf_cpumask_populate": populate,
     **{f"bpf_cpumask_{name}": _ask(call) for name, call in _ASKED.items()},
     **{f"bpf_cpumask_{name}": _compare(call) for name, call in _COMPARED.items()},
     **{f"bpf_cpumask_{name}": _combine(call) for name, call in _COMBINED.items()},

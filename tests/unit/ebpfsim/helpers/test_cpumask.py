@@ -66,6 +66,14 @@ def test_two_sets(masks) -> None:
     assert masks("and", to, one, masks.of(3)) == 0
 
 
+def test_from_memory(masks) -> None:
+    mask, src = masks.of(3), masks.mem.alloc(8)
+    masks.mem.store(src, 8, 0xF5)
+    assert masks("populate", mask, src, 8) == 0
+    assert masks("equal", mask, masks.of(0, 2)) == 1
+    assert masks("populate", mask, src, 4) == -13
+
+
 def test_memory_comes_back(masks) -> None:
     before = masks.mem.allocated_bytes
     mask = masks.of(1)
