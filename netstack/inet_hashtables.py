@@ -68,7 +68,10 @@ class InetHashinfo:
         return min(self._pmtu.get(daddr, route.dev.mtu), route.dev.mtu)
 
     def learn_pmtu(self, daddr: int, mtu: int) -> None:
-        """Note what a router said (``ipv4_update_pmtu``); Differs: for ever."""
+        """Note what a router said (``ipv4_update_pmtu``).
+
+        Differs: a path MTU that was learned stays for ever.
+        """
         # net.ipv4.route.min_pmtu
         self._pmtu[daddr] = max(mtu, 552)
 

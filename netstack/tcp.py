@@ -384,7 +384,7 @@ def _take_error(tp: TcpSock) -> int:
 
 
 def _stream_error(tp: TcpSock, err: int) -> int:
-    # sk_stream_error(); Differs: no SIGPIPE
+    # sk_stream_error(); Differs: who writes to a closed connection gets EPIPE and no SIGPIPE.
     return (_take_error(tp) or err) if err == -Errno.EPIPE else err
 
 

@@ -292,7 +292,7 @@ def tcp_conn_request(cpu: Cpu, _rsk_ops: Any, _af_ops: Any, tp: TcpSock, skb: Se
     """Answer a SYN, unless queues are full, and remember it."""
     net = tp.net
     if tp.syn_qlen >= tp.max_ack_backlog:
-        # Differs: without cookies
+        # Differs: a SYN that finds the queue full is dropped, there are no cookies.
         net.snmp.inc("TcpExtTCPReqQFullDrop")
         net.snmp.inc("TcpExtListenDrops")
         return 0
