@@ -6,7 +6,7 @@ are bound. All programs run; the last choice counts.
 """
 
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from netstack.net import Net
     from netstack.sock import UdpSocket
 
-__all__ = ["HELPERS", "Ends", "SkLookup", "bpf_sk_lookup_run_v4", "udp4_lib_lookup"]
+__all__ = ["HELPERS", "Ends", "SkLookup", "bpf_sk_lookup_run_v4", "bpf_sk_lookup_run_v6", "udp4_lib_lookup"]
 
-AF_INET = 2
+AF_INET, AF_INET6 = 2, 10
 SK_DROP, SK_PASS = 0, 1  # enum sk_action
 # struct bpf_sk_lookup_kern: family, protocol, sport (network order), dport, v4.saddr, v4.daddr, v6, selected_sk,
 # ingress_ifindex, no_reuseport
@@ -48,17 +48,33 @@ class SkLookup(NamedTuple):
 
 
 def bpf_sk_lookup_run_v4(net: "Net", skb: SkBuff | None, ends: Ends, protocol: int, cpu: Cpu) -> SkLookup:
-    """Ask the namespace's programs (BPF_PROG_SK_LOOKUP_RUN_ARRAY): SK_DROP of one counts unless one chose a socket."""
+    """Ask the namespace's programs about addresses of IPv4."""
+    saddr, sport, daddr, dport = ends
+    head = AF_INET, protocol, sport.to_bytes(2, "big"), dport, saddr.to_bytes(4, "big"), daddr.to_bytes(4, "big")
+    return _run(net, skb, head, b"", cpu)
+
+
+def bpf_sk_lookup_run_v6(net: "Net", skb: SkBuff | None, ends: Ends, protocol: int, cpu: Cpu) -> SkLookup:
+    """Ask the namespace's programs about addresses of IPv6."""
+    saddr, sport, daddr, dport = ends
+    head = AF_INET6, protocol, sport.to_bytes(2, "big"), dport, bytes(4), bytes(4)
+    return _run(net, skb, head, saddr.to_bytes(16, "big") + daddr.to_bytes(16, "big"), cpu)
+
+
+def _run(net: "Net", skb: SkBuff | None, head: tuple[Any, ...], addresses: bytes, cpu: Cpu) -> SkLookup:
+    # BPF_PROG_SK_LOOKUP_RUN_ARRAY(): SK_DROP of one counts unless one chose a socket
     running = net.kernel.netns.running(AttachType.SK_LOOKUP)
     if not running or net.netns:
         return SkLookup()
-    saddr, sport, daddr, dport = ends
     mem, all_pass, selected, no_reuseport = net.kernel.mem, True, 0, False
-    head = AF_INET, protocol, sport.to_bytes(2, "big"), dport, saddr.to_bytes(4, "big"), daddr.to_bytes(4, "big")
-    ctx = mem.alloc(_KERN.size)
+    ifindex = skb.skb_iif if skb is not None else 0
+    ctx = mem.alloc(_KERN.size + len(addresses))
+    behind = ctx + _KERN.size
+    v6 = (behind, behind + 16) if addresses else (0, 0)
+    mem.write(behind, addresses)
     try:
         for prog, stats, label in running:
-            mem.write(ctx, _KERN.pack(*head, 0, 0, selected, skb.skb_iif if skb is not None else 0, no_reuseport))
+            mem.write(ctx, _KERN.pack(*head, *v6, selected, ifindex, no_reuseport))
             result = net.sk_filter.run_prog(prog, ctx, cpu, "sk_lookup", stats, label)
             found = mem.load(ctx + _SELECTED_SK, 8)
             if result == SK_PASS and found:

@@ -14,6 +14,7 @@ from netstack.headers import UDP_HLEN, UdpHdr, format_ip6
 from netstack.headers6 import Ip6Hdr, checksum6, icmp6_bytes, is_link_local, parse_ip6, udp6_bytes
 from netstack.icmpv6 import ECHO_REQUEST, count_out
 from netstack.ipv6 import ip6_send
+from netstack.sk_lookup import bpf_sk_lookup_run_v6
 from netstack.skb import SkBuff
 from netstack.sock import FIRST_FREE_PORT, Datagram, Endpoint, SockError
 from tracing.functions import packet_function
@@ -177,6 +178,9 @@ def __udp6_lib_rcv(cpu: Cpu, skb: SkBuff, _table: Any, _proto: int) -> int:
         skb.drop(SkbDropReason.UDP_CSUM, "", cpu, "__udp6_lib_rcv")
         return 0
     found = net.sockets6.receivers(ip.daddr, udp.dest, (ip.saddr, udp.source))
+    # programs cannot choose one of these sockets, but may say that there is none
+    if bpf_sk_lookup_run_v6(net, skb, (ip.saddr, udp.source, ip.daddr, udp.dest), IpProto.UDP, cpu).refused:
+        found = []
     if not found:
         net.snmp.inc("Udp6NoPorts")
         net.functions.icmp6_send(cpu, skb, DEST_UNREACH, PORT_UNREACH, 0, 0, None)

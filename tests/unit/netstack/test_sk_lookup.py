@@ -8,6 +8,11 @@ from typing import Any
 
 import pytest
 
+from ebpfsim import Simulation
+from ebpfsim.isa.asm import assemble
+from ebpfsim.isa.insn import encode
+from ebpfsim.uapi.bpf import AttachType, ProgType
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 from sk_lookup_steps import Simulated, answers  # noqa: E402
@@ -49,7 +54,7 @@ def assign(key: int = 0, flags: int = 0, result: int = 1) -> str:
 
 # only datagrams to port 7 (host order), over UDP, from port 4000
 ONLY_7 = """
-    r2 = *(u32 *)(r1 + 64)
+    r2 = *(u32 *)(r1 + 60)
     if r2 != 7 goto pass
     r2 = *(u32 *)(r1 + 12)
     if r2 != 17 goto pass
@@ -143,3 +148,30 @@ def test_choice_of_programs() -> None:
     assert [got for step, got in zip(CASES["assign"], ours(CASES["assign"]), strict=True) if step[0] == "send"] == [
         ["b"], ["b"], ["b"], ["a"], [],
     ]  # fmt: skip
+
+
+def test_programs_are_asked_about_ipv6() -> None:
+    host = Simulation(seed=1).host("h")
+    server, client = host.net.udp_socket6("::1", 9), host.net.udp_socket6("::1", 10)
+    # local_ip6[3] is 1 in network order, and the local port 9; others pass
+    code = """
+        r0 = 1
+        r2 = *(u32 *)(r1 + 8)
+        if r2 != 10 goto out
+        r2 = *(u32 *)(r1 + 56)
+        if r2 != 0x01000000 goto out
+        r2 = *(u32 *)(r1 + 60)
+        if r2 != 9 goto out
+        r0 = 0
+    out:
+        exit
+    """
+    fd = host.bpf.prog_load(ProgType.SK_LOOKUP, encode(assemble(code)), expected_attach_type=AttachType.SK_LOOKUP).fd
+    link = host.attach_netns(fd)
+    client.sendto(b"x", "::1", 9)
+    host.sim.run("1ms")
+    assert (link.verdicts, server.received) == ({"SK_DROP": 1}, [])
+    link.close()
+    client.sendto(b"x", "::1", 9)
+    host.sim.run("2ms")
+    assert len(server.received) == 1
