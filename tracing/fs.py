@@ -6,7 +6,6 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, Protocol
 
 from ebpfsim.cpu import Cpu
-from ebpfsim.isa.alu import s64
 from ebpfsim.memory import Memory
 from tracing.sched import Scheduler
 from tracing.task import Task
@@ -15,6 +14,7 @@ from tracing.vfs import Dentry, File, Inode, Vfs
 __all__ = ["FsKernel", "bound", "fs_call", "is_err", "task_of"]
 
 MAX_ERRNO = 4095
+_FIRST_ERR = (1 << 64) - MAX_ERRNO
 
 
 class FsKernel(Protocol):
@@ -46,13 +46,14 @@ class FsKernel(Protocol):
 
 def is_err(value: int) -> int:
     """Return the negative errno that a pointer carries (IS_ERR, PTR_ERR), 0 when it is a pointer."""
-    value = s64(value)
+    if value >= _FIRST_ERR:
+        return value - (1 << 64)
     return value if -MAX_ERRNO <= value < 0 else 0
 
 
 def task_of(k: FsKernel, cpu: Cpu) -> Task:
     """Return the task whose system call this is."""
-    return k.sched.current(cpu)
+    return k.sched.queues[cpu.number].current
 
 
 def dentry_at(k: FsKernel, address: int) -> Dentry:

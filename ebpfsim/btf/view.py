@@ -38,6 +38,11 @@ def size_of(struct: str) -> int:
 
 
 @cache
+def _what(struct: str) -> str:
+    return f"struct {struct}"
+
+
+@cache
 def place(struct: str, path: str) -> tuple[int, int]:
     """Return offset and size in bytes of a member, by its C path."""
     btf = vmlinux()
@@ -57,6 +62,7 @@ class Field:
     def __set_name__(self, owner: "type[KernelStruct]", name: str) -> None:
         self.path = self.path or name
         self._struct = owner.struct_name
+        self._owner, self._name = owner, name
 
     def _look_up(self) -> tuple[int, Struct, int, int, int]:
         # offset, what packs it, what numbers are cut to, shift and bits of a bit field
@@ -74,6 +80,9 @@ class Field:
             offset = found.bit_off // (8 * size) * size
         packed = Struct("<" + (_INTS[size].lower() if signed and not bits else _INTS[size]))
         self._place = offset, packed, (1 << 8 * size) - 1, found.bit_off - 8 * offset, -bits if signed else bits
+        if not bits:
+            # from now on this does it: most of what system calls cost was here
+            setattr(self._owner, self._name, _number(offset, packed, (1 << 8 * size) - 1))
         return self._place
 
     @overload
@@ -103,6 +112,24 @@ class Field:
         except error:
             # too large, or of the other sign: the low bytes
             struct.mem.buf[at : at + packed.size] = (value & cut).to_bytes(packed.size, "little")
+
+
+def _number(offset: int, packed: Struct, cut: int) -> property:
+    unpack, pack = packed.unpack_from, packed.pack_into
+
+    def get(struct: "KernelStruct") -> int:
+        value: int = unpack(struct._buf, struct._at + offset)[0]
+        return value
+
+    def put(struct: "KernelStruct", value: int) -> None:
+        try:
+            pack(struct._buf, struct._at + offset, value)
+        except error:
+            # too large, or of the other sign: the low bytes
+            at = struct._at + offset
+            struct._buf[at : at + packed.size] = (value & cut).to_bytes(packed.size, "little")
+
+    return property(get, put)
 
 
 class Text:
@@ -138,18 +165,21 @@ class Text:
 class KernelStruct:
     """A structure at an address of the simulated RAM. Subclasses name it and the members that the model uses."""
 
-    __slots__ = ("address", "mem")
+    __slots__ = ("_at", "_buf", "address", "mem")
 
     struct_name: ClassVar[str] = ""
 
     def __init__(self, mem: Memory, address: int) -> None:
         self.mem = mem
         self.address = address
+        # structures of the kernel are always mapped: no look into the page table
+        self._buf, self._at = mem.buf, address ^ KERNEL_BASE
 
     @classmethod
     def alloc(cls, mem: Memory) -> Self:
         """Return a new structure of zeroes."""
-        return cls(mem, mem.alloc(size_of(cls.struct_name), what=f"struct {cls.struct_name}"))
+        name = cls.struct_name
+        return cls(mem, mem.alloc(size_of(name), what=_what(name)))
 
     @classmethod
     def member(cls, path: str) -> tuple[int, int]:

@@ -57,15 +57,19 @@ class Memory(Arena):
         """
         if size <= 0:
             raise InternalError(f"allocation of {size} bytes")
-        unit = _class_of(size) if self.objects is None else _class_of(size + REDZONE)
-        free = self._free.setdefault(unit, [])
+        if self.objects is not None:
+            unit = _class_of(size + REDZONE)
+        else:
+            unit = _CLASSES[size] if size <= PAGE_SIZE else _class_of(size)
+        free = self._free.get(unit)
         if not free:
+            free = self._free.setdefault(unit, [])
             self._refill(unit, free)
         address = free.pop()
         self._sizes[address] = unit
         if zero and unit < LARGE:
             offset = address ^ KERNEL_BASE
-            self.buf[offset : offset + unit] = bytes(unit)
+            self.buf[offset : offset + unit] = _ZEROES[unit] if unit <= PAGE_SIZE else bytes(unit)
         if self.objects is not None:
             self.objects.add(address, size, unit, what)
         return address
@@ -87,7 +91,10 @@ class Memory(Arena):
         if not unit:
             raise InternalError(f"free of {address:#x}, which is not allocated")
         if self.objects is None:
-            self._reuse(address, unit)
+            if unit < LARGE:
+                self._free[unit].append(address)
+            else:
+                self._reuse(address, unit)
         else:
             self._keep_apart(self.objects, address, unit)
 
@@ -142,3 +149,8 @@ def _class_of(size: int) -> int:
     if size > PAGE_SIZE:
         return -(-size // PAGE_SIZE) * PAGE_SIZE
     return max(MIN_CLASS, 1 << (size - 1).bit_length())
+
+
+# of every size up to a page
+_CLASSES = [_class_of(max(size, 1)) for size in range(PAGE_SIZE + 1)]
+_ZEROES = {unit: bytes(unit) for unit in sorted(set(_CLASSES))}
