@@ -45,8 +45,11 @@ from hooks.xdp import bpf_xdp_link_attach
 from netstack.net import Net
 from netstack.nic import Nic
 from netstack.pcap import read_capture
+from netstack.qdisc import Qdisc
+from netstack.qdisc_add import add_qdisc
 from netstack.sock import UdpSocket
 from netstack.traffic import inject, replay
+from netstack.udp6 import UdpSocket6
 from netstack.wire import DEFAULT_QUEUE, Wire, connect
 
 if TYPE_CHECKING:
@@ -209,6 +212,19 @@ class Host(HostDevices, HostNet, HostTracing):
         Sockets with ``reuseport`` (SO_REUSEPORT) may have the same address and port.
         """
         return self.net.udp_socket(address, port, cgroup=self.cgroup(cgroup), reuseport=reuseport)
+
+    def udp_socket6(self, address: str = "::", port: int = 0) -> UdpSocket6:
+        """Return a simulated UDP socket of IPv6, bound; ``.received`` has what arrived."""
+        return self.net.udp_socket6(address, port)
+
+    def qdisc(self, device: str, kind: str, **options: Any) -> Qdisc:
+        """Give a device a root discipline (``tc qdisc replace dev DEVICE root KIND ...``): netem, tbf, prio, fq, htb.
+
+        ::
+
+            host.qdisc("eth0", "netem", delay="10ms", loss="1%")
+        """
+        return add_qdisc(self.device(device), kind, **options)
 
     def socket_fd(self, sock: UdpSocket) -> int:
         """Return a descriptor of a socket, as maps of sockets take it."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ebpfsim import Simulation
 from ebpfsim.errors import KernelError
 
 
@@ -45,3 +46,16 @@ def test_what_cannot_be_sent(net) -> None:
         with pytest.raises(KernelError) as caught:
             sock.sendto(data, "2001:db8::2", port)
         assert caught.value.errno_name == errno
+
+
+def test_hosts_of_a_simulation_speak_ipv6_through_a_discipline() -> None:
+    sim = Simulation(seed=1)
+    a, b = sim.host("a"), sim.host("b")
+    sim.link(a.nic("eth0", "2001:db8::1/64"), b.nic("eth0", "2001:db8::2/64"))
+    netem = a.qdisc("eth0", "netem", delay="10ms")
+    received = b.udp_socket6(port=9)
+    a.udp_socket6().sendto(b"hello", "2001:db8::2", 9)
+    sim.run()
+    assert [datagram.data for datagram in received.received] == [b"hello"]
+    # the solicitation and the datagram each wait
+    assert (received.received[0].time_ns > 20_000_000, netem.stats.packets) == (True, 2)
