@@ -290,6 +290,8 @@ def _replace_mm(k: Any, cpu: Cpu, task: Task, bprm: Binprm) -> None:
     task.exec_mm(args, env, 0)
     cpu.user = task.user
     task.brk = 0
+    # rseq_execve()
+    task.struct.rseq, task.struct.rseq_len, task.struct.rseq_sig = 0, 0, 0
     functions.set_mm_exe_file(cpu, task.struct.mm_ptr, bprm.file)
     new_layout(task, file_at(k, bprm.file))
     if task.vfork_done is not None:

@@ -213,6 +213,10 @@ def _copy_rest(k: Any, cpu: Cpu, parent: Task, child: Task, flags: int) -> None:
         functions.sched_autogroup_fork(cpu, child.struct.signal)
         functions.__init_rwsem(cpu, 0, 0, 0)
     copy_mm(k, cpu, parent, child, shared=bool(flags & CLONE_VM))
+    if not flags & CLONE_VM:
+        # rseq_fork()
+        ours, own = parent.struct, child.struct
+        own.rseq, own.rseq_len, own.rseq_sig = ours.rseq, ours.rseq_len, ours.rseq_sig
     functions.sched_mm_cid_fork(cpu, found)
     functions.copy_namespaces(cpu, flags, found)
     functions.copy_thread(cpu, found, 0)

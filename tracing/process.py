@@ -31,6 +31,9 @@ LIMITS = {3: (8 << 20, RLIM_INFINITY), 4: (0, RLIM_INFINITY), 6: (1024, 1024), 7
 NAMESPACES = 0x7E02_0080
 UTSNAME = ("Linux", "host", "6.18.0", "#1 SMP PREEMPT_DYNAMIC", "x86_64", "(none)")
 PTRACE_TRACEME, PTRACE_ATTACH, PTRACE_SEIZE, PTRACE_MODE_ATTACH = 0, 16, 0x4206, 2
+RSEQ_FLAG_UNREGISTER, RSEQ_SIZE = 1, 32
+# Differs: of a call for more than this much the rest is not given; Linux has 2 GiB here
+MAX_RANDOM, PAGE = 1 << 16, 4096
 _LIMIT = Struct("<QQ")
 
 
@@ -338,6 +341,48 @@ def sys_set_tid_address(k: Any, cpu: Cpu, tidptr: int) -> int:
 @syscall(273)
 def sys_set_robust_list(k: Any, cpu: Cpu, head: int, len: int) -> int:  # noqa: A002
     return 0 if len == 24 else -Errno.EINVAL
+
+
+@syscall(334)
+def sys_rseq(k: Any, cpu: Cpu, rseq: int, rseq_len: int, flags: int, sig: int) -> int:
+    # where a thread has its restartable sequences; nothing here restarts any
+    struct, length, flags = k.sched.current(cpu).struct, u32(rseq_len), u32(flags)
+    known = struct.rseq, struct.rseq_len, struct.rseq_sig
+    if flags & RSEQ_FLAG_UNREGISTER:
+        if flags != RSEQ_FLAG_UNREGISTER or not rseq or known[:2] != (rseq, length):
+            return -Errno.EINVAL
+        if known[2] != u32(sig):
+            return -Errno.EPERM
+        struct.rseq, struct.rseq_len, struct.rseq_sig = 0, 0, 0
+        return 0
+    if flags or not rseq:
+        return -Errno.EINVAL
+    if known[0]:
+        if known[:2] != (rseq, length):
+            return -Errno.EINVAL
+        return -Errno.EPERM if known[2] != u32(sig) else -Errno.EBUSY
+    if rseq % 32 or length < RSEQ_SIZE:
+        return -Errno.EINVAL
+    # no node, the CPU where it runs now
+    fault = _put(k, cpu, rseq, u32(cpu.number).to_bytes(4, "little") * 2)
+    if not fault:
+        struct.rseq, struct.rseq_len, struct.rseq_sig = rseq, length, u32(sig)
+    return fault
+
+
+@syscall(318)
+def sys_getrandom(k: Any, cpu: Cpu, ubuf: int, len: int, flags: int) -> int:  # noqa: A002
+    flags = u32(flags)
+    if flags & ~7 or flags & 6 == 6:
+        return -Errno.EINVAL
+    size, done = min(len, MAX_RANDOM), 0
+    numbers = k.rng.numbers(f"{k.name} getrandom")
+    while done < size:
+        chunk = b"".join(numbers.take().to_bytes(4, "little") for _ in range(min(size - done, PAGE) + 3 >> 2))
+        if _put(k, cpu, ubuf + done, chunk[: min(size - done, PAGE)]):
+            return done or -Errno.EFAULT
+        done += min(size - done, PAGE)
+    return done
 
 
 @syscall(158)

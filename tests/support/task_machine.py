@@ -8,6 +8,7 @@ from ebpfsim.clock import Clock
 from ebpfsim.costs import load_profile
 from ebpfsim.cpu import Cpu
 from ebpfsim.memory import Memory
+from ebpfsim.rng import Rng
 from tracing import hrtimer, irq, sched_functions
 from tracing.fs import bound
 from tracing.functions import KernelFunctions
@@ -28,6 +29,7 @@ class Machine:
         cpus = [Cpu(0, self.clock, self.mem)]
         self.kernel: Any = SimpleNamespace(mem=self.mem, clock=self.clock, cpus=cpus, costs=load_profile("skx3"))
         self.kernel.walks = {}
+        self.kernel.name, self.kernel.rng = "host", Rng(1)
         self.kernel.trace = lambda cpu, name, *args: self.events.append(name)
         self.events: list[str] = []
         self.calls: list[str] = []

@@ -106,3 +106,37 @@ def test_names() -> None:
 
     Machine().run(main)
     assert answers == [0, 0, b"a name of twent\0", -Errno.EINVAL]
+
+
+def test_random_bytes_are_those_of_the_seed() -> None:
+    found = []
+
+    def main(task, call) -> None:  # type: ignore[no-untyped-def]
+        room = task.user.alloc(64)
+        found.append(call("getrandom", room, 41, 1))
+        found.append(bytes(task.user.read(room, 64)))
+        found.append([call("getrandom", room, 8, 8), call("getrandom", room, 8, 6), call("getrandom", 8, 8, 0)])
+        found.append(call("getrandom", room, 0, 0))
+
+    Machine().run(main)
+    Machine().run(main)
+    assert found[:4] == found[4:]
+    assert (found[0], found[1][41:], found[3]) == (41, bytes(23), 0)
+    assert len(set(found[1][:41])) > 20
+    assert found[2] == [-Errno.EINVAL, -Errno.EINVAL, -Errno.EFAULT]
+
+
+def test_restartable_sequences_of_a_thread() -> None:
+    answers = []
+
+    def main(task, call) -> None:  # type: ignore[no-untyped-def]
+        room = -(-task.user.alloc(96) // 32) * 32
+        answers.extend([call("rseq", room + 8, 32, 0, 7), call("rseq", room, 16, 0, 7), call("rseq", 0, 32, 0, 7)])
+        answers.extend([call("rseq", room, 32, 0, 7), call("rseq", room, 32, 0, 7), call("rseq", room, 32, 0, 8)])
+        assert (task.struct.rseq, task.struct.rseq_len, task.struct.rseq_sig) == (room, 32, 7)
+        answers.extend([call("rseq", room, 32, 1, 8), call("rseq", room, 32, 1, 7), call("rseq", room, 32, 1, 7)])
+        answers.append(call("rseq", 32, 32, 0, 7))
+
+    Machine().run(main)
+    wrong, forbidden = -Errno.EINVAL, -Errno.EPERM
+    assert answers == [wrong, wrong, wrong, 0, -Errno.EBUSY, forbidden, forbidden, 0, wrong, -Errno.EFAULT]
