@@ -32,14 +32,14 @@ class XdpTrace:
 
     def __init__(self, kernel: Any) -> None:
         self._kernel = kernel
-        self._tracepoints = getattr(kernel, "tracepoints", None)
+        self._tracepoints: Any = getattr(kernel, "tracepoints", None)
         if self._tracepoints is not None:
             self._tracepoints.declare(*XDP_TRACEPOINTS)
 
     @property
     def watched(self) -> bool:
         """Whether somebody may be attached."""
-        return self._tracepoints is not None and self._tracepoints.watched
+        return self._tracepoints is not None and bool(self._tracepoints.watched)
 
     def xdp_exception(self, dev: "XdpNetDevice", prog: Prog, act: int, cpu: Cpu) -> None:
         """A program returned XDP_ABORTED or no action, or what it wanted cannot be done."""
