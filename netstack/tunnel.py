@@ -120,8 +120,13 @@ class Tunnel(SoftDevice):
         ecn = ECN_ECT_0 if inner_tos & ECN_MASK == ECN_CE else inner_tos & ECN_MASK
         protocol, payload = self.encapsulate(skb, info, saddr, cpu)
         # iptunnel_xmit_stats(): from the inner network header on
-        self.stats.tx_packets += 1
-        self.stats.tx_bytes += len(skb.data) - skb.network_header
+        size = len(skb.data) - skb.network_header
+        if size > 0:
+            self.stats.tx_packets += 1
+            self.stats.tx_bytes += size
+        else:
+            # nothing is what iptunnel_xmit() returns for a packet that was lost
+            self.stats.tx_dropped += 1
         ip_send(
             net, route, saddr, info.dst, protocol, payload, cpu, tos=info.tos & ~ECN_MASK | ecn,
             df=bool(info.flags & TunnelFlag.DONT_FRAGMENT), ttl=info.ttl,
