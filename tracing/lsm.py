@@ -95,11 +95,13 @@ def _security(functions: KernelFunctions, mem: Memory, name: str) -> Function | 
     own = CAPABILITY.get(name)
 
     def security(cpu: Cpu, *args: int) -> int:
-        ret = getattr(functions, own)(cpu, *args) if own is not None else 0
         call: Function = getattr(functions, hook)
-        return ret or call(cpu, *args)
+        return call(cpu, *args)
 
-    return security
+    def security_after(cpu: Cpu, *args: int) -> int:
+        return getattr(functions, str(own))(cpu, *args) or security(cpu, *args)
+
+    return security if own is None else security_after
 
 
 def _translated(functions: KernelFunctions, hook: str, words: tuple[int, ...], nothing: int) -> Function:

@@ -241,12 +241,13 @@ def _read_plain(k: FsKernel, iocb: int, iter_: int, inode: Inode, count: int) ->
     # of files whose system does not tell how
     asked, into = Kiocb(k.mem, iocb), k.walks[iter_]
     device = NULL_DEVICES.get(inode.i_rdev) if inode.i_mode & S_IFMT == S_IFCHR else None
+    pos = asked.ki_pos
     if device is not None:
         data = b"" if device == "null" else bytes(count)
     else:
-        data = bytes(inode.data[asked.ki_pos : asked.ki_pos + count])
+        data = bytes(inode.data[pos : pos + count])
     done: int = into.put(data)
-    asked.ki_pos += done
+    asked.ki_pos = pos + done
     return done if done or not data else -Errno.EFAULT
 
 
