@@ -225,7 +225,8 @@ def destroy_inode(k: FsKernel, cpu: Cpu, inode: int) -> None:
     functions.__destroy_inode(cpu, inode)
     if "destroy_inode" in node.sb.fs.ops:
         fs_call(k, cpu, node, "destroy_inode", inode)
-    else:
+    elif "free_inode" not in node.sb.fs.ops:
+        # others free theirs behind a grace period
         functions.free_inode_nonrcu(cpu, inode)
 
 

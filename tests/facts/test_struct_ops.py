@@ -16,7 +16,7 @@ from ebpfsim.uapi import flags as f
 from ebpfsim.uapi.bpf import AttachType, BpfCmd, MapType, ProgType
 
 INIT, INUSE, TOBEFREE, READY = range(4)
-BUILT_IN = ["reno", "cubic", "dctcp"]
+BUILT_IN = ["reno", "cubic"]
 KEY = bytes(4)
 OPS_OFF = 64  # of data in struct bpf_struct_ops_tcp_congestion_ops
 MEMBERS = {"ssthresh": 2, "undo_cwnd": 3, "cong_avoid": 0}
