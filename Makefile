@@ -47,7 +47,7 @@ fuzz: $(VENV)/.installed-dev ## open 1,000,000 broken objects and BTF blobs (an 
 	$(BIN)/python tests/fuzz/run.py --count 1000000 --jobs $(JOBS)
 
 scores: $(VENV)/.installed-dev ## how much of a corpus of judged programs is answered as by Linux (EBPFSIM_CORPUS=FOLDER)
-	$(BIN)/python -m pytest -m long tests/corpus
+	$(BIN)/python -m pytest -m scores tests/corpus
 
 wild: $(VENV)/.installed-dev ## fetch objects that others compiled (Debian's libbpf-tools, libxdp) and load them
 	$(BIN)/python tools/fetch_wild.py build/wild

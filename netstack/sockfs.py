@@ -105,7 +105,9 @@ class Sockfs(PseudoFs):
     """The sockets of the tasks of one kernel, as files."""
 
     def __init__(self, vfs: Vfs) -> None:
-        super().__init__(vfs, "sockfs", SOCKFS_MAGIC, {"alloc_inode": "sock_alloc_inode", "free_inode": "sock_free_inode"})
+        super().__init__(
+            vfs, "sockfs", SOCKFS_MAGIC, {"alloc_inode": "sock_alloc_inode", "free_inode": "sock_free_inode"}
+        )
         self._by_address: dict[int, TaskSocket] = {}
         # a ``struct sock`` that no socket has yet, by its address
         self.born: dict[int, UdpSocket | TcpSock] = {}

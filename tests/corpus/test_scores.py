@@ -51,7 +51,7 @@ def scored(record: dict[str, Any], logs: dict[str, Any]) -> Iterator[tuple[str, 
         yield "runs", outcome.verdict == "accept" and not differences([record])
 
 
-@pytest.mark.long
+@pytest.mark.scores
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("verifier-*.jsonl.xz")), ids=lambda path: path.name)
 def test_scores(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     beside = path.with_name(path.name.replace("verifier-", "logs-"))
