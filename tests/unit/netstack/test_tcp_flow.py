@@ -54,10 +54,12 @@ def stuck(seed: int) -> None:
     size = draw.randrange(1, 60_000)
     flow = BulkFlow(a.net, b.net, TARGET, 5001, size, congestion=draw.choice(("reno", "cubic")))
     sim.run("3000s")
-    # a connection may be given up (ETIMEDOUT) where a fifth of all segments is lost, but never lies about its data
+    # a connection may be given up (ETIMEDOUT; EHOSTUNREACH where three ARP requests are lost), after the program closed it
+    # too, which is told nothing then (tcp_orphan_retries), but never lies about its data
     assert flow.good
-    assert flow.received == size or flow.error, (flow.sender, flow.receiver)
-    assert not flow.error or loss >= 0.1
+    assert flow.sender is not None
+    assert flow.received == size or flow.error or flow.sender.sk_err, (flow.sender, flow.receiver)
+    assert not flow.error or loss >= 0.05
 
 
 # how much a wire of that rate carries, and how long slow start takes from it
