@@ -54,8 +54,8 @@ def stuck(seed: int) -> None:
     size = draw.randrange(1, 60_000)
     flow = BulkFlow(a.net, b.net, TARGET, 5001, size, congestion=draw.choice(("reno", "cubic")))
     sim.run("3000s")
-    # a connection may be given up (ETIMEDOUT; EHOSTUNREACH where three ARP requests are lost), after the program closed it
-    # too, which is told nothing then (tcp_orphan_retries), but never lies about its data
+    # a connection may be given up (ETIMEDOUT; EHOSTUNREACH where three ARP requests are lost), also after the program
+    # closed it, which is told nothing then (tcp_orphan_retries), but never lies about its data
     assert flow.good
     assert flow.sender is not None
     assert flow.received == size or flow.error or flow.sender.sk_err, (flow.sender, flow.receiver)
