@@ -62,9 +62,6 @@ from tracing.functions import packet_function
 if TYPE_CHECKING:
     from netstack.tcp_minisocks import RequestSock
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["enter_loss", "init_undo", "rtt_estimator", "undo_cwnd_reduction"]
 
 TCP_RTO_MAX_US = 120_000_000

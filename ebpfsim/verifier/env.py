@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from ebpfsim.errnos import Errno
@@ -306,7 +305,7 @@ class Env:
         if self.log_level:
             self.log.write(text)
 
-    @cached_property
+    @property
     def helpers(self) -> frozenset[int]:
         """The helpers that the program may call."""
         name = self.target.name if self.target is not None else ""

@@ -130,9 +130,8 @@ def test_engines(capsys: pytest.CaptureFixture[str]) -> None:
         net = {side.name: median[side.name, title] - (median[side.name, ""] if title else 0) for side in sides}
         line = f"{title or 'empty':<26}" + "".join(f"{net[side.name]:12,.0f}" for side in sides)
         if live:
-            # as exact as such times are
-            ratio = round(net["jit"] / max(net["linux"], 1e-9), 2)
-            line += f"   {ratio:9.2f}  {_verdict(ratio, GOALS.get(title))}"
+            ratio = net["jit"] / max(net["linux"], 1e-9)
+            line += f"   {ratio:9.3f}  {_verdict(ratio, GOALS.get(title))}"
         lines.append(line)
     speed = PARSER_INSNS / (median["interp", "parser x50"] - median["interp", ""]) * 1e3
     lines.append(

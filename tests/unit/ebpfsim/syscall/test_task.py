@@ -1,11 +1,7 @@
 """What capabilities allow: answers of Linux 6.18 to a task that had dropped the others."""
 
-import ctypes
-import json
-import os
-import struct
-
 import pytest
+from few_capabilities import ask_in_child, drop_others
 
 from ebpfsim import Simulation
 from ebpfsim.errors import InputError, KernelError
@@ -14,7 +10,6 @@ from ebpfsim.isa.insn import encode
 from ebpfsim.uapi.bpf import MapType, ProgType
 
 CODE = encode(assemble("r0 = 0; exit"))
-NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 SETS = [
     (),
     ("CAP_BPF",),
@@ -53,30 +48,16 @@ def _answers(bpf, fd: int) -> dict[str, str]:
     return found
 
 
-def _drop(caps: tuple[str, ...]) -> None:
-    mask = sum(1 << NUMBERS[cap] for cap in caps)
-    header = struct.pack("<Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
-    data = struct.pack("<6I", mask & 0xFFFFFFFF, mask & 0xFFFFFFFF, 0, mask >> 32, mask >> 32, 0)
-    if ctypes.CDLL(None).syscall(126, header, data):  # capset
-        os._exit(1)
-
-
 def _ask_linux(caps: tuple[str, ...]) -> dict[str, str]:
-    # in a child: what was dropped does not come back
     from ebpfsim.live import Bpf
 
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
+    def question() -> dict[str, str]:
         bpf = Bpf()
         fd = bpf.prog_load(ProgType.XDP, CODE).fd
-        _drop(caps)
-        os.write(writer, json.dumps(_answers(bpf, fd)).encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as stream:
-        answers: dict[str, str] = json.load(stream)
-    os.waitpid(child, 0)
+        drop_others(caps)
+        return _answers(bpf, fd)
+
+    answers: dict[str, str] = ask_in_child(question)
     return answers
 
 

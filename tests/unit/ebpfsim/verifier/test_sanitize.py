@@ -1,12 +1,9 @@
 """What a task without CAP_PERFMON is refused, word for word as Linux 6.18 refused it, and what masks its additions."""
 
-import ctypes
-import json
-import os
-import struct
 from typing import Any
 
 import pytest
+from few_capabilities import ask_in_child, drop_others
 
 from ebpfsim import Simulation
 from ebpfsim.errors import KernelError, VerifierError
@@ -15,7 +12,6 @@ from ebpfsim.isa.insn import encode
 from ebpfsim.uapi.bpf import MapType, ProgType
 
 CAPS = ("CAP_BPF", "CAP_NET_ADMIN")
-NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}
 LOOKUP = (
     "r2 = r10; r2 += -4; *(u32 *)(r10 - 4) = 0; r1 = map[values] ll; call bpf_map_lookup_elem; if r0 == 0 goto out; "
 )
@@ -91,24 +87,14 @@ def test_what_is_refused(name: str) -> None:
 
 
 def _ask_linux() -> dict[str, str]:
-    # in a child: what was dropped does not come back
     from ebpfsim.live import Bpf
 
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        mask = sum(1 << NUMBERS[cap] for cap in CAPS)
-        header = struct.pack("<Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
-        data = struct.pack("<6I", mask & 0xFFFFFFFF, mask & 0xFFFFFFFF, 0, mask >> 32, mask >> 32, 0)
-        if ctypes.CDLL(None).syscall(126, header, data):  # capset
-            os._exit(1)
+    def question() -> dict[str, str]:
+        drop_others(CAPS)
         bpf = Bpf()
-        os.write(writer, json.dumps({name: judge(bpf, text) for name, (text, _) in PROGRAMS.items()}).encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as stream:
-        answers: dict[str, str] = json.load(stream)
-    os.waitpid(child, 0)
+        return {name: judge(bpf, text) for name, (text, _) in PROGRAMS.items()}
+
+    answers: dict[str, str] = ask_in_child(question)
     return answers
 
 
