@@ -46,6 +46,7 @@ class LiveMaps(LiveObjects):
         btf_key_type_id: int = 0,
         btf_value_type_id: int = 0,
         btf_vmlinux_value_type_id: int = 0,
+        numa_node: int = 0,
     ) -> int:
         """BPF_MAP_CREATE."""
         cost = (key_size + value_size * (possible_cpus() if map_type in PERCPU_TYPES else 1)) * max_entries
@@ -56,7 +57,7 @@ class LiveMaps(LiveObjects):
             "map_type": map_type, "key_size": key_size, "value_size": value_size, "max_entries": max_entries,
             "map_flags": map_flags, "map_name": name.encode(), "inner_map_fd": inner_map_fd, "map_extra": map_extra,
             "btf_fd": btf_fd, "btf_key_type_id": btf_key_type_id, "btf_value_type_id": btf_value_type_id,
-            "btf_vmlinux_value_type_id": btf_vmlinux_value_type_id,
+            "btf_vmlinux_value_type_id": btf_vmlinux_value_type_id, "numa_node": numa_node,
         })
         # fmt: on
         return fd

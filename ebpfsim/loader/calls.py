@@ -45,6 +45,7 @@ class BpfCalls(Protocol):
         btf_key_type_id: int = ...,
         btf_value_type_id: int = ...,
         btf_vmlinux_value_type_id: int = ...,
+        numa_node: int = ...,
     ) -> int:
         """BPF_MAP_CREATE."""
         ...

@@ -10,7 +10,7 @@ from ebpfsim.loader.maps import ObjectMap
 from ebpfsim.loader.program import Program
 from ebpfsim.loader.variables import Image
 from ebpfsim.uapi.bpf import MapType
-from ebpfsim.uapi.flags import BPF_F_NUMA_NODE, BPF_OBJ_NAME_LEN
+from ebpfsim.uapi.flags import BPF_OBJ_NAME_LEN
 
 __all__ = ["create_map", "fill_prog_array", "possible_cpus"]
 
@@ -42,8 +42,6 @@ def create_map(bpf: BpfCalls, map_: ObjectMap, btf_fd: int, image: Image | None,
     """Return the descriptor of a map: a pinned one where there is one, else a new one with its initial contents."""
     spec = map_.spec
     _refuse_unmodelled(spec)
-    if map_.numa_node and map_.flags & BPF_F_NUMA_NODE:
-        raise KernelError("map_create", Errno.EINVAL, f"NUMA node {map_.numa_node}, the machine has node 0 only")
     if map_.pin:
         pinned = _reuse_pinned(bpf, map_)
         if pinned is not None:
@@ -113,6 +111,7 @@ def _create(bpf: BpfCalls, map_: ObjectMap, btf_fd: int, inner_fd: int) -> int:
             btf_key_type_id=key_id,
             btf_value_type_id=value_id,
             btf_vmlinux_value_type_id=map_.btf_vmlinux_value_type_id,
+            numa_node=map_.numa_node,
         )
 
     if not btf_fd or map_.type in WITHOUT_BTF:

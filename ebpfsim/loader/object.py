@@ -1,8 +1,7 @@
 """An object file on its way into a kernel: bpf_object__open, bpf_object__load (tools/lib/bpf/libbpf.c, libbpf 1.8).
 
 Order and arguments of the calls are libbpf's. Differs: slots of a program array stay empty for programs that ``only``
-leaves out, where libbpf fails; an object with neither programs nor maps is refused, where libbpf
-does nothing; descriptors are known before programs are relocated, so that there are no placeholders.
+leaves out, where libbpf fails; descriptors are known before programs are relocated, so that there are no placeholders.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -182,7 +181,6 @@ class Object:
             raise InputError(self.where, "load() needs a bpf(2)", "open the object by host.open(), or load(host.bpf)")
         if self._loaded:
             raise InputError(self.where, "the object is loaded already", "open the file again for a second copy")
-        self.spec.require_contents()
         self._bpf = bpf
         try:
             self._load(bpf, [self.programs[name] for name in only] if only is not None else None)

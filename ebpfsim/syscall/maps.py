@@ -22,6 +22,7 @@ from ebpfsim.uapi.bpf import BpfCmd, MapType
 
 __all__ = ["MapCalls"]
 
+NUMA_NO_NODE = 0xFFFF_FFFF
 LOOKUPS = (BpfCmd.MAP_LOOKUP_BATCH, BpfCmd.MAP_LOOKUP_AND_DELETE_BATCH)
 
 
@@ -68,6 +69,7 @@ class MapCalls(BtfUsers):
         btf_key_type_id: int = 0,
         btf_value_type_id: int = 0,
         btf_vmlinux_value_type_id: int = 0,
+        numa_node: int = 0,
     ) -> int:
         """BPF_MAP_CREATE: return a descriptor of a new map."""
         op = "map_create"
@@ -81,6 +83,8 @@ class MapCalls(BtfUsers):
             raise KernelError(op, Errno.EINVAL, f"map_extra {map_extra:#x} for a map type that has none")
         if map_flags & f.BPF_F_RDONLY and map_flags & f.BPF_F_WRONLY:
             raise KernelError(op, Errno.EINVAL, "both BPF_F_RDONLY and BPF_F_WRONLY")
+        if map_flags & f.BPF_F_NUMA_NODE and numa_node & 0xFFFF_FFFF not in (0, NUMA_NO_NODE):
+            raise KernelError(op, Errno.EINVAL, f"NUMA node {numa_node}, the machine has node 0 only")
         # fmt: off
         attr = MapAttr(
             enum_value(op, MapType, map_type), key_size, value_size, max_entries, map_flags & ~f.BPF_F_TOKEN_FD, name,

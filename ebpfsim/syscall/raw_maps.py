@@ -8,7 +8,6 @@ from ebpfsim.maps.bloom_filter import BloomFilterMap
 from ebpfsim.maps.map import BatchError, Map
 from ebpfsim.maps.types import MAP_TYPES
 from ebpfsim.syscall.raw_call import Call, elements, refuse, text_of
-from ebpfsim.uapi import flags as f
 from ebpfsim.uapi.bpf import BpfCmd
 
 __all__ = ["HANDLERS"]
@@ -17,7 +16,7 @@ __all__ = ["HANDLERS"]
 # fields of BPF_MAP_CREATE that go through as they are
 _MAP_FIELDS = (
     *("map_flags", "inner_map_fd", "map_extra", "btf_fd", "btf_key_type_id", "btf_value_type_id"),
-    "btf_vmlinux_value_type_id",
+    *("btf_vmlinux_value_type_id", "numa_node"),
 )
 
 
@@ -25,9 +24,6 @@ def _map_create(call: Call) -> int:
     if call.number("excl_prog_hash_size") and not call.number("excl_prog_hash"):
         raise call.fail(Errno.EINVAL, "the size of a hash that is not there")
     refuse(call, "map_ifindex", "excl_prog_hash")
-    node = call.number("numa_node")
-    if call.number("map_flags") & f.BPF_F_NUMA_NODE and node not in (0, 0xFFFF_FFFF):
-        raise call.fail(Errno.EINVAL, f"NUMA node {node} does not exist")
     numbers = {name: call.number(name) for name in _MAP_FIELDS}
     sizes = (call.number(name) for name in ("map_type", "key_size", "value_size", "max_entries"))
     return call.bpf.map_create(*sizes, name=text_of(call.given["map_name"]), **numbers)

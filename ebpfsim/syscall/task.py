@@ -112,6 +112,7 @@ class TaskBpf(Bpf):
         btf_key_type_id: int = 0,
         btf_value_type_id: int = 0,
         btf_vmlinux_value_type_id: int = 0,
+        numa_node: int = 0,
     ) -> int:
         """BPF_MAP_CREATE; EPERM where the capabilities do not reach."""
         op = "map_create"
@@ -134,6 +135,7 @@ class TaskBpf(Bpf):
             btf_key_type_id=btf_key_type_id,
             btf_value_type_id=btf_value_type_id,
             btf_vmlinux_value_type_id=btf_vmlinux_value_type_id,
+            numa_node=numa_node,
         )
         self._map(op, fd).bypass_spec = self._privileges.bypass_spec
         return fd

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.encode import encode_types
 from ebpfsim.btf.types import Int, Member, Struct
+from ebpfsim.elf.reader import read_object
 from ebpfsim.errors import InputError, KernelError, VerifierError
 from ebpfsim.isa.insn import decode
 from ebpfsim.loader import Object, open_object
@@ -73,7 +75,7 @@ def test_maps_and_btf_are_those_that_libbpf_creates(name: str, remembered: Any) 
                 "inner": int(made["inner_map_fd"] != 0),
                 "btf": int(made["btf_fd"] != 0),
                 "vmlinux": made["btf_vmlinux_value_type_id"],
-                "numa": 0,
+                "numa": made["numa_node"],
             }
             for made in remembered.created
             if made["name"] != "cpus"
@@ -100,6 +102,15 @@ def test_an_object_before_load() -> None:
     assert repr(obj) == "<Object 'subprogs': 4 programs, 2 maps>"
     with pytest.raises(InputError, match="program 'first' is not loaded\ntry: call load"):
         _ = first.fd
+
+
+def test_an_object_with_nothing_is_loaded_as_nothing(remembered: Any) -> None:
+    # bpf_object__load(): only the types go to the kernel; the command line says that something was forgotten
+    obj = Object(replace(read_object(DATA / "subprogs.bpf.o"), programs={}, maps={}), bpf=remembered).load()
+    assert (obj.loaded, remembered.created, remembered.progs) == (True, [], {})
+    assert len(remembered.blobs) == 1
+    obj.close()
+    assert remembered.open == set()
 
 
 def test_load_fills_in_what_the_kernel_said(remembered: Any) -> None:

@@ -59,6 +59,15 @@ def test_flags_come_before_the_descriptor(bpf, refused) -> None:
     assert refused(bpf.map_lookup_and_delete_elem, NO_FD, u32(0), flags=1) == "EINVAL"
 
 
+def test_numa_nodes_count_with_their_flag_only(bpf, refused) -> None:
+    # bpf_map_attr_numa_node(), include/linux/bpf.h; node 1000 is none of any machine of ours, -1 means no node
+    sizes = (MapType.HASH, 4, 8, 1)
+    bpf.map_create(*sizes, numa_node=1000)
+    bpf.map_create(*sizes, map_flags=f.BPF_F_NUMA_NODE)
+    bpf.map_create(*sizes, map_flags=f.BPF_F_NUMA_NODE, numa_node=0xFFFF_FFFF)
+    assert refused(bpf.map_create, *sizes, map_flags=f.BPF_F_NUMA_NODE, numa_node=1000) == "EINVAL"
+
+
 def test_read_only_descriptor(bpf, refused) -> None:
     fd = bpf.map_create(MapType.HASH, 4, 4, 8, map_flags=f.BPF_F_RDONLY)
     assert refused(bpf.map_update_elem, fd, u32(0), u32(0)) == "EPERM"
