@@ -18,6 +18,7 @@ from hooks.cgroup import ATTACH_TYPES as CGROUP_ATTACH_TYPES
 from hooks.cgroup import Cgroup, cgroup_link_attach
 from hooks.netfilter import HOOKS as NF_HOOKS
 from hooks.netfilter import NFPROTO_IPV4, NFPROTO_IPV6
+from hooks.netkit import netkit_state
 from hooks.netns import netns_bpf_link_create
 from hooks.tc import ETH_P_ALL, ActBpf, ClsBpf, TcAct, TcQdisc, check_request
 from hooks.tcx import tcx_link_attach
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["HostNet"]
 
 DIRECTIONS = {"ingress": AttachType.TCX_INGRESS, "egress": AttachType.TCX_EGRESS}
+NETKIT_ENDS = {"primary": AttachType.NETKIT_PRIMARY, "peer": AttachType.NETKIT_PEER}
 QDISCS = ("clsact", "ingress")
 PROTOCOLS = {"all": ETH_P_ALL, "ip": EtherType.IP, "ipv6": EtherType.IPV6, "arp": EtherType.ARP}
 # tc-actions(8): what an action's program stands for with its result -1
@@ -104,6 +106,36 @@ class HostNet:
             self.kernel, self.device(device).tcx, self.prog(program), kind,
             flags=flags, id_or_fd=id_or_fd, revision=revision, label=label,
         )  # fmt: skip
+        return AttachedLink(self, link)
+
+    def attach_netkit(
+        self,
+        program: "Program | Prog | int",
+        device: str,
+        end: str = "",
+        *,
+        before: AttachedLink | None = None,
+        after: AttachedLink | None = None,
+        first: bool = False,
+        revision: int = 0,
+        label: str = "",
+    ) -> AttachedLink:
+        """Attach a program to what an end of a netkit pair sends, ``primary`` or ``peer``; ``device`` is the primary.
+
+        Without ``end`` it is the one that the program was loaded for. The rest is as for ``attach_tcx``.
+        """
+        prog = self.prog(program)
+        if end and end not in NETKIT_ENDS:
+            raise InputError("", f"end '{end}' is not known{did_you_mean(end, NETKIT_ENDS)}")
+        loaded_for = prog.expected_attach_type == AttachType.NETKIT_PEER
+        kind = NETKIT_ENDS[end] if end else NETKIT_ENDS["peer" if loaded_for else "primary"]
+        flags, id_or_fd = _relative(before, after)
+        if first:
+            flags |= BPF_F_BEFORE
+        state = netkit_state("link_create", self.device(device), kind)
+        link = tcx_link_attach(
+            self.kernel, state, prog, kind, flags=flags, id_or_fd=id_or_fd, revision=revision, label=label
+        )
         return AttachedLink(self, link)
 
     def attach_tc(

@@ -5,7 +5,7 @@ its device, so its revision goes on counting. ``netstack.netkit`` runs them.
 """
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
@@ -14,7 +14,7 @@ from hooks.mprog import MprogItem
 from hooks.point import AttachKernel, Points
 from hooks.tcx import TcxDevice, TcxEntry, TcxLink, TcxState, mprog_points
 
-__all__ = ["NetkitLink", "NetkitState", "points"]
+__all__ = ["NetkitLink", "NetkitState", "netkit_state", "points"]
 
 HOOKS = {AttachType.NETKIT_PRIMARY: "netkit_primary", AttachType.NETKIT_PEER: "netkit_peer"}
 
@@ -54,24 +54,28 @@ class NetkitState(TcxState):
         return action(self.active)
 
 
+def netkit_state(op: str, device: Any, kind: AttachType) -> TcxState:
+    """Return where programs of one end are, by the primary device: ENXIO, EACCES, ENODEV (``netkit_dev_fetch``)."""
+    state: TcxState | None = getattr(device, "netkit", None)
+    if state is None:
+        raise KernelError(op, Errno.ENXIO, f"device {device.name} is no netkit device")
+    if not device.primary:
+        raise KernelError(op, Errno.EACCES, f"device {device.name} is the peer; programs go by the primary")
+    if kind == AttachType.NETKIT_PRIMARY:
+        return state
+    if device.peer is None:
+        raise KernelError(op, Errno.ENODEV, f"device {device.name} has no peer")
+    peer_state: TcxState = device.peer.netkit
+    return peer_state
+
+
 def points(kernel: AttachKernel) -> Points:
     """Return the rows of BPF_NETKIT_PRIMARY and BPF_NETKIT_PEER."""
 
     def state_of(op: str, ifindex: int, kind: AttachType) -> TcxState:
-        # netkit_dev_fetch()
         device = kernel.device_by_ifindex(ifindex)
         if device is None:
             raise KernelError(op, Errno.ENODEV, f"no device with ifindex {ifindex}")
-        state: TcxState | None = getattr(device, "netkit", None)
-        if state is None:
-            raise KernelError(op, Errno.ENXIO, f"device {device.name} is no netkit device")
-        if not device.primary:
-            raise KernelError(op, Errno.EACCES, f"device {device.name} is the peer; programs go by the primary")
-        if kind == AttachType.NETKIT_PRIMARY:
-            return state
-        if device.peer is None:
-            raise KernelError(op, Errno.ENODEV, f"device {device.name} has no peer")
-        peer_state: TcxState = device.peer.netkit
-        return peer_state
+        return netkit_state(op, device, kind)
 
     return mprog_points(kernel, HOOKS, state_of)

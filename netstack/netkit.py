@@ -14,14 +14,15 @@ from hooks.netkit import NetkitState
 from netstack.drop_reasons import SkbDropReason
 from netstack.skb import SkBuff, tagged_frame
 from netstack.soft_device import SoftDevice, receive_from, skb_scrub_packet
-from netstack.tc import NET_XMIT_DROP, NET_XMIT_SUCCESS, TCX_NAMES
+from netstack.tc import NET_XMIT_DROP, NET_XMIT_SUCCESS
 
 if TYPE_CHECKING:
     from netstack.net import Net
 
-__all__ = ["NETKIT_MODES", "NETKIT_POLICIES", "NETKIT_SCRUBS", "Netkit"]
+__all__ = ["NETKIT_MODES", "NETKIT_NAMES", "NETKIT_POLICIES", "NETKIT_SCRUBS", "Netkit"]
 
 NETKIT_NEXT, NETKIT_PASS, NETKIT_DROP, NETKIT_REDIRECT = -1, 0, 2, 7  # include/uapi/linux/if_link.h
+NETKIT_NAMES = {-1: "NETKIT_NEXT", 0: "NETKIT_PASS", 2: "NETKIT_DROP", 7: "NETKIT_REDIRECT"}
 NETKIT_MODES = ("l2", "l3")
 # by iproute2's names
 NETKIT_POLICIES = {"forward": NETKIT_PASS, "blackhole": NETKIT_DROP}
@@ -74,7 +75,7 @@ class Netkit(SoftDevice):
         verdict = self.policy
         if items:
             hook = "netkit_primary" if self.primary else "netkit_peer"
-            verdict, redirect = self.net.tc.run_chain(items, skb, cpu, hook, TCX_NAMES)
+            verdict, redirect = self.net.tc.run_chain(items, skb, cpu, hook, NETKIT_NAMES)
             if verdict == NETKIT_REDIRECT:
                 self._count_tx(size)
                 redirect()

@@ -15,7 +15,9 @@ from ebpfsim.scenario.hooks_tracing import TRACING_HOOKS
 from ebpfsim.uapi.net import XdpAction
 from hooks.tc import TcAct
 from netstack.flow_dissector import FLOW_DISSECTOR_VERDICTS
+from netstack.netkit import NETKIT_NAMES
 from netstack.nf_hook import NF_VERDICTS
+from netstack.tc import TCX_NAMES
 
 if TYPE_CHECKING:
     from ebpfsim.scenario.run import Running
@@ -45,6 +47,12 @@ def _tcx(running: "Running", host: "Host", block: "AttachBlock", fd: int, name: 
     return host.attach_tcx(fd, str(block.device), direction, before=before, after=after, label=name)
 
 
+def _netkit(running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> Attached:
+    before, after = _relative(running, block.before), _relative(running, block.after)
+    end = block.hook.removeprefix("netkit").removeprefix("_")
+    return host.attach_netkit(fd, str(block.device), end, before=before, after=after, label=name)
+
+
 def _tc(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> Attached:
     direction, device = block.hook.removeprefix("tc_"), str(block.device)
     if host.device(device).qdisc is None:
@@ -56,7 +64,8 @@ def _tc(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: 
 
 def _cgroup(running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> Attached:
     before, after = _relative(running, block.before), _relative(running, block.after)
-    return host.attach_cgroup(fd, str(block.cgroup), before=before, after=after, label=name)
+    kind = "sock_ops" if block.hook == "sock_ops" else ""
+    return host.attach_cgroup(fd, str(block.cgroup), kind, before=before, after=after, label=name)
 
 
 _ORDERED = ("before", "after")
@@ -65,20 +74,22 @@ HOOKS: Mapping[str, HookRow] = {
     "xdp": HookRow("device", ("mode",), _xdp),
     "tcx_ingress": HookRow("device", _ORDERED, _tcx),
     "tcx_egress": HookRow("device", _ORDERED, _tcx),
+    **{name: HookRow("device", _ORDERED, _netkit) for name in ("netkit", "netkit_primary", "netkit_peer")},
     "tc_ingress": HookRow("device", _FILTER, _tc),
     "tc_egress": HookRow("device", _FILTER, _tc),
-    "cgroup": HookRow("cgroup", _ORDERED, _cgroup),
+    **{name: HookRow("cgroup", _ORDERED, _cgroup) for name in ("cgroup", "sock_ops")},
     **TRACING_HOOKS,
     **SOCKET_HOOKS,
     **OBJECT_HOOKS,
 }
 # hooks of Linux that scenarios cannot name yet
 LATER_HOOKS = (
-    "netkit", "sk_msg", "sk_skb", "sock_ops",
+    "sk_msg", "sk_skb",
 )  # fmt: skip
 VERDICTS = (
     *(action.name for action in XdpAction),
-    *("TCX_NEXT", "TCX_PASS", "TCX_DROP", "TCX_REDIRECT"),
+    *TCX_NAMES.values(),
+    *NETKIT_NAMES.values(),
     *(f"TC_ACT_{code.name}" for code in TcAct),
     *("allow", "deny"),
     *("SK_PASS", "SK_DROP"),

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from ebpfsim.errors import InputError
 from ebpfsim.scenario.devices import DEVICE_TYPES
 from ebpfsim.scenario.source import listed
 from ebpfsim.scenario.units import (
@@ -28,6 +29,7 @@ from ebpfsim.scenario.units import (
     Subnet,
     Wrong,
 )
+from ebpfsim.topology import SIZES, plan_topology
 
 __all__ = [
     "EVENT_KINDS",
@@ -48,6 +50,7 @@ __all__ = [
     "ScenarioModel",
     "SocketBlock",
     "TaskBlock",
+    "TopologyBlock",
 ]
 
 # an event's own key -> the keys that may stand beside it; every event has `at` and may have `host`
@@ -231,8 +234,12 @@ class BinaryBlock(Block):
 
 
 class HostBlock(KernelBlock):
-    """One simulated kernel, its interfaces, and what its file system has besides /etc/passwd, /bin/sh and the like."""
+    """One simulated kernel, its interfaces, and what its file system has besides /etc/passwd, /bin/sh and the like.
 
+    ``role``: a router forwards packets (IPv4 and IPv6); all interfaces of a switch are ports of one bridge, ``br0``.
+    """
+
+    role: Literal["host", "router", "switch"] | None = None
     interfaces: Annotated[dict[IfName, InterfaceBlock], BeforeValidator(_without_free_keys)] = {}
     namespaces: list[Name] = []
     devices: Annotated[dict[DeviceName, DeviceBlock], BeforeValidator(_without_free_keys)] = {}
@@ -251,6 +258,50 @@ class LinkBlock(Block):
     delay: Duration = 0
     loss: Percentage = 0.0
     queue: Annotated[int, Field(ge=0, le=MAX_WIRE_QUEUE)] = 1000
+
+
+def _as_topology(value: object) -> object:
+    return {"type": value} if isinstance(value, str) else value
+
+
+class TopologyBlock(Block):
+    """A network by name, whose hosts and links are added to the others, with routes (``ebpfsim.topology``).
+
+    ``line``: ``n`` nodes, hosts at its ends; ``star``: ``n`` hosts around a router; ``lan``: ``n`` hosts around a
+    switch; ``fat-tree`` of ``k``; ``clos``: ``spines``, ``leaves``, and ``hosts`` of each leaf. ``rate``, ``delay``,
+    ``loss`` and ``queue`` are those of every cable; with ``ipv6`` there are addresses of IPv6 as well. Its name alone
+    stands for ``type``. What is said under ``hosts`` about one of its hosts is added to that one.
+    """
+
+    type: Literal["clos", "fat-tree", "lan", "line", "star"]
+    n: Annotated[int, Field(ge=1)] | None = None
+    k: Annotated[int, Field(ge=2)] | None = None
+    spines: Annotated[int, Field(ge=1)] | None = None
+    leaves: Annotated[int, Field(ge=1)] | None = None
+    hosts: Annotated[int, Field(ge=1)] | None = None
+    ipv6: bool = False
+    rate: Rate | None = None
+    delay: Duration = 0
+    loss: Percentage = 0.0
+    queue: Annotated[int, Field(ge=0, le=MAX_WIRE_QUEUE)] = 1000
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes that are given."""
+        given = ("n", "k", "spines", "leaves", "hosts")
+        return {key: value for key in given if (value := getattr(self, key)) is not None}
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Self:
+        for key in self.sizes:
+            if key not in SIZES[self.type]:
+                hint = f"it has {listed(SIZES[self.type])}"
+                raise Wrong(f"a topology of type {self.type} has no key '{key}'", hint, key=key)
+        try:
+            plan_topology(self.type, **self.sizes)
+        except InputError as error:
+            raise Wrong(error.problem, error.hint, key=next(iter(self.sizes), "type")) from None
+        return self
 
 
 class ObjectBlock(Block):
@@ -330,7 +381,9 @@ class AttachBlock(Block):
     """A program on a hook: ``hook: xdp`` with ``device`` and ``mode`` (native where the driver can, unless told);
     ``tcx_ingress`` and ``tcx_egress`` with ``device``, ``before`` or ``after`` another link; ``tc_ingress`` and
     ``tc_egress`` (filters of a clsact qdisc, in direct-action mode) with ``device``, ``pref``, ``handle`` and
-    ``protocol``; ``cgroup`` with ``cgroup``, a path, for what the program was loaded for; ``fentry``, ``fexit``,
+    ``protocol``; ``netkit`` (for the end that the program was loaded for), ``netkit_primary`` and ``netkit_peer`` with
+    ``device``, the primary one of a pair, ``before`` or ``after``; ``cgroup`` with ``cgroup``, a path, for what the
+    program was loaded for; ``sock_ops`` with ``cgroup``; ``fentry``, ``fexit``,
     ``fmod_ret``, ``lsm``, ``kprobe``, ``kretprobe``, ``kprobe_multi``, ``raw_tp`` and ``tp_btf`` with ``target``, the
     name of a function, security hook or tracepoint, and ``cookie``; ``freplace`` with ``target``
     OBJECT/PROGRAM/FUNCTION (or OBJECT/PROGRAM), a function of another object's program, which ``fentry`` and ``fexit``
@@ -514,14 +567,22 @@ class SweepBlock(Block):
 
 
 class ScenarioModel(Block):
-    """A whole scenario file."""
+    """A whole scenario file.
+
+    ``routes: auto`` gives every host static routes to all networks, on shortest paths; ``multipath`` takes all shortest
+    paths. A ``topology`` has ``auto`` unless told otherwise.
+    """
 
     name: str | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 1
     until: Duration | None = None
     kernel: KernelBlock = KernelBlock()
-    hosts: Annotated[dict[Name, HostBlock], BeforeValidator(_without_free_keys)]
+    topology: Annotated[
+        TopologyBlock | None, BeforeValidator(_as_topology, json_schema_input_type=str | TopologyBlock)
+    ] = None
+    hosts: Annotated[dict[Name, HostBlock], BeforeValidator(_without_free_keys)] = {}
     links: list[LinkBlock] = []
+    routes: Literal["auto", "multipath", "none"] | None = None
     objects: Annotated[dict[Name, ObjectBlock], BeforeValidator(_without_free_keys)] = {}
     sockets: Annotated[dict[Name, SocketBlock], BeforeValidator(_without_free_keys)] = {}
     maps: dict[str, Any] = {}

@@ -89,6 +89,21 @@ BPF_HELPER(long, seq_printf, struct seq_file *m, const char *fmt, __u32 fmt_size
 BPF_HELPER(long, sk_assign, void *ctx, void *sk, __u64 flags);
 BPF_HELPER(long, sk_release, void *sk);
 BPF_HELPER(long, sk_select_reuseport, struct sk_reuseport_md *reuse, void *map, void *key, __u64 flags);
+BPF_HELPER(long, setsockopt, void *bpf_socket, int level, int optname, void *optval, int optlen);
+BPF_HELPER(long, getsockopt, void *bpf_socket, int level, int optname, void *optval, int optlen);
+BPF_HELPER(long, sock_ops_cb_flags_set, struct bpf_sock_ops *bpf_sock, int argval);
+BPF_HELPER(long, sock_map_update, struct bpf_sock_ops *skops, void *map, void *key, __u64 flags);
+BPF_HELPER(long, sock_hash_update, struct bpf_sock_ops *skops, void *map, void *key, __u64 flags);
+BPF_HELPER(long, sk_redirect_map, struct __sk_buff *skb, void *map, __u32 key, __u64 flags);
+BPF_HELPER(long, sk_redirect_hash, struct __sk_buff *skb, void *map, void *key, __u64 flags);
+BPF_HELPER(long, msg_redirect_map, struct sk_msg_md *msg, void *map, __u32 key, __u64 flags);
+BPF_HELPER(long, msg_redirect_hash, struct sk_msg_md *msg, void *map, void *key, __u64 flags);
+BPF_HELPER(long, msg_apply_bytes, struct sk_msg_md *msg, __u32 bytes);
+BPF_HELPER(long, msg_cork_bytes, struct sk_msg_md *msg, __u32 bytes);
+BPF_HELPER(long, msg_pull_data, struct sk_msg_md *msg, __u32 start, __u32 end, __u64 flags);
+BPF_HELPER(long, msg_push_data, struct sk_msg_md *msg, __u32 start, __u32 len, __u64 flags);
+BPF_HELPER(long, msg_pop_data, struct sk_msg_md *msg, __u32 start, __u32 len, __u64 flags);
+BPF_HELPER(long, lwt_push_encap, struct __sk_buff *skb, __u32 type, void *hdr, __u32 len);
 
 /* packets */
 BPF_HELPER(long, skb_load_bytes, const void *skb, __u32 offset, void *to, __u32 len);

@@ -104,3 +104,59 @@ def test_replacement_of_what_is_expected(play: "Play", tmp_path: "Path", keys: s
         return
     running, _ = play(REPLACE % keys, tmp_path)
     assert ("y" in running.attachments) == ("refused" not in keys)
+
+
+NETKIT = """\
+hosts:
+  h:
+    namespaces: [pod]
+    devices: {{nk: {{type: netkit, peer: pod/eth0, address: 10.0.0.1/24, peer_address: 10.0.0.2/24}}}}
+objects: {{p: {{host: h, type: {type}, asm: "r0 = {code}; exit"}}}}
+sockets: {{s: {{host: h, udp: "10.0.0.1:9"}}}}
+attach: [{attach}]
+events: [{{at: 1us, socket: s, to: "10.0.0.2:9", data: x, count: 3}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("hook", "code", "verdicts"),
+    [
+        ("netkit", 2, {"NETKIT_DROP": 3}),
+        ("netkit_primary", -1, {"NETKIT_NEXT": 3}),
+        # what the pod answers: nobody listens there
+        ("netkit_peer", 0, {"NETKIT_PASS": 3}),
+    ],
+)
+def test_both_ends_of_a_netkit_pair(play: "Play", hook: str, code: int, verdicts: dict[str, int]) -> None:
+    attach = f"{{id: x, program: p, hook: {hook}, device: nk}}"
+    running, _ = play(NETKIT.format(type="sched_cls", code=code, attach=attach))
+    assert running.attachments["x"].verdicts == verdicts
+
+
+@pytest.mark.parametrize(
+    ("kind", "attach", "problem"),
+    [
+        ("sched_cls", "{program: p, hook: netkit, device: lo}", "ENXIO"),
+        ("sched_cls", "{program: p, hook: netkit, device: pod/eth0}", "EACCES"),
+        ("xdp", "{program: p, hook: sock_ops, cgroup: /}", "EINVAL"),
+    ],
+)
+def test_places_that_the_kernel_refuses(play: "Play", kind: str, attach: str, problem: str) -> None:
+    with pytest.raises(EbpfSimError, match=problem) as wrong:
+        play(NETKIT.format(type=kind, code=1, attach=attach))
+    assert wrong.value.at.startswith("x.yaml:7:")
+
+
+def test_sock_ops_are_told_of_flows(play: "Play") -> None:
+    text = """\
+hosts: {h: {}}
+objects: {p: {host: h, type: sock_ops, asm: "r0 = 1; exit"}}
+attach: [{id: x, program: p, hook: sock_ops, cgroup: /}]
+events: [{at: 1us, host: h, flow: f, to: "127.0.0.1:9", bytes: 10}]
+expect: [{flow: f, received: 10}]
+"""
+    running, results = play(text)
+    assert [result.met for result in results] == [True, True]
+    # LISTEN; TIMEOUT_INIT, RWND_INIT, TCP_CONNECT, NEEDS_ECN; for the SYN the same and RWND_INIT; both established
+    assert running.attachments["x"].verdicts == {"allow": running.attachments["x"].runs}
+    assert running.attachments["x"].runs >= 9
