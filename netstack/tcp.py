@@ -14,8 +14,8 @@ from ebpfsim.errnos import Errno
 from netstack.inet_csk import clear_xmit_timers, init_xmit_timers, reset_keepalive_timer
 from netstack.tcp_base import mstamp_refresh
 from netstack.tcp_hdr import ACK, FIN, M32, PSH, after
-from netstack.tcp_input import fin_time, purge_write_queue, receive_window
-from netstack.tcp_output import current_mss, queue_skb
+from netstack.tcp_input import fin_time
+from netstack.tcp_output import current_mss, purge_write_queue, queue_skb
 from netstack.tcp_segment import Segment
 from netstack.tcp_sock import TcpSkb, TcpSock
 from netstack.tcp_states import (
@@ -28,6 +28,7 @@ from netstack.tcp_states import (
     SEND_SHUTDOWN,
     TcpState,
 )  # fmt: skip
+from netstack.tcp_window import receive_window
 from tracing.functions import packet_function
 
 if TYPE_CHECKING:

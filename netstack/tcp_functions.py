@@ -11,12 +11,23 @@ def tcp_modules() -> tuple[Any, ...]:
         inet_connection_sock,
         tcp,
         tcp_ack,
+        tcp_ca,
+        tcp_data,
         tcp_input,
         tcp_ip,
         tcp_ipv4,
         tcp_minisocks,
         tcp_output,
+        tcp_rate,
+        tcp_rcv_ack,
+        tcp_retransmit,
+        tcp_rtt,
+        tcp_send,
         tcp_timer,
+        tcp_validate,
     )  # fmt: skip
 
-    return (inet_connection_sock, tcp, tcp_ack, tcp_input, tcp_ip, tcp_ipv4, tcp_minisocks, tcp_output, tcp_timer)
+    return (
+        inet_connection_sock, tcp, tcp_ack, tcp_ca, tcp_data, tcp_input, tcp_ip, tcp_ipv4, tcp_minisocks, tcp_output,
+        tcp_rate, tcp_rcv_ack, tcp_retransmit, tcp_rtt, tcp_send, tcp_timer, tcp_validate,
+    )  # fmt: skip

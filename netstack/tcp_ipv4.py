@@ -23,8 +23,8 @@ from netstack.tcp_base import mstamp_refresh, security
 from netstack.tcp_hdr import ACK, M32, RST, SYN, TCP_HLEN, Tcphdr, established_options, tcp_bytes
 from netstack.tcp_ip import reply
 from netstack.tcp_minisocks import RequestSock, TimewaitSock, TwStatus, timewait_state_process
-from netstack.tcp_output import initialize_rcv_mss
 from netstack.tcp_segment import Segment
+from netstack.tcp_send import initialize_rcv_mss
 from netstack.tcp_sock import TcpSock
 from netstack.tcp_states import TcpState
 from tracing.functions import packet_function

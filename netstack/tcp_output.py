@@ -7,7 +7,6 @@ Left out: segmentation offload (a segment is a packet), pacing, MTU probing, sma
 """
 
 from ebpfsim.cpu import Cpu
-from ebpfsim.errnos import Errno
 from netstack.inet_csk import reset_retrans_timer
 from netstack.skb_xmit import NET_XMIT_CN
 from netstack.tcp_base import mstamp_refresh
@@ -18,7 +17,6 @@ from netstack.tcp_hdr import (
     FIN,
     M32,
     PSH,
-    RST,
     SYN,
     TSTAMP_ALIGNED,
     SynOptions,
@@ -26,48 +24,52 @@ from netstack.tcp_hdr import (
     before,
     established_options,
     syn_options,
-)  # fmt: skip
+)
 from netstack.tcp_ip import send_segment
 from netstack.tcp_sock import TCP_ATO_MIN_US, TCP_INIT_CWND, TCP_MSS_DEFAULT, TcpSkb, TcpSock
-from netstack.tcp_states import (
-    ACK_SCHED,
-    ACK_TIMER,
-    EVER_RETRANS,
-    LOST,
-    NAGLE_CORK,
-    NAGLE_OFF,
-    NAGLE_PUSH,
-    SACKED_ACKED,
-    SACKED_RETRANS,
-    TIME_LOSS_PROBE,
-    TIME_PROBE0,
-    TIME_REO_TIMEOUT,
-    TIME_RETRANS,
-    CaEvent,
-    CaState,
-    TcpState,
-)  # fmt: skip
-from netstack.tcp_window import select_initial_window, tcp_full_space, tcp_space
+from netstack.tcp_states import NAGLE_CORK, NAGLE_PUSH, TIME_LOSS_PROBE, TIME_PROBE0, CaEvent, CaState, TcpState
+from netstack.tcp_window import tcp_full_space, tcp_space
 from tracing.functions import packet_function
 
-__all__ = ["fragment", "initial_cwnd", "queue_skb"]
+__all__ = [
+    "check_probe_timer",
+    "current_mss",
+    "current_ssthresh",
+    "cwnd_validate",
+    "fragment",
+    "free_skb",
+    "in_cwnd_reduction",
+    "initial_cwnd",
+    "mtu_to_mss",
+    "probe0_base",
+    "purge_write_queue",
+    "push_pending_frames",
+    "queue_skb",
+    "tcp_wnd_end",
+    "transmit_new",
+    "tsorted_add",
+    "tsorted_del",
+]
 
-TCP_MIN_MSS = 88
-MAX_TCP_WINDOW = 32767
-U16_MAX = 0xFFFF
-TCP_DELACK_MAX_US = 200_000
-TCP_DELACK_MIN_US = 40_000
-TCP_TIMEOUT_MIN_US = 2_000
-TCP_RTO_MIN_US = 200_000
-TCP_RTO_MAX_US = 120_000_000
-TCP_RESOURCE_PROBE_INTERVAL_US = 500_000
 ECN_OK, ECN_QUEUE_CWR, ECN_DEMAND_CWR = 1, 2, 4
 INET_ECN_ECT_0 = 2
 SKB_OVERHEAD = 640  # what a segment costs the send buffer beside its data: skb and shared info, rounded
+TCP_RTO_MIN_US = 200_000
+U16_MAX = 0xFFFF
 
 
-def in_initial_slowstart(tp: TcpSock) -> bool:
-    return tp.snd_ssthresh >= 0x7FFF_FFFF
+def purge_write_queue(tp: TcpSock) -> None:
+    """Forget everything that is to be sent (``tcp_write_queue_purge``)."""
+    from netstack.tcp_output import free_skb
+
+    for skb in (*tp.write_queue, *tp.rtx_queue[tp.rtx_head :]):
+        free_skb(tp, skb)
+    tp.write_queue.clear()
+    tp.rtx_queue.clear()
+    tp.rtx_head = 0
+    tp.tsorted_oldest = tp.tsorted_newest = tp.highest_sack = tp.retransmit_hint = None
+    tp.packets_out = tp.sacked_out = tp.lost_out = tp.retrans_out = 0
+    tp.backoff = 0
 
 
 def initial_cwnd(_tp: TcpSock) -> int:
@@ -110,8 +112,6 @@ def in_cwnd_reduction(tp: TcpSock) -> bool:
 
 
 # windows ---------------------------------------------------------------------------------------------------------
-
-
 @packet_function
 def __tcp_select_window(_cpu: Cpu, tp: TcpSock) -> int:
     """Return the window to offer: whole segments, none when there is less than half a buffer (RFC 813)."""
@@ -170,8 +170,6 @@ def _select_window(cpu: Cpu, tp: TcpSock) -> int:
 
 
 # transmission ----------------------------------------------------------------------------------------------------
-
-
 def _tsval(tp: TcpSock) -> int:
     # tcp_skb_timestamp_ts(): milliseconds
     return tp.tcp_mstamp // 1000 + tp.tsoffset & M32
@@ -309,8 +307,6 @@ def fragment(tp: TcpSock, skb: TcpSkb, size: int) -> TcpSkb:
 
 
 # MSS --------------------------------------------------------------------------------------------------------------
-
-
 def mtu_to_mss(tp: TcpSock, pmtu: int) -> int:
     """Return the data that a segment of a path has room for, without SACK (``tcp_mtu_to_mss``)."""
     mss = pmtu - 40
@@ -355,8 +351,6 @@ def tcp_current_mss(cpu: Cpu, tp: TcpSock) -> int:
 
 
 # sending data -----------------------------------------------------------------------------------------------------
-
-
 def _nagle_check(tp: TcpSock, skb: TcpSkb, mss: int, nonagle: int) -> bool:
     # tcp_nagle_check(): whether a short segment has to wait
     if len(skb.data) >= mss:
@@ -437,7 +431,7 @@ def tcp_write_xmit(cpu: Cpu, tp: TcpSock, mss: int, nonagle: int, push_one: int,
             break
         if size > mss:
             queue.insert(1, fragment(tp, skb, mss))
-        err = _transmit_new(cpu, tp, skb)
+        err = transmit_new(cpu, tp, skb)
         if err:
             break
         functions.tcp_event_new_data_sent(cpu, tp, skb)
@@ -457,7 +451,8 @@ def tcp_write_xmit(cpu: Cpu, tp: TcpSock, mss: int, nonagle: int, push_one: int,
     return int(not tp.packets_out and bool(tp.write_queue))
 
 
-def _transmit_new(cpu: Cpu, tp: TcpSock, skb: TcpSkb) -> int:
+def transmit_new(cpu: Cpu, tp: TcpSock, skb: TcpSkb) -> int:
+    """Send a segment for the first time."""
     skb.mstamp_us = tp.tcp_mstamp
     tp.net.functions.tcp_rate_skb_sent(cpu, tp, skb)
     # the way down takes the segment to be sent for the first time
@@ -537,429 +532,3 @@ def push_pending_frames(cpu: Cpu, tp: TcpSock) -> None:
     """Send what can be sent (``tcp_push_pending_frames``)."""
     if tp.write_queue:
         tp.net.functions.__tcp_push_pending_frames(cpu, tp, current_mss(cpu, tp), tp.nonagle)
-
-
-# acknowledgments ---------------------------------------------------------------------------------------------------
-
-
-@packet_function
-def tcp_send_delayed_ack(cpu: Cpu, tp: TcpSock) -> None:
-    """See to it that an ACK goes out soon."""
-    ato = tp.ack_ato_us
-    if ato > TCP_DELACK_MIN_US:
-        max_ato = 500_000
-        if tp.ack_pingpong >= tp.net.sysctls["net.ipv4.tcp_pingpong_thresh"] or tp.ack_pending & 4:
-            max_ato = TCP_DELACK_MAX_US
-        # the receiver's estimate of the round trip
-        if tp.srtt_us:
-            max_ato = min(max_ato, max(tp.srtt_us >> 3, TCP_DELACK_MIN_US))
-        ato = min(ato, max_ato)
-    ato = min(ato, int(tp.net.functions.tcp_delack_max(cpu, tp)))
-    timeout_ns = cpu.now_ns + ato * 1000
-    timer = tp.delack_timer
-    assert timer is not None
-    if tp.ack_pending & ACK_TIMER and timer.expires_ns is not None:
-        # the old timeout is used when it is nearly over
-        if timer.expires_ns <= cpu.now_ns + ato * 250:
-            tp.net.functions.tcp_send_ack(cpu, tp)
-            return
-        timeout_ns = min(timeout_ns, timer.expires_ns)
-    tp.ack_pending |= ACK_SCHED | ACK_TIMER
-    timer.reset(timeout_ns)
-
-
-@packet_function
-def tcp_delack_max(_cpu: Cpu, tp: TcpSock) -> int:
-    """Return the longest delay of an ACK, in microseconds: less than the least timeout."""
-    return max(min(TCP_DELACK_MAX_US, tp.rto_min_us - 4000), 4000)
-
-
-@packet_function
-def tcp_send_ack(cpu: Cpu, tp: TcpSock) -> None:
-    """Send an ACK."""
-    tp.net.functions.__tcp_send_ack(cpu, tp, tp.rcv_nxt, 0)
-
-
-@packet_function
-def __tcp_send_ack(cpu: Cpu, tp: TcpSock, rcv_nxt: int, _flags: int) -> None:
-    """Send an ACK up to a number."""
-    if tp.state == TcpState.CLOSE:
-        return
-    # tcp_acceptable_seq()
-    seq = tcp_acceptable_seq(tp)
-    mstamp_refresh(tp, cpu)
-    skb = TcpSkb(tp.net.tcp.structs, seq, b"", ACK, seq)
-    tp.net.functions.__tcp_transmit_skb(cpu, tp, skb, 0, 0, rcv_nxt)
-
-
-def tcp_acceptable_seq(tp: TcpSock) -> int:
-    """Return the sequence number of segments without data (``tcp_acceptable_seq``)."""
-    wnd_end = tcp_wnd_end(tp)
-    if not before(wnd_end, tp.snd_nxt) or (tp.wscale_ok and tp.snd_nxt - wnd_end & M32 < 1 << tp.rcv_wscale):
-        return tp.snd_nxt
-    return wnd_end
-
-
-@packet_function
-def tcp_send_active_reset(cpu: Cpu, tp: TcpSock, _priority: int, reason: int) -> None:
-    """Send a RST because the socket is given up."""
-    tp.net.snmp.inc("TcpOutRsts")
-    mstamp_refresh(tp, cpu)
-    seq = tcp_acceptable_seq(tp)
-    tp.net.functions.__tcp_transmit_skb(cpu, tp, TcpSkb(tp.net.tcp.structs, seq, b"", ACK | RST, seq), 0, 0, tp.rcv_nxt)
-    tp.net.tracepoints.tcp_send_reset(cpu, tp, 0, reason)
-
-
-@packet_function
-def tcp_send_synack(cpu: Cpu, tp: TcpSock) -> int:
-    """Answer the SYN of an end that connects at the same time."""
-    skb = tp.rtx_queue[tp.rtx_head]
-    if not skb.flags & ACK:
-        skb.flags |= ACK
-        if tp.ecn_flags & ECN_OK:
-            skb.flags = skb.flags & ~CWR | ECE
-    return int(tp.net.functions.__tcp_transmit_skb(cpu, tp, skb, 1, 0, tp.rcv_nxt))
-
-
-@packet_function
-def tcp_send_fin(cpu: Cpu, tp: TcpSock) -> None:
-    """Queue a FIN, on the last segment that waits if there is one, and send what can be sent."""
-    if tp.write_queue:
-        last = tp.write_queue[-1]
-        last.flags |= FIN
-        last.end_seq = last.end_seq + 1 & M32
-        tp.write_seq = tp.write_seq + 1 & M32
-    else:
-        seq = tp.write_seq
-        queue_skb(tp, TcpSkb(tp.net.tcp.structs, seq, b"", ACK | FIN, seq + 1 & M32))
-    tp.net.functions.__tcp_push_pending_frames(cpu, tp, current_mss(cpu, tp), NAGLE_OFF)
-
-
-# connecting -------------------------------------------------------------------------------------------------------
-
-
-def connect_init(cpu: Cpu, tp: TcpSock) -> None:
-    """Set up a connection that is being made (``tcp_connect_init``)."""
-    sysctls = tp.net.sysctls
-    assert tp.route is not None
-    assert tp.peer is not None
-    tp.tstamp_ok = False
-    if tp.user_mss:
-        tp.mss_clamp = tp.user_mss
-    tp.max_window = 0
-    mtu = tp.net.tcp.pmtu(tp.route, tp.peer[0])
-    tp.net.functions.tcp_sync_mss(cpu, tp, mtu)
-    tp.advmss = min(tp.route.dev.mtu - 40, 65535 - 40)
-    if tp.user_mss and tp.user_mss < tp.advmss:
-        tp.advmss = tp.user_mss
-    initialize_rcv_mss(tp)
-    rwnd = tp.net.tcp_sock_ops.rwnd_init(tp, cpu)
-    tp.rcv_wnd, tp.window_clamp, tp.rcv_wscale = select_initial_window(
-        tp, tp.advmss, bool(sysctls["net.ipv4.tcp_window_scaling"]), rwnd
-    )
-    tp.rcv_ssthresh = tp.rcv_wnd
-    tp.sk_err = 0
-    tp.snd_wnd = 0
-    tp.snd_wl1 = 0
-    tp.snd_una = tp.snd_sml = tp.snd_up = tp.snd_nxt = tp.write_seq
-    tp.rcv_nxt = tp.rcv_wup = tp.copied_seq = 0
-    tp.rto_us = tp.net.tcp_sock_ops.timeout_init(tp, cpu)
-    tp.retransmits = 0
-
-
-def initialize_rcv_mss(tp: TcpSock) -> None:
-    """Guess the peer's segments (``tcp_initialize_rcv_mss``)."""
-    hint = min(tp.advmss, tp.mss_cache)
-    hint = min(hint, tp.rcv_wnd // 2) if tp.rcv_wnd else hint
-    tp.ack_rcv_mss = max(min(hint, 536), TCP_MIN_MSS)
-
-
-@packet_function
-def tcp_connect(cpu: Cpu, tp: TcpSock) -> int:
-    """Send a SYN: 0, or -errno."""
-    tp.net.tcp_sock_ops.call(tp, tp.net.tcp_sock_ops.TCP_CONNECT_CB, cpu)
-    connect_init(cpu, tp)
-    mstamp_refresh(tp, cpu)
-    flags = SYN
-    bpf_needs_ecn = tp.net.tcp_sock_ops.needs_ecn(tp, cpu)
-    if tp.net.sysctls["net.ipv4.tcp_ecn"] == 1 or (tp.ca_ops is not None and tp.ca_ops.needs_ecn) or bpf_needs_ecn:
-        flags |= ECE | CWR
-        tp.ecn_flags = ECN_OK
-    skb = TcpSkb(tp.net.tcp.structs, tp.write_seq, b"", flags, tp.write_seq + 1 & M32)
-    # tcp_connect_queue_skb()
-    tp.write_seq = skb.end_seq
-    tp.sk_wmem_queued += SKB_OVERHEAD
-    tp.packets_out += 1
-    tp.retrans_stamp = tp.tcp_mstamp // 1000
-    skb.mstamp_us = tp.tcp_mstamp
-    tp.rtx_queue.append(skb)
-    tsorted_add(tp, skb)
-    err = int(tp.net.functions.__tcp_transmit_skb(cpu, tp, skb, 1, 0, 0))
-    if err == -Errno.ECONNREFUSED:
-        return err
-    tp.snd_nxt = tp.write_seq
-    tp.pushed_seq = tp.write_seq
-    tp.net.snmp.inc("TcpActiveOpens")
-    reset_retrans_timer(tp, TIME_RETRANS, tp.rto_us, cpu)
-    return 0
-
-
-# retransmission ---------------------------------------------------------------------------------------------------
-
-
-@packet_function
-def __tcp_retransmit_skb(cpu: Cpu, tp: TcpSock, skb: TcpSkb, _segs: int) -> int:
-    """Send a segment again: 0, EAGAIN when the peer's window has shrunk, or -errno."""
-    if before(skb.seq, tp.snd_una):
-        if skb.flags & SYN:
-            skb.flags &= ~SYN
-            skb.seq = skb.seq + 1 & M32
-        else:
-            _trim_head(tp, skb, tp.snd_una - skb.seq & M32)
-    cur_mss = current_mss(cpu, tp)
-    avail_wnd = tcp_wnd_end(tp) - skb.seq & M32
-    if avail_wnd > 0x7FFF_FFFF or not avail_wnd:
-        if skb.seq != tp.snd_una:
-            return -Errno.EAGAIN
-        avail_wnd = cur_mss
-    size = min(cur_mss, max(avail_wnd, 1)) if skb.data else 0
-    if len(skb.data) > size:
-        _split_in_flight(tp, skb, size)
-    if skb.flags & (SYN | ECE | CWR) == SYN | ECE | CWR and tp.retransmits > 1:
-        # tcp_ecn_clear_syn(): perhaps somebody on the way does not like them
-        skb.flags &= ~(ECE | CWR)
-        tp.ecn_flags = 0
-    tp.net.snmp.inc("TcpRetransSegs")
-    if skb.flags & SYN:
-        tp.net.snmp.inc("TcpExtTCPSynRetrans")
-    tp.total_retrans += 1
-    tp.bytes_retrans += len(skb.data)
-    skb.mstamp_us = tp.tcp_mstamp
-    tp.net.functions.tcp_rate_skb_sent(cpu, tp, skb)
-    tsorted_del(tp, skb)
-    tsorted_add(tp, skb)
-    skb.sacked |= EVER_RETRANS
-    err = int(tp.net.functions.__tcp_transmit_skb(cpu, tp, skb, 1, 0, tp.rcv_nxt))
-    if tp.sock_ops_cb_flags:
-        tp.net.tcp_sock_ops.retrans(tp, skb, err, cpu)
-    if not err:
-        tp.net.tracepoints.tcp_retransmit_skb(cpu, tp, skb, 0)
-    elif err != -Errno.EBUSY:
-        tp.net.snmp.inc("TcpExtTCPRetransFail")
-    return err
-
-
-def _trim_head(tp: TcpSock, skb: TcpSkb, size: int) -> None:
-    tp.sk_wmem_queued -= size
-    skb.data = skb.data[size:]
-    skb.seq = skb.seq + size & M32
-
-
-def _split_in_flight(tp: TcpSock, skb: TcpSkb, size: int) -> None:
-    # tcp_fragment() of a segment in the retransmission queue
-    rest = fragment(tp, skb, size)
-    tp.rtx_queue.insert(tp.rtx_queue.index(skb) + 1, rest)
-    tp.packets_out += 1
-    if rest.sacked & SACKED_ACKED:
-        tp.sacked_out += 1
-    if rest.sacked & SACKED_RETRANS:
-        tp.retrans_out += 1
-    if rest.sacked & LOST:
-        tp.lost_out += 1
-    rest.older, rest.newer = skb, skb.newer
-    if skb.newer is not None:
-        skb.newer.older = rest
-    elif tp.tsorted_newest is skb:
-        tp.tsorted_newest = rest
-    skb.newer = rest
-
-
-@packet_function
-def tcp_retransmit_skb(cpu: Cpu, tp: TcpSock, skb: TcpSkb, segs: int) -> int:
-    """Send a segment again and count it: 0 or -errno."""
-    err = int(tp.net.functions.__tcp_retransmit_skb(cpu, tp, skb, segs))
-    if not err:
-        skb = skb
-        if not skb.sacked & SACKED_RETRANS:
-            tp.retrans_out += 1
-        skb.sacked |= SACKED_RETRANS | EVER_RETRANS
-    if not tp.retrans_stamp:
-        tp.retrans_stamp = skb_stamp_ms(skb)
-    if tp.undo_retrans < 0:
-        tp.undo_retrans = 0
-    tp.undo_retrans += 1
-    return err
-
-
-def skb_stamp_ms(skb: TcpSkb) -> int:
-    """Return when a segment was sent, in the milliseconds of time stamps, never 0."""
-    return skb.mstamp_us // 1000 or 1
-
-
-@packet_function
-def tcp_xmit_retransmit_queue(cpu: Cpu, tp: TcpSock) -> None:
-    """Send again what was lost, as much as the window has room for."""
-    if tp.rtx_head >= len(tp.rtx_queue) or not tp.lost_out > tp.retrans_out:
-        return
-    functions, queue = tp.net.functions, tp.rtx_queue
-    index = rtx_index(tp, tp.retransmit_hint.seq) if tp.retransmit_hint is not None else tp.rtx_head
-    rearm = False
-    hole: TcpSkb | None = None
-    while index < len(queue):
-        skb = queue[index]
-        index += 1
-        segs = tp.snd_cwnd - tp.in_flight
-        if segs <= 0:
-            break
-        sacked = skb.sacked
-        if hole is None:
-            tp.retransmit_hint = skb
-        if tp.lost_out <= tp.retrans_out:
-            break
-        if not sacked & LOST:
-            if hole is None and not sacked & (SACKED_RETRANS | SACKED_ACKED):
-                hole = skb
-            continue
-        if sacked & (SACKED_ACKED | SACKED_RETRANS):
-            continue
-        if functions.tcp_retransmit_skb(cpu, tp, skb, segs):
-            break
-        slow = tp.ca_state == CaState.LOSS
-        tp.net.snmp.inc("TcpExtTCPSlowStartRetrans" if slow else "TcpExtTCPFastRetrans")
-        if in_cwnd_reduction(tp):
-            tp.prr_out += 1
-        if skb is queue[tp.rtx_head] and tp.pending != TIME_REO_TIMEOUT:
-            rearm = True
-    if rearm:
-        reset_retrans_timer(tp, TIME_RETRANS, tp.rto_us, cpu)
-
-
-def rtx_index(tp: TcpSock, seq: int) -> int:
-    """Return the place of the first segment that is in flight and ends behind a number."""
-    queue, low, high, base = tp.rtx_queue, tp.rtx_head, len(tp.rtx_queue), tp.snd_una
-    offset = seq - base & M32
-    if offset > 0x7FFF_FFFF:
-        return low
-    while low < high:
-        middle = (low + high) // 2
-        end = queue[middle].end_seq - base & M32
-        if end > 0x7FFF_FFFF or end <= offset:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-# probes -----------------------------------------------------------------------------------------------------------
-
-
-@packet_function
-def tcp_schedule_loss_probe(cpu: Cpu, tp: TcpSock, advancing_rto: int) -> int:
-    """Arm the timer that probes for a lost tail (RFC 8985, 7.2); 0 when there is nothing to probe for."""
-    early = tp.net.sysctls["net.ipv4.tcp_early_retrans"]
-    if early not in (3, 4) or not tp.packets_out or not tp.sack_ok or tp.ca_state not in (CaState.OPEN, CaState.CWR):
-        return 0
-    if tp.srtt_us:
-        timeout = tp.srtt_us >> 2
-        if tp.packets_out == 1:
-            timeout += tp.rto_min_us
-        else:
-            timeout += TCP_TIMEOUT_MIN_US
-    else:
-        timeout = 1_000_000
-    # the timeout that is to come anyhow
-    rto_delta = tp.rto_us if advancing_rto else rto_delta_us(tp)
-    if rto_delta > 0:
-        timeout = min(timeout, rto_delta)
-    reset_retrans_timer(tp, TIME_LOSS_PROBE, timeout, cpu)
-    return 1
-
-
-def rto_delta_us(tp: TcpSock) -> int:
-    """Return how long it is until the first segment in flight is overdue (``tcp_rto_delta_us``)."""
-    skb = tp.rtx_queue[tp.rtx_head] if tp.rtx_head < len(tp.rtx_queue) else None
-    return tp.rto_us if skb is None else skb.mstamp_us + tp.rto_us - tp.tcp_mstamp
-
-
-@packet_function
-def tcp_send_loss_probe(cpu: Cpu, tp: TcpSock) -> None:
-    """Send something new, or the last segment again, so that the peer tells what it has (RFC 8985, 7.3)."""
-    functions = tp.net.functions
-    if tp.tlp_high_seq:
-        functions.tcp_rearm_rto(cpu, tp)
-        return
-    tp.tlp_retrans = 0
-    sent = False
-    if tp.write_queue and not after(tp.write_queue[0].end_seq, tcp_wnd_end(tp)):
-        before_packets = tp.packets_out
-        functions.tcp_write_xmit(cpu, tp, current_mss(cpu, tp), tp.nonagle, 2, 0)
-        sent = tp.packets_out > before_packets
-    elif tp.rtx_head < len(tp.rtx_queue):
-        skb = tp.rtx_queue[-1]
-        if functions.__tcp_retransmit_skb(cpu, tp, skb, 1):
-            functions.tcp_rearm_rto(cpu, tp)
-            return
-        tp.tlp_retrans = 1
-        sent = True
-    if sent:
-        # the end of a probe that has not been answered
-        tp.tlp_high_seq = tp.snd_nxt
-        tp.net.snmp.inc("TcpExtTCPLossProbes")
-        tp.pending = 0
-    functions.tcp_rearm_rto(cpu, tp)
-
-
-@packet_function
-def tcp_write_wakeup(cpu: Cpu, tp: TcpSock, mib: int) -> int:
-    """Send something that makes the peer tell its window: 0, 1 when nothing could be sent, or -errno."""
-    if tp.state == TcpState.CLOSE:
-        return -1
-    skb = tp.write_queue[0] if tp.write_queue else None
-    if skb is not None and before(skb.seq, tcp_wnd_end(tp)):
-        room = tcp_wnd_end(tp) - skb.seq & M32
-        mss = current_mss(cpu, tp)
-        tp.pushed_seq = skb.end_seq if before(tp.pushed_seq, skb.end_seq) else tp.pushed_seq
-        if room < (skb.end_seq - skb.seq & M32) or len(skb.data) > mss:
-            skb.flags |= PSH
-            tp.write_queue.insert(1, fragment(tp, skb, min(room, mss)))
-        skb.flags |= PSH
-        mstamp_refresh(tp, cpu)
-        err = _transmit_new(cpu, tp, skb)
-        if not err:
-            tp.net.functions.tcp_event_new_data_sent(cpu, tp, skb)
-        return err
-    return _xmit_probe_skb(cpu, tp, mib)
-
-
-def _xmit_probe_skb(cpu: Cpu, tp: TcpSock, mib: int) -> int:
-    # a segment of a number that was acknowledged already
-    mstamp_refresh(tp, cpu)
-    seq = tp.snd_una - 1 & M32
-    tp.net.snmp.inc(PROBE_COUNTERS[mib])
-    return int(
-        tp.net.functions.__tcp_transmit_skb(cpu, tp, TcpSkb(tp.net.tcp.structs, seq, b"", ACK, seq), 0, 0, tp.rcv_nxt)
-    )
-
-
-# LINUX_MIB_TCPWINPROBE and LINUX_MIB_TCPKEEPALIVE
-WIN_PROBE, KEEPALIVE = 0, 1
-PROBE_COUNTERS = ("TcpExtTCPWinProbe", "TcpExtTCPKeepAlive")
-
-
-@packet_function
-def tcp_send_probe0(cpu: Cpu, tp: TcpSock) -> None:
-    """Probe a window that is closed, and arm the timer for the next time."""
-    err = tp.net.functions.tcp_write_wakeup(cpu, tp, WIN_PROBE)
-    if tp.packets_out or not tp.write_queue:
-        # the probe was data
-        tp.probes_out = tp.backoff = 0
-        tp.probes_tstamp = 0
-        return
-    tp.probes_out += 1
-    if err <= 0:
-        if tp.backoff < tp.net.sysctls["net.ipv4.tcp_retries2"]:
-            tp.backoff += 1
-        timeout = min(probe0_base(tp) << tp.backoff, TCP_RTO_MAX_US)
-    else:
-        timeout = TCP_RESOURCE_PROBE_INTERVAL_US
-    reset_retrans_timer(tp, TIME_PROBE0, timeout, cpu)

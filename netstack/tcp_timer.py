@@ -5,7 +5,8 @@ from ebpfsim.errnos import Errno
 from netstack.inet_csk import reset_keepalive_timer, reset_retrans_timer
 from netstack.sock_timer import SockTimer
 from netstack.tcp_base import mstamp_refresh
-from netstack.tcp_input import keepalive_time_when, purge_write_queue
+from netstack.tcp_input import fin_time, keepalive_time_when
+from netstack.tcp_output import purge_write_queue
 from netstack.tcp_sock import TCP_ATO_MIN_US, TcpSock
 from netstack.tcp_states import (
     ACK_SCHED,
@@ -227,8 +228,6 @@ def tcp_keepalive_timer(cpu: Cpu, timer: SockTimer) -> None:
     mstamp_refresh(tp, cpu)
     if tp.state == S.FIN_WAIT2 and tp.dead:
         if tp.linger2_us >= 0:
-            from netstack.tcp_input import fin_time
-
             timeout = fin_time(tp) - 60_000_000
             if timeout > 0:
                 functions.tcp_time_wait(cpu, tp, S.FIN_WAIT2, timeout)

@@ -1,18 +1,32 @@
 """Buffers and windows of a connection (include/net/tcp.h, net/ipv4/tcp_input.c, tcp_output.c, v6.18)."""
 
+from netstack.tcp_hdr import M32
 from netstack.tcp_sock import TCP_INIT_CWND, TcpSock
 from netstack.tcp_states import ACK_PUSHED, ACK_PUSHED2
 
 __all__ = [
-    "grow_window", "init_buffer_space", "measure_rcv_mss", "select_initial_window", "sndbuf_expand", "tcp_full_space",
-    "tcp_space", "win_from_space",
-]  # fmt: skip
+    "grow_window",
+    "init_buffer_space",
+    "measure_rcv_mss",
+    "receive_window",
+    "select_initial_window",
+    "sndbuf_expand",
+    "tcp_full_space",
+    "tcp_space",
+    "win_from_space",
+]
 
 U16_MAX = 0xFFFF
 TCP_MAX_WSCALE = 14
 TCP_MIN_MSS = 88
 TCP_MSS_DEFAULT = 536
 SKB_STRUCT_BYTES, SHARED_INFO_BYTES, MAX_TCP_HEADER = 256, 320, 320
+
+
+def receive_window(tp: TcpSock) -> int:
+    """Return what is left of the window that was offered (``tcp_receive_window``)."""
+    window = tp.rcv_wup + tp.rcv_wnd - tp.rcv_nxt & M32
+    return window if window < 0x8000_0000 else 0
 
 
 def win_from_space(tp: TcpSock, space: int) -> int:

@@ -55,13 +55,6 @@ SCRIPTS = {
 +0   set TCP_NODELAY 1
 +0   > P. 101:201(100) ack 1
 """,
-    "a FIN goes with the last data that waits": OPEN + """
-+0   write 100
-+0   > P. 1:101(100) ack 1
-+0   write 100
-+0   close
-+0   > FP. 101:201(100) ack 1
-""",
     "the MSS of the peer limits segments": """
 0    listen
 +0   < S 0:0(0) win 65535 <mss 500>
@@ -103,25 +96,6 @@ SCRIPTS = {
 +0   > P. 1001:2001(1000) ack 1
 +0   tcp snd_wnd == 4000
 """,
-    "a window of zero is probed, later and later (RFC 9293, 3.8.6.1)": """
-0    listen
-+0   < S 0:0(0) win 2000 <mss 1000>
-+0   > S. 0:0(0) ack 1
-+.1  < . 1:1(0) ack 1 win 2000
-+0   accept
-+0   write 3000
-+0   > . 1:1001(1000) ack 1
-+0   > P. 1001:2001(1000) ack 1
-+.1  < . 1:1(0) ack 2001 win 0
-+.3  > . 2000:2000(0) ack 1
-+0   < . 1:1(0) ack 2001 win 0
-+.6  > . 2000:2000(0) ack 1
-+0   < . 1:1(0) ack 2001 win 0
-+1.2 > . 2000:2000(0) ack 1
-+.1  < . 1:1(0) ack 2001 win 5000
-+0   > P. 2001:3001(1000) ack 1
-+0   count TcpExtTCPWinProbe 3
-""",
     "a window smaller than a segment: half of it is filled at once (RFC 9293, 3.8.6.2.1)": """
 0    listen
 +0   < S 0:0(0) win 600 <mss 1000>
@@ -131,29 +105,6 @@ SCRIPTS = {
 +0   write 1000
 +0   > . 1:301(300) ack 1
 +0   > P. 301:601(300) ack 1
-""",
-    "the peer shrinks its window: what was sent is sent again after the timeout": """
-0    listen
-+0   < S 0:0(0) win 5000 <mss 1000>
-+0   > S. 0:0(0) ack 1
-+.1  < . 1:1(0) ack 1 win 5000
-+0   accept
-+0   write 2000
-+0   > . 1:1001(1000) ack 1
-+0   > P. 1001:2001(1000) ack 1
-+.1  < . 1:1(0) ack 1001 win 500
-*    > . 1001:1501(500) ack 1
-""",
-    "a retransmission is cut to an MSS that has shrunk, and none is longer (RFC 1191)": OPEN + """
-+0   write 1000
-+0   > P. 1:1001(1000) ack 1
-+0   icmp 3 4 600
-+0   > . 1:561(560) ack 1
-+0   > P. 561:1001(440) ack 1
-+.1  < . 1:1(0) ack 1001 win 65535
-+0   write 1000
-+0   > . 1001:1561(560) ack 1
-+0   > P. 1561:2001(440) ack 1
 """,
     "the send buffer is full: EAGAIN, and room again when something is acknowledged": """
 0    listen
