@@ -49,7 +49,7 @@ HOMES: dict[str, list[str]] = {
         *("ebpfsim.simulation", "ebpfsim.frames", "ebpfsim.scenario", "ebpfsim.report", "ebpfsim.cli"),
         *("ebpfsim.pytest_plugin", "netstack.pcap"),
     ],
-    "networkx": ["ebpfsim.cli", "ebpfsim.report"],
+    "networkx": ["ebpfsim.cli", "ebpfsim.report", "ebpfsim.auto_routes", "ebpfsim.scenario.networks"],
     "pcapng": ["ebpfsim.report", "netstack.pcap"],
     "capstone": ["ebpfsim.jit.listing", "ebpfsim.jit.text_listing"],
     "pydantic": ["ebpfsim.scenario", "ebpfsim.cli"],

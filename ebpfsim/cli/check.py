@@ -4,7 +4,7 @@ import json
 
 import click
 
-from ebpfsim.cli.errors import describe, exit_code
+from ebpfsim.cli.errors import describe, describe_warning, exit_code
 from ebpfsim.cli.options import defer_routes, json_option
 from ebpfsim.errors import EbpfSimError, NotModelled, ScenarioError
 from ebpfsim.scenario.check import check_scenario
@@ -23,6 +23,7 @@ def check(scenarios: tuple[str, ...], as_json: bool) -> int:
     rows: list[dict[str, object]] = []
     for name in scenarios:
         errors: list[EbpfSimError] = []
+        warnings: list[ScenarioError] = []
         try:
             checked = check_scenario(load_scenario(name))
         except EbpfSimError as error:
@@ -31,12 +32,22 @@ def check(scenarios: tuple[str, ...], as_json: bool) -> int:
             if not as_json:
                 click.echo(describe(error), err=True)
         else:
+            warnings = checked.warnings
             if not as_json:
+                for warning in warnings:
+                    click.echo(describe_warning(warning), err=True)
                 model = checked.scenario.model
                 counts = {"host": model.hosts, "event": model.events, "expectation": model.expect}
                 parts = [f"{len(found)} {what}{'s' if len(found) != 1 else ''}" for what, found in counts.items()]
                 click.echo(f"{name}: ok: {', '.join(parts)}")
-        rows.append({"scenario": name, "ok": not errors, "errors": [_row(error) for error in errors]})
+        rows.append(
+            {
+                "scenario": name,
+                "ok": not errors,
+                "errors": [_row(error) for error in errors],
+                "warnings": [_row(warning) for warning in warnings],
+            }
+        )
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     return worst

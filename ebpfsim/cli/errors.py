@@ -3,9 +3,18 @@
 import shlex
 import traceback
 
-from ebpfsim.errors import EbpfSimError, InputError, InternalError, KernelError, KernelOops, NotModelled, VerifierError
+from ebpfsim.errors import (
+    EbpfSimError,
+    InputError,
+    InternalError,
+    KernelError,
+    KernelOops,
+    NotModelled,
+    ScenarioError,
+    VerifierError,
+)
 
-__all__ = ["INTERRUPTED", "USAGE", "describe", "describe_bug", "exit_code"]
+__all__ = ["INTERRUPTED", "USAGE", "describe", "describe_bug", "describe_warning", "exit_code"]
 
 UNMET, USAGE, REFUSED, NOT_MODELLED, OUR_BUG, INTERRUPTED = 1, 2, 3, 4, 70, 130
 
@@ -40,6 +49,11 @@ def describe(error: EbpfSimError) -> str:
     if isinstance(error, InternalError):
         return f"{where}{error}\nplease report this, with the scenario and the seed"
     return f"{where}error: {error}{line}"
+
+
+def describe_warning(warning: ScenarioError) -> str:
+    """Return what is odd but no error in words, as an error is shown."""
+    return str(warning).replace(": error: ", ": warning: ", 1)
 
 
 def describe_bug(error: BaseException, arguments: list[str]) -> str:

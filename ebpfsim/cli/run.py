@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ebpfsim.cli.errors import UNMET
+from ebpfsim.cli.errors import UNMET, describe_warning
 from ebpfsim.cli.options import DURATION, debug_option, defer_routes, engine_option, json_option, set_option
 from ebpfsim.errors import InputError
 
@@ -66,6 +66,8 @@ def run(
         name, _, type_ = text.partition(":")
         checked.want_records(name, type_ or None)
     running = build(checked, debug=debug, engine=engine or "")
+    for warning in (*checked.warnings, *running.warnings):
+        click.echo(describe_warning(warning), err=True)
     schedule(running)
     finish(running, until if until is not None else checked.scenario.model.until)
     if pcap is not None:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from ebpfsim.recorder import Note, PacketRecord, ProgRun
+from ebpfsim.report.network import picture
 from ebpfsim.report.text import duration
 from ebpfsim.report.timeline_page import PAGE
 from ebpfsim.scenario.run import Running
@@ -67,6 +68,7 @@ def render_report(running: Running, summary: dict[str, Any]) -> str:
     parts = {
         "@TITLE@": escape(f"{summary['scenario']} - ebpfsim"),
         "@HEAD@": _head(summary),
+        "@NETWORK@": f"<h2>The network</h2>\n{network}" if (network := picture(running.sim)) else "",
         "@TABLES@": "\n".join(_tables(running, summary)),
         "@DATA@": data,
     }

@@ -33,11 +33,16 @@ code, .tip { font: 13px/1.4 ui-monospace, monospace; }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: .4rem 0; font-size: 13px; }
 .key i { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px; margin-right: .35rem;
   vertical-align: -1px; }
+.network { width: 100%; max-height: 34rem; } .network text { font: 12px system-ui, sans-serif; fill: var(--fg);
+  text-anchor: middle; }
+.network .cable { stroke: var(--dim); } .network .lossy { stroke: #c2332b; }
+.network .machine { fill: #3b7dd8; } .network .router { fill: #d98324; } .network .switch { fill: #2e9e5b; }
 button { font: inherit; padding: .1rem .7rem; }
 </style>
 </head>
 <body>
 @HEAD@
+@NETWORK@
 <h2>What happened, on one line of time</h2>
 <p class="dim">Turn the wheel to zoom, drag to move. A dashed line is a change of a hook: what is left of it met the
 programs of before, what is right of it those of after.</p>

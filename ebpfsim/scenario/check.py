@@ -31,6 +31,7 @@ from ebpfsim.scenario.hooks_objects import STRUCT_OPS
 from ebpfsim.scenario.layers import PacketProblem, check_value, field_of, layer_class
 from ebpfsim.scenario.load import Scenario
 from ebpfsim.scenario.mapvalues import PERCPU, SOCKET_MAPS, check_wanted, record_type
+from ebpfsim.scenario.networks import unjoined
 from ebpfsim.scenario.objects import CheckedObject, place_in, read_block, read_types
 from ebpfsim.scenario.packets import PacketError, PacketExpr
 from ebpfsim.scenario.paths import PathProblem, locate
@@ -75,6 +76,8 @@ class Checked:
     core_btf: dict[Path, Btf] = field(default_factory=dict)
     targets: dict[tuple[str, str], FunctionTarget] = field(default_factory=dict)
     tasks: dict[str, TaskBlock] = field(default_factory=dict)
+    # what is odd but no error
+    warnings: list[ScenarioError] = field(default_factory=list)
     # maps whose records somebody wants to see, beside those of expectations, with the names of their types
     records: dict[str, str | None] = field(default_factory=dict)
 
@@ -115,6 +118,7 @@ def check_scenario(scenario: Scenario) -> Checked:
     raise_together(check.errors)
     if check.later:
         raise min(check.later, key=lambda row: row[0])[1]
+    check.result.warnings += unjoined(scenario)
     return check.result
 
 
@@ -247,7 +251,9 @@ class _Check:
     # blocks
 
     def hosts(self) -> None:
-        if not self.model.hosts:
+        if "hosts" not in self.model.model_fields_set and self.model.topology is None:
+            self.wrong((), "missing key 'hosts'", "hosts: {a: {}}, or topology: line")
+        elif not self.model.hosts:
             self.wrong(("hosts",), "a scenario has at least one host", "hosts: {a: {}}")
         self.kernel(("kernel",), self.model.kernel)
         for name, host in self.model.hosts.items():

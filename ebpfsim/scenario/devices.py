@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ebpfsim.scenario.document import Key
+from ebpfsim.topology import SWITCH_BRIDGE
 
 if TYPE_CHECKING:
     from ebpfsim.scenario.schema import DeviceBlock, HostBlock
@@ -60,13 +61,17 @@ class Check(Protocol):
 def device_names(host: "HostBlock") -> list[str]:
     """Return the names of all devices of a host: interfaces, those of ``devices``, their peers, and ``lo``."""
     peers = (device.peer for device in host.devices.values() if device.peer is not None)
-    own = (*host.interfaces, *host.devices, *peers, "lo")
+    own = (*host.interfaces, *_bridges(host), *host.devices, *peers, "lo")
     return [*own, *(f"{name}/lo" for name in host.namespaces)]
+
+
+def _bridges(host: "HostBlock") -> tuple[str, ...]:
+    return (SWITCH_BRIDGE,) if host.role == "switch" else ()
 
 
 def check_devices(check: Check, path: Path, name: str, host: "HostBlock") -> None:
     """Tell of names that are taken or lead nowhere; a device that another one needs comes before it."""
-    known = [*host.interfaces, "lo"]
+    known = [*host.interfaces, "lo", *_bridges(host)]
     for device, block in host.devices.items():
         here = (*path, "devices", device)
         for place, text in ((here, device), ((*here, "peer"), block.peer)):

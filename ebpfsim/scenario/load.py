@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from ebpfsim.errors import ScenarioError
 from ebpfsim.scenario.document import MAX_BYTES, Key, Node, compose, decode, plain
+from ebpfsim.scenario.networks import expand_topology
 from ebpfsim.scenario.problems import raise_together, scenario_errors
 from ebpfsim.scenario.schema import ScenarioModel
 from ebpfsim.scenario.shipped import find_shipped, shipped_names
@@ -34,6 +35,8 @@ class Scenario:
     folder: Path
     root: Node
     model: ScenarioModel
+    # paths of what the topology made
+    made: frozenset[tuple[Key, ...]] = frozenset()
 
     @property
     def name(self) -> str:
@@ -44,7 +47,9 @@ class Scenario:
         return self.model.name or stem
 
     def node(self, *path: Key, key: bool = False) -> Node:
-        """Return the place of a value, or of its key."""
+        """Return the place of a value, or of its key; what the topology made stands where that does."""
+        if path[:2] in self.made and self.root.find(path[:2]) in (self.root, self.root.find(path[:1])):
+            return self.root.find(("topology",))
         return self.root.find(path, key=key)
 
 
@@ -71,7 +76,8 @@ def parse_scenario(data: bytes, shown_path: str, folder: Path, overrides: Iterab
     except ValidationError as error:
         raise_together(scenario_errors(error, root, ScenarioModel))
         raise
-    return Scenario(shown_path, folder, root, model)
+    model, made = expand_topology(model, root)
+    return Scenario(shown_path, folder, root, model, made)
 
 
 def _find(name: str) -> tuple[Path, str]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ebpfsim.attached import AttachedLink
+from ebpfsim.auto_routes import auto_routes, shown_pairs
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import EbpfSimError, InputError, KernelError, VerifierError
+from ebpfsim.errors import EbpfSimError, InputError, KernelError, ScenarioError, VerifierError
 from ebpfsim.isa.insn import encode
 from ebpfsim.loader import Object, ObjectMap
 from ebpfsim.maps.ringbuf import RingbufMap
@@ -23,11 +24,12 @@ from ebpfsim.scenario.hooks import HOOKS, Attached
 from ebpfsim.scenario.hooks_objects import STRUCT_OPS
 from ebpfsim.scenario.load import Scenario
 from ebpfsim.scenario.mapvalues import update_map
+from ebpfsim.scenario.networks import finish_role, role_sysctls
 from ebpfsim.scenario.paths import locate
 from ebpfsim.scenario.schema import AttachBlock, HostBlock, KernelBlock
 from ebpfsim.scenario.targets import load_order
 from ebpfsim.simulation import Host, Simulation
-from ebpfsim.tasks import HostTask
+from ebpfsim.tasks import ChildTask
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_OBJ_NAME_LEN
 from netstack.nic import Nic
@@ -151,10 +153,12 @@ class Running:
     calls: dict[int, int] = field(default_factory=dict)
     traces: dict[str, str] = field(default_factory=dict)
     records: dict[str, list[bytes]] = field(default_factory=dict)
-    tasks: dict[str, HostTask] = field(default_factory=dict)
+    tasks: dict[str, ChildTask] = field(default_factory=dict)
     flows: dict[str, BulkFlow] = field(default_factory=dict)
     reads: dict[str, list[str]] = field(default_factory=dict)
     readers: list[Callable[[], None]] = field(default_factory=list)
+    # what is odd but no error
+    warnings: list[ScenarioError] = field(default_factory=list)
 
     @property
     def scenario(self) -> Scenario:
@@ -261,6 +265,8 @@ def build(checked: Checked, *, debug: bool = False, engine: str = "") -> Running
         with running.at("links", index):
             a, b = (_nic(running, end) for end in link.ends)
             running.sim.link(a, b, rate=link.rate, delay=link.delay, loss=link.loss, queue=link.queue)
+    if model.routes in ("auto", "multipath"):
+        _auto_routes(running)
     for name, socket in model.sockets.items():
         with running.at("sockets", name, "udp"):
             running.sockets[name] = running.sim.hosts[socket.host].udp_socket(
@@ -329,7 +335,7 @@ def _build_host(running: Running, name: str, host: HostBlock, defaults: KernelBl
     for block in (defaults, host):
         rows = {key: getattr(block, key) for key in KernelBlock.model_fields if key != "btf"}
         settings |= {key: value for key, value in rows.items() if value is not None}
-    settings["sysctl"] = {**(defaults.sysctl or {}), **(host.sysctl or {})}
+    settings["sysctl"] = {**(defaults.sysctl or {}), **role_sysctls(host), **(host.sysctl or {})}
     with running.at("hosts", name):
         built = running.sim.host(name, **settings)
     for device, nic in host.interfaces.items():
@@ -339,6 +345,7 @@ def _build_host(running: Running, name: str, host: HostBlock, defaults: KernelBl
             if nic.qdisc is not None:
                 options = dict(nic.qdisc)
                 add_qdisc(built.device(device), str(options.pop("kind", "")), **options)
+    finish_role(built, host)
     for namespace in host.namespaces:
         built.netns(namespace)
     for device, software in host.devices.items():
@@ -357,6 +364,13 @@ def _build_host(running: Running, name: str, host: HostBlock, defaults: KernelBl
     for path, file in host.files.items():
         content = (file.content or "").encode(errors="surrogateescape")
         built.kernel.vfs.add(path, content, mode=file.mode, uid=file.uid, gid=file.gid)
+
+
+def _auto_routes(running: Running) -> None:
+    lost = auto_routes(running.sim, multipath=running.scenario.model.routes == "multipath")
+    for host, text in shown_pairs(lost):
+        place = running.scenario.node("hosts", host.partition("/")[0], key=True)
+        running.warnings.append(place.error(text, "a cable, or 'role: router' for who shall forward"))
 
 
 def _nic(running: Running, end: str) -> Nic:

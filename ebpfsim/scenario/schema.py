@@ -298,7 +298,7 @@ class TopologyBlock(Block):
                 hint = f"it has {listed(SIZES[self.type])}"
                 raise Wrong(f"a topology of type {self.type} has no key '{key}'", hint, key=key)
         try:
-            plan_topology(self.type, **self.sizes)
+            plan_topology(self.type, self.sizes)
         except InputError as error:
             raise Wrong(error.problem, error.hint, key=next(iter(self.sizes), "type")) from None
         return self

@@ -50,6 +50,6 @@ def test_what_is_not_modelled_exits_with_4(capsys: pytest.CaptureFixture[str]) -
 def test_machine_form(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", "--json", "right.yaml", "wrong.yaml", "later.yaml"]) == 2
     right, wrong, later = json.loads(capsys.readouterr().out)
-    assert right == {"scenario": "right.yaml", "ok": True, "errors": []}
+    assert right == {"scenario": "right.yaml", "ok": True, "errors": [], "warnings": []}
     assert [row["where"] for row in wrong["errors"]] == ["wrong.yaml:1:13", "wrong.yaml:2:35"]
     assert [row["not_modelled"] for row in (*wrong["errors"], *later["errors"])] == [False, False, True]
