@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import cast
 
-from ebpfsim.errors import KernelError
 from ebpfsim.maps.fd_array import FdArrayMap
-from ebpfsim.maps.map import Batch, BatchError, Map, MapAttr, MapEnv
+from ebpfsim.maps.map import Batch, Map, MapAttr, MapEnv, generic_map_update_batch
 from ebpfsim.maps.map_in_map import inner_map_by_fd, make_template
 from ebpfsim.memory import Memory
 
@@ -52,8 +51,4 @@ class ArrayOfMapsMap(FdArrayMap):
 
     def sys_update_batch(self, keys: Sequence[bytes], values: Sequence[bytes], elem_flags: int) -> None:
         """BPF_MAP_UPDATE_BATCH."""
-        for count, (key, value) in enumerate(zip(keys, values, strict=True)):
-            try:
-                self.sys_update(key, value, elem_flags)
-            except KernelError as error:
-                raise BatchError("map_update_batch", error.errno, count, error.detail) from None
+        generic_map_update_batch(self, keys, values, elem_flags)

@@ -18,7 +18,7 @@ from ebpfsim.objects import FdKind, KernelObject
 from ebpfsim.uapi import flags as uapi
 from ebpfsim.uapi.bpf import MapType
 
-__all__ = ["Batch", "BatchError", "Map", "MapAttr", "MapEnv", "SpecialField", "round_up8"]
+__all__ = ["Batch", "BatchError", "Map", "MapAttr", "MapEnv", "SpecialField", "generic_map_update_batch", "round_up8"]
 
 # struct bpf_map in the BTF of Linux 6.18: its size, and the fields that programs may read through a map pointer:
 # map_type, key_size, value_size, max_entries, map_extra, map_flags at 64; id at 92; name at 136
@@ -290,3 +290,12 @@ class Map(KernelObject):
         if result < 0:
             detail = self._who() if key is None else f"{self._who()}, key {key.hex()}"
             raise KernelError(op, -result, detail)
+
+
+def generic_map_update_batch(map_: Map, keys: Sequence[bytes], values: Sequence[bytes], elem_flags: int) -> None:
+    """BPF_MAP_UPDATE_BATCH one by one; BatchError at the first that is refused."""
+    for count, (key, value) in enumerate(zip(keys, values, strict=True)):
+        try:
+            map_.sys_update(key, value, elem_flags)
+        except KernelError as error:
+            raise BatchError("map_update_batch", error.errno, count, error.detail) from None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
-from ebpfsim.maps.map import SYSCALL_CPU, Batch, BatchError, Map, round_up8
+from ebpfsim.maps.map import SYSCALL_CPU, Batch, Map, generic_map_update_batch, round_up8
 from ebpfsim.memory import KERNEL_BASE
 
 __all__ = ["ValueMap"]
@@ -59,11 +59,8 @@ class ValueMap(Map):
         return Batch(keys, values, key if keys and key else b"", False)
 
     def sys_update_batch(self, keys: Sequence[bytes], values: Sequence[bytes], elem_flags: int) -> None:
-        """BPF_MAP_UPDATE_BATCH (``generic_map_update_batch``)."""
-        for count, (key, value) in enumerate(zip(keys, values, strict=True)):
-            result = self._update_sys(key, value, elem_flags)
-            if result < 0:
-                raise BatchError("map_update_batch", -result, count)
+        """BPF_MAP_UPDATE_BATCH."""
+        generic_map_update_batch(self, keys, values, elem_flags)
 
     def _update_sys(self, key: bytes, value: bytes, flags: int) -> int:
         if self.percpu:

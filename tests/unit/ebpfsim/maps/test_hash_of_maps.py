@@ -4,6 +4,8 @@ import struct
 
 import pytest
 
+from ebpfsim.errnos import Errno
+from ebpfsim.maps.map import BatchError
 from ebpfsim.uapi import flags as f
 from ebpfsim.uapi.bpf import MapType
 
@@ -40,6 +42,13 @@ def test_flags(bpf, table, inner, refused) -> None:
 def test_lookup_and_delete(bpf, table, inner, refused) -> None:
     bpf.map_update_elem(table, u32(1), u32(inner))
     assert refused(bpf.map_lookup_and_delete_elem, table, u32(1)) == "ENOTSUPP"
+
+
+def test_a_batch_that_stops_tells_how_far_it_came(bpf, table, inner) -> None:
+    other = bpf.map_create(MapType.HASH, 4, 8, 3)
+    with pytest.raises(BatchError) as refused:
+        bpf.map_update_batch(table, [u32(1), u32(2), u32(3)], [u32(inner), u32(other), u32(inner)])
+    assert (refused.value.errno, refused.value.count) == (Errno.EINVAL, 1)
 
 
 def test_delete_batch(bpf, table, inner, keys_of) -> None:
