@@ -13,13 +13,20 @@ of C. ``sleep`` and ``exec`` are words for calls whose arguments nobody wants to
 
     {call: [/usr/bin/app:handle, 7, text], returns: -1, takes: 3us}
     {usdt: [/usr/bin/app:provider:name, 7]}
+
+``bpf`` takes a command and its fields (``ebpfsim.bpf_step``); ``fork`` and ``vfork`` take the steps of the child, which
+``id`` names::
+
+    {fork: [{openat: /etc/passwd}, {exit: 3}], id: child, as: pid}
+    {wait4: $pid}
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import NamedTuple, TypeAlias
 
+from ebpfsim.bpf_step import BpfCall, attr_problems, is_by_name, parse_attr, write_attr
 from ebpfsim.btf.types import Kind
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.clock import parse_duration
@@ -31,8 +38,8 @@ from tracing.syscalls import Syscall
 from tracing.task import Task
 
 __all__ = [
-    "CONSTANTS", "FORMS", "Calls", "Step", "StepProblem", "StepResult", "Value", "arguments", "parse_step",
-    "step_problems", "user_arguments",
+    "CONSTANTS", "FORKS", "FORMS", "Calls", "Step", "StepProblem", "StepResult", "Value", "arguments", "child_names",
+    "forked", "parse_step", "step_problems", "user_arguments",
 ]  # fmt: skip
 
 Value: TypeAlias = int | str | bytes
@@ -50,7 +57,9 @@ CONSTANTS = {
     "SO_RCVTIMEO": 20,
 }  # fmt: skip
 # what a step may say beside its call
-_OPTIONS = ("as", "returns", "takes")
+_OPTIONS = ("as", "returns", "takes", "id")
+# system calls whose argument here is what their child does
+FORKS = ("fork", "vfork")
 # steps that are no system calls: time in user space, functions of binaries, their static tracepoints
 _USER_CALLS = ("call", "usdt")
 # more than the kernel would do in one call (MAX_RW_COUNT) is more than a simulated machine should hold
@@ -72,9 +81,17 @@ class Step:
     # of a function of a binary: its result, and the time that it needs
     returns: int = 0
     takes_ns: int = 0
+    # of bpf(2), by names
+    bpf: BpfCall | None = None
+    # of a child, and what expectations call it
+    steps: tuple["Step", ...] = ()
+    id: str = ""
 
     def __str__(self) -> str:
         """Return it as C would have it, with permissions in octal."""
+        if self.bpf is not None:
+            fields = ", ".join(f"{name}={value!s}" for name, value in self.bpf.fields.items())
+            return f"bpf(BPF_{self.bpf.command.name}, {{{fields}}})"
         params = FORMS[self.call].params if self.call in FORMS else ()
         octal = [index for index, param in enumerate(params) if param.name == "mode"]
         rows = enumerate(self.args)
@@ -353,9 +370,12 @@ def step_problems(step: object, calls: Calls, named: Sequence[str] | None = None
 
 
 def _option_problems(name: str, step: Mapping[object, object]) -> Iterator[StepProblem]:
-    for option in ("returns", "takes"):
-        if option in step and name != "call":
-            yield StepProblem((option,), f"'{option}' does not belong to {name}", "it goes with 'call'", key=True)
+    for option, owners in (("returns", ("call",)), ("takes", ("call",)), ("id", FORKS)):
+        if option in step and name not in owners:
+            hint = f"it goes with {' and '.join(repr(owner) for owner in owners)}"
+            yield StepProblem((option,), f"'{option}' does not belong to {name}", hint, key=True)
+    if not isinstance(step.get("id", ""), str):
+        yield StepProblem(("id",), f"{step['id']!r} is no name")
     if not isinstance(step.get("returns", 0), int):
         yield StepProblem(("returns",), f"{step['returns']!r} is no number")
     try:
@@ -372,6 +392,15 @@ def _argument_problems(
     name: str, key: str, given: object, calls: Calls, named: Sequence[str] | None
 ) -> Iterator[StepProblem]:
     form, args = FORMS.get(name), _listed(given)
+    if name in FORKS:
+        for index, step in enumerate(args):
+            for found in step_problems(step, calls, _names(named, args[:index])):
+                yield found._replace(path=(key, index, *found.path))
+        return
+    if name == "bpf" and is_by_name(args):
+        for wrong in attr_problems(args, lambda word: _reference_problem(str(word), named)):
+            yield StepProblem((key, *wrong.path), wrong.problem, wrong.hint, wrong.key)
+        return
     params = form.params if form is not None else _params(calls[name])
     least = sum(param.default is None for param in params) if form is not None else 0
     if len(args) < least or (len(args) > len(params) and not (form is not None and form.more)):
@@ -389,12 +418,11 @@ def _argument_problem(call: str, param: Param, arg: object, named: Sequence[str]
     if isinstance(arg, bool) or not isinstance(arg, int | str | bytes):
         return StepProblem((), f"argument '{param.name}' of {call} is no number and no text: {arg!r}")
     if isinstance(arg, str) and arg.startswith("$"):
-        if named is None or arg[1:] in named:
-            return None
+        wrong = _reference_problem(arg, named)
         hint = (
             f"earlier steps have {', '.join(f'${name}' for name in named)}" if named else "as: fd, in an earlier step"
         )
-        return StepProblem((), f"'{arg}' is no result of an earlier step{did_you_mean(arg[1:], named)}", hint)
+        return StepProblem((), wrong, hint) if wrong else None
     try:
         if param.kind == "number":
             number(arg)
@@ -413,6 +441,21 @@ def _argument_problem(call: str, param: Param, arg: object, named: Sequence[str]
     return None
 
 
+def _reference_problem(arg: str, named: Sequence[str] | None) -> str:
+    # what is wrong with $NAME
+    if named is None or arg[1:] in named:
+        return ""
+    return f"'{arg}' is no result of an earlier step{did_you_mean(arg[1:], named)}"
+
+
+def _names(named: Sequence[str] | None, steps: Sequence[object]) -> list[str] | None:
+    # what a child's step knows: results of its parent's earlier steps, and of its own
+    if named is None:
+        return None
+    rows = (step.get("as") for step in steps if isinstance(step, Mapping))
+    return [*named, *(row for row in rows if isinstance(row, str))]
+
+
 def _listed(given: object) -> list[object]:
     return list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
 
@@ -429,8 +472,26 @@ def parse_step(step: object, calls: Calls) -> Step:
         step = {step: []}
     assert isinstance(step, Mapping)
     name = next(name for name in step if name not in _OPTIONS)
-    args = [arg for arg in _listed(step[name]) if isinstance(arg, int | str | bytes)]
-    return Step(name, tuple(args), step.get("as", ""), step.get("returns", 0), _duration_ns(step.get("takes", 0)))
+    saved, given = step.get("as", ""), _listed(step[name])
+    if name in FORKS:
+        return Step(name, (), saved, steps=tuple(parse_step(row, calls) for row in given), id=step.get("id", ""))
+    if name == "bpf" and is_by_name(given):
+        return Step(name, (), saved, bpf=parse_attr(given))
+    args = [arg for arg in given if isinstance(arg, int | str | bytes)]
+    return Step(name, tuple(args), saved, step.get("returns", 0), _duration_ns(step.get("takes", 0)))
+
+
+def forked(step: object) -> list[object] | None:
+    """Return the steps of the child that a step as people write it makes, None when it makes none."""
+    if isinstance(step, str):
+        return [] if step in FORKS else None
+    name = next((name for name in FORKS if isinstance(step, Mapping) and name in step), None)
+    return _listed(step[name]) if name is not None and isinstance(step, Mapping) else None
+
+
+def child_names(parent: str, ids: Iterable[str]) -> list[str]:
+    """Return what expectations call the children of a task: by their ids, others PARENT-1, PARENT-2, ..."""
+    return [name or f"{parent}-{number}" for number, name in enumerate(ids, 1)]
 
 
 def user_arguments(step: Step, room: Room, results: Mapping[str, int]) -> tuple[list[str], list[int]] | None:
@@ -442,8 +503,15 @@ def user_arguments(step: Step, room: Room, results: Mapping[str, int]) -> tuple[
     return str(target).rsplit(":", 1 + _USER_CALLS.index(step.call)), words
 
 
-def arguments(step: Step, room: Room, results: Mapping[str, int]) -> tuple[str, tuple[int, ...]]:
-    """Return the system call of a step and its arguments; ``results`` are what ``$name`` stands for."""
+def arguments(
+    step: Step, room: Room, results: Mapping[str, int], device: Callable[[str], int]
+) -> tuple[str, tuple[int, ...]]:
+    """Return the system call of a step and its arguments.
+
+    ``results`` are what ``$name`` stands for; ``device`` returns the number of a device.
+    """
+    if step.bpf is not None:
+        return step.call, write_attr(step.bpf, room, lambda value: _value(value, results), device)
     values = _resolved(step, results)
     form = FORMS.get(step.call)
     if form is None:
@@ -454,16 +522,16 @@ def arguments(step: Step, room: Room, results: Mapping[str, int]) -> tuple[str, 
 
 
 def _resolved(step: Step, results: Mapping[str, int]) -> list[Value]:
+    return [_value(arg, results) for arg in step.args]
+
+
+def _value(arg: Value, results: Mapping[str, int]) -> Value:
     # what $NAME stands for
-    values: list[Value] = []
-    for arg in step.args:
-        if isinstance(arg, str) and arg.startswith("$"):
-            if arg[1:] not in results:
-                raise InputError("", f"'{arg}' is no result of an earlier step{did_you_mean(arg[1:], results)}")
-            values.append(results[arg[1:]])
-        else:
-            values.append(arg)
-    return values
+    if not isinstance(arg, str) or not arg.startswith("$"):
+        return arg
+    if arg[1:] not in results:
+        raise InputError("", _reference_problem(arg, list(results)))
+    return results[arg[1:]]
 
 
 def _plain(room: Room, value: Value) -> int:

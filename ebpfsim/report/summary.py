@@ -11,6 +11,7 @@ from ebpfsim.scenario.expect import Result
 from ebpfsim.scenario.mapvalues import PERCPU
 from ebpfsim.scenario.run import Attachment, LoadOutcome, Running
 from ebpfsim.scenario.schema import EventBlock
+from ebpfsim.task_steps import Step
 from ebpfsim.uapi.bpf import MapType
 from netstack.headers import format_ip
 from netstack.tcp_flow import BulkFlow
@@ -229,13 +230,12 @@ def _task(running: Running, name: str) -> dict[str, Any]:
     # tasks that have not started have no pid
     task = running.tasks[name]
     block = running.checked.tasks[name]
-    host = next(str(event.host) for event in running.scenario.model.events if event.task is block)
     steps = [
         {
             "step": result.step,
             "call": result.call,
             "what": str(task.steps[result.step]),
-            "args": [_plain(arg) for arg in task.steps[result.step].args],
+            "args": _arguments(task.steps[result.step]),
             "as": task.steps[result.step].name or None,
             "result": result.retval,
             "errno": result.errno or None,
@@ -245,7 +245,7 @@ def _task(running: Running, name: str) -> dict[str, Any]:
         for result in task.results
     ]
     return {
-        "host": host,
+        "host": task.host,
         "name": task.name,
         "uid": block.uid,
         "pid": task.pid if task.started else None,
@@ -253,6 +253,12 @@ def _task(running: Running, name: str) -> dict[str, Any]:
         "steps": steps,
         "steps_left": len(task.steps) - len(steps),
     }
+
+
+def _arguments(step: Step) -> list[Any]:
+    if step.bpf is not None:
+        return [step.bpf.command.name, {name: _plain(value) for name, value in step.bpf.fields.items()}]
+    return [_plain(arg) for arg in step.args]
 
 
 def _wire(running: Running, index: int) -> dict[str, Any]:

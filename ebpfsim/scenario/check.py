@@ -40,6 +40,7 @@ from ebpfsim.scenario.schema import AttachBlock, EventBlock, ExpectBlock, HostBl
 from ebpfsim.scenario.source import listed, shown
 from ebpfsim.scenario.targets import FunctionTarget, check_target, check_untargeted
 from ebpfsim.suggest import did_you_mean
+from ebpfsim.syscall.task import SYSCTL as UNPRIVILEGED_BPF
 from ebpfsim.uapi.bpf import MapType
 from netstack.device import LinkStats
 from netstack.sysctl import SYSCTLS, read_sysctls
@@ -311,7 +312,7 @@ class _Check:
             except InputError as error:
                 self.wrong(here, error.problem)
             else:
-                if name not in known:
+                if name not in known and name != UNPRIVILEGED_BPF:
                     self.not_modelled(here, f"sysctl {name}", key=True)
 
     def links(self) -> None:
@@ -614,10 +615,11 @@ class _Check:
             if counter not in COUNTERS:
                 self.unknown((*path, "counters", counter), "counter", counter, COUNTERS, key=True)
 
-    def expect_trace_pipe(self, path: Path, expect: ExpectBlock) -> None:
-        self.host_name((*path, "trace_pipe"), expect.trace_pipe)
+    def expect_lines(self, path: Path, expect: ExpectBlock) -> None:
+        self.host_name((*path, expect.kind), expect.trace_pipe or expect.audit)
         if not isinstance(expect.contains, str):
-            self.wrong(path, "'trace_pipe' needs 'contains' with a text", 'contains: "blocked"')
+            example = "blocked" if expect.kind == "trace_pipe" else "op=LOAD"
+            self.wrong(path, f"'{expect.kind}' needs 'contains' with a text", f'contains: "{example}"')
 
     def expect_read(self, path: Path, expect: ExpectBlock) -> None:
         self.iter_name((*path, "read"), str(expect.read))
@@ -686,7 +688,8 @@ EXPECT_CHECKS: dict[str, ExpectCheck] = {
     "socket": _Check.expect_socket,
     "flow": _Check.expect_flow,
     "device": _Check.expect_device,
-    "trace_pipe": _Check.expect_trace_pipe,
+    "trace_pipe": _Check.expect_lines,
+    "audit": _Check.expect_lines,
     "read": _Check.expect_read,
     "load": _Check.expect_load,
     "task": _Check.expect_task,

@@ -9,7 +9,7 @@ from ebpfsim.kernel import SYSCALL_MODULES
 from ebpfsim.scenario.document import Key
 from ebpfsim.scenario.schema import EventBlock, ExpectBlock, FileBlock, HostBlock, ScenarioModel, TaskBlock
 from ebpfsim.scenario.source import shown
-from ebpfsim.task_steps import Calls, step_problems
+from ebpfsim.task_steps import FORKS, Calls, child_names, forked, step_problems
 from tracing.syscalls import syscall_table
 from tracing.vfs import INITIAL_TREE
 
@@ -84,6 +84,23 @@ def check_task(check: Check, path: Path, event: EventBlock) -> None:
                 check.wrong(place, problem.problem, problem.hint, key=problem.key)
         if isinstance(step, dict) and isinstance(step.get("as"), str):
             named.append(step["as"])
+    _check_children(check, (*here, "steps"), task)
+
+
+def _check_children(check: Check, path: Path, task: TaskBlock) -> None:
+    # tasks that a task makes are there for expectations, too
+    rows = [(index, step, forked(step)) for index, step in enumerate(task.steps)]
+    children = [(index, step, steps) for index, step, steps in rows if steps is not None]
+    ids = [str(step.get("id") or "") if isinstance(step, dict) else "" for _, step, _ in children]
+    for name, (index, step, steps) in zip(child_names(task.key, ids), children, strict=True):
+        if name in check.tasks:
+            given = isinstance(step, dict) and "id" in step
+            place = (*path, index, "id") if given else (*path, index)
+            check.wrong(place, f"there is a task '{name}' already", "an 'id' of its own for this one")
+            continue
+        check.tasks[name] = child = task.model_copy(update={"id": name, "steps": steps})
+        if steps and isinstance(step, dict):
+            _check_children(check, (*path, index, next(key for key in FORKS if key in step)), child)
 
 
 def check_expected_task(check: Check, path: Path, expect: ExpectBlock) -> None:

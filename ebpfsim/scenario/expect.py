@@ -225,13 +225,22 @@ def _device(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
 
 
 def _trace_pipe(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
-    host, text = str(expect.trace_pipe), str(expect.contains)
-    count = sum(1 for line in running.traces[host].splitlines() if text in line)
-    what = f"trace pipe of '{host}': lines with '{text}'"
+    host = str(expect.trace_pipe)
+    yield _lines(expect, f"trace pipe of '{host}'", running.traces[host].splitlines())
+
+
+def _audit(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
+    host = str(expect.audit)
+    yield _lines(expect, f"audit log of '{host}'", [str(row) for row in running.sim.hosts[host].kernel.audit.records])
+
+
+def _lines(expect: ExpectBlock, what: str, lines: list[str]) -> Row:
+    text = str(expect.contains)
+    count = sum(1 for line in lines if text in line)
+    what = f"{what}: lines with '{text}'"
     if expect.count is not None:
-        yield _counted(what, expect.count, count)
-    else:
-        yield what, "1 or more", str(count), count > 0
+        return _counted(what, expect.count, count)
+    return what, "1 or more", str(count), count > 0
 
 
 def _read(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
@@ -317,6 +326,7 @@ KINDS: dict[str, Callable[[Running, ExpectBlock, Path], Iterator[Row]]] = {
     "flow": _flow,
     "device": _device,
     "trace_pipe": _trace_pipe,
+    "audit": _audit,
     "read": _read,
     "load": _load,
     "records": _records,

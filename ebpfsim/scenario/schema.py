@@ -75,6 +75,7 @@ EXPECT_KINDS: dict[str, tuple[str, ...]] = {
     "flow": ("received", "retransmits", "ended"),
     "device": ("counters",),
     "trace_pipe": ("contains", "count"),
+    "audit": ("contains", "count"),
     "read": ("contains", "count"),
     "load": ("verdict", "errno", "message"),
     "task": ("step", "errno", "result", "ended"),
@@ -349,7 +350,9 @@ class TaskBlock(Block):
 
     A step is ``{openat: [/etc/passwd, O_RDONLY], as: fd}``: a call with its arguments; ``$fd`` is then what it
     returned. ``{call: [PATH:FUNCTION, 7], returns: 1, takes: 5us}`` calls a function of one of the host's ``binaries``,
-    ``{usdt: [PATH:PROVIDER:NAME, 7]}`` comes by a static tracepoint. ``id`` tells tasks of one name apart,
+    ``{usdt: [PATH:PROVIDER:NAME, 7]}`` comes by a static tracepoint. ``{fork: [STEPS], id: child}`` makes a task with
+    steps of its own, ``{bpf: [MAP_CREATE, {map_type: hash, key_size: 4}]}`` calls bpf(2) with the fields of its union.
+    ``id`` tells tasks of one name apart,
     ``cgroup`` is the path of its control group, ``stack`` where it is in user space, then who called that.
     """
 
@@ -505,9 +508,9 @@ class ExpectBlock(Block):
     ``count``. ``socket``: ``received``, ``contains``,
     ``refused``. ``flow``: ``received`` bytes, all of them right and in order, segments sent again (``retransmits``),
     whether both ends have closed (``ended``). ``device`` HOST/INTERFACE: ``counters`` as in ip -s link.
-    ``trace_pipe`` of a host: ``contains``, ``count``. ``read``, the link of an iterator: lines that were read, by
-    ``contains`` and ``count``. ``load`` OBJECT or OBJECT/PROGRAM: ``verdict`` accept or reject,
-    ``errno``, ``message`` (part of the verifier's log). ``records`` of a ring buffer: ``count``, ``first``, ``last``,
+    ``trace_pipe`` and ``audit``, the log of loaded and unloaded programs, of a host: ``contains``, ``count``. ``read``,
+    the link of an iterator: lines that were read, by ``contains`` and ``count``. ``load`` OBJECT or OBJECT/PROGRAM:
+    ``verdict`` accept or reject, ``errno``, ``message`` (part of the verifier's log). ``records`` of a ring buffer: ``count``, ``first``, ``last``,
     ``contains``, with ``type``, the C struct that they are. ``task``, by its name or id: ``step``, the number (from 0)
     or the ``as`` of one, with ``errno`` or ``result``; ``ended``, whether all of its steps are done.
     """
@@ -530,6 +533,7 @@ class ExpectBlock(Block):
     device: str | None = None
     counters: dict[str, Count] | None = None
     trace_pipe: str | None = None
+    audit: str | None = None
     read: str | None = None
     load: str | None = None
     verdict: Literal["accept", "reject"] | None = None

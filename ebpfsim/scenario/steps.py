@@ -13,6 +13,8 @@ from ebpfsim.scenario.packets import PacketError
 from ebpfsim.scenario.paths import locate
 from ebpfsim.scenario.run import Path, Running
 from ebpfsim.scenario.schema import EventBlock
+from ebpfsim.task_steps import child_names
+from ebpfsim.tasks import ChildTask
 from netstack.headers import parse_ip
 from netstack.tcp_flow import BulkFlow
 from netstack.traffic import inject
@@ -131,7 +133,17 @@ def _task(running: Running, index: int, event: EventBlock) -> None:
         block.name, uid=block.uid, gid=block.gid, cpu=block.cpu, steps=block.steps, at=event.at,
         cgroup=block.cgroup or "", stack=block.stack,
     )  # fmt: skip
-    running.tasks[block.key].around = lambda step: running.at(*path, "steps", step)
+    _adopt(running, block.key, running.tasks[block.key], (*path, "steps"))
+
+
+def _adopt(running: Running, key: str, task: ChildTask, path: Path) -> None:
+    # give the steps of a task, and of those that it makes, their names and places
+    task.around = lambda step: running.at(*path, step)
+    running.tasks[key] = task
+    for (index, child), name in zip(
+        task.children.items(), child_names(key, [task.steps[at].id for at in task.children]), strict=True
+    ):
+        _adopt(running, name, child, (*path, index, task.steps[index].call))
 
 
 def _call(running: Running, index: int, event: EventBlock) -> None:

@@ -18,7 +18,7 @@ from ebpfsim.syscall.results import Info, Loaded, ProgInfo
 from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.verifier.env import Privileges
 
-__all__ = ["Cap", "TaskBpf", "capabilities"]
+__all__ = ["SYSCTL", "Cap", "TaskBpf", "capabilities"]
 
 
 class Cap(Enum):

@@ -69,3 +69,48 @@ def test_a_program_sees_who_opens_what(host: ebpfsim.Host) -> None:
     host.sim.run()
     value = bpf.map_lookup_elem(ring, bytes(4))
     assert value == (1000 << 32 | 1000).to_bytes(8, "little") + b"/etc/passwd\0" + bytes(4)
+
+
+def test_children_have_steps_of_their_own(host: ebpfsim.Host) -> None:
+    steps = [
+        {"openat": "/etc/passwd", "as": "fd"},
+        {
+            "fork": [{"read": ["$fd", 16]}, {"fork": ["getppid"], "id": "grand"}, {"exit": 3}],
+            "id": "child",
+            "as": "pid",
+        },
+        {"wait4": "$pid"},
+        {"read": ["$fd", 16]},
+        "vfork",
+    ]
+    task = host.spawn("sh", uid=1000, steps=steps)
+    host.sim.run()
+    child, other = task.children[1], task.children[4]
+    grand = child.children[1]
+    assert (child.name, grand.name, other.name) == ("child", "grand", "sh-2")
+    # fork() returns the child's number, and so does wait4(); by their descriptors both read on in the same file
+    assert [row.retval for row in task.results[:4]] == [3, child.pid, child.pid, 14]
+    assert [row.retval for row in child.results] == [16, grand.pid]
+    # the child has gone by the time its child asks, or has not
+    assert grand.results[0].retval in (child.pid, 1)
+    assert task.results[4].retval == other.pid
+    assert not any(each.running for each in (task, child, grand, other))
+
+
+def test_a_fork_that_is_refused_leaves_no_child(host: ebpfsim.Host) -> None:
+    code = encode(assemble("r0 = -13; exit"))
+    target = vmlinux().by_name("bpf_lsm_task_alloc", Kind.FUNC)
+    prog = host.bpf.prog_load(ProgType.LSM, code, expected_attach_type=AttachType.LSM_MAC, attach_btf_id=target).fd
+    host.bpf.raw_tracepoint_open("", prog)
+    task = host.spawn("sh", steps=[{"fork": ["getpid"]}, "getpid"])
+    host.sim.run()
+    assert task.results[0].errno == "EACCES"
+    assert (task.children[0].started, task.children[0].results) == (False, [])
+
+
+def test_a_task_without_steps_forks(host: ebpfsim.Host) -> None:
+    task = host.spawn("shell")
+    pid = host.syscall(task, "fork", {"openat": "/etc/passwd"}, "getpid")  # type: ignore[arg-type]
+    host.sim.run()
+    assert [row.retval for row in task.children[0].results] == [3, pid]
+    task.exit()

@@ -124,3 +124,57 @@ def test_a_step_that_fails_while_it_runs_has_a_place(play: "Play") -> None:
     # what the results of steps are is known only then
     with pytest.raises(ScenarioError, match=r"x.yaml:17:11: error: -13 bytes are too many"):
         play(SCENARIO.replace("/srv/public.txt, O_RDONLY", "/srv/secret, O_RDONLY").replace("[$fd, 16]", "[0, $fd]"))
+
+
+CHILDREN = """\
+hosts: {h: {}}
+events:
+  - at: 1ms
+    host: h
+    task:
+      name: sh
+      steps:
+        - {openat: /etc/passwd, as: fd}
+        - {fork: [{read: [$fd, 8], as: got}, {fork: [getpid], id: grand}], id: child, as: pid}
+        - {wait4: $pid}
+        - fork
+        - {bpf: [PROG_LOAD, {prog_type: socket_filter, insns: "r0 = 0; exit"}], as: prog}
+expect:
+  - {task: child, step: got, result: 8}
+  - {task: grand, ended: true}
+  - {task: sh-2, ended: true}
+  - {audit: h, contains: op=LOAD, count: 1}
+"""
+
+
+def test_children_are_tasks_of_the_scenario(play: "Play") -> None:
+    running, results = play(CHILDREN)
+    assert [result.met for result in results] == [True] * 4
+    assert list(running.tasks) == ["sh", "child", "grand", "sh-2"]
+    assert running.tasks["grand"].host == "h"
+
+
+WRONG_CHILDREN = [
+    ("$fd, 8", "¦$fdd, 8", "'$fdd' is no result of an earlier step; did you mean 'fd'?"),
+    ("[getpid]", "[¦getpdi]", "unknown system call 'getpdi'; did you mean 'getpid'?"),
+    ("id: grand", "id: ¦child", "there is a task 'child' already"),
+    ("id: child", "id: ¦sh", "there is a task 'sh' already"),
+    ("step: got", "step: ¦gto", "unknown step of task 'child': 'gto'; did you mean 'got'?"),
+    ("task: sh-2", "task: ¦sh-3", "unknown task 'sh-3'; did you mean 'sh-2'?"),
+    ("socket_filter", "¦socket_filtr", "unknown prog_type 'socket_filtr'; did you mean 'socket_filter'?"),
+    ("PROG_LOAD", "¦PROG_LAOD", "unknown command of bpf(2) 'PROG_LAOD'; did you mean 'PROG_LOAD'?"),
+    ("$pid}", "$pid, ¦id: x}", "'id' does not belong to wait4"),
+    ("audit: h", "audit: ¦hh", "unknown host 'hh'"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "problem"), WRONG_CHILDREN)
+def test_mistakes_of_children_have_their_places(play: "Play", old: str, new: str, problem: str) -> None:
+    head, found, tail = CHILDREN.partition(old)
+    assert found
+    with pytest.raises(ScenarioError) as caught:
+        play(head + new.replace("¦", "") + tail)
+    assert problem in str(caught.value)
+    before = head + new.partition("¦")[0]
+    line, col = before.count("\n") + 1, len(before) - before.rfind("\n")
+    assert f"x.yaml:{line}:{col}:" in str(caught.value)
