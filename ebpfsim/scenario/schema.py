@@ -511,8 +511,9 @@ class ExpectBlock(Block):
     ``trace_pipe`` and ``audit``, the log of loaded and unloaded programs, of a host: ``contains``, ``count``. ``read``,
     the link of an iterator: lines that were read, by ``contains`` and ``count``. ``load`` OBJECT or OBJECT/PROGRAM:
     ``verdict`` accept or reject, ``errno``, ``message`` (part of the verifier's log). ``records`` of a ring buffer:
-    ``count``, ``first``, ``last``, ``contains``, with ``type``, the C struct that they are. ``task``, by its name or id: ``step``, the number (from 0)
-    or the ``as`` of one, with ``errno`` or ``result``; ``ended``, whether all of its steps are done.
+    ``count``, ``first``, ``last``, ``contains``, with ``type``, the C struct that they are. ``task``, by its name or
+    id: ``step``, the number (from 0) or the ``as`` of one, with ``errno`` or ``result``; ``ended``, whether all of its
+    steps are done.
     """
 
     link: str | None = None
