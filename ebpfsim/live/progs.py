@@ -90,13 +90,14 @@ class LivePrograms(LiveObjects):
         # live frames give nothing back
         is_live = bool(flags & BPF_F_TEST_XDP_LIVE_FRAMES)
         room_out = 0 if is_live else len(data_in) + TEST_RUN_ROOM
-        size_out = room_out if data_size_out is None else data_size_out
-        data_out, ctx = buffer(size_out), buffer(ctx_in)
+        if data_size_out is None:
+            data_size_out = room_out if data_in else 0
+        data_out, ctx = buffer(data_size_out), buffer(ctx_in)
         ctx_out, room = self._ctx_out(fd, ctx) if ctx_in and not is_live else (None, 0)
         # fmt: off
         _, after = bpf(BpfCmd.PROG_TEST_RUN, {
             "prog_fd": fd, "data_size_in": len(data_in), "data_in": buffer(data_in) if data_in else None,
-            "data_size_out": size_out if data_in else 0, "data_out": data_out if data_in and size_out else None,
+            "data_size_out": data_size_out, "data_out": data_out if data_size_out else None,
             "repeat": repeat, "ctx_size_in": len(ctx_in), "ctx_in": ctx if ctx_in else None,
             "ctx_size_out": room, "ctx_out": ctx_out if room else None,
             "flags": flags, "cpu": cpu, "batch_size": batch_size,
@@ -104,7 +105,7 @@ class LivePrograms(LiveObjects):
         # fmt: on
         sizes = [after[key] for key in ("retval", "data_size_out", "ctx_size_out", "duration")]
         retval, nr_data, nr_ctx, duration = (size for size in sizes if isinstance(size, int))
-        packet = data_out.raw[:nr_data] if data_in and size_out else b""
+        packet = data_out.raw[:nr_data] if data_in and data_size_out else b""
         context = ctx_out.raw[: nr_ctx if room else len(ctx_in)] if ctx_out is not None else b""
         return TestRun(retval, packet, context, duration)
 

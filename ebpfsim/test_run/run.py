@@ -47,12 +47,13 @@ WITHOUT_TEST_RUN = {
     ProgType.CGROUP_SOCKOPT,
     ProgType.EXT,
     ProgType.LSM,
+    ProgType.RAW_TRACEPOINT_WRITABLE,
 }
 # (kernel, program, input, whether statistics are kept) -> what came out
 RUNNERS: Mapping[ProgType, Callable[["BpfKernel", Prog, TestRunAttr, bool], TestRun]] = {
     ProgType.XDP: test_run_xdp,
     **dict.fromkeys(sorted(SKB_TYPES), test_run_skb),
-    **dict.fromkeys((ProgType.RAW_TRACEPOINT, ProgType.RAW_TRACEPOINT_WRITABLE), test_run_raw_tp),
+    ProgType.RAW_TRACEPOINT: test_run_raw_tp,
     ProgType.SYSCALL: test_run_syscall,
     ProgType.SK_LOOKUP: test_run_sk_lookup,
     ProgType.FLOW_DISSECTOR: test_run_flow_dissector,

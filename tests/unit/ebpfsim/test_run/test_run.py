@@ -12,7 +12,8 @@ PASS = encode(assemble("r0 = 1; exit"))
 
 
 @pytest.mark.parametrize(
-    "prog_type", [P.KPROBE, P.TRACEPOINT, P.PERF_EVENT, P.SOCK_OPS, P.SK_SKB, P.SK_MSG, P.SK_REUSEPORT]
+    "prog_type",
+    [P.KPROBE, P.TRACEPOINT, P.PERF_EVENT, P.SOCK_OPS, P.SK_SKB, P.SK_MSG, P.SK_REUSEPORT, P.RAW_TRACEPOINT_WRITABLE],
 )
 def test_types_that_cannot_be_run(bpf, prog_type) -> None:
     # ENOTSUPP, as tests/facts has for more types
