@@ -68,11 +68,11 @@ from hooks.text import KernelText
 from hooks.tracing import freplace_creator
 from hooks.tracing import points as trampoline_points
 from hooks.trampoline import Trampolines
-from netstack import inet, inet_stream, socket_api
 from netstack.bpf_net_context import bpf_net_context
 from netstack.device import NetDevice
 from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
+from netstack.socket_rooms import SOCKET_ROOMS, SOCKET_SYSCALL_ROOMS
 from netstack.sockfs import Sockfs
 from netstack.tcp_cong import BpfTcpCa
 from tracing import hrtimer, perf_event, pidfd, sched_functions, uprobe
@@ -110,12 +110,10 @@ FUNCTION_MODULES = (
     object_storage,
     *SCHED_MODULES,
     perf_event,
-    inet,
-    inet_stream,
-    socket_api,
+    *SOCKET_ROOMS,
     task_bpf,
 )
-SYSCALL_MODULES = (*SYSCALL_ROOMS, pidfd, socket_api, task_bpf)
+SYSCALL_MODULES = (*SYSCALL_ROOMS, pidfd, *SOCKET_SYSCALL_ROOMS, task_bpf)
 
 
 # programs call these by name
@@ -261,7 +259,7 @@ class Kernel:
     @cached_property
     def sockfs(self) -> Sockfs:
         """The sockets of tasks; made when first asked for."""
-        return Sockfs(self.vfs)
+        return Sockfs(self.vfs, self.walks)
 
     @cached_property
     def syscalls(self) -> Syscalls:

@@ -8,12 +8,11 @@ Functions have the arguments that they have in the kernel: addresses of ``struct
 
 from collections.abc import Callable
 
-from ebpfsim.btf.view import Field, KernelStruct, place
+from ebpfsim.btf.view import place
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from ebpfsim.isa.alu import s32, s64, u32
-from ebpfsim.memory.user import UserFault
 from ebpfsim.uapi.bpf import AttachType
 from ebpfsim.uapi.net import IpProto
 from netstack.headers import parse_ip
@@ -24,43 +23,39 @@ from netstack.inet_stream import (
     stream_recvmsg,
     stream_release,
     stream_sendmsg,
-    wake_all,
 )  # fmt: skip
+from netstack.ip_cmsg import recv_cmsgs
+from netstack.msg import MSG_DONTWAIT, MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC, message_at
+from netstack.sk_alloc import SOCK_MAKERS
 from netstack.sock import MAX_DATAGRAM, UdpSocket
+from netstack.sock_wait import Patience
 from netstack.sockfs import AF_INET, GFP_KERNEL, SOCK_DGRAM, SOCK_STREAM, SocketKernel, TaskSocket
 from netstack.tcp_sock import TcpSock
+from netstack.tcp_states import RCV_SHUTDOWN, SEND_SHUTDOWN
 from netstack.udp import consume_datagram
 from tracing.fs import task_of
 from tracing.functions import kernel_function
 
-__all__ = ["MSG_DONTWAIT", "MsgHdr"]
+SOCK_MAKERS["UDP"] = lambda k, group: UdpSocket(k.net, group)
+SOCK_MAKERS["TCP"] = lambda k, group: TcpSock(k.net, group)
+__all__ = ["autobind", "errno_of"]
 
 AF_UNSPEC = 0
 SOCK_RAW = 3
 IPPROTO_MAX = 263  # include/uapi/linux/in.h, behind IPPROTO_MPTCP
 IPPROTO_ICMP, IPPROTO_UDPLITE, IPPROTO_MPTCP = 1, 136, 262
 SOCKADDR_BYTES = 16  # sizeof(struct sockaddr_in)
-MSG_OOB, MSG_TRUNC, MSG_DONTWAIT = 0x1, 0x20, 0x40
-STREAM_FLAGS = MSG_DONTWAIT | 0x100 | 0x4000  # MSG_WAITALL, MSG_NOSIGNAL
 FIRST_UNPRIVILEGED_PORT = 1024  # net.ipv4.ip_unprivileged_port_start
 CAP_NET_BIND_SERVICE = 10
 BIND_NO_CAP_NET_BIND_SERVICE = 1 << 0  # what a program of cgroup/bind4 returns beside its verdict
 MAX_SCHEDULE_TIMEOUT = (1 << 63) - 1
+# struct proto.sendmsg and recvmsg by the names of protocols
+SENDMSG, RECVMSG = {"UDP": "udp_sendmsg"}, {"UDP": "udp_recvmsg"}
+DESTROY = {"UDP": ("udp_destroy_sock", "udp_lib_unhash")}
 
 
-class MsgHdr(KernelStruct):
-    """``struct msghdr`` around one buffer of the task."""
-
-    struct_name = "msghdr"
-    msg_name = Field()
-    msg_namelen = Field()
-    msg_flags = Field()
-    buffer = Field("msg_iter.__ubuf_iovec.iov_base")
-    count = Field("msg_iter.count")
-
-
-def _errno(call: Callable[..., object], *args: object) -> int:
-    # what a C function returns where a method raises
+def errno_of(call: Callable[..., object], *args: object) -> int:
+    """Return what a C function returns where a method raises."""
     try:
         call(*args)
     except KernelError as error:
@@ -89,11 +84,12 @@ def inet_create(k: SocketKernel, cpu: Cpu, net: int, sock: int, protocol: int, k
     if err:
         return err
     is_stream = socket.struct.type == SOCK_STREAM
-    prot = k.sockfs.tcp_prot if is_stream else k.sockfs.udp_prot
+    socket.protocol = protocol or (IpProto.TCP if is_stream else IpProto.UDP)
+    prot = k.sockfs.proto("TCP" if is_stream else "UDP")
+    k.sockfs.set_ops(socket, "inet_stream_ops" if is_stream else "inet_dgram_ops")
     sk = functions.sk_alloc(cpu, net, AF_INET, GFP_KERNEL, prot.address, kern)
     if not sk:
         return -Errno.ENOBUFS
-    socket.struct.ops = k.sockfs.inet_stream_ops if is_stream else k.sockfs.inet_dgram_ops
     functions.sock_init_data(cpu, sock, sk)
     if is_stream:
         create_stream(k, cpu, socket)
@@ -121,31 +117,6 @@ def _unsupported(sock_type: int, protocol: int) -> int:
     if sock_type == SOCK_RAW:
         raise NotModelled("raw sockets of tasks", "net/ipv4/raw.c")
     return -(Errno.EPROTONOSUPPORT if sock_type in (SOCK_STREAM, SOCK_DGRAM) else Errno.ESOCKTNOSUPPORT)
-
-
-@kernel_function
-def sk_alloc(k: SocketKernel, cpu: Cpu, _net: int, family: int, priority: int, prot: int, _kern: int) -> int:
-    """Return a new ``struct sock``; 0 when the security modules refuse it."""
-    group = task_of(k, cpu).cgroup or k.cgroups.root
-    sk = TcpSock(k.net, group) if prot == k.sockfs.tcp_prot.address else UdpSocket(k.net, group)
-    address = sk.struct_address
-    if k.functions.security_sk_alloc(cpu, address, family, priority):
-        sk.destruct()
-        return 0
-    k.functions.__init_waitqueue_head(cpu, 0, 0, 0)
-    k.sockfs.born[address] = sk
-    return address
-
-
-@kernel_function
-def sock_init_data(k: SocketKernel, cpu: Cpu, sock: int, sk: int) -> None:
-    """Bring a socket and its ``struct sock`` together."""
-    functions, udp = k.functions, k.sockfs.born.pop(sk)
-    k.sockfs.graft(k.sockfs.at(sock), udp, task_of(k, cpu).cred.fsuid)
-    if isinstance(udp, TcpSock):
-        return
-    udp.data_ready = lambda cpu: functions.sock_def_readable(cpu, sk)
-    udp.error_report = lambda cpu: functions.sock_def_error_report(cpu, sk)
 
 
 @kernel_function
@@ -184,7 +155,7 @@ def __inet_bind(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, _addr_len: int, 
     socket, (family, address, port) = k.sockfs.at(sk), _read_address(k, uaddr)
     if family != AF_INET and (family != AF_UNSPEC or address):
         return -Errno.EAFNOSUPPORT
-    err = _errno(k.net.sockets.check_address, address)
+    err = errno_of(k.net.sockets.check_address, address)
     if err:
         return err
     if 0 < port < FIRST_UNPRIVILEGED_PORT and not flags & BIND_NO_CAP_NET_BIND_SERVICE:
@@ -207,7 +178,7 @@ def _bind_datagrams(k: SocketKernel, cpu: Cpu, socket: TaskSocket, address: int,
     if k.functions.udp_v4_get_port(cpu, socket.struct.sk, port):
         sock.address = 0
         return -Errno.EADDRINUSE
-    return _errno(k.net.sockets.post_bind, sock, cpu)
+    return errno_of(k.net.sockets.post_bind, sock, cpu)
 
 
 @kernel_function
@@ -220,14 +191,14 @@ def udp_v4_get_port(k: SocketKernel, cpu: Cpu, sk: int, snum: int) -> int:
 def udp_lib_get_port(k: SocketKernel, _cpu: Cpu, sk: int, snum: int, _hash2_nulladdr: int) -> int:
     """Take a port, 0 for a free one; 1 when somebody has it."""
     sock = k.sockfs.at(sk).udp
-    if _errno(k.net.sockets.get_port, sock, sock.address, snum & 0xFFFF):
+    if errno_of(k.net.sockets.get_port, sock, sock.address, snum & 0xFFFF):
         return 1
     sock.bound_struct()
     return 0
 
 
-def _autobind(k: SocketKernel, cpu: Cpu, socket: TaskSocket) -> int:
-    # inet_autobind(): a socket that sends has a port
+def autobind(k: SocketKernel, cpu: Cpu, socket: TaskSocket) -> int:
+    """Let a socket that sends have a port: EAGAIN (``inet_autobind``)."""
     if not socket.udp.port and k.functions.udp_v4_get_port(cpu, socket.struct.sk, 0):
         return -Errno.EAGAIN
     return 0
@@ -246,7 +217,7 @@ def inet_dgram_connect(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, addr_le
         err = s32(u32(functions.udp_pre_connect(cpu, sk, uaddr, addr_len)))
         if err:
             return err
-    err = _autobind(k, cpu, socket)
+    err = autobind(k, cpu, socket)
     return err or s32(u32(functions.ip4_datagram_connect(cpu, sk, uaddr, addr_len)))
 
 
@@ -281,7 +252,7 @@ def __ip4_datagram_connect(k: SocketKernel, _cpu: Cpu, sk: int, uaddr: int, addr
     family, address, port = _read_address(k, uaddr)
     if family != AF_INET:
         return -Errno.EAFNOSUPPORT
-    return _errno(k.sockfs.at(sk).udp.connect_to, address, port)
+    return errno_of(k.sockfs.at(sk).udp.connect_to, address, port)
 
 
 @kernel_function
@@ -311,25 +282,25 @@ def inet_sendmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, size: int) -> i
     """Send from a socket, which gets a port if it has none."""
     functions, socket = k.functions, k.sockfs.at(sock)
     if socket.is_stream:
-        header = MsgHdr(k.mem, msg)
-        if header.msg_flags & MSG_OOB:
+        message = message_at(k, msg)
+        if message.msg_flags & MSG_OOB:
             raise NotModelled("urgent data", "net/ipv4/tcp.c")
-        return stream_sendmsg(k, cpu, socket, msg, header.buffer, s64(size), header.msg_flags)
+        return stream_sendmsg(k, cpu, socket, message, s64(size))
     if s32(u32(functions.inet_send_prepare(cpu, socket.struct.sk))):
         return -Errno.EAGAIN
-    return s32(u32(functions.udp_sendmsg(cpu, socket.struct.sk, msg, size)))
+    return s32(u32(getattr(functions, SENDMSG[socket.prot])(cpu, socket.struct.sk, msg, size)))
 
 
 @kernel_function
 def inet_send_prepare(k: SocketKernel, cpu: Cpu, sk: int) -> int:
     """Give a socket a port before it sends; EAGAIN."""
-    return _autobind(k, cpu, k.sockfs.at(sk))
+    return autobind(k, cpu, k.sockfs.at(sk))
 
 
 @kernel_function
 def udp_sendmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int) -> int:
     """Send a datagram: bytes, or EMSGSIZE, EOPNOTSUPP, EINVAL, EAFNOSUPPORT, EDESTADDRREQ, EFAULT and what IP says."""
-    sock, header, size = k.sockfs.at(sk).udp, MsgHdr(k.mem, msg), s64(length)
+    sock, header, size = k.sockfs.at(sk).udp, message_at(k, msg), s64(length)
     if size > 0xFFFF:
         return -Errno.EMSGSIZE
     if header.msg_flags & MSG_OOB:
@@ -346,17 +317,17 @@ def udp_sendmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int) -> in
         target = address, port
     elif sock.peer is None:
         return -Errno.EDESTADDRREQ
+    if sock.sk_shutdown & SEND_SHUTDOWN:
+        return -Errno.EPIPE
     error = sock.take_error()
     if error:
         return -error
     if size > MAX_DATAGRAM:
         return -Errno.EMSGSIZE
-    user = task_of(k, cpu).user
-    try:
-        data = user.read(header.buffer, size) if user is not None else b""
-    except UserFault:
+    data = header.take(size)
+    if data is None:
         return -Errno.EFAULT
-    err = _errno(sock.send_to, data, *target, cpu) if target is not None else _errno(sock.send, data, cpu)
+    err = errno_of(sock.send_to, data, *target, cpu) if target is not None else errno_of(sock.send, data, cpu)
     return err or size
 
 
@@ -365,25 +336,26 @@ def inet_recvmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, size: int, flag
     """Receive from a socket."""
     socket = k.sockfs.at(sock)
     if socket.is_stream:
-        if flags & ~STREAM_FLAGS:
-            raise NotModelled(f"flags {flags:#x} of recvfrom()", "include/linux/socket.h")
-        header = MsgHdr(k.mem, msg)
-        return stream_recvmsg(k, cpu, socket, msg, header.buffer, s64(size), flags)
-    return s32(u32(k.functions.udp_recvmsg(cpu, k.sockfs.at(sock).struct.sk, msg, size, flags)))
+        return stream_recvmsg(k, cpu, socket, message_at(k, msg), s64(size), flags)
+    receive = getattr(k.functions, RECVMSG[socket.prot])
+    return s32(u32(receive(cpu, socket.struct.sk, msg, size, flags)))
 
 
 @kernel_function
 def udp_recvmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int, flags: int) -> int:
     """Receive a datagram, and wait for one unless MSG_DONTWAIT says no: bytes, or EAGAIN, EFAULT, an ICMP error."""
-    if flags & ~(MSG_DONTWAIT | MSG_TRUNC):
-        raise NotModelled(f"flags {flags:#x} of recvfrom()", "include/linux/socket.h")
-    socket, header = k.sockfs.at(sk), MsgHdr(k.mem, msg)
-    err = _wait_for_datagram(k, cpu, socket, 0 if flags & MSG_DONTWAIT else socket.rcvtimeo_ns)
+    socket, header = k.sockfs.at(sk), message_at(k, msg)
+    if flags & MSG_ERRQUEUE:
+        # nothing is kept there without IP_RECVERR
+        return -Errno.EAGAIN
+    err = _wait_for_datagram(k, cpu, socket, Patience(socket.rcvtimeo_ns, nonblock=bool(flags & MSG_DONTWAIT)))
     if k.net.functions.watched:
         k.functions.__skb_recv_udp(cpu, socket.udp, flags, None, None)
     if err:
-        return err
-    datagram = socket.udp.take()
+        # the end of what can be read is no error
+        return 0 if err == -Errno.ESHUTDOWN else err
+    datagram = socket.udp.peek() if flags & MSG_PEEK else socket.udp.take()
+    skb = socket.udp.queue[0] if socket.udp.queue else None
     if header.msg_name:
         datagram = socket.udp.shown(datagram, cpu)
         _write_address(k, header.msg_name, *datagram.source)
@@ -391,34 +363,34 @@ def udp_recvmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int, flags
     copied = datagram.data[: s64(length)]
     if len(copied) < len(datagram.data):
         header.msg_flags |= MSG_TRUNC
-    user = task_of(k, cpu).user
-    try:
-        if user is not None:
-            user.write(header.buffer, copied)
-    except UserFault:
-        return -Errno.EFAULT
-    finally:
+    err = 0 if header.put(copied) else -Errno.EFAULT
+    if not err and skb is not None and socket.options:
+        recv_cmsgs(k, cpu, socket, header, skb, datagram.time_ns)
+    if not flags & MSG_PEEK:
         consume_datagram(cpu, socket.udp, len(datagram.data))
-    return len(datagram.data) if flags & MSG_TRUNC else len(copied)
+    return err or (len(datagram.data) if flags & MSG_TRUNC else len(copied))
 
 
-def _wait_for_datagram(k: SocketKernel, cpu: Cpu, socket: TaskSocket, timeout_ns: int | None) -> int:
+def _wait_for_datagram(k: SocketKernel, cpu: Cpu, socket: TaskSocket, patience: Patience) -> int:
     # __skb_recv_udp(): 0 once there is a datagram
     sk, sock = socket.struct.sk, socket.udp
     room = k.mem.alloc(16)
-    k.mem.store(room + 8, 8, MAX_SCHEDULE_TIMEOUT if timeout_ns is None else timeout_ns)
     err = 0
     while not err:
         err = -sock.take_error()
         if err or sock.readable:
             break
-        err = -Errno.EAGAIN
-        if timeout_ns == 0:
+        if sock.sk_shutdown & RCV_SHUTDOWN:
+            err = -Errno.ESHUTDOWN
             break
+        err = -Errno.EAGAIN
+        if patience.left == 0:
+            break
+        k.walks[room] = patience
         queue = sk + place("sock", "sk_receive_queue")[0]
         waited = s32(u32(k.functions.__skb_wait_for_more_packets(cpu, sk, queue, room, room + 8, 0)))
-        err = 0 if not waited else s32(k.mem.load(room, 4)) or err
-        timeout_ns = None if timeout_ns is None else k.mem.load(room + 8, 8)
+        del k.walks[room]
+        err = s32(k.mem.load(room, 4)) if waited else 0
     k.mem.free(room)
     return err
 
@@ -428,39 +400,14 @@ def __skb_wait_for_more_packets(
     k: SocketKernel, cpu: Cpu, sk: int, _queue: int, err: int, timeo_p: int, _skb: int
 ) -> int:
     """Wait until something comes or time is over; 1 with ``*err`` when there is no use in waiting."""
-    k.mem.store(err, 4, 0)
-    socket, task, timeout = k.sockfs.at(sk), task_of(k, cpu), k.mem.load(timeo_p, 8)
-    start_ns = cpu.now_ns
-    socket.waiting.append(task)
-    k.sched.wait(None, timeout_ns=None if timeout == MAX_SCHEDULE_TIMEOUT else timeout)
-    if task in socket.waiting:
-        socket.waiting.remove(task)
-    if timeout != MAX_SCHEDULE_TIMEOUT:
-        k.mem.store(timeo_p, 8, max(0, timeout - (cpu.now_ns - start_ns)))
-    return 0
-
-
-@kernel_function
-def sock_def_readable(k: SocketKernel, cpu: Cpu, sk: int) -> None:
-    """Wake one task that waits for a datagram, all that wait for something of a connection."""
-    if k.net.tracepoints.watched:
-        k.net.tracepoints.sk_data_ready(cpu, sk)
-    socket = k.sockfs.find(sk)
-    if socket is None or socket.is_stream:
-        wake_all(k, cpu, sk)
-    else:
-        _wake_one(k, cpu, socket)
-
-
-@kernel_function
-def sock_def_error_report(k: SocketKernel, cpu: Cpu, sk: int) -> None:
-    """Wake a task, which finds an error."""
-    wake_all(k, cpu, sk)
-
-
-def _wake_one(k: SocketKernel, cpu: Cpu, socket: TaskSocket) -> None:
-    if socket.waiting:
-        k.sched.wake_up(socket.waiting.pop(0), cpu)
+    patience, functions = k.walks[err], k.functions
+    left = patience.left
+    k.mem.store(timeo_p, 8, MAX_SCHEDULE_TIMEOUT if left is None else left)
+    functions.prepare_to_wait_exclusive(cpu, k.sockfs.at(sk).wait.address, 0, 1)
+    ret = patience.wait(k, cpu, k.sockfs.at(sk).wait, "receiver_wake_function", exclusive=True)
+    functions.finish_wait(cpu, k.sockfs.at(sk).wait.address, 0)
+    k.mem.store(err, 4, u32(ret))
+    return 1 if ret else 0
 
 
 @kernel_function
@@ -480,8 +427,9 @@ def inet_release(k: SocketKernel, cpu: Cpu, sock: int) -> int:
 def sk_common_release(k: SocketKernel, cpu: Cpu, sk: int) -> None:
     """Let a ``struct sock`` go."""
     functions = k.functions
-    functions.udp_destroy_sock(cpu, sk)
-    functions.udp_lib_unhash(cpu, sk)
+    destroy, unhash = DESTROY[k.sockfs.at(sk).prot]
+    getattr(functions, destroy)(cpu, sk)
+    getattr(functions, unhash)(cpu, sk)
     functions.__sk_free(cpu, sk)
 
 
@@ -494,23 +442,3 @@ def udp_destroy_sock(_k: SocketKernel, _cpu: Cpu, _sk: int) -> None:
 def udp_lib_unhash(k: SocketKernel, _cpu: Cpu, sk: int) -> None:
     """Give the port back."""
     k.net.sockets.remove_udp(k.sockfs.at(sk).udp)
-
-
-@kernel_function
-def __sk_free(k: SocketKernel, cpu: Cpu, sk: int) -> None:
-    """The last reference of a ``struct sock`` has gone."""
-    k.functions.sk_destruct(cpu, sk)
-
-
-@kernel_function
-def sk_destruct(k: SocketKernel, cpu: Cpu, sk: int) -> None:
-    """Free a ``struct sock`` once nobody can look at it any more: UDP sockets have SOCK_RCU_FREE."""
-    socket = k.sockfs.at(sk)
-    sock = socket.udp
-    k.sockfs.forget_sock(socket)
-
-    def rcu_free() -> None:
-        k.functions.security_sk_free(cpu, sk)
-        sock.destruct()
-
-    k.net.clock.call_in(0, rcu_free)

@@ -10,10 +10,12 @@ from collections.abc import Callable
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
+from ebpfsim.errors import NotModelled
 from ebpfsim.isa.alu import s32, u32
-from ebpfsim.memory.user import UserFault
 from ebpfsim.uapi.bpf import AttachType
 from netstack.headers import format_ip
+from netstack.msg import MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_WAITALL, Message
+from netstack.sock_wait import Patience
 from netstack.sockfs import SocketKernel, TaskSocket
 from netstack.tcp import CLOSE, CONNECT, READ, TcpMsg
 from netstack.tcp_sock import TcpSock
@@ -22,12 +24,12 @@ from tracing.fs import task_of
 from tracing.functions import kernel_function
 
 __all__ = [
-    "create_stream", "stream_bind", "stream_getname", "stream_recvmsg", "stream_release", "stream_sendmsg", "wake_all",
+    "create_stream", "stream_bind", "stream_getname", "stream_recvmsg", "stream_release", "stream_sendmsg",
 ]  # fmt: skip
 
 AF_UNSPEC = 0
 O_NONBLOCK = 0o4000
-MSG_DONTWAIT = 0x40
+STREAM_FLAGS = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC
 SS_UNCONNECTED, SS_CONNECTING, SS_CONNECTED = 1, 2, 3
 SHUTDOWN_MASK = RCV_SHUTDOWN | SEND_SHUTDOWN
 S = TcpState
@@ -52,25 +54,6 @@ def bind_callbacks(k: SocketKernel, socket: TaskSocket) -> None:
     tp.error_report = call("sock_def_error_report")
 
 
-def wake_all(k: SocketKernel, cpu: Cpu, sk: int) -> None:
-    """Wake every task that waits for a socket."""
-    socket = k.sockfs.find(sk)
-    while socket is not None and socket.waiting:
-        k.sched.wake_up(socket.waiting.pop(0), cpu)
-
-
-@kernel_function
-def sock_def_wakeup(k: SocketKernel, cpu: Cpu, sk: int) -> None:
-    """Wake tasks: the state of a connection has changed."""
-    wake_all(k, cpu, sk)
-
-
-@kernel_function
-def sk_stream_write_space(k: SocketKernel, cpu: Cpu, sk: int) -> None:
-    """Wake tasks: there is room for what they write."""
-    wake_all(k, cpu, sk)
-
-
 # waiting ----------------------------------------------------------------------------------------------------------
 
 
@@ -78,10 +61,9 @@ def waiter(k: SocketKernel, cpu: Cpu, socket: TaskSocket, timeout_ns: int | None
     """Return what lets the current task wait for a socket; None when it must not."""
     if timeout_ns == 0:
         return None
-    left: list[int | None] = [timeout_ns]
+    patience = Patience(timeout_ns)
 
     def sleep() -> int:
-        task, start_ns = task_of(k, cpu), cpu.now_ns
         owned = socket.tcp.owned
         if owned:
             # sk_wait_event(): what waits for the lock may be what the task waits for
@@ -90,17 +72,10 @@ def waiter(k: SocketKernel, cpu: Cpu, socket: TaskSocket, timeout_ns: int | None
             if had:
                 k.functions.lock_sock_nested(cpu, socket.tcp, 0)
                 return 0
-        socket.waiting.append(task)
-        k.sched.wait(None, timeout_ns=left[0])
-        if task in socket.waiting:
-            socket.waiting.remove(task)
+        err = patience.wait(k, cpu, socket.wait, "woken_wake_function")
         if owned:
             k.functions.lock_sock_nested(cpu, socket.tcp, 0)
-        if left[0] is not None:
-            left[0] = max(0, left[0] - (cpu.now_ns - start_ns))
-            if not left[0]:
-                return -Errno.EAGAIN
-        return 0
+        return err or (-Errno.EAGAIN if patience.left == 0 else 0)
 
     def wait(kind: str) -> int:
         tp = socket.tcp
@@ -174,8 +149,11 @@ def __inet_stream_connect(
     # inet_wait_for_connect()
     wait = waiter(k, cpu, socket, 0 if flags & O_NONBLOCK else socket.sndtimeo_ns)
     while tp.state in SYN_STATES:
-        if wait is None or wait(CONNECT):
+        if wait is None:
             return err
+        waited = wait(CONNECT)
+        if waited:
+            return err if waited == -Errno.EAGAIN else waited
     if tp.state == S.CLOSE:
         error, tp.sk_err = tp.sk_err, 0
         socket.struct.state = SS_UNCONNECTED
@@ -226,7 +204,7 @@ def inet_accept(k: SocketKernel, cpu: Cpu, sock: int, newsock: int, arg: int) ->
     if child is None:
         return msg.err
     functions.lock_sock_nested(cpu, child, 0)
-    k.sockfs.graft(new, child, task_of(k, cpu).cred.fsuid)
+    k.sockfs.graft(new, child, task_of(k, cpu).cred.fsuid, socket.prot)
     functions.__inet_accept(cpu, sock, newsock, child.placed)
     bind_callbacks(k, new)
     functions.release_sock(cpu, child)
@@ -240,7 +218,7 @@ def __inet_accept(k: SocketKernel, cpu: Cpu, _sock: int, newsock: int, newsk: in
     if k.functions.observed("security_sock_graft", "bpf_lsm_sock_graft"):
         k.functions.security_sock_graft(cpu, newsk, newsock)
     new.struct.state = SS_CONNECTED
-    new.struct.ops = k.sockfs.inet_stream_ops
+    k.sockfs.set_ops(new, "inet_stream_ops")
 
 
 @kernel_function
@@ -251,7 +229,9 @@ def inet_shutdown(k: SocketKernel, cpu: Cpu, sock: int, how: int) -> int:
     if how & ~SHUTDOWN_MASK or not how:
         return -Errno.EINVAL
     if not socket.is_stream:
-        return 0 if socket.udp.peer is not None else -Errno.ENOTCONN
+        socket.sk.sk_shutdown |= how
+        functions.sock_def_wakeup(cpu, socket.struct.sk)
+        return 0 if socket.sk.peer is not None else -Errno.ENOTCONN
     tp = socket.tcp
     functions.lock_sock_nested(cpu, tp, 0)
     if socket.struct.state == SS_CONNECTING:
@@ -296,15 +276,14 @@ def stream_release(k: SocketKernel, cpu: Cpu, socket: TaskSocket) -> None:
 # data -------------------------------------------------------------------------------------------------------------
 
 
-def stream_sendmsg(k: SocketKernel, cpu: Cpu, socket: TaskSocket, msg: int, buffer: int, size: int, flags: int) -> int:
+def stream_sendmsg(k: SocketKernel, cpu: Cpu, socket: TaskSocket, msg: Message, size: int) -> int:
     """Send bytes of a task: how many, or -errno."""
-    tp, user = socket.tcp, task_of(k, cpu).user
-    try:
-        data = user.read(buffer, size) if user is not None and size else b""
-    except UserFault:
+    tp, flags = socket.tcp, msg.msg_flags
+    data = msg.take(size)
+    if data is None:
         return -Errno.EFAULT
     wait = waiter(k, cpu, socket, 0 if flags & MSG_DONTWAIT else socket.sndtimeo_ns)
-    message = TcpMsg(data, address=msg, wait=wait)
+    message = TcpMsg(data, address=msg.address, wait=wait)
     message.flags = flags
     functions = k.functions
     functions.lock_sock_nested(cpu, tp, 0)
@@ -314,22 +293,20 @@ def stream_sendmsg(k: SocketKernel, cpu: Cpu, socket: TaskSocket, msg: int, buff
     return sent
 
 
-def stream_recvmsg(k: SocketKernel, cpu: Cpu, socket: TaskSocket, msg: int, buffer: int, size: int, flags: int) -> int:
+def stream_recvmsg(k: SocketKernel, cpu: Cpu, socket: TaskSocket, msg: Message, size: int, flags: int) -> int:
     """Receive bytes for a task: how many, or -errno."""
+    if flags & ~STREAM_FLAGS:
+        raise NotModelled(f"flags {flags:#x} of recvfrom()", "include/linux/socket.h")
     tp = socket.tcp
     wait = waiter(k, cpu, socket, 0 if flags & MSG_DONTWAIT else socket.rcvtimeo_ns)
-    message = TcpMsg(address=msg, wait=wait)
+    message = TcpMsg(address=msg.address, wait=wait)
     functions = k.functions
     functions.lock_sock_nested(cpu, tp, 0)
     got = s32(u32(functions.tcp_recvmsg(cpu, tp, message, size, flags)))
     functions.release_sock(cpu, tp)
     settle(k, cpu)
-    user = task_of(k, cpu).user
-    if got > 0 and user is not None:
-        try:
-            user.write(buffer, b"".join(message.received))
-        except UserFault:
-            return -Errno.EFAULT
+    if got > 0 and not msg.put(b"".join(message.received)):
+        return -Errno.EFAULT
     return got
 
 

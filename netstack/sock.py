@@ -95,6 +95,12 @@ class _Socket:
         """Whether there is a datagram that was not read yet."""
         return self._read < len(self.received)
 
+    def peek(self) -> Datagram:
+        """Return the next datagram, which stays the next one."""
+        if self._read == len(self.received):
+            raise KernelError("recvfrom", Errno.EAGAIN)
+        return self.received[self._read]
+
     def take(self) -> Datagram:
         """Return the next datagram as it came."""
         if self._read == len(self.received):
@@ -107,9 +113,13 @@ class UdpSocket(_Socket):
     """A bound UDP socket; ``broadcast`` is SO_BROADCAST, ``reuseport`` SO_REUSEPORT."""
 
     header_bytes = UDP_HLEN
+    # SOCK_RCU_FREE, sk->sk_destruct
+    rcu_free, destructor = True, ""
 
     def __init__(self, net: "Net", cgroup: Cgroup) -> None:
         super().__init__(net)
+        # shutdown(2): RCV_SHUTDOWN, SEND_SHUTDOWN
+        self.sk_shutdown = 0
         self.cgroup = cgroup
         self.address = self.port = 0
         self.peer: tuple[int, int] | None = None
@@ -121,6 +131,7 @@ class UdpSocket(_Socket):
         # what a task has not read yet, and how much memory that takes (sk_rmem_alloc, SO_RCVBUF)
         self.queue: deque[SkBuff] = deque()
         self.rmem, self.rcvbuf, self.drops = 0, RMEM_DEFAULT, 0
+        self.sndbuf, self.reuse = RMEM_DEFAULT, False
         # IP_TTL, IP_TOS, SO_PRIORITY, SO_MARK; 0 is the default
         self.ttl = self.tos = self.priority = self.mark = 0
         # takes datagrams of a tunnel: True when it did
@@ -159,6 +170,19 @@ class UdpSocket(_Socket):
         super().report_error(time_ns, errno, destination, offender)
         if self.peer is not None and errno in _FATAL:
             self._error = errno
+
+    @property
+    def has_error(self) -> bool:
+        """Whether the next call fails with an error."""
+        return bool(self._error)
+
+    def put_error(self, errno: int) -> None:
+        """Let the next call fail."""
+        self._error = errno
+
+    def queued(self, incoming: bool) -> int:
+        """Return how many bytes the next datagram has, or are yet to be sent (SIOCINQ, SIOCOUTQ)."""
+        return len(self.peek().data) if incoming and self.readable else 0
 
     def take_error(self) -> int:
         """Return the errno that the next call fails with, once (``sock_error``)."""

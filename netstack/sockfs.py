@@ -4,9 +4,11 @@ A ``TaskSocket`` is a ``struct socket`` in RAM with the ``UdpSocket`` that is be
 by the address of either structure.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ebpfsim.btf.view import Field, KernelStruct, Text, place, size_of
+from ebpfsim.cpu import Cpu
 from ebpfsim.memory import Memory
 from hooks.cgroup import CgroupTree
 from hooks.text import function_address
@@ -15,8 +17,8 @@ from netstack.sock import UdpSocket
 from netstack.tcp_sock import TcpSock
 from tracing.fs import FsKernel
 from tracing.pseudo_fs import PseudoFs
-from tracing.task import Task
 from tracing.vfs import S_IFSOCK, File, Inode, Vfs
+from tracing.waiting import WaitHead
 
 __all__ = ["AF_INET", "SOCK_DGRAM", "SOCK_STREAM", "SocketKernel", "Sockfs", "TaskSocket"]
 
@@ -24,17 +26,21 @@ SOCKFS_MAGIC = 0x534F_434B  # include/uapi/linux/magic.h
 AF_INET, SOCK_STREAM, SOCK_DGRAM = 2, 1, 2
 GFP_KERNEL = 0xCC0
 SS_UNCONNECTED = 1  # enum socket_state
-# functions behind the operations of an IPv4 datagram socket and of its file
-INET_DGRAM_OPS = {
-    "release": "inet_release", "bind": "inet_bind", "connect": "inet_dgram_connect", "getname": "inet_getname",
-    "sendmsg": "inet_sendmsg", "recvmsg": "inet_recvmsg",
+# functions behind the operations of a socket's family (struct proto_ops) and of its file
+_INET = {"release": "inet_release", "bind": "inet_bind", "sendmsg": "inet_sendmsg", "recvmsg": "inet_recvmsg"}
+_DGRAM = {**_INET, "connect": "inet_dgram_connect", "getname": "inet_getname", "shutdown": "inet_shutdown"}
+_OPTIONS = {"setsockopt": "sock_common_setsockopt", "getsockopt": "sock_common_getsockopt"}
+PROTO_OPS: Mapping[str, Mapping[str, str]] = {
+    "inet_dgram_ops": {**_DGRAM, **_OPTIONS, "poll": "udp_poll"},
+    "inet_stream_ops": {
+        **_INET, **_OPTIONS, "connect": "inet_stream_connect", "accept": "inet_accept", "getname": "inet_getname",
+        "listen": "inet_listen", "shutdown": "inet_shutdown", "poll": "tcp_poll",
+    },
 }  # fmt: skip
-INET_STREAM_OPS = {
-    "release": "inet_release", "bind": "inet_bind", "connect": "inet_stream_connect", "accept": "inet_accept",
-    "getname": "inet_getname", "listen": "inet_listen", "shutdown": "inet_shutdown", "sendmsg": "inet_sendmsg",
-    "recvmsg": "inet_recvmsg",
+SOCKET_FILE_OPS = {
+    "release": "sock_close", "read_iter": "sock_read_iter", "write_iter": "sock_write_iter", "poll": "sock_poll",
+    "unlocked_ioctl": "sock_ioctl",
 }  # fmt: skip
-SOCKET_FILE_OPS = {"release": "sock_close"}
 
 
 class SocketStruct(KernelStruct):
@@ -63,20 +69,35 @@ class _SocketInode(Inode):
 class TaskSocket:
     """One socket of a task; ``sk`` is there once its family has made it."""
 
-    __slots__ = ("file", "inode", "rcvtimeo_ns", "sk", "sndtimeo_ns", "struct", "waiting")
+    __slots__ = (
+        *("cookie_", "file", "inode", "ioctl", "ops", "options", "own_options", "prot", "protocol", "rcvtimeo_ns"),
+        *("sk", "sndtimeo_ns", "struct", "values", "wait"),
+    )
 
-    def __init__(self, mem: Memory) -> None:
+    def __init__(self, mem: Memory, walks: dict[int, Any]) -> None:
         address = mem.alloc(size_of("socket_alloc"), what="struct socket_alloc")
         self.struct = SocketStruct(mem, address + place("socket_alloc", "socket")[0])
         self.struct.state = SS_UNCONNECTED
         self.inode: Inode = _SocketInode(mem, address + place("socket_alloc", "vfs_inode")[0])
-        self.sk: UdpSocket | TcpSock | None = None
+        self.sk: Any = None
         self.file: File | None = None
+        # what its family does, by the members of struct proto_ops
+        self.ops: Mapping[str, str] = {}
+        # options of receiving that are on, by level and number
+        self.options: set[tuple[int, int]] = set()
+        # options by level and number: their values, and those that its family has of its own
+        self.values: dict[tuple[int, int], int] = {}
+        self.own_options: frozenset[tuple[int, int]] = frozenset()
+        # SO_PROTOCOL, SO_COOKIE
+        self.protocol = self.cookie_ = 0
+        # the name of its protocol, and what ioctl(2) asks
+        self.prot = ""
+        self.ioctl: Callable[[Cpu, int, int], int] | None = None
         # SO_RCVTIMEO, SO_SNDTIMEO; None waits for ever
         self.rcvtimeo_ns: int | None = None
         self.sndtimeo_ns: int | None = None
-        # tasks that wait: for a datagram, each of which wakes one, or for something of a connection
-        self.waiting: list[Task] = []
+        # where tasks wait: for a datagram, each of which wakes one, or for something of a connection
+        self.wait = WaitHead(mem, walks, self.struct.address + place("socket", "wq.wait")[0])
 
     @property
     def address(self) -> int:
@@ -100,40 +121,124 @@ class TaskSocket:
         """Whether it is one of TCP."""
         return isinstance(self.sk, TcpSock)
 
+    @property
+    def cookie(self) -> int:
+        """A number that no other socket has (``sock_gen_cookie``)."""
+        if not self.cookie_:
+            self.cookie_ = self.sk.file.cookie
+        return self.cookie_
+
+    def take_error(self) -> int:
+        """Return the errno that the next call would fail with, once (``sock_error``)."""
+        if isinstance(self.sk, TcpSock):
+            error, self.sk.sk_err = self.sk.sk_err, 0
+            return error
+        return int(self.sk.take_error())
+
+    def put_error(self, errno: int) -> None:
+        """Let the next call fail."""
+        if isinstance(self.sk, TcpSock):
+            self.sk.sk_err = errno
+        else:
+            self.sk.put_error(errno)
+
+    @property
+    def family(self) -> int:
+        """AF_*."""
+        return int(getattr(self.sk, "sk_family", AF_INET))
+
+    def poll(self, _file: File) -> int:
+        """What its file is asked by ``sock_poll``; that it has this says that it can be waited for."""
+        return 0
+
+    def heads(self, _file: File) -> list[WaitHead]:
+        """Return the queue that somebody waits at who waits for this file."""
+        return [self.wait]
+
 
 class Sockfs(PseudoFs):
     """The sockets of the tasks of one kernel, as files."""
 
-    def __init__(self, vfs: Vfs) -> None:
+    def __init__(self, vfs: Vfs, walks: dict[int, Any]) -> None:
         super().__init__(
             vfs, "sockfs", SOCKFS_MAGIC, {"alloc_inode": "sock_alloc_inode", "free_inode": "sock_free_inode"}
         )
+        self._walks = walks
         self._by_address: dict[int, TaskSocket] = {}
         # a ``struct sock`` that no socket has yet, by its address
-        self.born: dict[int, UdpSocket | TcpSock] = {}
-        self.udp_prot, self.tcp_prot = _Proto.alloc(vfs.mem), _Proto.alloc(vfs.mem)
-        self.udp_prot.name, self.tcp_prot.name = "UDP", "TCP"
-        self.inet_dgram_ops = self._table("proto_ops", INET_DGRAM_OPS)
-        self.inet_stream_ops = self._table("proto_ops", INET_STREAM_OPS)
+        self.born: dict[int, tuple[Any, str]] = {}
+        # those that no socket has yet or any more, by their addresses
+        self.orphans: dict[int, Any] = {}
+        self._protos: dict[str, _Proto] = {}
+        self._ops: dict[str, int] = {}
         self.file_ops = self._table("file_operations", SOCKET_FILE_OPS)
+
+    def proto(self, name: str) -> _Proto:
+        """Return the ``struct proto`` of that name."""
+        if name not in self._protos:
+            self._protos[name] = _Proto.alloc(self.mem)
+            self._protos[name].name = name
+        return self._protos[name]
+
+    def proto_of(self, socket: "TaskSocket") -> _Proto:
+        """Return the ``struct proto`` of a socket."""
+        return self.proto(socket.prot)
+
+    def proto_name(self, address: int) -> str:
+        """Return the name of the ``struct proto`` at an address."""
+        return next(name for name, proto in self._protos.items() if proto.address == address)
+
+    def set_ops(self, socket: TaskSocket, name: str) -> None:
+        """Let a socket be one of a family: ``name`` is that of its ``struct proto_ops``."""
+        if name not in self._ops:
+            self._ops[name] = self._table("proto_ops", PROTO_OPS[name])
+        socket.ops, socket.struct.ops = PROTO_OPS[name], self._ops[name]
 
     def new(self, uid: int, gid: int) -> TaskSocket:
         """Return a new ``struct socket`` without anything behind it."""
-        socket = TaskSocket(self.mem)
+        socket = TaskSocket(self.mem, self._walks)
         self.add_inode(socket.inode, S_IFSOCK | 0o777, uid, gid)
         self._by_address[socket.address] = socket
         return socket
 
-    def graft(self, socket: TaskSocket, sk: UdpSocket | TcpSock, uid: int) -> None:
-        """Put a ``struct sock`` behind a socket (``sock_init_data_uid``)."""
+    def graft(self, socket: TaskSocket, sk: Any, uid: int, prot: str) -> None:
+        """Put a ``struct sock`` behind a socket (``sock_init_data_uid``); ``prot`` names its protocol."""
         address = sk.struct_address
-        prot = self.tcp_prot if isinstance(sk, TcpSock) else self.udp_prot
-        socket.sk = sk
+        socket.sk, socket.prot = sk, prot
         socket.struct.sk = address
         self._set("sock", address, "sk_socket", socket.address)
+        self._set("sock", address, "sk_wq", socket.address + place("socket", "wq")[0])
         self._set("sock", address, "sk_uid", uid)
-        self._set("sock", address, "__sk_common.skc_prot", prot.address)
+        self._set("sock", address, "__sk_common.skc_prot", self.proto(prot).address)
         self._by_address[address] = socket
+
+    def orphan(self, sk: Any, uid: int, prot: str) -> None:
+        """Fill in a ``struct sock`` that has no socket yet."""
+        self._set("sock", sk.struct_address, "sk_uid", uid)
+        self._set("sock", sk.struct_address, "__sk_common.skc_prot", self.proto(prot).address)
+        self.orphans[sk.struct_address] = sk
+
+    def adopt(self, socket: TaskSocket, sk: Any, uid: int, prot: str) -> None:
+        """Put a ``struct sock`` that had no socket behind one (``sock_graft``)."""
+        self.orphans.pop(sk.struct_address, None)
+        self.graft(socket, sk, uid, prot)
+
+    def forget_sk(self, address: int) -> Any:
+        """Forget a ``struct sock`` and return what it stands for."""
+        sk = self.orphans.pop(address, None)
+        if sk is not None:
+            return sk
+        socket = self._by_address[address]
+        sk = socket.sk
+        self.forget_sock(socket)
+        return sk
+
+    def leave(self, socket: TaskSocket) -> Any:
+        """Take the ``struct sock`` from behind a socket (``sock_orphan``)."""
+        sk = socket.sk
+        self.forget_sock(socket)
+        self.orphans[sk.struct_address] = sk
+        return sk
 
     def at(self, address: int) -> TaskSocket:
         """Return the socket whose ``struct socket`` or ``struct sock`` is at an address."""
@@ -156,12 +261,13 @@ class Sockfs(PseudoFs):
     def forget(self, socket: TaskSocket) -> None:
         """Forget a socket that was closed; its inode goes with its file."""
         self._by_address.pop(socket.address, None)
+        socket.wait.free()
         if socket.file is not None:
             self.evict(socket.inode)
         else:
             self.drop_inode(socket.inode)
 
-    def _table(self, struct: str, members: dict[str, str]) -> int:
+    def _table(self, struct: str, members: Mapping[str, str]) -> int:
         address = self.mem.alloc(size_of(struct), what=f"struct {struct}")
         for member, function in members.items():
             self._set(struct, address, member, function_address(function))

@@ -1,4 +1,4 @@
-"""Options of sockets (net/core/sock.c, net/ipv4/tcp.c, v6.18), as their system calls and programs set them.
+"""Options of TCP sockets (net/core/sock.c, net/ipv4/tcp.c, v6.18), as system calls and programs set them.
 
 Left out: every option that is not in one of the tables, which is NotModelled.
 """
@@ -12,13 +12,12 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from netstack.inet_csk import reset_keepalive_timer
-from netstack.sockfs import SocketKernel, TaskSocket
 from netstack.tcp_output import push_pending_frames
 from netstack.tcp_reno import pacing_rate
 from netstack.tcp_sock import TcpSock
 from netstack.tcp_states import NAGLE_CORK, NAGLE_OFF, NAGLE_PUSH, TcpState
 
-__all__ = ["get_option", "get_tcp_option", "set_option", "set_tcp_option", "tcp_info"]
+__all__ = ["get_tcp_option", "set_tcp_option", "tcp_info"]
 
 SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP = 1, 0, 6
 SO_REUSEADDR, SO_TYPE, SO_ERROR, SO_BROADCAST, SO_SNDBUF, SO_RCVBUF, SO_KEEPALIVE = 2, 3, 4, 6, 7, 8, 9
@@ -29,43 +28,13 @@ TCP_NODELAY, TCP_MAXSEG, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP
 TCP_LINGER2, TCP_DEFER_ACCEPT, TCP_WINDOW_CLAMP, TCP_INFO, TCP_QUICKACK, TCP_CONGESTION = 8, 9, 10, 11, 12, 13
 TCP_USER_TIMEOUT, TCP_NOTSENT_LOWAT = 18, 25
 SOCK_MIN_SNDBUF, SOCK_MIN_RCVBUF = 4608, 2304
-_TIMEVAL, _INT, _LINGER = Struct("<qq"), Struct("<i"), Struct("<ii")
+_INT, _LINGER = Struct("<i"), Struct("<ii")
 MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT, MAX_TCP_SYNCNT = 32767, 32767, 127, 127
 
 
 def _int_of(value: bytes) -> int:
     number: int = _INT.unpack_from(value)[0]
     return number
-
-
-def set_option(k: SocketKernel, cpu: Cpu, socket: TaskSocket, level: int, optname: int, value: bytes) -> int:
-    """Set an option of a task's socket: 0 or -errno."""
-    if level == SOL_SOCKET and optname in (SO_RCVTIMEO, SO_SNDTIMEO):
-        return _set_timeout(socket, optname, value)
-    if level == SOL_SOCKET and optname == SO_BROADCAST:
-        if len(value) < _INT.size:
-            return -Errno.EINVAL
-        if not socket.is_stream:
-            socket.udp.broadcast = bool(_int_of(value))
-        return 0
-    if socket.is_stream:
-        return set_tcp_option(cpu, socket.tcp, level, optname, value)
-    raise NotModelled(f"option {optname} of level {level} of UDP sockets", "setsockopt(2)")
-
-
-def _set_timeout(socket: TaskSocket, optname: int, value: bytes) -> int:
-    # sock_set_timeout(): 0 waits for ever, less than that not at all
-    if len(value) < _TIMEVAL.size:
-        return -Errno.EINVAL
-    seconds, microseconds = _TIMEVAL.unpack_from(value)
-    if not 0 <= microseconds < 10**6:
-        return -Errno.EDOM
-    timeout = max(0, seconds * 10**9 + microseconds * 1000) if seconds or microseconds else None
-    if optname == SO_RCVTIMEO:
-        socket.rcvtimeo_ns = timeout
-    else:
-        socket.sndtimeo_ns = timeout
-    return 0
 
 
 def set_tcp_option(cpu: Cpu, tp: TcpSock, level: int, optname: int, value: bytes) -> int:
@@ -267,24 +236,6 @@ _SETTERS: dict[tuple[int, int], Callable[[Cpu, TcpSock, int], int | None]] = {
     (IPPROTO_TCP, TCP_WINDOW_CLAMP): _window_clamp, (IPPROTO_TCP, TCP_QUICKACK): _quickack,
     (IPPROTO_TCP, TCP_USER_TIMEOUT): _user_timeout, (IPPROTO_TCP, TCP_NOTSENT_LOWAT): _notsent_lowat,
 }  # fmt: skip
-
-
-def get_option(k: SocketKernel, cpu: Cpu, socket: TaskSocket, level: int, optname: int) -> bytes | int:
-    """Return the value of an option, or -errno."""
-    if level == SOL_SOCKET and optname in (SO_RCVTIMEO, SO_SNDTIMEO):
-        timeout = socket.rcvtimeo_ns if optname == SO_RCVTIMEO else socket.sndtimeo_ns
-        seconds, rest = divmod(timeout or 0, 10**9)
-        return _TIMEVAL.pack(seconds, rest // 1000)
-    if level == SOL_SOCKET and optname in (SO_TYPE, SO_PROTOCOL, SO_DOMAIN):
-        values = {SO_TYPE: socket.struct.type, SO_PROTOCOL: 6 if socket.is_stream else 17, SO_DOMAIN: 2}
-        return _INT.pack(values[optname])
-    if not socket.is_stream:
-        if (level, optname) == (SOL_SOCKET, SO_BROADCAST):
-            return _INT.pack(int(socket.udp.broadcast))
-        if (level, optname) == (SOL_SOCKET, SO_ERROR):
-            return _INT.pack(socket.udp.take_error())
-        raise NotModelled(f"option {optname} of level {level} of UDP sockets", "getsockopt(2)")
-    return get_tcp_option(socket.tcp, level, optname, cpu)
 
 
 def get_tcp_option(tp: TcpSock, level: int, optname: int, cpu: Cpu) -> bytes | int:

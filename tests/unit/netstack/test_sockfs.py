@@ -18,7 +18,7 @@ def vfs() -> Vfs:
 
 def test_the_inode_lies_beside_the_socket(vfs: Vfs) -> None:
     # struct socket_alloc: SOCK_INODE() and SOCKET_I() go from one to the other
-    socket = Sockfs(vfs).new(1000, 100)
+    socket = Sockfs(vfs, {}).new(1000, 100)
     inode = socket.inode
     assert inode.address - socket.address == place("socket_alloc", "vfs_inode")[0]
     assert (inode.i_mode, inode.i_uid, inode.i_gid, inode.i_nlink) == (S_IFSOCK | 0o777, 1000, 100, 1)
@@ -26,12 +26,12 @@ def test_the_inode_lies_beside_the_socket(vfs: Vfs) -> None:
 
 
 def test_every_socket_has_an_inode_of_its_own(vfs: Vfs) -> None:
-    sockfs = Sockfs(vfs)
+    sockfs = Sockfs(vfs, {})
     assert [sockfs.new(0, 0).inode.i_ino for _ in range(3)] == [1, 2, 3]
 
 
 def test_a_socket_is_found_until_it_is_forgotten(vfs: Vfs) -> None:
-    sockfs = Sockfs(vfs)
+    sockfs = Sockfs(vfs, {})
     socket = sockfs.new(0, 0)
     file = File(vfs.mem, lambda _file: None)
     assert sockfs.of_file(file) is None

@@ -1,0 +1,22 @@
+"""The modules of sockets of tasks that have functions of the kernel, and those that have system calls."""
+
+from types import ModuleType
+
+from netstack import (
+    inet,
+    inet_stream,
+    msg,
+    sk_alloc,
+    sock_options,
+    sock_wait,
+    socket_api,
+    socket_file,
+    socket_msg,
+)
+
+__all__ = ["SOCKET_ROOMS", "SOCKET_SYSCALL_ROOMS"]
+
+SOCKET_SYSCALL_ROOMS: tuple[ModuleType, ...] = (socket_api, socket_msg, sock_options)
+SOCKET_ROOMS: tuple[ModuleType, ...] = (
+    *SOCKET_SYSCALL_ROOMS, inet, inet_stream, msg, sk_alloc, sock_wait, socket_file,
+)  # fmt: skip

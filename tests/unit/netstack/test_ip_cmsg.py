@@ -1,0 +1,9 @@
+"""Control messages of IPv4 sockets: what Linux 6.18 answered."""
+
+import pytest
+import socket_cases
+
+
+@pytest.mark.parametrize("name", socket_cases.CASES["ip_cmsg"])
+def test_answers_are_those_of_linux(name: str) -> None:
+    assert not socket_cases.differences("ip_cmsg", name)
