@@ -6,7 +6,10 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["Numbers", "Rng"]
+__all__ = ["Numbers", "Rng", "Stream"]
+
+# one named source of random numbers
+Stream = random.Random
 
 
 class Numbers:

@@ -26,6 +26,7 @@ from ebpfsim.frames import to_frames
 from ebpfsim.host_devices import HostDevices
 from ebpfsim.host_net import HostNet
 from ebpfsim.host_tracing import HostTracing, attach_all
+from ebpfsim.host_traffic import HostTraffic
 from ebpfsim.jit.engine import ENGINES
 from ebpfsim.kernel import Kernel
 from ebpfsim.loader import Object, ObjectMap, Program, open_object
@@ -63,7 +64,7 @@ GC_THRESHOLD = 100_000
 _XDP_MODES = {"": 0, "native": XDP_FLAGS_DRV_MODE, "generic": XDP_FLAGS_SKB_MODE}
 
 
-class Host(HostDevices, HostNet, HostTracing):
+class Host(HostDevices, HostNet, HostTracing, HostTraffic):
     """One simulated machine. ``bpf`` is its bpf(2), ``net`` its network stack, ``trace_pipe`` what programs print."""
 
     def __init__(self, sim: "Simulation", name: str, config: KernelConfig) -> None:

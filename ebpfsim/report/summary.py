@@ -8,6 +8,7 @@ from ebpfsim.loader import ObjectMap
 from ebpfsim.records import find_type
 from ebpfsim.report.values import readable
 from ebpfsim.scenario.expect import Result
+from ebpfsim.scenario.flows import flow_summary
 from ebpfsim.scenario.mapvalues import PERCPU
 from ebpfsim.scenario.run import Attachment, LoadOutcome, Running
 from ebpfsim.scenario.schema import EventBlock
@@ -44,7 +45,7 @@ def summarize(running: Running, results: list[Result]) -> dict[str, Any]:
         "events": [_event(running, index, event) for index, event in enumerate(scenario.model.events)],
         "maps": {name: _map(running, name) for name in _map_names(running)},
         "sockets": {name: _socket(running, name) for name in running.sockets},
-        "flows": {name: _flow(flow) for name, flow in running.flows.items()},
+        "flows": {name: _flow(running, name) for name in running.flows},
         "tasks": {name: _task(running, name) for name in running.tasks},
         "reads": dict(running.reads),
         "records": {name: _records(running, name) for name in running.records},
@@ -135,7 +136,7 @@ def _event(running: Running, index: int, event: EventBlock) -> dict[str, Any]:
     row: dict[str, Any] = {"at_ns": event.at, "kind": event.kind}
     if event.kind in ("send", "replay"):
         row |= {"host": event.host, "device": event.device, "what": event.send or event.replay}
-        row |= {"packets": running.sent.get(index, 0), "every_ns": event.every or 0}
+        row |= {"packets": running.sent.get(index, 0), "every_ns": event.every_ns}
     elif event.attach is not None:
         row["what"] = event.attach.program
     elif event.detach is not None:
@@ -145,10 +146,11 @@ def _event(running: Running, index: int, event: EventBlock) -> dict[str, Any]:
     elif event.socket is not None:
         verb, address = ("connect", event.connect) if event.connect is not None else ("to", event.to)
         assert address is not None
-        row |= {"what": event.socket, "calls": event.count or 1, "every_ns": event.every or 0}
+        row |= {"what": event.socket, "calls": event.count or 1, "every_ns": event.every_ns}
         row[verb] = f"{address[0]}:{address[1]}"
     elif event.flow is not None and event.to is not None:
         row |= {"host": event.host, "what": event.flow, "to": f"{event.to[0]}:{event.to[1]}", "bytes": event.bytes}
+        row |= {"type": event.flow_type}
     elif event.task is not None:
         task = event.task
         row |= {"host": event.host, "what": task.key, "name": task.name, "uid": task.uid, "steps": len(task.steps)}
@@ -220,10 +222,18 @@ def _socket(running: Running, name: str) -> dict[str, Any]:
     return {"host": block.host, "udp": f"{address}:{port}", "received": len(socket.received), "bytes": size}
 
 
-def _flow(flow: BulkFlow) -> dict[str, Any]:
+def _flow(running: Running, name: str) -> dict[str, Any]:
+    flow = running.flows[name]
+    event = next(event for event in running.scenario.model.events if event.flow == name)
+    more = {"type": event.flow_type, **flow_summary(flow)}
+    if not isinstance(flow, BulkFlow):
+        to = f"{event.to[0]}:{event.to[1]}" if event.to is not None else ""
+        ends = {"host": event.host, "to": to, "received": getattr(flow, "received", 0), "bytes": event.bytes}
+        times = {"started_ns": event.at, "done_ns": getattr(flow, "done_ns", -1) if flow.ended else None}
+        return ends | {"retransmits": getattr(flow, "retransmits", 0)} | times | more
     end = {"host": flow.source.name, "to": f"{format_ip(flow.address)}:{flow.port}"}
     counts = {"received": flow.received, "bytes": flow.size, "retransmits": flow.retransmits}
-    return end | counts | {"started_ns": flow.started_ns, "done_ns": flow.done_ns if flow.ended else None}
+    return end | counts | {"started_ns": flow.started_ns, "done_ns": flow.done_ns if flow.ended else None} | more
 
 
 def _task(running: Running, name: str) -> dict[str, Any]:

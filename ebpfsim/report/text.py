@@ -102,7 +102,8 @@ def _event_words(event: dict[str, Any]) -> str:
             return f"socket '{event['what']}' {does}" + (f", {event['calls']} times" if event["calls"] > 1 else "")
         case "flow":
             size = f"{event['bytes']} bytes" if event["bytes"] is not None else "without end"
-            return f"{event['host']}: TCP flow '{event['what']}' to {event['to']}, {size}"
+            kind, size = ("TCP", f", {size}") if event["type"] == "tcp" else (event["type"].replace("_", " "), "")
+            return f"{event['host']}: {kind} flow '{event['what']}' to {event['to']}{size}"
         case "task":
             who = f"'{event['name']}' of user {event['uid']}"
             named = f", task '{event['what']}'," if event["what"] != event["name"] else ""
@@ -163,17 +164,31 @@ def _devices(summary: dict[str, Any], console: "Console") -> None:
         for name, row in summary["sockets"].items()
     ]
     _table(console, "Sockets", ("socket", "bound to", "#datagrams", "#bytes"), sockets)
-    flows = [
-        [name, f"{row['host']} > {row['to']}", str(row["received"]), str(row["retransmits"]), _speed(row)]
-        for name, row in summary["flows"].items()
-    ]
-    _table(console, "Flows", ("flow", "from and to", "#bytes", "#sent again", "#bit/s"), flows)
+    flows = [[name, f"{row['host']} > {row['to']}", *_flow_numbers(row)] for name, row in summary["flows"].items()]
+    _table(console, "Flows", ("flow", "from and to", "#bytes", "#sent again", "#bit/s", ""), flows)
 
 
 def _speed(flow: dict[str, Any]) -> str:
     if flow["done_ns"] is None:
         return "-"
-    return str(round(flow["received"] * 8 * 1_000_000_000 / (flow["done_ns"] - flow["started_ns"])))
+    return str(round(flow["received"] * 8 * 1_000_000_000 / max(1, flow["done_ns"] - flow["started_ns"])))
+
+
+def _flow_numbers(flow: dict[str, Any]) -> tuple[str, str, str, str]:
+    return str(flow["received"]), str(flow["retransmits"]), _speed(flow), _flow_details(flow)
+
+
+def _flow_details(flow: dict[str, Any]) -> str:
+    match flow["type"]:
+        case "udp":
+            delay = f", {duration(flow['delay']['mean_ns'])} on the way" if flow["datagrams"] else ""
+            return f"{flow['datagrams']} of {flow['sent']} datagrams{delay}"
+        case "requests":
+            latency = f", half in {duration(flow['latency']['p50_ns'])}" if flow["latency"] else ""
+            return f"{flow['responses']} of {flow['sent']} answered{latency}"
+        case "syn_flood":
+            return f"{flow['sent']} SYNs"
+    return ""
 
 
 def _drop_rows(where: str, drops: dict[str, int]) -> list[list[str]]:

@@ -25,6 +25,7 @@ from ebpfsim.rng import Rng
 from ebpfsim.scenario.check_tasks import check_expected_task, check_files, check_task
 from ebpfsim.scenario.devices import check_devices, device_names
 from ebpfsim.scenario.document import Key, Node
+from ebpfsim.scenario.flows import FLOW_EXPECTS, check_flow
 from ebpfsim.scenario.frames import build_frames
 from ebpfsim.scenario.hooks import HOOKS, LATER_HOOKS, VERDICTS, HookRow
 from ebpfsim.scenario.hooks_objects import STRUCT_OPS
@@ -477,7 +478,7 @@ class _Check:
             self.errors.append(place_in(node, error.start, error.width).error(error.problem, error.hint))
         else:
             self.result.packets[int(path[1])] = expr
-        if event.every is not None and event.count is None and event.every == 0:
+        if event.every is not None and event.count is None and event.every.highest == 0:
             self.wrong((*path, "every"), "'every' of 0 says nothing")
 
     def event_replay(self, path: Path, event: EventBlock) -> None:
@@ -498,15 +499,11 @@ class _Check:
             address = getattr(event, key)
             if address is not None and ":" in address[0]:
                 self.not_modelled((*path, key), "IPv6 sockets")
+            elif address is not None and not address[0][0].isdigit() and address[0] not in self.model.hosts:
+                self.unknown((*path, key), "host", address[0], self.model.hosts)
 
     def event_flow(self, path: Path, event: EventBlock) -> None:
-        self.host_name((*path, "host"), event.host)
-        if event.to is not None and ":" in event.to[0]:
-            self.not_modelled((*path, "to"), "flows over IPv6")
-        if sum(other.flow == event.flow for other in self.model.events) > 1:
-            self.wrong((*path, "flow"), f"there are several flows '{event.flow}'")
-        if sum(other.flow is not None and other.to == event.to for other in self.model.events) > 1:
-            self.wrong((*path, "to"), "another flow goes there", "another port")
+        check_flow(self, path, event)
 
     def event_detach(self, path: Path, event: EventBlock) -> None:
         self.link_name((*path, "detach"), str(event.detach))
@@ -605,9 +602,14 @@ class _Check:
             self.wrong((*path, "contains"), f"'contains' of a socket is text, have {shown(expect.contains)}")
 
     def expect_flow(self, path: Path, expect: ExpectBlock) -> None:
-        flows = [event.flow for event in self.model.events if event.flow is not None]
+        flows = {event.flow: event.flow_type for event in self.model.events if event.flow is not None}
         if expect.flow not in flows:
-            self.unknown((*path, "flow"), "flow", expect.flow, flows)
+            self.unknown((*path, "flow"), "flow", expect.flow, list(flows))
+            return
+        known = FLOW_EXPECTS[flows[expect.flow]]
+        for name in sorted(expect.model_fields_set - {"flow", *known}):
+            problem = f"a flow of type {flows[expect.flow]} has no '{name}'"
+            self.wrong((*path, name), problem, f"it has {listed(known)}", key=True)
 
     def expect_device(self, path: Path, expect: ExpectBlock) -> None:
         self.endpoint((*path, "device"), str(expect.device), "device", cables=False)

@@ -12,6 +12,7 @@ from ebpfsim.recorder import PacketRecord
 from ebpfsim.records import find_type
 from ebpfsim.report.values import readable, words
 from ebpfsim.scenario.check_tasks import step_names
+from ebpfsim.scenario.flows import flow_rows
 from ebpfsim.scenario.layers import check_value, field_of, layer_class
 from ebpfsim.scenario.mapvalues import (
     PERCPU,
@@ -24,6 +25,7 @@ from ebpfsim.scenario.run import Path, Running
 from ebpfsim.scenario.schema import ExpectBlock, PacketsBlock
 from ebpfsim.uapi.net import XdpAction
 from netstack.drop_reasons import RX_MISSED, SkbDropReason
+from netstack.tcp_flow import BulkFlow
 
 __all__ = ["Result", "judge"]
 
@@ -207,11 +209,10 @@ def _socket(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
 def _flow(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
     name = str(expect.flow)
     flow = running.flows[name]
-    if expect.received is not None:
-        yield _counted(f"flow '{name}': bytes received", expect.received, flow.received)
+    for words_, want, number in flow_rows(running, expect):
+        yield _counted(f"flow '{name}': {words_}", want, number)
+    if expect.received is not None and isinstance(flow, BulkFlow):
         yield f"flow '{name}': bytes are right", "all", "all" if flow.good else "not all", flow.good
-    if expect.retransmits is not None:
-        yield _counted(f"flow '{name}': segments sent again", expect.retransmits, flow.retransmits)
     if expect.ended is not None:
         have = "ended" if flow.ended else "not ended"
         yield f"flow '{name}'", "ended" if expect.ended else "not ended", have, flow.ended == expect.ended

@@ -14,6 +14,7 @@ from ebpfsim.attached import AttachedLink
 from ebpfsim.auto_routes import auto_routes, shown_pairs
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import EbpfSimError, InputError, KernelError, ScenarioError, VerifierError
+from ebpfsim.host_traffic import Flow
 from ebpfsim.isa.insn import encode
 from ebpfsim.loader import Object, ObjectMap
 from ebpfsim.maps.ringbuf import RingbufMap
@@ -35,7 +36,6 @@ from ebpfsim.uapi.flags import BPF_OBJ_NAME_LEN
 from netstack.nic import Nic
 from netstack.qdisc_add import add_qdisc
 from netstack.sock import UdpSocket
-from netstack.tcp_flow import BulkFlow
 
 __all__ = ["Attachment", "LoadOutcome", "Path", "Running", "build", "finish"]
 
@@ -154,7 +154,7 @@ class Running:
     traces: dict[str, str] = field(default_factory=dict)
     records: dict[str, list[bytes]] = field(default_factory=dict)
     tasks: dict[str, ChildTask] = field(default_factory=dict)
-    flows: dict[str, BulkFlow] = field(default_factory=dict)
+    flows: dict[str, Flow] = field(default_factory=dict)
     reads: dict[str, list[str]] = field(default_factory=dict)
     readers: list[Callable[[], None]] = field(default_factory=list)
     # what is odd but no error

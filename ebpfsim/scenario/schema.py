@@ -12,6 +12,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from ebpfsim.errors import InputError
 from ebpfsim.scenario.devices import DEVICE_TYPES
+from ebpfsim.scenario.flows import (
+    FLOW_EXPECTS,
+    FLOW_KEYS,
+    Interval,
+    Size,
+    SourceNetwork,
+    refuse_flow,
+)
 from ebpfsim.scenario.source import listed
 from ebpfsim.scenario.units import (
     Address,
@@ -24,6 +32,7 @@ from ebpfsim.scenario.units import (
     Name,
     Percentage,
     PortAddress,
+    PortTarget,
     Rate,
     ReturnValue,
     Subnet,
@@ -62,7 +71,7 @@ EVENT_KINDS: dict[str, tuple[str, ...]] = {
     "read": (),
     "map": (),
     "socket": ("connect", "to", "data", "count", "every"),
-    "flow": ("host", "to", "bytes", "congestion"),
+    "flow": FLOW_KEYS,
     "task": ("host",),
     "call": ("host",),
 }
@@ -72,7 +81,7 @@ EXPECT_KINDS: dict[str, tuple[str, ...]] = {
     "map": ("key", "equals", "contains", "entries"),
     "packets": ("count",),
     "socket": ("received", "contains", "refused"),
-    "flow": ("received", "retransmits", "ended"),
+    "flow": tuple(dict.fromkeys(key for keys in FLOW_EXPECTS.values() for key in keys)),
     "device": ("counters",),
     "trace_pipe": ("contains", "count"),
     "audit": ("contains", "count"),
@@ -439,9 +448,16 @@ class EventBlock(Block):
     pcapng, ``speed`` times as fast; ``attach``; ``detach`` a link by its id; ``read`` that of an
     iterator, as cat does; ``map``: set entries, null removes one;
     ``socket``: what a socket does, ``connect`` and then send ``data`` there, or send it ``to`` an address, ``count``
-    times, one ``every`` so often; what is refused counts under ``refused`` of the socket; ``flow``: a TCP
-    connection of ``host`` that sends ``bytes`` (without end if left out) ``to`` an address as fast as it can, where
-    they are read at once; ``task``: a task of ``host``; ``call`` a function of its kernel.
+    times, one ``every`` so often; what is refused counts under ``refused`` of the socket; ``task``: a task of ``host``;
+    ``call`` a function of its kernel.
+
+    ``flow`` of ``host`` ``to`` an address (or HOST:PORT) is of a ``type``: ``tcp``, a connection that sends ``bytes``
+    (without end if left out) as fast as it can, where they are read at once; ``udp``, datagrams of ``size`` bytes at a
+    ``rate`` of payload, or one ``every`` so often, ``count`` of them or for a ``duration``; ``requests``, ``count`` of
+    them over TCP by ``clients``, each of ``request`` bytes and answered with ``response`` bytes, with time to ``think``
+    between, ``per_connection`` on one connection; ``syn_flood`` out of ``device`` from ``sources``. Times and sizes may
+    be distributions: {exponential: 1ms}, {uniform: [1, 9]}, {pareto: [LOWEST, SHAPE]}, {normal: [MEAN, DEVIATION]},
+    {lognormal: [MEDIAN, SIGMA]}, {choice: [..]}.
     """
 
     at: Duration
@@ -449,7 +465,7 @@ class EventBlock(Block):
     device: str | None = None
     send: str | None = None
     count: Annotated[int, Field(ge=1, le=MAX_FRAMES)] | None = None
-    every: Duration | None = None
+    every: Interval | None = None
     replay: str | None = None
     speed: Annotated[int | float, Field(gt=0, le=1_000_000)] = 1.0
     attach: AttachBlock | None = None
@@ -458,9 +474,19 @@ class EventBlock(Block):
     map: dict[str, Any] | None = None
     socket: str | None = None
     connect: PortAddress | None = None
-    to: PortAddress | None = None
+    to: PortTarget | None = None
     data: str | None = None
     flow: Name | None = None
+    type: Literal["tcp", "udp", "requests", "syn_flood"] | None = None
+    rate: Rate | None = None
+    size: Size | None = None
+    duration: Duration | None = None
+    request: Size | None = None
+    response: Size | None = None
+    think: Interval | None = None
+    clients: Annotated[int, Field(ge=1, le=1000)] | None = None
+    per_connection: Annotated[int, Field(ge=1)] | None = None
+    sources: SourceNetwork | None = None
     bytes: Annotated[int, Field(ge=1)] | None = None
     congestion: Name | None = None
     task: TaskBlock | None = None
@@ -470,6 +496,16 @@ class EventBlock(Block):
     def kind(self) -> str:
         """The one key that says what happens."""
         return next(kind for kind in EVENT_KINDS if kind in self.model_fields_set)
+
+    @property
+    def flow_type(self) -> str:
+        """What kind of flow a flow is."""
+        return self.type or "tcp"
+
+    @property
+    def every_ns(self) -> int:
+        """The time between things that happen evenly, 0 otherwise."""
+        return round(self.every.numbers[0]) if self.every is not None and self.every.is_constant else 0
 
     @model_validator(mode="after")
     def _one_kind(self) -> "EventBlock":
@@ -481,6 +517,7 @@ class EventBlock(Block):
                 _require(self.model_fields_set, "host", of=f"'{key}'")
         if self.flow is not None:
             _require(self.model_fields_set, "host", "to", of="'flow'")
+            refuse_flow(self.model_fields_set, self.flow_type)
         if self.socket is not None and (self.connect is None) == (self.to is None):
             raise Wrong("a socket does one of 'connect' and 'to'", key="socket")
         return self
@@ -507,7 +544,8 @@ class ExpectBlock(Block):
     ``contains`` for some, ``entries``; a single value of a per-CPU map is the sum over the CPUs. ``packets``:
     ``count``. ``socket``: ``received``, ``contains``,
     ``refused``. ``flow``: ``received`` bytes, all of them right and in order, segments sent again (``retransmits``),
-    whether both ends have closed (``ended``). ``device`` HOST/INTERFACE: ``counters`` as in ip -s link.
+    whether both ends have closed (``ended``); of UDP ``sent``, ``datagrams``, ``lost``, ``reordered``, of requests
+    ``responses`` and ``failed`` connections. ``device`` HOST/INTERFACE: ``counters`` as in ip -s link.
     ``trace_pipe`` and ``audit``, the log of loaded and unloaded programs, of a host: ``contains``, ``count``. ``read``,
     the link of an iterator: lines that were read, by ``contains`` and ``count``. ``load`` OBJECT or OBJECT/PROGRAM:
     ``verdict`` accept or reject, ``errno``, ``message`` (part of the verifier's log). ``records`` of a ring buffer:
@@ -531,6 +569,13 @@ class ExpectBlock(Block):
     refused: dict[str, Count] | None = None
     flow: str | None = None
     retransmits: Count | None = None
+    sent: Count | None = None
+    datagrams: Count | None = None
+    lost: Count | None = None
+    reordered: Count | None = None
+    refused_calls: Count | None = None
+    responses: Count | None = None
+    failed: Count | None = None
     device: str | None = None
     counters: dict[str, Count] | None = None
     trace_pipe: str | None = None

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from ebpfsim.attached_iter import AttachedIter
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.frames import sender_of
+from ebpfsim.host_traffic import find_end
+from ebpfsim.scenario.flows import instants, start_flow
 from ebpfsim.scenario.frames import build_frames
 from ebpfsim.scenario.mapvalues import update_map
 from ebpfsim.scenario.objects import place_in
@@ -15,9 +17,8 @@ from ebpfsim.scenario.run import Path, Running
 from ebpfsim.scenario.schema import EventBlock
 from ebpfsim.task_steps import child_names
 from ebpfsim.tasks import ChildTask
-from netstack.headers import parse_ip
-from netstack.tcp_flow import BulkFlow
-from netstack.traffic import inject
+from netstack.headers import format_ip
+from netstack.traffic import Generator, inject
 
 __all__ = ["schedule"]
 
@@ -43,7 +44,11 @@ def _send(running: Running, index: int, event: EventBlock) -> None:
         if longest > device.max_frame_bytes:
             mtu = f"mtu {device.mtu} of '{device.full_name}' allows {device.max_frame_bytes}"
             raise InputError("", f"frame has {longest} bytes, {mtu}", "a larger mtu on both sides")
-        inject(device, frames, event.at, event.every or 0, copies=copies)
+        if event.every is None or event.every.is_constant:
+            inject(device, frames, event.at, event.every_ns, copies=copies)
+        else:
+            times = instants(running, f"events.{index}.every", event.at, event.every, len(frames) * copies)
+            Generator(device, zip(times, (frame for _ in range(copies) for frame in frames), strict=True))
     running.sent[index] = len(frames) * copies
 
 
@@ -95,34 +100,24 @@ def _map(running: Running, index: int, event: EventBlock) -> None:
 
 def _socket(running: Running, index: int, event: EventBlock) -> None:
     name, data = str(event.socket), (event.data or "").encode()
+    with running.at("events", index, "connect" if event.connect is not None else "to"):
+        target = find_end(running.sim, *(event.connect or event.to or ("", 0)), needed=False)
+    address = format_ip(target.address)
 
     def act() -> None:
         sock = running.sockets[name]
         try:
             if event.connect is not None:
-                sock.connect(*event.connect)
+                sock.connect(address, target.port)
             if event.to is not None:
-                sock.sendto(data, *event.to)
+                sock.sendto(data, address, target.port)
             elif event.data is not None:
                 sock.send(data)
         except KernelError as error:
             running.refused.setdefault(name, Counter())[error.errno_name] += 1
 
-    for number in range(event.count or 1):
-        running.sim.clock.call_at(event.at + number * (event.every or 0), act)
-
-
-def _flow(running: Running, index: int, event: EventBlock) -> None:
-    assert event.to is not None
-    (text, port), host = event.to, running.sim.hosts[str(event.host)]
-    address = parse_ip(text)
-    with running.at("events", index, "to"):
-        owners = [other for other in (host, *running.sim.hosts.values()) if other.net.fib.local.lookup(address)]
-        if not owners:
-            raise InputError("", f"no host has the address {text}")
-    running.flows[str(event.flow)] = BulkFlow(
-        host.net, owners[0].net, address, port, event.bytes, congestion=event.congestion or "", start_ns=event.at
-    )
+    for when_ns in instants(running, f"events.{index}.every", event.at, event.every, event.count or 1):
+        running.sim.clock.call_at(when_ns, act)
 
 
 def _task(running: Running, index: int, event: EventBlock) -> None:
@@ -165,7 +160,7 @@ STEPS: dict[str, Callable[[Running, int, EventBlock], None]] = {
     "read": _read,
     "map": _map,
     "socket": _socket,
-    "flow": _flow,
+    "flow": start_flow,
     "task": _task,
     "call": _call,
 }

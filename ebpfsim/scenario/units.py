@@ -25,10 +25,12 @@ __all__ = [
     "Name",
     "Percentage",
     "PortAddress",
+    "PortTarget",
     "Rate",
     "ReturnValue",
     "Subnet",
     "Wrong",
+    "duration_ns",
     "mac_text",
 ]
 
@@ -74,6 +76,9 @@ def _duration(value: object) -> int:
     if duration_ns > MAX_NS:
         raise Wrong(f"duration {shown(value)} is longer than {MAX_NS} ns (292 years)")
     return duration_ns
+
+
+duration_ns = _duration
 
 
 def _rate(value: object) -> int:
@@ -237,6 +242,17 @@ def _port_address(value: object) -> tuple[str, int]:
     return address, port
 
 
+def _port_target(value: object) -> tuple[str, int]:
+    # as a socket's address, or the name of a host
+    if isinstance(value, str) and ":" in value:
+        name, _, port = value.rpartition(":")
+        if _NAME.fullmatch(name) and not name[0].isdigit() and port.isascii() and port.isdigit() and len(port) <= 5:
+            if not 1 <= int(port) <= 65535:
+                raise Wrong(f"port '{port}' is not a number from 1 to 65535", "HOST:PORT, as in server:80")
+            return name, int(port)
+    return _port_address(value)
+
+
 def _text_schema(pattern_words: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": ["string", "integer"], "description": pattern_words, "examples": list(examples)})
 
@@ -257,6 +273,9 @@ Address = Annotated[
 Subnet = Annotated[str, BeforeValidator(_subnet), _text_schema("a network or 'default'", "default", "10.1.0.0/16")]
 Mac = Annotated[str, BeforeValidator(_mac), _text_schema("MAC address", "02:00:00:00:00:01")]
 PortAddress = Annotated[tuple[str, int], BeforeValidator(_port_address), _text_schema("ADDRESS:PORT", "0.0.0.0:53")]
+PortTarget = Annotated[
+    tuple[str, int], BeforeValidator(_port_target), _text_schema("ADDRESS:PORT or HOST:PORT", "10.0.0.2:80")
+]
 Name = Annotated[str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
 IfName = Annotated[str, BeforeValidator(_ifname), WithJsonSchema({"type": "string", "maxLength": IFNAME_CHARS})]
 DeviceName = Annotated[
