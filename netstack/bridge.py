@@ -94,6 +94,9 @@ class Bridge(SoftDevice):
             self.del_port(port)
         super().uninstall()
 
+    # ports that do not cut packets have it done in front of them
+    tso = True
+
     def ndo_start_xmit(self, skb: SkBuff, cpu: Cpu) -> int:
         """Send a packet of this host by the ports that its destination is behind (``br_dev_xmit``)."""
         self.stats.tx_packets += 1
@@ -193,7 +196,7 @@ class Bridge(SoftDevice):
         # __br_forward(), br_dev_queue_push_xmit()
         skb.dev = port
         skb.tstamp = 0
-        if len(skb.data) > port.mtu + ETH_HLEN + VLAN_HLEN:
+        if len(skb.data) > port.mtu + ETH_HLEN + VLAN_HLEN and not skb.gso_size:
             skb.drop(SkbDropReason.NOT_SPECIFIED, f"{len(skb.data)} bytes are too long for '{port.full_name}'")
             return
         port.dev_queue_xmit(skb, cpu)

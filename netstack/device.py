@@ -20,6 +20,7 @@ from hooks.tc import TcQdisc
 from hooks.tcx import TcxState
 from hooks.xdp import XdpState
 from netstack.drop_reasons import SkbDropReason
+from netstack.gso import gso_segment
 from netstack.headers import ETH_HLEN, VLAN_HLEN
 from netstack.marks import touch
 from netstack.napi import local_bh_enable, softnet_of
@@ -102,6 +103,8 @@ class NetDevice:
     hard_header_len = ETH_HLEN
     # it takes a VLAN tag beside the data, and puts it in where there is need to (NETIF_F_HW_VLAN_CTAG_TX)
     hw_vlan_tx = False
+    # it takes several TCP segments as one packet (NETIF_F_TSO)
+    tso = False
     # the driver's function that judges features for a packet (ndo_features_check)
     features_check = ""
 
@@ -143,6 +146,10 @@ class NetDevice:
     def max_frame_bytes(self) -> int:
         """The longest frame that it takes: the MTU, the Ethernet header and one VLAN tag."""
         return self.mtu + ETH_HLEN + VLAN_HLEN
+
+    def takes_segments(self) -> bool:
+        """Whether several TCP segments may be sent as one packet now."""
+        return self.tso
 
     def transmit(self, frame: bytes, cpu: Cpu | None = None) -> None:
         """Send a frame: at the CPU's time when one is given, which may be ahead of the clock, else now."""
@@ -294,7 +301,17 @@ def _queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> int:
         return _xmit_skb(cpu, skb, dev.root_qdisc)
     if net.functions.watched:
         net.functions.validate_xmit_skb(cpu, skb, dev, None)
-    return dev.dev_hard_start_xmit(skb, cpu)
+    return _start_xmit(cpu, skb, dev)
+
+
+def _start_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> int:
+    # validate_xmit_skb(): several segments are cut for a device that does not do it by itself
+    if not skb.gso_size or dev.takes_segments():
+        return dev.dev_hard_start_xmit(skb, cpu)
+    result = NET_XMIT_SUCCESS
+    for segment in gso_segment(skb):
+        result = dev.dev_hard_start_xmit(segment, cpu)
+    return result
 
 
 def _xmit_skb(cpu: Cpu, skb: SkBuff, root: "Qdisc") -> int:
@@ -340,7 +357,7 @@ def sch_direct_xmit(
     """Hand a packet that has waited to the driver."""
     if dev.net.functions.watched:
         touch(cpu, "validate_xmit_skb_list", sk_buff=skb, net_device=dev)
-    dev.dev_hard_start_xmit(skb, cpu)
+    _start_xmit(cpu, skb, dev)
     return 1
 
 

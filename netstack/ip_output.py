@@ -14,6 +14,7 @@ from ebpfsim.uapi.net import EtherType, IpProto
 from netstack.drop_reasons import SkbDropReason
 from netstack.fib import Route, RouteType
 from netstack.flow import LOCAL_TABLE, MAIN_TABLE, Flow4
+from netstack.gso import gso_network_seglen, gso_segment
 from netstack.headers import IP_DF, IP_HLEN, IpHdr, format_ip, ip_bytes
 from netstack.marks import functions_of, touch
 from netstack.nf_hook import nf_hook
@@ -323,10 +324,22 @@ def __ip_finish_output(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
     """Send a packet, in pieces when it is too long for the device."""
     assert skb.route is not None
     mtu = skb.route.dev.mtu
+    if skb.gso_size:
+        return _finish_output_gso(cpu, net, sk, skb, mtu)
     if len(skb.data) > mtu:
         result: int = net.functions.ip_fragment(cpu, net, sk, skb, mtu, "ip_finish_output2")
     else:
         result = net.functions.ip_finish_output2(cpu, net, sk, skb)
+    return result
+
+
+def _finish_output_gso(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff, mtu: int) -> int:
+    # ip_finish_output_gso(): segments that fit are the device's business, others are cut now, and in pieces
+    if gso_network_seglen(skb) <= mtu:
+        return int(net.functions.ip_finish_output2(cpu, net, sk, skb))
+    result = 0
+    for segment in gso_segment(skb):
+        result = int(net.functions.ip_fragment(cpu, net, sk, segment, mtu, "ip_finish_output2")) or result
     return result
 
 

@@ -12,6 +12,7 @@ from netstack.checksum import csum_replace2, ip_compute_csum
 from netstack.drop_reasons import SkbDropReason
 from netstack.fib import RouteType
 from netstack.flow import MAIN_TABLE, Flow4
+from netstack.gso import gso_network_seglen
 from netstack.headers import IP_DF, IP_HLEN, IP_MF, IP_OFFSET, IpHdr, format_ip
 from netstack.icmp import IcmpType, IcmpUnreach, icmp_send
 from netstack.ip_options import bad_option, forwarded_options
@@ -83,7 +84,7 @@ def ip_rcv_core(cpu: Cpu, skb: SkBuff, net: "Net") -> SkBuff | None:
         net.snmp.inc("IpExtInCsumErrors")
         _inhdr_error(cpu, skb, SkbDropReason.IP_CSUM)
         return None
-    net.snmp.count_ecn("IpExt", ip.tos)
+    net.snmp.count_ecn("IpExt", ip.tos, skb.gso_segs or 1)
     if size < ip.tot_len:
         net.snmp.inc("IpExtInTruncatedPkts")
         skb.drop(SkbDropReason.PKT_TOO_SMALL, "", cpu, "ip_rcv_core")
@@ -271,7 +272,7 @@ def ip_forward(cpu: Cpu, skb: SkBuff) -> int:
         return NET_RX_DROP
     net.snmp.inc("IpForwDatagrams")
     mtu = route.dev.mtu
-    if ip.tot_len > mtu and ip.frag_off & IP_DF:
+    if ip.tot_len > mtu and ip.frag_off & IP_DF and not (skb.gso_size and gso_network_seglen(skb) <= mtu):
         net.snmp.inc("IpFragFails")
         icmp_send(skb, IcmpType.DEST_UNREACH, IcmpUnreach.FRAG_NEEDED, mtu, cpu)
         skb.drop(SkbDropReason.PKT_TOO_BIG, "", cpu, "ip_forward")

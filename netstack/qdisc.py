@@ -3,7 +3,7 @@
 What a discipline gives back late waits for a timer of its own. A device without one sends at once; the queue of a wire
 stands for the ring of its card. Every discipline counts as ``tc -s qdisc`` shows.
 
-Left out: classes as devices of their own, tables of delay distributions, correlation, GSO, several transmit queues.
+Left out: classes as devices of their own, tables of delay distributions, correlation, several transmit queues.
 """
 
 from collections import deque
@@ -15,6 +15,7 @@ from ebpfsim.clock import Timer
 from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InputError
 from netstack.drop_reasons import SkbDropReason
+from netstack.gso import gso_network_seglen, gso_segment, pkt_len
 from netstack.skb import SkBuff
 from netstack.skb_xmit import NET_XMIT_DROP, NET_XMIT_SUCCESS
 
@@ -95,18 +96,18 @@ class Qdisc:
     def count_in(self, skb: SkBuff) -> None:
         """Count a packet that waits."""
         self.stats.qlen += 1
-        self.stats.backlog += len(skb.data)
+        self.stats.backlog += pkt_len(skb)
 
     def count_out(self, skb: SkBuff) -> None:
         """Count a packet that goes (``qdisc_bstats_update``)."""
         self.stats.qlen -= 1
-        self.stats.backlog -= len(skb.data)
+        self.stats.backlog -= pkt_len(skb)
         self.count_sent(skb)
 
     def count_sent(self, skb: SkBuff) -> None:
         """Count a packet that is sent."""
-        self.stats.packets += 1
-        self.stats.bytes += len(skb.data)
+        self.stats.packets += skb.gso_segs or 1
+        self.stats.bytes += pkt_len(skb)
 
     def drop(self, skb: SkBuff, cpu: Cpu, reason: SkbDropReason = SkbDropReason.QDISC_DROP) -> int:
         """Drop a packet."""
@@ -129,7 +130,7 @@ class Fifo(Qdisc):
 
     def enqueue(self, skb: SkBuff, cpu: Cpu) -> int:
         """Take a packet unless the queue is full."""
-        full = self.stats.backlog + len(skb.data) > self.limit if self.in_bytes else self.stats.qlen >= self.limit
+        full = self.stats.backlog + pkt_len(skb) > self.limit if self.in_bytes else self.stats.qlen >= self.limit
         if full:
             return self.drop(skb, cpu)
         self.queue.append(skb)
@@ -203,7 +204,9 @@ class Tbf(Qdisc):
 
     def enqueue(self, skb: SkBuff, cpu: Cpu) -> int:
         """Take a packet unless it can never go or the queue is full."""
-        if len(skb.data) > self.burst:
+        if pkt_len(skb) > self.burst:
+            if skb.gso_size and skb.network_header + gso_network_seglen(skb) <= self.burst:
+                return self._segments(skb, cpu)
             return self.drop(skb, cpu)
         result = self.inner.enqueue(skb, cpu)
         if result == NET_XMIT_SUCCESS:
@@ -212,12 +215,17 @@ class Tbf(Qdisc):
             self.stats.drops += 1
         return result
 
+    def _segments(self, skb: SkBuff, cpu: Cpu) -> int:
+        # tbf_segment(): one after the other
+        results = [self.enqueue(segment, cpu) for segment in gso_segment(skb)]
+        return NET_XMIT_SUCCESS if NET_XMIT_SUCCESS in results else NET_XMIT_DROP
+
     def dequeue(self, now_ns: int) -> SkBuff | None:
         """Return the next packet when there are tokens for it."""
         if not self.inner.queue:
             return None
         tokens = min(self._tokens_ns + now_ns - self._at_ns, self._full_ns)
-        left = tokens - self._cost_ns(len(self.inner.queue[0].data))
+        left = tokens - self._cost_ns(pkt_len(self.inner.queue[0]))
         if left < 0:
             self.wait_until(now_ns - left)
             return None
@@ -301,7 +309,7 @@ class Netem(Qdisc):
             delay_ns = max(0, delay_ns - self.jitter_ns + self._random.randrange(2 * self.jitter_ns))
         if self.rate_bps:
             begin_ns = max(now_ns, self._last_ns - self.delay_ns) if self._waiting else now_ns
-            delay_ns += begin_ns - now_ns + len(skb.data) * 8 * NS // self.rate_bps
+            delay_ns += begin_ns - now_ns + pkt_len(skb) * 8 * NS // self.rate_bps
             self._last_ns = now_ns + delay_ns
         return delay_ns
 

@@ -12,6 +12,7 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InputError
 from netstack.drop_reasons import SkbDropReason
 from netstack.flow_dissector import skb_get_hash
+from netstack.gso import pkt_len
 from netstack.qdisc import NS, Qdisc
 from netstack.skb import SkBuff
 from netstack.skb_xmit import NET_XMIT_SUCCESS
@@ -87,7 +88,7 @@ class Fq(Qdisc):
                 self._old.append(flow)
                 continue
             flow.queue.popleft()
-            flow.credit -= len(skb.data)
+            flow.credit -= pkt_len(skb)
             self.count_out(skb)
             return skb
         if next_ns is not None:
@@ -168,7 +169,7 @@ class Htb(Qdisc):
         _, _, turn, lender = min(ready)
         minor = self._turn[turn]
         skb = self.classes[minor].queue.popleft()
-        self._charge(minor, lender, len(skb.data))
+        self._charge(minor, lender, pkt_len(skb))
         self._turn.remove(minor)
         self._turn.append(minor)
         self.count_out(skb)

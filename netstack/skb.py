@@ -2,7 +2,7 @@
 
 Data is one immutable byte string with offsets into it. The structure in simulated RAM is made when a program looks at
 the packet: ``netstack.skb_view`` for those on functions and tracepoints, ``netstack.skb_run`` for those that change
-packets. Left out: paged and shared data, head and tail room, GSO, checksum offload (every checksum is computed and
+packets. Left out: paged and shared data, head and tail room, checksum offload (every checksum is computed and
 checked in software), timestamps other than arrival.
 """
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.recorder import PacketRecord
+from netstack.checksum import csum_fold, csum_partial
 from netstack.drop_reasons import SkbDropReason
 from netstack.skb_view import SkbView
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from netstack.sock import UdpSocket
     from netstack.tunnel_key import TunnelInfo
 
-__all__ = ["CHECKSUM_PARTIAL", "PacketType", "SkBuff", "skb_truesize", "tagged_frame", "vlan_insert_tag"]
+__all__ = [
+    "CHECKSUM_PARTIAL", "SKB_GSO_TCPV4", "SKB_GSO_TCPV6", "SKB_GSO_TCP_ECN", "SKB_GSO_TCP_FIXEDID", "PacketType",
+    "SkBuff", "gso_transport", "skb_truesize", "tagged_frame", "vlan_insert_tag",
+]  # fmt: skip
 
 # sizeof(struct sk_buff) and sizeof(struct skb_shared_info), both rounded up to cache lines, v6.18 x86-64
 _SKB_BYTES = 256
@@ -33,6 +37,8 @@ _HEADROOM_BYTES = 32
 
 # include/linux/skbuff.h: what Linux would leave to the card; here the checksum is there all the same
 CHECKSUM_PARTIAL = 3
+# SKB_GSO_*, include/linux/skbuff.h
+SKB_GSO_TCPV4, SKB_GSO_DODGY, SKB_GSO_TCP_ECN, SKB_GSO_TCP_FIXEDID, SKB_GSO_TCPV6 = 1, 2, 4, 8, 16
 
 
 class PacketType(IntEnum):
@@ -55,17 +61,22 @@ class SkBuff:
     came in by (None for packets built here). ``pulled`` is how much of ``data`` is in front of ``skb->data``,
     ``shift`` how many bytes it has lost in front since it was made, ``ip`` the IPv4 header once it was looked at,
     ``where`` the function that lets the packet go, ``input`` the one that takes it (``dst->input``), ``mac_dest`` where
-    one without a neighbour goes; ``icmp_owned`` says that the kernel's own socket has sent it.
+    one without a neighbour goes; ``icmp_owned`` says that the kernel's own socket has sent it. ``gso_size`` is not 0
+    for several segments in one packet (``netstack.gso``): ``gso_segs`` of them with that many bytes of data each.
     """
 
     __slots__ = (
         "_gone",
         "_origin",
         "_record",
+        "_truesize",
         "_view",
         "data",
         "dev",
         "from_ingress",
+        "gso_segs",
+        "gso_size",
+        "gso_type",
         "has_mac_header",
         "hash",
         "icmp_owned",
@@ -126,6 +137,8 @@ class SkBuff:
         self.ip_summed = 0
         self.icmp_owned = False
         self.mac_dest = b""
+        self.gso_size = self.gso_segs = self.gso_type = 0
+        self._truesize = 0
         self._view: SkbView | None = None
         self._gone = 0
         # the packet that this one is a copy or a piece of
@@ -165,7 +178,12 @@ class SkBuff:
     @property
     def truesize(self) -> int:
         """What the packet costs a buffer limit."""
-        return skb_truesize(len(self.data))
+        return self._truesize or skb_truesize(len(self.data))
+
+    @truesize.setter
+    def truesize(self, size: int) -> None:
+        # of one that was put together from others
+        self._truesize = size
 
     def clone(self) -> "SkBuff":
         """Return a packet with the same data (``skb_clone``)."""
@@ -215,21 +233,35 @@ _COPIED = (
     "ip_summed",
     *("pkt_type", "network_header", "transport_header", "queue_mapping", "skb_iif", "rx_queue_recorded", "vlan_tci"),
     *("vlan_proto", "mark", "priority", "tc_index", "hash", "tstamp", "route", "ip", "pulled", "shift", "input"),
-    "has_mac_header",
+    *("has_mac_header", "gso_size", "gso_segs", "gso_type", "_truesize"),
 )
 
 
 def tagged_frame(skb: SkBuff) -> bytes:
-    """Return the frame as it is on a wire: with the VLAN tag that the packet has beside its data."""
-    if not skb.vlan_proto:
-        return skb.data
+    """Return the frame as it is captured: with the VLAN tag beside its data, and a checksum that is left to a card."""
+    data = skb.data
+    if skb.gso_size and skb.dev.net.recorder.keeps:
+        start = gso_transport(skb)
+        check = csum_fold(csum_partial(data[start:]))
+        data = b"%b%b%b" % (data[: start + 16], check.to_bytes(2, "big"), data[start + 18 :])
+    return _with_tag(skb, data) if skb.vlan_proto else data
+
+
+def gso_transport(skb: SkBuff) -> int:
+    """Return where the TCP header of several segments is, whatever was noted when they were received."""
+    network = skb.network_header
+    first = skb.data[network]
+    return network + ((first & 15) * 4 if first >> 4 == 4 else 40)
+
+
+def _with_tag(skb: SkBuff, data: bytes) -> bytes:
     tag = skb.vlan_proto.to_bytes(2, "big") + skb.vlan_tci.to_bytes(2, "big")
-    return skb.data[:12] + tag + skb.data[12:]
+    return data[:12] + tag + data[12:]
 
 
 def vlan_insert_tag(skb: SkBuff) -> None:
     """Put the tag beside the packet into its data (``__vlan_hwaccel_push_inside``)."""
-    skb.data = tagged_frame(skb)
+    skb.data = _with_tag(skb, skb.data)
     skb.network_header += 4
     if skb.transport_header:
         skb.transport_header += 4

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ebpfsim.memory import Memory
+from netstack.gso import pkt_len
 from netstack.sk_buff import NET_IP_ALIGN, NET_SKB_PAD, NO_HEADER, SK_BUFF_BYTES, SkbStruct
 from netstack.skb import PacketType, SkBuff
 from netstack.tunnel_key import METADATA_DST_BYTES, load_info, store_info
@@ -51,6 +52,9 @@ def skb_struct(skb: SkBuff, mem: Memory, *, ingress: bool, sk: int = 0, network:
             # skb_metadata_set()
             struct.shinfo.meta_len = len(skb.metadata)
             struct.mem.write(struct.head + struct.mac_header - len(skb.metadata), skb.metadata)
+        if skb.gso_size:
+            _show_gso(skb, struct, ingress=ingress)
+            before = before and _seen(struct)
         if skb.tun_info is not None:
             struct.skb_refdst = info = mem.alloc(METADATA_DST_BYTES, what="struct metadata_dst")
             store_info(mem, info, skb.tun_info)
@@ -59,12 +63,27 @@ def skb_struct(skb: SkBuff, mem: Memory, *, ingress: bool, sk: int = 0, network:
         yield struct
         if network:
             skb.mark, skb.priority = struct.mark, struct.priority
-        elif info or skb.metadata or _seen(struct) != before or mem.read(_start(struct, ingress), size) != skb.data:
+        elif (
+            info
+            or skb.metadata
+            or skb.gso_size
+            or _seen(struct) != before
+            or mem.read(_start(struct, ingress), size) != skb.data
+        ):
             _take_back(struct, skb, ingress=ingress)
     finally:
         struct.free()
         if info:
             mem.free(info)
+
+
+def _show_gso(skb: SkBuff, struct: SkbStruct, *, ingress: bool) -> None:
+    shared = struct.shinfo
+    shared.gso_size, shared.gso_segs, shared.gso_type = skb.gso_size, skb.gso_segs, skb.gso_type
+    struct.ip_summed = skb.ip_summed
+    if not ingress:
+        # qdisc_pkt_len_init(): with the headers that each segment will have
+        struct.pkt_len = pkt_len(skb)
 
 
 def _filled(skb: SkBuff, sk: int, *, ingress: bool) -> tuple[int, ...]:
@@ -105,6 +124,9 @@ def _take_back(struct: SkbStruct, skb: SkBuff, *, ingress: bool) -> None:
     skb.queue_mapping = max(0, queue - 1) if skb.rx_queue_recorded else queue
     skb.vlan_proto, skb.vlan_tci = be16(struct.vlan_proto), struct.vlan_tci
     skb.tstamp = struct.tstamp
+    if skb.gso_size:
+        shared = struct.shinfo
+        skb.gso_size, skb.gso_segs, skb.gso_type = shared.gso_size, shared.gso_segs, shared.gso_type
     meta_len = struct.shinfo.meta_len
     if meta_len or skb.metadata:
         skb.metadata = struct.mem.read(start - meta_len, meta_len)

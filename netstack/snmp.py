@@ -103,9 +103,9 @@ class Snmp:
             values["IpExtOutBcastPkts"] += 1
             values["IpExtOutBcastOctets"] += size
 
-    def count_ecn(self, group: str, tos: int) -> None:
+    def count_ecn(self, group: str, tos: int, segments: int = 1) -> None:
         """Count a packet by its ECN bits; ``group`` is IpExt or Ip6."""
-        self._values[group + _ECN[tos & 3]] += 1
+        self._values[group + _ECN[tos & 3]] += segments
 
     def as_dict(self) -> dict[str, int]:
         """Return every counter, in the table's order."""

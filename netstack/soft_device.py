@@ -46,7 +46,7 @@ def skb_scrub_packet(skb: SkBuff, *, xnet: bool) -> None:
 
 def dev_forward_skb(dev: NetDevice, skb: SkBuff, cpu: Cpu) -> bool:
     """Let a packet that was sent be one that ``dev`` received; False when it is too long for it and dropped."""
-    if len(skb.data) > dev.mtu + dev.hard_header_len + VLAN_HLEN:
+    if len(skb.data) > dev.mtu + dev.hard_header_len + VLAN_HLEN and not skb.gso_size:
         # is_skb_forwardable()
         dev.stats.rx_dropped += 1
         skb.drop(SkbDropReason.NOT_SPECIFIED, f"{len(skb.data)} bytes are too long for '{dev.full_name}'")

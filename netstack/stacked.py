@@ -74,6 +74,7 @@ class VlanDevice(SoftDevice):
 
     # a second tag goes into the data
     hw_vlan_tx = False
+    tso = True
 
     def __init__(self, lower: NetDevice, name: str, ifindex: int, mtu: int, vid: int, proto: int) -> None:
         super().__init__(lower.net, name, ifindex, lower.mac, mtu)

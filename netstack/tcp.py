@@ -15,7 +15,7 @@ from netstack.inet_csk import clear_xmit_timers, init_xmit_timers, reset_keepali
 from netstack.tcp_base import mstamp_refresh
 from netstack.tcp_hdr import ACK, FIN, M32, PSH, after
 from netstack.tcp_input import fin_time
-from netstack.tcp_output import current_mss, purge_write_queue, queue_skb
+from netstack.tcp_output import current_mss, purge_write_queue, queue_skb, size_goal
 from netstack.tcp_segment import Segment
 from netstack.tcp_sock import TcpSkb, TcpSock
 from netstack.tcp_states import (
@@ -321,28 +321,36 @@ def tcp_sendmsg_locked(cpu: Cpu, tp: TcpSock, msg: TcpMsg, size: int) -> int:
             return _stream_error(tp, err)
     copied, data = 0, msg.data
     mss = int(functions.tcp_send_mss(cpu, tp, 0, flags))
+    goal = size_goal(tp, mss)
     while copied < size:
         if tp.sk_err or tp.sk_shutdown & SEND_SHUTDOWN:
             err = -Errno.EPIPE
             return copied or _stream_error(tp, err)
         last = tp.write_queue[-1] if tp.write_queue else None
-        room = mss - len(last.data) if last is not None and not last.flags & FIN else 0
+        room = goal - len(last.data) if last is not None and not last.flags & FIN else 0
         if room <= 0:
             if tp.sk_wmem_queued >= tp.sk_sndbuf or not functions.tcp_stream_memory_free(cpu, tp, 0):
                 tp.nospace = True
                 if copied:
-                    functions.tcp_push(cpu, tp, flags & ~MSG_MORE, mss, NAGLE_PUSH, mss)
+                    functions.tcp_push(cpu, tp, flags & ~MSG_MORE, mss, NAGLE_PUSH, goal)
                 err = msg.wait(WRITE) if msg.wait is not None else -Errno.EAGAIN
                 if err:
                     return copied or _stream_error(tp, err)
                 mss = int(functions.tcp_send_mss(cpu, tp, 0, flags))
+                goal = size_goal(tp, mss)
                 continue
             last = TcpSkb(tp.net.tcp.structs, tp.write_seq, b"", ACK, tp.write_seq)
             functions.tcp_skb_entail(cpu, tp, last)
-            room = mss
+            room = goal
         assert last is not None
         part = data[copied : copied + room]
-        last.data = last.data + part if last.data else bytes(part)
+        if not last.data:
+            last.data = bytes(part)
+        else:
+            if type(last.data) is bytes:
+                last.data = bytearray(last.data)
+            last.data += part
+        last.pcount = 0
         taken = len(part)
         tp.sk_wmem_queued += taken
         tp.write_seq = tp.write_seq + taken & M32
@@ -350,7 +358,7 @@ def tcp_sendmsg_locked(cpu: Cpu, tp: TcpSock, msg: TcpMsg, size: int) -> int:
         if not copied:
             last.flags &= ~PSH
         copied += taken
-        if copied == size or len(last.data) < mss:
+        if copied == size or len(last.data) < goal:
             continue
         if _forced_push(tp):
             last.flags |= PSH
@@ -359,7 +367,7 @@ def tcp_sendmsg_locked(cpu: Cpu, tp: TcpSock, msg: TcpMsg, size: int) -> int:
         elif last is tp.write_queue[0]:
             functions.tcp_push_one(cpu, tp, mss)
     if copied:
-        functions.tcp_push(cpu, tp, flags, mss, tp.nonagle, mss)
+        functions.tcp_push(cpu, tp, flags, mss, tp.nonagle, goal)
     return copied
 
 

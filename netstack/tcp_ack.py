@@ -26,6 +26,7 @@ from netstack.tcp_hdr import M32, SYN, after, before
 from netstack.tcp_output import free_skb, in_cwnd_reduction, probe0_base, tcp_wnd_end, tsorted_del
 from netstack.tcp_rack import newreno_mark_lost, rack_advance, rack_mark_lost, rack_update_reo_wnd
 from netstack.tcp_rate import SackState, rate_gen, rate_skb_delivered
+from netstack.tcp_retransmit import trim_head
 from netstack.tcp_rtt import ack_update_rtt
 from netstack.tcp_sack import (
     add_reno_sack,
@@ -147,59 +148,59 @@ def _clean_rtx_queue(cpu: Cpu, tp: TcpSock, skb: Segment, prior_fack: int, prior
     # tcp_clean_rtx_queue()
     queue, head, flag = tp.rtx_queue, tp.rtx_head, 0
     una, reord = tp.snd_una, tp.snd_nxt
-    first_ackt = last_ackt = last_in_flight = 0
+    first_ackt = last_ackt = 0
     pkts_acked = 0
     base = prior_una
     limit = una - base & M32
     now = tp.tcp_mstamp
-    structs = tp.sk_wmem_queued
     rack_seen: TcpSkb | None = None
     size = len(queue)
     while head < size:
         item = queue[head]
-        if item.end_seq - base & M32 > limit:
-            if after(una, item.seq) and item.data and not item.flags & SYN:
-                # a part of it: what was acknowledged goes (tcp_tso_acked, tcp_trim_head)
-                cut = una - item.seq & M32
-                if cut < len(item.data) or item.flags & 1:
-                    item.data = item.data[cut:]
-                    item.seq = una
-                    tp.sk_wmem_queued -= cut
-            break
+        count, whole = item.pcount, item.end_seq - base & M32 <= limit
+        if not whole:
+            if count == 1 or not after(una, item.seq):
+                break
+            # some of its segments (tcp_tso_acked)
+            trim_head(tp, item, una - item.seq & M32)
+            count -= item.pcount
+            if not count:
+                break
         sacked = item.sacked
         if sacked & EVER_RETRANS:
             if sacked & SACKED_RETRANS:
-                tp.retrans_out -= 1
+                tp.retrans_out -= count
             flag |= FLAG_RETRANS_DATA_ACKED
         elif not sacked & SACKED_ACKED:
             last_ackt = item.mstamp_us
             if not first_ackt:
                 first_ackt = last_ackt
-            last_in_flight = 1
             if before(item.seq, reord):
                 reord = item.seq
             if not after(item.end_seq, tp.high_seq):
                 flag |= FLAG_ORIG_SACK_ACKED
         if sacked & SACKED_ACKED:
-            tp.sacked_out -= 1
+            tp.sacked_out -= count
         else:
             if tp.sack_ok:
-                tp.delivered += 1
+                tp.delivered += count
                 rack_seen = item
                 # tcp_rack_advance(), of the last one only where nothing was sent twice
-                if sacked & EVER_RETRANS or tp.sacked_out or tp.lost_out or tp.retrans_out:
+                if sacked & EVER_RETRANS or tp.sacked_out or tp.lost_out or tp.retrans_out or not whole:
                     rack_advance(tp, sacked, item.end_seq, item.mstamp_us)
                     rack_seen = None
             if sacked & LOST:
-                tp.lost_out -= 1
+                tp.lost_out -= count
             rate_skb_delivered(tp, item, state)
-        tp.packets_out -= 1
-        pkts_acked += 1
+        tp.packets_out -= count
+        pkts_acked += count
         if item.flags & SYN:
             flag |= FLAG_SYN_ACKED
             tp.retrans_stamp = 0
         else:
             flag |= FLAG_DATA_ACKED
+        if not whole:
+            break
         tsorted_del(tp, item)
         if item is tp.retransmit_hint:
             tp.retransmit_hint = None
@@ -207,7 +208,6 @@ def _clean_rtx_queue(cpu: Cpu, tp: TcpSock, skb: Segment, prior_fack: int, prior
             tp.highest_sack = None
         free_skb(tp, item)
         head += 1
-    _ = structs, last_in_flight
     if rack_seen is not None:
         rack_advance(tp, rack_seen.sacked, rack_seen.end_seq, rack_seen.mstamp_us)
     if head > 256 and head * 2 > size:
@@ -452,11 +452,20 @@ def _cong_control(cpu: Cpu, tp: TcpSock, ack: int, delivered: int, lost: int, fl
         return
     if in_cwnd_reduction(tp):
         cwnd_reduction(tp, delivered, lost, flag)
-        return
-    wanted = FLAG_FORWARD_PROGRESS if tp.reordering > tp.net.sysctls["net.ipv4.tcp_reordering"] else FLAG_DATA_ACKED
-    if flag & wanted:
-        cong.cong_avoid(tp, ack, delivered, cpu)
-        tp.snd_cwnd_stamp = tp.tcp_mstamp
+    else:
+        many = tp.reordering > tp.net.sysctls["net.ipv4.tcp_reordering"]
+        if flag & (FLAG_FORWARD_PROGRESS if many else FLAG_DATA_ACKED):
+            cong.cong_avoid(tp, ack, delivered, cpu)
+            tp.snd_cwnd_stamp = tp.tcp_mstamp
+    _update_pacing_rate(tp)
+
+
+def _update_pacing_rate(tp: TcpSock) -> None:
+    # tcp_update_pacing_rate(): bytes a second, twice what the window gives in slow start
+    sysctls, cwnd = tp.net.sysctls, tp.snd_cwnd
+    ratio = sysctls["net.ipv4.tcp_pacing_ss_ratio" if cwnd < tp.snd_ssthresh >> 1 else "net.ipv4.tcp_pacing_ca_ratio"]
+    rate = tp.mss_cache * 80_000 * ratio * max(cwnd, tp.packets_out)
+    tp.sk_pacing_rate = min(rate // tp.srtt_us if tp.srtt_us else rate, tp.sk_max_pacing_rate)
 
 
 def _old_ack(cpu: Cpu, tp: TcpSock, skb: Segment, flag: int, prior_una: int) -> int:

@@ -304,7 +304,7 @@ def tcp_simple_retransmit(cpu: Cpu, tp: TcpSock) -> None:
     """Send again what is too long for the path, without reducing the window."""
     mss, prior_lost = tp.mss_cache, tp.lost_out
     for skb in tp.rtx_queue[tp.rtx_head :]:
-        if len(skb.data) > mss:
+        if (skb.gso_size or len(skb.data)) > mss:
             mark_skb_lost(tp, skb)
     if prior_lost == tp.lost_out:
         return

@@ -329,6 +329,13 @@ class TcpCongestion:
         """Whether the algorithm sets the window by itself."""
         return bool(_of(tp).has_cong_control)
 
+    def min_tso_segs(self, tp: "TcpSock") -> int:
+        """Return how many segments are sent at once at least."""
+        ops = tp.ca_ops
+        if ops is None or "min_tso_segs" not in ops.members:
+            return int(tp.net.sysctls["net.ipv4.tcp_min_tso_segs"])
+        return ops.call("min_tso_segs", tp.net.cpus[0], tp.struct_address)
+
     def cong_control(self, tp: "TcpSock", ack: int, flag: int, sample: Any, cpu: Cpu) -> None:
         """Let the algorithm set the window."""
         _of(tp).cong_control(tp, ack, flag, sample, cpu)

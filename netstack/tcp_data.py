@@ -176,7 +176,7 @@ def tcp_data_queue_ofo(cpu: Cpu, tp: TcpSock, skb: Segment) -> None:
         skb.drop(SkbDropReason.PROTO_MEM, cpu)
         return
     tp.ack_pending |= ACK_SCHED
-    tp.rcv_ooopack += 1
+    tp.rcv_ooopack += skb.segs
     net.snmp.inc("TcpExtTCPOFOQueue")
     queue = tp.out_of_order
     if not queue:

@@ -15,6 +15,7 @@ from netstack.checksum import csum_fold, csum_partial, csum_tcpudp_nofold
 __all__ = [
     "ACK", "CWR", "ECE", "FIN", "FLAG_NAMES", "M32", "PSH", "RST", "SYN", "TCP_HLEN", "TSTAMP_ALIGNED", "URG",
     "OptionsReceived", "SynOptions", "Tcphdr", "after", "before", "established_options", "syn_options", "tcp_bytes",
+    "tcp_partial",
 ]  # fmt: skip
 
 TCP_HLEN = 20
@@ -169,7 +170,7 @@ def tcp_bytes(
     flags: int,
     window: int,
     options: bytes = b"",
-    data: bytes = b"",
+    data: bytes | bytearray = b"",
     urg_ptr: int = 0,
 ) -> bytes:
     """Return a segment with its checksum; ``ports`` are source and destination."""
@@ -179,3 +180,21 @@ def tcp_bytes(
     total = csum_partial(segment) + csum_tcpudp_nofold(saddr, daddr, len(segment), IpProto.TCP)
     check = csum_fold(total)
     return b"%b%b%b" % (segment[:16], check.to_bytes(2, "big"), segment[18:])
+
+
+def tcp_partial(
+    saddr: int,
+    daddr: int,
+    ports: tuple[int, int],
+    seq: int,
+    ack_seq: int,
+    flags: int,
+    window: int,
+    options: bytes,
+    data: bytes | bytearray,
+) -> bytes:
+    """Return several segments as one, its checksum field the sum of the pseudo header (CHECKSUM_PARTIAL)."""
+    size = TCP_HLEN + len(options) + len(data)
+    check = csum_fold(csum_tcpudp_nofold(saddr, daddr, size, IpProto.TCP)) ^ 0xFFFF
+    off_flags = (TCP_HLEN + len(options)) << 10 | flags
+    return _HDR.pack(*ports, seq, ack_seq, off_flags, window, check, 0) + options + data

@@ -10,8 +10,8 @@ from netstack.checksum import csum_fold
 from netstack.headers import IP_DF, IP_HLEN
 from netstack.ip_output import ip_route_output
 from netstack.nf_hook import nf_hook
-from netstack.skb import SkBuff
-from netstack.tcp_hdr import tcp_bytes
+from netstack.skb import CHECKSUM_PARTIAL, SKB_GSO_TCP_ECN, SKB_GSO_TCPV4, SkBuff
+from netstack.tcp_hdr import CWR, tcp_bytes, tcp_partial
 from tracing.functions import packet_function
 
 if TYPE_CHECKING:
@@ -32,20 +32,38 @@ def _ip_header(size: int, tos: int, ident: int, ttl: int, saddr: int, daddr: int
 
 
 def send_segment(
-    cpu: Cpu, tp: "TcpSock", seq: int, ack_seq: int, flags: int, window: int, options: bytes, data: bytes, ecn: int
+    cpu: Cpu,
+    tp: "TcpSock",
+    seq: int,
+    ack_seq: int,
+    flags: int,
+    window: int,
+    options: bytes,
+    data: bytes | bytearray,
+    ecn: int,
+    gso_size: int = 0,
+    segs: int = 1,
 ) -> int:
-    """Send a segment of a connection: 0, NET_XMIT_* or -errno."""
+    """Send a segment of a connection, or ``segs`` of them as one packet: 0, NET_XMIT_* or -errno."""
     assert tp.peer is not None
     daddr, dport = tp.peer
-    segment = tcp_bytes(tp.address, daddr, (tp.port, dport), seq, ack_seq, flags, window, options, data)
+    ports = (tp.port, dport)
+    if gso_size:
+        segment = tcp_partial(tp.address, daddr, ports, seq, ack_seq, flags, window, options, data)
+    else:
+        segment = tcp_bytes(tp.address, daddr, ports, seq, ack_seq, flags, window, options, data)
     net, route = tp.net, tp.route
     assert route is not None
-    # inet_id: a socket with another end counts its packets
-    tp.inet_id = tp.inet_id + 1 & 0xFFFF
+    # inet_id: a socket with another end counts its packets (ip_select_ident_segs)
+    ident = tp.inet_id + 1 & 0xFFFF
+    tp.inet_id = tp.inet_id + segs & 0xFFFF
     ttl = tp.ttl if tp.ttl >= 0 else net.sysctls["net.ipv4.ip_default_ttl"]
-    header = _ip_header(IP_HLEN + len(segment), tp.tos | ecn, tp.inet_id, ttl, tp.address, daddr)
+    header = _ip_header(IP_HLEN + len(segment), tp.tos | ecn, ident, ttl, tp.address, daddr)
     skb = SkBuff(header + segment, route.dev, EtherType.IP)
     skb.transport_header = IP_HLEN
+    if gso_size:
+        skb.gso_size, skb.gso_segs, skb.ip_summed = gso_size, segs, CHECKSUM_PARTIAL
+        skb.gso_type = SKB_GSO_TCPV4 | (SKB_GSO_TCP_ECN if flags & CWR else 0)
     skb.sk, skb.route = tp, route  # type: ignore[assignment]
     return int(net.functions.ip_queue_xmit(cpu, tp, skb, None))
 

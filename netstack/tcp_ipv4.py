@@ -52,7 +52,8 @@ def _parse(skb: SkBuff, cpu: Cpu) -> tuple[Segment, int, int] | None:
         return None
     head = skb.data[skb.network_header :]
     saddr, daddr = int.from_bytes(head[12:16], "big"), int.from_bytes(head[16:20], "big")
-    if csum_fold(csum_partial(data) + csum_tcpudp_nofold(saddr, daddr, size, IpProto.TCP)):
+    # a packet of several segments was made here, or put together from some whose checksums were right
+    if not skb.gso_size and csum_fold(csum_partial(data) + csum_tcpudp_nofold(saddr, daddr, size, IpProto.TCP)):
         net.snmp.inc("TcpInCsumErrors")
         if net.tracepoints.watched:
             net.tracepoints.tcp_bad_csum(cpu, Segment(skb, Tcphdr(data), 0))
@@ -106,9 +107,9 @@ def _lookup_listener(cpu: Cpu, net: "Net", segment: Segment, ends: tuple[int, in
 def _deliver(cpu: Cpu, net: "Net", tp: TcpSock, segment: Segment) -> None:
     if _filtered(cpu, net, tp, segment):
         return
-    tp.segs_in += 1
+    tp.segs_in += segment.segs
     if segment.th.data:
-        tp.data_segs_in += 1
+        tp.data_segs_in += segment.segs
     if tp.owned and tp.state != S.LISTEN:
         net.functions.tcp_add_backlog(cpu, tp, segment, None)
     else:
@@ -457,9 +458,9 @@ def tcp_v4_syn_recv_sock(
 def tcp_child_process(cpu: Cpu, parent: TcpSock, child: TcpSock, skb: Segment) -> int:
     """Let a new socket take the segment that made it, then tell the listener."""
     net = parent.net
-    child.segs_in += 1
+    child.segs_in += skb.segs
     if skb.th.data:
-        child.data_segs_in += 1
+        child.data_segs_in += skb.segs
     parent.accept_queue.append(child)
     reason = int(net.functions.tcp_rcv_state_process(cpu, child, skb))
     if child.state != S.SYN_RECV and parent.data_ready is not None:

@@ -3,7 +3,7 @@
 Functions take their kernel first, then have the arguments of the kernel's; a socket is a ``TcpSock`` or the address of
 its structure, a segment that was queued a ``TcpSkb`` or the address of its structure.
 
-Left out: segmentation offload (a segment is a packet), pacing, MTU probing, small queues (TSQ), Fast Open, URG.
+Left out: pacing, MTU probing, small queues (TSQ), Fast Open, URG.
 """
 
 from ebpfsim.cpu import Cpu
@@ -32,9 +32,11 @@ from netstack.tcp_window import tcp_full_space, tcp_space
 from tracing.functions import packet_function
 
 __all__ = [
+    "GSO_MAX_SIZE",
     "check_probe_timer",
     "current_mss",
     "current_ssthresh",
+    "cwnd_test",
     "cwnd_validate",
     "fragment",
     "free_skb",
@@ -45,14 +47,19 @@ __all__ = [
     "purge_write_queue",
     "push_pending_frames",
     "queue_skb",
+    "size_goal",
     "tcp_wnd_end",
     "transmit_new",
+    "tso_segs",
     "tsorted_add",
     "tsorted_del",
 ]
 
 ECN_OK, ECN_QUEUE_CWR, ECN_DEMAND_CWR = 1, 2, 4
 INET_ECN_ECT_0 = 2
+# gso_max_size of a device, less what is kept free for headers (MAX_TCP_HEADER + 1)
+GSO_MAX_SIZE = 65536 - 321
+PACING_SHIFT = 10
 SKB_OVERHEAD = 640  # what a segment costs the send buffer beside its data: skb and shared info, rounded
 TCP_RTO_MIN_US = 200_000
 U16_MAX = 0xFFFF
@@ -60,8 +67,6 @@ U16_MAX = 0xFFFF
 
 def purge_write_queue(tp: TcpSock) -> None:
     """Forget everything that is to be sent (``tcp_write_queue_purge``)."""
-    from netstack.tcp_output import free_skb
-
     for skb in (*tp.write_queue, *tp.rtx_queue[tp.rtx_head :]):
         free_skb(tp, skb)
     tp.write_queue.clear()
@@ -213,12 +218,14 @@ def __tcp_transmit_skb(cpu: Cpu, tp: TcpSock, skb: TcpSkb, _clone_it: int, _gfp:
         _event_ack_sent(tp, rcv_nxt)
     if skb.data:
         _event_data_sent(cpu, tp)
-        tp.data_segs_out += 1
+        tp.data_segs_out += skb.pcount
         tp.bytes_sent += len(skb.data)
     if after(skb.end_seq, tp.snd_nxt) or skb.seq == skb.end_seq:
-        net.snmp.inc("TcpOutSegs")
-    tp.segs_out += 1
-    err = send_segment(cpu, tp, skb.seq, rcv_nxt if flags & ACK else 0, flags, window, options, skb.data, ecn)
+        net.snmp.inc("TcpOutSegs", skb.pcount)
+    tp.segs_out += skb.pcount
+    tp.wstamp_us = tp.tcp_mstamp
+    ack = rcv_nxt if flags & ACK else 0
+    err = send_segment(cpu, tp, skb.seq, ack, flags, window, options, skb.data, ecn, skb.gso_size, skb.pcount)
     if err > 0:
         # the queue of the device is full
         tp.net.functions.tcp_enter_cwr(cpu, tp)
@@ -293,8 +300,8 @@ def free_skb(tp: TcpSock, skb: TcpSkb) -> None:
         tp.net.tcp.structs.forget_skb(skb)
 
 
-def fragment(tp: TcpSock, skb: TcpSkb, size: int) -> TcpSkb:
-    """Cut a segment after ``size`` bytes and return its rest (``tcp_fragment``), which the caller puts into a queue."""
+def fragment(tp: TcpSock, skb: TcpSkb, size: int, mss: int) -> TcpSkb:
+    """Cut data after ``size`` bytes and return the rest (``tcp_fragment``), which the caller puts into a queue."""
     rest = TcpSkb(skb.structs, skb.seq + size & M32, skb.data[size:], skb.flags, skb.end_seq)
     skb.data = skb.data[:size]
     skb.end_seq = rest.seq
@@ -303,6 +310,8 @@ def fragment(tp: TcpSock, skb: TcpSkb, size: int) -> TcpSkb:
     rest.mstamp_us, rest.delivered, rest.delivered_us = skb.mstamp_us, skb.delivered, skb.delivered_us
     rest.first_tx_us, rest.app_limited = skb.first_tx_us, skb.app_limited
     tp.sk_wmem_queued += SKB_OVERHEAD
+    skb.set_segments(mss)
+    rest.set_segments(mss)
     return rest
 
 
@@ -330,6 +339,16 @@ def tcp_sync_mss(_cpu: Cpu, tp: TcpSock, pmtu: int) -> int:
     return mss
 
 
+def size_goal(tp: TcpSock, mss: int) -> int:
+    """Return how many bytes are put together, a multiple of the MSS (``tcp_xmit_size_goal``)."""
+    most = GSO_MAX_SIZE
+    # tcp_bound_to_half_wnd()
+    cutoff = tp.max_window >> 1 if tp.max_window > TCP_MSS_DEFAULT else tp.max_window
+    if cutoff and most > cutoff:
+        most = max(cutoff, 68 - 40)
+    return max(most // mss, 1) * mss
+
+
 def current_mss(cpu: Cpu, tp: TcpSock) -> int:
     """Return the data that the next segment has room for (``tcp_current_mss``)."""
     mss = tp.mss_cache
@@ -351,9 +370,9 @@ def tcp_current_mss(cpu: Cpu, tp: TcpSock) -> int:
 
 
 # sending data -----------------------------------------------------------------------------------------------------
-def _nagle_check(tp: TcpSock, skb: TcpSkb, mss: int, nonagle: int) -> bool:
+def _nagle_check(tp: TcpSock, partial: bool, nonagle: int) -> bool:
     # tcp_nagle_check(): whether a short segment has to wait
-    if len(skb.data) >= mss:
+    if not partial:
         return False
     if nonagle & NAGLE_CORK:
         return True
@@ -366,7 +385,7 @@ def _nagle_check(tp: TcpSock, skb: TcpSkb, mss: int, nonagle: int) -> bool:
 def _nagle_test(tp: TcpSock, skb: TcpSkb, mss: int, nonagle: int) -> bool:
     if nonagle & NAGLE_PUSH or skb.flags & FIN:
         return True
-    return not _nagle_check(tp, skb, mss, nonagle)
+    return not _nagle_check(tp, len(skb.data) < mss, nonagle)
 
 
 def tcp_wnd_end(tp: TcpSock) -> int:
@@ -415,40 +434,110 @@ def tcp_write_xmit(cpu: Cpu, tp: TcpSock, mss: int, nonagle: int, push_one: int,
     sent = 0
     limited = False
     queue = tp.write_queue
+    max_segs = tso_segs(tp, mss) if queue else 0
     while queue:
         skb = queue[0]
-        in_flight = tp.packets_out - tp.sacked_out - tp.lost_out + tp.retrans_out
-        if in_flight >= tp.snd_cwnd:
+        quota = cwnd_test(tp)
+        if not quota:
             limited = True
             if push_one != 2:
                 break
-        size = len(skb.data)
+            # a probe for a lost tail goes past the window
+            quota = 1
+        quota = min(quota, max_segs)
+        segs = skb.set_segments(mss)
         # tcp_snd_wnd_test()
-        end_seq = skb.seq + min(size, mss) & M32 if size > mss else skb.end_seq
-        if after(end_seq, tcp_wnd_end(tp)):
+        if after(skb.seq + mss & M32 if segs > 1 else skb.end_seq, tcp_wnd_end(tp)):
             break
-        if not _nagle_test(tp, skb, mss, nonagle if len(queue) == 1 else NAGLE_PUSH):
-            break
-        if size > mss:
-            queue.insert(1, fragment(tp, skb, mss))
+        if segs == 1:
+            if not _nagle_test(tp, skb, mss, nonagle if len(queue) == 1 else NAGLE_PUSH):
+                break
+        elif not push_one:
+            defer, by_cwnd = tso_should_defer(tp, skb, mss, max_segs)
+            limited = limited or by_cwnd
+            if defer:
+                break
+        limit = _split_point(tp, skb, mss, quota, nonagle) if segs > 1 else mss
+        if len(skb.data) > limit:
+            queue.insert(1, fragment(tp, skb, limit, mss))
         err = transmit_new(cpu, tp, skb)
         if err:
             break
         functions.tcp_event_new_data_sent(cpu, tp, skb)
         # tcp_minshall_update()
-        if len(skb.data) < mss:
+        if len(skb.data) < skb.pcount * mss:
             tp.snd_sml = skb.end_seq
-        sent += 1
+        sent += skb.pcount
         if push_one:
             break
     limited = limited or tp.in_flight >= tp.snd_cwnd
     if sent or limited:
         cwnd_validate(cpu, tp, limited)
     if sent:
+        if in_cwnd_reduction(tp):
+            tp.prr_out += sent
         if push_one != 2:
             functions.tcp_schedule_loss_probe(cpu, tp, 0)
         return 0
     return int(not tp.packets_out and bool(tp.write_queue))
+
+
+def cwnd_test(tp: TcpSock) -> int:
+    """Return how many segments the congestion window has room for, at most half of it (``tcp_cwnd_test``)."""
+    in_flight, cwnd = tp.packets_out - tp.sacked_out - tp.lost_out + tp.retrans_out, tp.snd_cwnd
+    if in_flight >= cwnd:
+        return 0
+    return min(max(cwnd >> 1, 1), cwnd - in_flight)
+
+
+def tso_segs(tp: TcpSock, mss: int) -> int:
+    """Return how many segments are sent at once: about a millisecond's, more on short paths (``tcp_tso_segs``)."""
+    size = tp.sk_pacing_rate >> PACING_SHIFT
+    shift = tp.rtt_min_us >> tp.net.sysctls["net.ipv4.tcp_tso_rtt_log"]
+    if shift < 32:
+        size += GSO_MAX_SIZE >> shift
+    least = tp.net.tcp_cong.min_tso_segs(tp)
+    return max(min(size, GSO_MAX_SIZE) // mss, least)
+
+
+def tso_should_defer(tp: TcpSock, skb: TcpSkb, mss: int, max_segs: int) -> tuple[bool, bool]:
+    """Whether to wait for an ACK that lets more be sent at once, and whether the window is why."""
+    now = tp.tcp_mstamp
+    if tp.ca_state >= CaState.RECOVERY or now - tp.wstamp_us > 1000:
+        return False, False
+    send_win = tcp_wnd_end(tp) - skb.seq & M32
+    cong_win = (tp.snd_cwnd - tp.in_flight) * mss
+    limit = min(send_win, cong_win)
+    if limit >= max_segs * mss or (len(tp.write_queue) > 1 and limit >= len(skb.data)):
+        return False, False
+    divisor = tp.net.sysctls["net.ipv4.tcp_tso_win_divisor"]
+    if divisor and limit >= min(tp.snd_wnd, tp.snd_cwnd * mss) // divisor:
+        return False, False
+    if tp.rtx_head >= len(tp.rtx_queue):
+        return False, False
+    # the next ACK comes too late
+    rtt_us = tp.srtt_us >> 3
+    if rtt_us + tp.rtx_queue[tp.rtx_head].mstamp_us - now > min(rtt_us >> 1, 1000):
+        return False, False
+    if cong_win < send_win:
+        if cong_win <= len(skb.data):
+            return True, True
+    elif send_win <= len(skb.data):
+        return True, False
+    return not skb.flags & FIN, False
+
+
+def _split_point(tp: TcpSock, skb: TcpSkb, mss: int, max_segs: int, nonagle: int) -> int:
+    # tcp_mss_split_point(): how much of it may be sent, whole segments but for the end of everything
+    window = tcp_wnd_end(tp) - skb.seq & M32
+    most = mss * max_segs
+    if most <= window and len(tp.write_queue) > 1:
+        return most
+    needed = min(len(skb.data), window)
+    if most <= needed:
+        return most
+    partial = needed % mss
+    return needed - partial if _nagle_check(tp, partial != 0, nonagle) else needed
 
 
 def transmit_new(cpu: Cpu, tp: TcpSock, skb: TcpSkb) -> int:
@@ -467,10 +556,10 @@ def tcp_event_new_data_sent(cpu: Cpu, tp: TcpSock, skb: TcpSkb) -> None:
     tp.write_queue.popleft()
     tp.rtx_queue.append(skb)
     tsorted_add(tp, skb)
-    tp.packets_out += 1
+    tp.packets_out += skb.pcount
     if not prior_packets or tp.pending == TIME_LOSS_PROBE:
         tp.net.functions.tcp_rearm_rto(cpu, tp)
-    tp.net.snmp.inc("TcpExtTCPOrigDataSent")
+    tp.net.snmp.inc("TcpExtTCPOrigDataSent", skb.pcount)
     if tp.nospace:
         tp.net.functions.tcp_check_space(cpu, tp)
 

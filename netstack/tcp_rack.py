@@ -5,6 +5,7 @@ from netstack.inet_csk import reset_retrans_timer
 from netstack.tcp_hdr import after, before
 from netstack.tcp_output import tsorted_del
 from netstack.tcp_rate import SackState
+from netstack.tcp_retransmit import split_in_flight
 from netstack.tcp_sock import TcpSkb, TcpSock
 from netstack.tcp_states import EVER_RETRANS, LOST, SACKED_ACKED, SACKED_RETRANS, CaState
 
@@ -106,15 +107,15 @@ def mark_skb_lost(tp: TcpSock, skb: TcpSkb) -> None:
         if sacked & SACKED_RETRANS:
             # what was sent again was lost too
             skb.sacked &= ~SACKED_RETRANS
-            tp.retrans_out -= 1
-            tp.net.snmp.inc("TcpExtTCPLostRetransmit")
-            tp.lost += 1
+            tp.retrans_out -= skb.pcount
+            tp.net.snmp.inc("TcpExtTCPLostRetransmit", skb.pcount)
+            tp.lost += skb.pcount
             if tp.retransmit_hint is None or not after(skb.seq, tp.retransmit_hint.seq):
                 tp.retransmit_hint = skb
     else:
-        tp.lost_out += 1
+        tp.lost_out += skb.pcount
         skb.sacked |= LOST
-        tp.lost += 1
+        tp.lost += skb.pcount
 
 
 def newreno_mark_lost(tp: TcpSock, snd_una_advanced: bool) -> None:
@@ -125,4 +126,7 @@ def newreno_mark_lost(tp: TcpSock, snd_una_advanced: bool) -> None:
     ):
         skb = tp.rtx_queue[tp.rtx_head]
         if not skb.sacked & LOST:
+            mss = max(tp.mss_cache, 1)
+            if skb.pcount > 1 and len(skb.data) > mss:
+                split_in_flight(tp, skb, mss, mss)
             mark_skb_lost(tp, skb)

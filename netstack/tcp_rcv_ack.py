@@ -102,7 +102,7 @@ def tcp_event_data_recv(cpu: Cpu, tp: TcpSock, skb: Segment) -> None:
     """Learn from a segment with data: the peer's MSS, how fast data comes, how much may come."""
     size, truesize = len(skb.th.data), skb.truesize
     tp.ack_pending |= ACK_SCHED
-    measure_rcv_mss(tp, size, truesize, bool(skb.th.flags & PSH))
+    measure_rcv_mss(tp, skb.gso_size or size, size, truesize, bool(skb.th.flags & PSH))
     _rcv_rtt_measure(tp)
     now = cpu.now_ns // 1000
     if not tp.ack_ato_us or not tp.ack_lrcvtime:

@@ -4,7 +4,15 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from netstack.inet_csk import reset_retrans_timer
 from netstack.tcp_hdr import CWR, ECE, M32, SYN, after, before
-from netstack.tcp_output import current_mss, fragment, in_cwnd_reduction, tcp_wnd_end, tsorted_add, tsorted_del
+from netstack.tcp_output import (
+    current_mss,
+    fragment,
+    in_cwnd_reduction,
+    tcp_wnd_end,
+    tso_segs,
+    tsorted_add,
+    tsorted_del,
+)
 from netstack.tcp_sock import TcpSkb, TcpSock
 from netstack.tcp_states import (
     EVER_RETRANS,
@@ -18,37 +26,42 @@ from netstack.tcp_states import (
 )
 from tracing.functions import packet_function
 
-__all__ = ["rto_delta_us", "rtx_index", "skb_stamp_ms"]
+__all__ = ["adjust_pcount", "rto_delta_us", "rtx_index", "skb_stamp_ms", "split_in_flight", "trim_head"]
 
 TCP_TIMEOUT_MIN_US = 2_000
 
 
 @packet_function
-def __tcp_retransmit_skb(cpu: Cpu, tp: TcpSock, skb: TcpSkb, _segs: int) -> int:
-    """Send a segment again: 0, EAGAIN when the peer's window has shrunk, or -errno."""
+def __tcp_retransmit_skb(cpu: Cpu, tp: TcpSock, skb: TcpSkb, segs: int) -> int:
+    """Send at most so many segments again: 0, EAGAIN when the peer's window has shrunk, or -errno."""
     if before(skb.seq, tp.snd_una):
         if skb.flags & SYN:
             skb.flags &= ~SYN
             skb.seq = skb.seq + 1 & M32
         else:
-            _trim_head(tp, skb, tp.snd_una - skb.seq & M32)
+            trim_head(tp, skb, tp.snd_una - skb.seq & M32)
     cur_mss = current_mss(cpu, tp)
     avail_wnd = tcp_wnd_end(tp) - skb.seq & M32
     if avail_wnd > 0x7FFF_FFFF or not avail_wnd:
         if skb.seq != tp.snd_una:
             return -Errno.EAGAIN
         avail_wnd = cur_mss
-    size = min(cur_mss, max(avail_wnd, 1)) if skb.data else 0
+    size = cur_mss * segs
+    if size > avail_wnd:
+        size = avail_wnd // cur_mss * cur_mss or avail_wnd
     if len(skb.data) > size:
-        _split_in_flight(tp, skb, size)
+        split_in_flight(tp, skb, size, cur_mss)
+    elif skb.data:
+        before_segs = skb.pcount
+        adjust_pcount(tp, skb, before_segs - skb.set_segments(cur_mss))
     if skb.flags & (SYN | ECE | CWR) == SYN | ECE | CWR and tp.retransmits > 1:
         # tcp_ecn_clear_syn(): perhaps somebody on the way does not like them
         skb.flags &= ~(ECE | CWR)
         tp.ecn_flags = 0
-    tp.net.snmp.inc("TcpRetransSegs")
+    tp.net.snmp.inc("TcpRetransSegs", skb.pcount)
     if skb.flags & SYN:
         tp.net.snmp.inc("TcpExtTCPSynRetrans")
-    tp.total_retrans += 1
+    tp.total_retrans += skb.pcount
     tp.bytes_retrans += len(skb.data)
     skb.mstamp_us = tp.tcp_mstamp
     tp.net.functions.tcp_rate_skb_sent(cpu, tp, skb)
@@ -61,33 +74,54 @@ def __tcp_retransmit_skb(cpu: Cpu, tp: TcpSock, skb: TcpSkb, _segs: int) -> int:
     if not err:
         tp.net.tracepoints.tcp_retransmit_skb(cpu, tp, skb, 0)
     elif err != -Errno.EBUSY:
-        tp.net.snmp.inc("TcpExtTCPRetransFail")
+        tp.net.snmp.inc("TcpExtTCPRetransFail", skb.pcount)
     return err
 
 
-def _trim_head(tp: TcpSock, skb: TcpSkb, size: int) -> None:
+def trim_head(tp: TcpSock, skb: TcpSkb, size: int) -> None:
+    """Forget the first bytes, which were acknowledged (``tcp_trim_head``)."""
     tp.sk_wmem_queued -= size
     skb.data = skb.data[size:]
     skb.seq = skb.seq + size & M32
+    if skb.pcount > 1:
+        skb.set_segments(skb.gso_size)
 
 
-def _split_in_flight(tp: TcpSock, skb: TcpSkb, size: int) -> None:
-    # tcp_fragment() of a segment in the retransmission queue
-    rest = fragment(tp, skb, size)
-    tp.rtx_queue.insert(tp.rtx_queue.index(skb) + 1, rest)
-    tp.packets_out += 1
-    if rest.sacked & SACKED_ACKED:
-        tp.sacked_out += 1
-    if rest.sacked & SACKED_RETRANS:
-        tp.retrans_out += 1
-    if rest.sacked & LOST:
-        tp.lost_out += 1
-    rest.older, rest.newer = skb, skb.newer
-    if skb.newer is not None:
-        skb.newer.older = rest
-    elif tp.tsorted_newest is skb:
-        tp.tsorted_newest = rest
-    skb.newer = rest
+def adjust_pcount(tp: TcpSock, skb: TcpSkb, count: int) -> None:
+    """What is in flight is ``count`` segments less than was thought (``tcp_adjust_pcount``)."""
+    if not count:
+        return
+    tp.packets_out -= count
+    if skb.sacked & SACKED_ACKED:
+        tp.sacked_out -= count
+    if skb.sacked & SACKED_RETRANS:
+        tp.retrans_out -= count
+    if skb.sacked & LOST:
+        tp.lost_out -= count
+
+
+def split_in_flight(tp: TcpSock, skb: TcpSkb, size: int, mss: int) -> TcpSkb:
+    """Cut what is in flight after ``size`` bytes and return the rest (``tcp_fragment``)."""
+    before_segs = skb.pcount
+    rest = fragment(tp, skb, size, mss)
+    tp.rtx_queue.insert(_index_of(tp, skb) + 1, rest)
+    adjust_pcount(tp, skb, before_segs - skb.pcount - rest.pcount)
+    if skb.older is not None or tp.tsorted_oldest is skb:
+        rest.older, rest.newer = skb, skb.newer
+        if skb.newer is not None:
+            skb.newer.older = rest
+        else:
+            tp.tsorted_newest = rest
+        skb.newer = rest
+    if skb is tp.highest_sack:
+        tp.highest_sack = rest
+    return rest
+
+
+def _index_of(tp: TcpSock, skb: TcpSkb) -> int:
+    index = rtx_index(tp, skb.seq) if not before(skb.seq, tp.snd_una) else tp.rtx_head
+    queue = tp.rtx_queue
+    return index if index < len(queue) and queue[index] is skb else queue.index(skb)
 
 
 @packet_function
@@ -95,15 +129,14 @@ def tcp_retransmit_skb(cpu: Cpu, tp: TcpSock, skb: TcpSkb, segs: int) -> int:
     """Send a segment again and count it: 0 or -errno."""
     err = int(tp.net.functions.__tcp_retransmit_skb(cpu, tp, skb, segs))
     if not err:
-        skb = skb
         if not skb.sacked & SACKED_RETRANS:
-            tp.retrans_out += 1
+            tp.retrans_out += skb.pcount
         skb.sacked |= SACKED_RETRANS | EVER_RETRANS
     if not tp.retrans_stamp:
         tp.retrans_stamp = skb_stamp_ms(skb)
     if tp.undo_retrans < 0:
         tp.undo_retrans = 0
-    tp.undo_retrans += 1
+    tp.undo_retrans += skb.pcount
     return err
 
 
@@ -120,11 +153,12 @@ def tcp_xmit_retransmit_queue(cpu: Cpu, tp: TcpSock) -> None:
     functions, queue = tp.net.functions, tp.rtx_queue
     index = rtx_index(tp, tp.retransmit_hint.seq) if tp.retransmit_hint is not None else tp.rtx_head
     rearm = False
+    max_segs = tso_segs(tp, current_mss(cpu, tp))
     hole: TcpSkb | None = None
     while index < len(queue):
         skb = queue[index]
         index += 1
-        segs = tp.snd_cwnd - tp.in_flight
+        segs = min(tp.snd_cwnd - tp.in_flight, max_segs)
         if segs <= 0:
             break
         sacked = skb.sacked
@@ -141,9 +175,9 @@ def tcp_xmit_retransmit_queue(cpu: Cpu, tp: TcpSock) -> None:
         if functions.tcp_retransmit_skb(cpu, tp, skb, segs):
             break
         slow = tp.ca_state == CaState.LOSS
-        tp.net.snmp.inc("TcpExtTCPSlowStartRetrans" if slow else "TcpExtTCPFastRetrans")
+        tp.net.snmp.inc("TcpExtTCPSlowStartRetrans" if slow else "TcpExtTCPFastRetrans", skb.pcount)
         if in_cwnd_reduction(tp):
-            tp.prr_out += 1
+            tp.prr_out += skb.pcount
         if skb is queue[tp.rtx_head] and tp.pending != TIME_REO_TIMEOUT:
             rearm = True
     if rearm:
@@ -209,6 +243,10 @@ def tcp_send_loss_probe(cpu: Cpu, tp: TcpSock) -> None:
         sent = tp.packets_out > before_packets
     elif tp.rtx_head < len(tp.rtx_queue):
         skb = tp.rtx_queue[-1]
+        mss = current_mss(cpu, tp)
+        if skb.pcount > 1 and len(skb.data) > (skb.pcount - 1) * mss:
+            # only the last segment
+            skb = split_in_flight(tp, skb, (skb.pcount - 1) * mss, mss)
         if functions.__tcp_retransmit_skb(cpu, tp, skb, 1):
             functions.tcp_rearm_rto(cpu, tp)
             return

@@ -5,7 +5,7 @@ from netstack.tcp_hdr import M32, after, before
 from netstack.tcp_output import tsorted_del
 from netstack.tcp_rack import rack_advance
 from netstack.tcp_rate import SackState, rate_skb_delivered
-from netstack.tcp_retransmit import rtx_index
+from netstack.tcp_retransmit import rtx_index, split_in_flight
 from netstack.tcp_segment import Segment
 from netstack.tcp_sock import TcpSkb, TcpSock
 from netstack.tcp_states import (
@@ -83,8 +83,8 @@ def _sacktag_one(cpu: Cpu, tp: TcpSock, skb: TcpSkb, state: SackState, dup_sack:
         # the retransmission was delivered
         if sacked & LOST:
             sacked &= ~(LOST | SACKED_RETRANS)
-            tp.lost_out -= 1
-            tp.retrans_out -= 1
+            tp.lost_out -= skb.pcount
+            tp.retrans_out -= skb.pcount
     else:
         if not sacked & EVER_RETRANS:
             highest = highest_sack_seq(tp)
@@ -97,12 +97,12 @@ def _sacktag_one(cpu: Cpu, tp: TcpSock, skb: TcpSkb, state: SackState, dup_sack:
             state.last_sackt = skb.mstamp_us
         if sacked & LOST:
             sacked &= ~LOST
-            tp.lost_out -= 1
+            tp.lost_out -= skb.pcount
     skb.sacked = sacked | SACKED_ACKED
     state.flag |= FLAG_DATA_SACKED
-    tp.sacked_out += 1
-    tp.delivered += 1
-    state.sack_delivered += 1
+    tp.sacked_out += skb.pcount
+    tp.delivered += skb.pcount
+    state.sack_delivered += skb.pcount
     rate_skb_delivered(tp, skb, state)
     tsorted_del(tp, skb)
     if tp.highest_sack is None or after(seq, tp.highest_sack.seq):
@@ -124,12 +124,29 @@ def _mark_range(cpu: Cpu, tp: TcpSock, start: int, end: int, state: SackState, d
         skb = queue[index]
         if not before(skb.seq, end):
             break
-        if before(skb.seq, start) or after(skb.end_seq, end):
-            # a part of a segment does not count as delivered
-            index += 1
-            continue
-        _sacktag_one(cpu, tp, skb, state, dup_sack)
+        if _match(tp, skb, start, end):
+            _sacktag_one(cpu, tp, skb, state, dup_sack)
         index += 1
+
+
+def _match(tp: TcpSock, skb: TcpSkb, start: int, end: int) -> bool:
+    # tcp_match_skb_to_sack(): several segments are cut where the block begins or ends; a part of one does not count
+    in_sack = not after(start, skb.seq) and not before(end, skb.end_seq)
+    if in_sack or skb.pcount <= 1 or not after(skb.end_seq, start):
+        return in_sack
+    mss = skb.gso_size
+    in_sack = not after(start, skb.seq)
+    if in_sack:
+        size = end - skb.seq & M32
+        if size < mss:
+            return False
+        size = size // mss * mss
+    else:
+        size = -(-max(start - skb.seq & M32, mss) // mss) * mss
+    if size >= len(skb.data):
+        return in_sack
+    split_in_flight(tp, skb, size, mss)
+    return in_sack
 
 
 def sacktag_write_queue(cpu: Cpu, tp: TcpSock, skb: Segment, prior_una: int, state: SackState) -> int:

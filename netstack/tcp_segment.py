@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ebpfsim.btf.view import place
 from ebpfsim.cpu import Cpu
 from netstack.drop_reasons import SkbDropReason
-from netstack.skb import SkBuff, skb_truesize
+from netstack.skb import SkBuff
 from netstack.tcp_hdr import Tcphdr
 
 if TYPE_CHECKING:
@@ -17,15 +17,19 @@ CB = 40  # skb->cb
 
 
 class Segment:
-    """``skb`` is the packet, ``th`` its header and data; ``ecn`` are the ECN bits of its IP header."""
+    """``skb`` is the packet, ``th`` its header and data; ``ecn`` are the ECN bits of its IP header.
 
-    __slots__ = ("ecn", "skb", "th", "truesize")
+    It may be several that were put together: ``segs`` of them, of ``gso_size`` bytes (0 for one alone).
+    """
+
+    __slots__ = ("ecn", "gso_size", "segs", "skb", "th", "truesize")
 
     def __init__(self, skb: SkBuff, th: Tcphdr, ecn: int) -> None:
         self.skb = skb
         self.th = th
         self.ecn = ecn
-        self.truesize = skb_truesize(len(skb.data))
+        self.gso_size, self.segs = skb.gso_size, skb.gso_segs or 1
+        self.truesize = skb.truesize
 
     @property
     def net(self) -> "Net":

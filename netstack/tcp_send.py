@@ -193,8 +193,9 @@ def tcp_write_wakeup(cpu: Cpu, tp: TcpSock, mib: int) -> int:
         tp.pushed_seq = skb.end_seq if before(tp.pushed_seq, skb.end_seq) else tp.pushed_seq
         if room < (skb.end_seq - skb.seq & M32) or len(skb.data) > mss:
             skb.flags |= PSH
-            tp.write_queue.insert(1, fragment(tp, skb, min(room, mss)))
+            tp.write_queue.insert(1, fragment(tp, skb, min(room, mss), mss))
         skb.flags |= PSH
+        skb.set_segments(mss)
         mstamp_refresh(tp, cpu)
         err = transmit_new(cpu, tp, skb)
         if not err:

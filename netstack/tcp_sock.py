@@ -48,21 +48,25 @@ RTT_MIN_UNKNOWN = 0xFFFF_FFFF
 
 
 class TcpSkb:
-    """A segment that was queued to be sent: ``struct sk_buff`` with ``struct tcp_skb_cb``.
+    """Data that was queued to be sent: ``struct sk_buff`` with ``struct tcp_skb_cb``.
+
+    It is one segment, or several (segmentation offload): ``pcount`` of ``gso_size`` bytes each, the last with what is
+    left; 0 when nobody has counted yet.
 
     ``sacked`` are the TCPCB_* bits, ``mstamp_us`` is when it was sent last. ``newer`` and ``older`` are its neighbours
     in the order of sending (``tcp_tsorted_anchor``).
     """
 
     __slots__ = (
-        "app_limited", "data", "delivered", "delivered_us", "end_seq", "first_tx_us", "flags", "in_flight",
-        "mstamp_us", "newer", "older", "sacked", "seq", "struct", "structs",
+        "app_limited", "data", "delivered", "delivered_us", "end_seq", "first_tx_us", "flags", "gso_size", "in_flight",
+        "mstamp_us", "newer", "older", "pcount", "sacked", "seq", "struct", "structs",
     )  # fmt: skip
 
-    def __init__(self, structs: "TcpStructs", seq: int, data: bytes, flags: int, end_seq: int) -> None:
+    def __init__(self, structs: "TcpStructs", seq: int, data: bytes | bytearray, flags: int, end_seq: int) -> None:
         self.structs = structs
         self.seq, self.data, self.flags, self.end_seq = seq, data, flags, end_seq
         self.sacked = 0
+        self.pcount, self.gso_size = (0 if data else 1), 0
         self.mstamp_us = self.delivered = self.delivered_us = self.first_tx_us = self.in_flight = 0
         self.app_limited = False
         self.newer: TcpSkb | None = None
@@ -73,6 +77,15 @@ class TcpSkb:
     def struct_address(self) -> int:
         """Where its structure is, which is brought up to date."""
         return self.structs.skb(self)
+
+    def set_segments(self, mss: int) -> int:
+        """Count the segments that it is with an MSS (``tcp_set_skb_tso_segs``)."""
+        size = len(self.data)
+        if size <= mss:
+            self.pcount, self.gso_size = 1, 0
+        else:
+            self.pcount, self.gso_size = -(-size // mss), mss
+        return self.pcount
 
     def __str__(self) -> str:
         return f"{self.seq}:{self.end_seq}({len(self.data)}) flags {self.flags:#x} sacked {self.sacked:#x}"
@@ -127,6 +140,7 @@ class TcpSock:
         self.sk_rmem_alloc = self.sk_wmem_queued = 0
         self.sk_rcvlowat = 1
         self.nospace = False
+        # what is never waited for, but limits how much is sent at once (tcp_tso_autosize)
         self.sk_pacing_rate = (1 << 64) - 1
         self.sk_max_pacing_rate = (1 << 64) - 1
         self.broadcast = False
@@ -202,6 +216,7 @@ class TcpSock:
         self.tsorted_newest: TcpSkb | None = None
         self.highest_sack: TcpSkb | None = None
         self.retransmit_hint: TcpSkb | None = None
+        self.wstamp_us = 0
         self.packets_out = self.sacked_out = self.lost_out = self.retrans_out = 0
         self.lsndtime = 0
         self.segs_out = self.data_segs_out = self.bytes_sent = self.bytes_acked = self.bytes_retrans = 0

@@ -200,10 +200,16 @@ class TcpStructs:
         struct = skb.struct
         if struct is None:
             struct = skb.struct = SkbStruct.build(self.mem, len(skb.data), HEADROOM)
-            struct.put(skb.data)
+            struct.put(bytes(skb.data))
             self._by_address[struct.address] = skb
         cb = struct.address + CB
-        for name, value in (("seq", skb.seq), ("end_seq", skb.end_seq), ("sacked", skb.sacked)):
+        if struct.len != len(skb.data):
+            # it was cut since
+            struct.trim(min(struct.len, len(skb.data)))
+        for name, value in (
+            ("seq", skb.seq), ("end_seq", skb.end_seq), ("sacked", skb.sacked), ("tcp_gso_segs", skb.pcount),
+            ("tcp_gso_size", skb.gso_size),
+        ):  # fmt: skip
             offset, size = place("tcp_skb_cb", name)
             self.mem.store(cb + offset, size, value)
         offset, size = place("tcp_skb_cb", "tcp_flags")

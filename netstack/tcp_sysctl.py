@@ -26,6 +26,7 @@ TCP_SYSCTLS: dict[str, int] = {
     "net.ipv4.tcp_max_syn_backlog":             2048,
     "net.ipv4.tcp_min_rtt_wlen":                300,
     "net.ipv4.tcp_min_snd_mss":                 48,
+    "net.ipv4.tcp_min_tso_segs":                2,
     "net.ipv4.tcp_moderate_rcvbuf":             1,
     "net.ipv4.tcp_orphan_retries":              0,
     "net.ipv4.tcp_pacing_ca_ratio":             120,
@@ -42,6 +43,8 @@ TCP_SYSCTLS: dict[str, int] = {
     "net.ipv4.tcp_syn_retries":                 6,
     "net.ipv4.tcp_synack_retries":              5,
     "net.ipv4.tcp_timestamps":                  1,
+    "net.ipv4.tcp_tso_rtt_log":                 9,
+    "net.ipv4.tcp_tso_win_divisor":             3,
     "net.ipv4.tcp_window_scaling":              1,
 }
 # fmt: on

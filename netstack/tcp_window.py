@@ -88,12 +88,12 @@ def sndbuf_expand(tp: TcpSock) -> None:
         tp.sk_sndbuf = min(memory, tp.net.tcp.wmem[2])
 
 
-def measure_rcv_mss(tp: TcpSock, size: int, truesize: int, pushed: bool) -> None:
-    """Learn how long the peer's segments are, and what they cost (``tcp_measure_rcv_mss``)."""
+def measure_rcv_mss(tp: TcpSock, size: int, total: int, truesize: int, pushed: bool) -> None:
+    """Learn how long the peer's segments are, and what ``total`` bytes of them cost (``tcp_measure_rcv_mss``)."""
     last, tp.ack_last_seg_size = tp.ack_last_seg_size, 0
     if size >= tp.ack_rcv_mss:
         if size != tp.ack_rcv_mss:
-            old, tp.scaling_ratio = tp.scaling_ratio, max(1, min(255, (size << 8) // truesize))
+            old, tp.scaling_ratio = tp.scaling_ratio, max(1, min(255, (total << 8) // truesize))
             if old != tp.scaling_ratio:
                 # the window that the buffer stands for has changed
                 tp.window_clamp = win_from_space(tp, tp.sk_rcvbuf)

@@ -187,6 +187,10 @@ class Veth(SoftDevice):
         self.rq = VethRq(self)
         self.gro = False
 
+    def takes_segments(self) -> bool:
+        """Whether the other end takes several segments as one packet; it does not while it has native XDP."""
+        return not (isinstance(self.peer, Veth) and self.peer.xdp.native is not None)
+
     @property
     def napi(self) -> bool:
         """Whether what it receives waits for NAPI."""

@@ -73,7 +73,11 @@ def test_what_programs_of_congestion_control_may_write_is_taken_back(tp: Any) ->
 def test_a_segment_that_was_sent(tp: Any) -> None:
     skb = tp.rtx_queue[0]
     mem, address = tp.net.kernel.mem, skb.struct_address
-    assert mem.load(address + place("sk_buff", "len")[0], 4) == 1000
+    # two segments in one packet (include/net/tcp.h: tcp_gso_segs, tcp_gso_size)
+    assert mem.load(address + place("sk_buff", "len")[0], 4) == 2000
+    cb = address + place("sk_buff", "cb")[0]
+    shape = [mem.load(cb + place("tcp_skb_cb", name)[0], 2) for name in ("tcp_gso_segs", "tcp_gso_size")]
+    assert shape == [2, 1000]
     assert mem.load(address + place("sk_buff", "cb")[0] + place("tcp_skb_cb", "seq")[0], 4) == tp.snd_una
     assert tp.net.tcp.structs.find(address) is skb
 

@@ -39,8 +39,15 @@ def test_what_is_queued_takes_from_the_window() -> None:
 def test_the_peers_segments_are_learned() -> None:
     tp = sock()
     tp.advmss, tp.ack_rcv_mss = 1448, 536
-    measure_rcv_mss(tp, 1448, 2304, False)
+    measure_rcv_mss(tp, 1448, 1448, 2304, False)
     assert (tp.ack_rcv_mss, tp.scaling_ratio) == (1448, 1448 * 256 // 2304)
+
+
+def test_segments_that_came_as_one_packet_are_learned_one_by_one() -> None:
+    tp = sock()
+    tp.advmss, tp.ack_rcv_mss = 1448, 536
+    measure_rcv_mss(tp, 1448, 3 * 1448, 2304 + 2 * 2048, False)
+    assert (tp.ack_rcv_mss, tp.scaling_ratio) == (1448, 3 * 1448 * 256 // 6400)
 
 
 def test_the_send_buffer_holds_two_windows() -> None:
