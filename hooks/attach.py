@@ -13,7 +13,7 @@ from ebpfsim.errors import InternalError
 from ebpfsim.objects import KernelObject
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.bpf import AttachType
-from hooks import cgroup, netkit, netns, tcx, xdp
+from hooks import cgroup, netkit, netns, sockmap, tcx, xdp
 from hooks.point import AttachKernel, AttachPoint, LinkCreate, MapLink, Points
 
 __all__ = ["AttachTable", "attach_table"]
@@ -24,6 +24,7 @@ FAMILIES: tuple[Callable[[AttachKernel], Points], ...] = (
     netkit.points,
     cgroup.points,
     netns.points,
+    sockmap.points,
 )
 
 

@@ -408,13 +408,15 @@ def points(kernel: Any) -> Points:
     """Return the rows of perf events and of kprobe.multi; further fields: ``bpf_cookie``, ``syms``, ``cookies``,
     ``kprobe_multi_flags``."""
 
-    def event(prog: Prog, target: int, _flags: int, opts: Opts) -> Link:
+    def event(prog: Prog, target: int, flags: int, opts: Opts) -> Link:
+        if flags:
+            raise KernelError(OP, Errno.EINVAL, f"flags {flags:#x}")
         file = kernel.fds.file(target)
         if file is None:
             raise KernelError(OP, Errno.EBADF, f"fd {target} is not open")
         attach_prog: Callable[[Prog, int], Link] | None = getattr(file.obj, "attach_prog", None)
         if attach_prog is None:
-            raise NotModelled(f"program on a {type(file.obj).__name__} as perf event", "kernel/events/core.c")
+            raise KernelError(OP, Errno.EBADF, f"fd {target} is no perf event")
         return attach_prog(prog, opts.get("bpf_cookie", 0))
 
     def multi(prog: Prog, _target: int, link_flags: int, opts: Opts) -> KprobeMultiLink:

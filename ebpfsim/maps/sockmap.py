@@ -1,10 +1,12 @@
 """BPF_MAP_TYPE_SOCKMAP and BPF_MAP_TYPE_SOCKHASH: sockets for redirects (net/core/sock_map.c, v6.18).
 
 User space stores descriptors and, with values of 8 bytes, reads cookies; programs get a ``struct sock``. A socket that
-closes leaves the map. Left out: what happens to the traffic of a socket in such a map.
+closes leaves the map. ``progs`` are the programs that the sockets of a map take over when they join it, by attach type,
+``links`` those of them that links attach (``hooks.sockmap``).
 """
 
 from struct import Struct
+from typing import Any
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
@@ -13,6 +15,7 @@ from ebpfsim.maps.jhash import jhash
 from ebpfsim.maps.map import Map, MapAttr, MapEnv
 from ebpfsim.maps.sock import MapSock, exist_errno, read_cookie, sock_by_fd, sock_fd
 from ebpfsim.memory import Memory
+from ebpfsim.uapi.bpf import AttachType
 from ebpfsim.uapi.flags import BPF_EXIST
 
 __all__ = ["SockhashMap", "SockmapMap"]
@@ -26,6 +29,8 @@ class _Socks(Map):
     def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
         super().__init__(attr, mem, nr_cpus, env)
         self._socks: dict[bytes, MapSock] = {}
+        self.progs: dict[AttachType, Any] = {}
+        self.links: dict[AttachType, Any] = {}
 
     def sock_at(self, key: bytes) -> MapSock | None:
         """Return the socket under a key, or None."""
@@ -79,6 +84,8 @@ class _Socks(Map):
         """Let go of the sockets."""
         for key in sorted(self._socks):
             self._let_go(self._socks.pop(key))
+        for kind in sorted(self.progs):
+            self.progs.pop(kind).put()
         super().on_release()
 
     _absent = Errno.ENOENT  # what deleting an absent key gives

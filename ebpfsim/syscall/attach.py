@@ -6,7 +6,6 @@ Arguments are checked in the kernel's order, with its errnos; where a hook would
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
-from ebpfsim.maps.sockmap import SockhashMap, SockmapMap
 from ebpfsim.objects import FdKind
 from ebpfsim.progs.prog import Prog
 from ebpfsim.syscall.attach_types import (
@@ -138,15 +137,12 @@ class AttachCalls(Calls):
 
     def _by_link_only(self, op: str, kind: A) -> None:
         # the last line of bpf_prog_attach() and bpf_prog_detach(): what knows nothing but links; others are to come
-        if kind not in CGROUP_TYPES | SOCKMAP_TYPES | MPROG_TYPES | {A.FLOW_DISSECTOR, A.LIRC_MODE2}:
+        # without CONFIG_BPF_LIRC_MODE2 there is nothing that infrared could be attached to
+        if kind not in CGROUP_TYPES | SOCKMAP_TYPES | MPROG_TYPES | {A.FLOW_DISSECTOR}:
             raise KernelError(op, Errno.EINVAL, f"{kind.kernel_name} is attached by links")
         raise NotModelled(f"bpf(BPF_{op.upper()}) with {kind.kernel_name}", f"kernel/bpf/syscall.c: bpf_{op}")
 
     def _attach_target(self, op: str, kind: A, target_fd: int) -> None:
         # what is behind the target's descriptor is of the right kind
-        if kind in CGROUP_TYPES:
+        if kind in CGROUP_TYPES or (kind == A.LSM_MAC and op == "prog_detach"):
             self._object(op, target_fd, FdKind.CGROUP)
-        elif kind in SOCKMAP_TYPES:
-            map_ = self._map(op, target_fd)
-            if not isinstance(map_, SockmapMap | SockhashMap):
-                raise KernelError(op, Errno.EOPNOTSUPP, f"map '{map_.name}' is a {map_.type.lower}")

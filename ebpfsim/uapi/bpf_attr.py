@@ -186,6 +186,7 @@ LINK_UNIONS: Mapping[LinkType, Layout] = {
     LinkType.XDP:     _layout(ifindex="I"),
     LinkType.TCX:     _layout(ifindex="I", attach_type="I"),
     LinkType.NETKIT:  _layout(ifindex="I", attach_type="I"),
+    LinkType.SOCKMAP: _layout(map_id="I", attach_type="I"),
     LinkType.STRUCT_OPS: _layout(map_id="I"),
     LinkType.NETFILTER: _layout(pf="I", hooknum="I", priority="i", flags="I"),
     LinkType.KPROBE_MULTI: _layout(addrs="Q", count="I", flags="I", missed="Q", cookies="Q"),

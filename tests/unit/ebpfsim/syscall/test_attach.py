@@ -84,6 +84,7 @@ def test_programs_fit_their_attach_type(kernel, load, refused) -> None:
 
 def test_hooks_that_are_not_there_say_so(kernel, load) -> None:
     map_ = kernel.bpf.map_create(MapType.SOCKMAP, 4, 4, 1)
+    kernel.attach_table.points.clear()
     with pytest.raises(NotModelled, match=r"BPF_PROG_ATTACH\) with BPF_SK_MSG_VERDICT"):
         kernel.bpf.prog_attach(load(ProgType.SK_MSG), map_, A.SK_MSG_VERDICT)
     with pytest.raises(NotModelled, match=r"BPF_PROG_DETACH\) with BPF_SK_MSG_VERDICT"):
