@@ -4,21 +4,31 @@ Follows include/net/checksum.h and lib/checksum.c, v6.18. Unlike there, sums are
 that may grow beyond 32 bits before they are folded.
 """
 
+from typing import Any
+
+from ebpfsim.jit.checksum import checksum_routine
+
 __all__ = ["csum_fold", "csum_partial", "csum_replace2", "csum_tcpudp_nofold", "ip_compute_csum"]
 
 _ONES = 0xFFFF
+_NATIVE: Any = checksum_routine()
 
 
 def csum_partial(data: bytes | bytearray | memoryview, initial: int = 0) -> int:
     """Return the unfolded sum of the 16-bit words of ``data``, the last odd byte padded with zero, plus ``initial``."""
-    size = len(data)
-    if size & 1:
-        return csum_partial(bytes(data) + b"\0", initial)
+    if _NATIVE is not None:
+        return int(initial + _NATIVE(data if data.__class__ is bytes else bytes(data)))
+    return initial + _plain(data)
+
+
+def _plain(data: bytes | bytearray | memoryview) -> int:
+    # without machine code
+    if len(data) & 1:
+        data = bytes(data) + b"\0"
     # 2**16 is congruent to 1 modulo 2**16 - 1, so the whole number has the same remainder as the sum of its words
     value = int.from_bytes(data, "big")
-    total = value % _ONES
     # a sum of words is zero only when all words are zero; otherwise remainder 0 stands for 0xffff
-    return initial + (total or (_ONES if value else 0))
+    return value % _ONES or (_ONES if value else 0)
 
 
 def csum_fold(total: int) -> int:

@@ -3,7 +3,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netstack.checksum import csum_fold, csum_partial, csum_replace2, csum_tcpudp_nofold, ip_compute_csum
+from netstack.checksum import _plain, csum_fold, csum_partial, csum_replace2, csum_tcpudp_nofold, ip_compute_csum
 
 
 def test_checksum_of_rfc_1071_example() -> None:
@@ -65,3 +65,8 @@ def test_pseudo_header_equals_scapys(payload: bytes, saddr: int, daddr: int) -> 
 
 def _text(address: int) -> str:
     return ".".join(str(byte) for byte in address.to_bytes(4, "big"))
+
+
+@given(st.binary(max_size=300))
+def test_the_sum_without_machine_code_is_the_same(data: bytes) -> None:
+    assert _plain(data) == csum_partial(data) == csum_partial(memoryview(data))

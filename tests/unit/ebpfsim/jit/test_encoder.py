@@ -75,6 +75,7 @@ LLVM = [
     ("or esi, -129", ("or_imm", 6, 0, -129, False), "81ce7fffffff"),
     ("and rdi, 128", ("and_imm", 7, 0, 128, True), "4881e780000000"),
     ("and r10d, -1", ("and_imm", 10, 0, -1, False), "4183e2ff"),
+    ("adc rax, 0", ("adc_imm", 0, 0, 0, True), "4883d000"),
     ("sub r8, -1", ("sub_imm", 8, 0, -1, True), "4983e8ff"),
     ("sub esp, -129", ("sub_imm", 4, 0, -129, False), "81ec7fffffff"),
     ("xor r9, 128", ("xor_imm", 9, 0, 128, True), "4981f180000000"),
