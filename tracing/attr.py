@@ -1,6 +1,7 @@
 """What files are, and changing it: stat, access, chmod, chown, truncate, utimes, readlink, statfs, working directories
 (fs/{stat,open,attr,utimes,statfs,d_path}.c, v6.18)."""
 
+from collections.abc import Callable
 from struct import Struct
 from typing import cast
 
@@ -8,13 +9,13 @@ from ebpfsim.btf.view import Field, KernelStruct
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.isa.alu import s32, s64, u32
-from ebpfsim.memory.user import UserFault
+from ebpfsim.memory.user import UserFault, UserMemory
 from tracing.dcache import now_at
 from tracing.fs import FsKernel, dentry_at, file_at, is_err, task_of
 from tracing.fs_syscalls import opened
 from tracing.functions import kernel_function
 from tracing.namei import AT_FDCWD, LOOKUP_DIRECTORY, LOOKUP_EMPTY, LOOKUP_FOLLOW
-from tracing.permission import MAY_EXEC, MAY_WRITE, may_own
+from tracing.permission import MAY_EXEC, MAY_WRITE
 from tracing.shmem import (
     ATTR_ATIME,
     ATTR_ATIME_SET,
@@ -36,6 +37,9 @@ __all__ = ["Kstat"]
 AT_SYMLINK_NOFOLLOW, AT_EACCESS, AT_NO_AUTOMOUNT, AT_EMPTY_PATH, AT_STATX_SYNC = 0x100, 0x200, 0x800, 0x1000, 0x6000
 STATX_BASIC_STATS, STATX_RESERVED = 0x7FF, 0x8000_0000
 CAP_CHOWN, CAP_FOWNER = 0, 3
+# include/linux/fs.h: times are given, times are now
+ATTR_TIMES_SET, ATTR_TOUCH = 1 << 16, 1 << 17
+ATTR_ANY_SET = ATTR_ATIME_SET | ATTR_MTIME_SET | ATTR_TIMES_SET
 UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 S_ISUID, S_ISGID = 0o4000, 0o2000
 _STAT = Struct("<QQQIIIIQqqqQQQQQQ24x")
@@ -114,17 +118,21 @@ def _fill_stat(stat: Kstat, inode: Inode) -> None:
     stat.mnt_id = inode.sb.mount.mnt_id if inode.sb.mount is not None else 0
 
 
+def _is_empty(k: FsKernel, cpu: Cpu, filename: int) -> bool:
+    # getname_maybe_null()
+    user = task_of(k, cpu).user
+    try:
+        return not filename or user is None or not user.read(filename, 1)[0]
+    except UserFault:
+        return False
+
+
 @kernel_function
 def vfs_fstatat(k: FsKernel, cpu: Cpu, dfd: int, filename: int, stat: int, flags: int) -> int:
     """Say what is at a path, or what a descriptor stands for (AT_EMPTY_PATH)."""
-    functions, user = k.functions, task_of(k, cpu).user
-    if flags & ~AT_NO_AUTOMOUNT == AT_EMPTY_PATH and dfd >= 0 and user is not None:
-        try:
-            empty = not filename or not user.read(filename, 1)[0]
-        except UserFault:
-            empty = False
-        if empty:
-            return cast(int, functions.vfs_fstat(cpu, dfd, stat))
+    functions = k.functions
+    if flags & ~AT_NO_AUTOMOUNT == AT_EMPTY_PATH and dfd >= 0 and _is_empty(k, cpu, filename):
+        return cast(int, functions.vfs_fstat(cpu, dfd, stat))
     name = functions.getname_flags(cpu, filename, LOOKUP_EMPTY if flags & AT_EMPTY_PATH else 0)
     ret = is_err(name)
     if not ret:
@@ -221,6 +229,9 @@ def sys_newfstatat(k: FsKernel, cpu: Cpu, dfd: int, filename: int, statbuf: int,
 @syscall(332)
 def sys_statx(k: FsKernel, cpu: Cpu, dfd: int, filename: int, flags: int, mask: int, buffer: int) -> int:
     functions = k.functions
+    if flags & AT_EMPTY_PATH and s32(dfd) >= 0 and _is_empty(k, cpu, filename):
+        ret: int = functions.do_statx_fd(cpu, s32(dfd), u32(flags) & ~AT_NO_AUTOMOUNT, u32(mask), buffer)
+        return ret
     name = functions.getname_flags(cpu, filename, LOOKUP_EMPTY if flags & AT_EMPTY_PATH else 0)
     ret = is_err(name)
     if not ret:
@@ -236,6 +247,18 @@ def do_statx(k: FsKernel, cpu: Cpu, dfd: int, filename: int, flags: int, mask: i
         return -Errno.EINVAL
     stat = Kstat.alloc(k.mem)
     ret: int = k.functions.vfs_statx(cpu, dfd, filename, flags, stat.address, mask)
+    ret = ret or k.functions.cp_statx(cpu, stat.address, buffer)
+    stat.free()
+    return ret
+
+
+@kernel_function
+def do_statx_fd(k: FsKernel, cpu: Cpu, fd: int, flags: int, mask: int, buffer: int) -> int:
+    """Say what a descriptor stands for, in more words; EBADF, EINVAL."""
+    if mask & STATX_RESERVED or flags & AT_STATX_SYNC == AT_STATX_SYNC:
+        return -Errno.EINVAL
+    stat = Kstat.alloc(k.mem)
+    ret: int = k.functions.vfs_fstat(cpu, fd, stat.address)
     ret = ret or k.functions.cp_statx(cpu, stat.address, buffer)
     stat.free()
     return ret
@@ -313,7 +336,10 @@ def _prepared(k: FsKernel, cpu: Cpu, inode: Inode, dentry: int, attr: int) -> in
     # of file systems whose functions are their own
     if "setattr" in inode.sb.fs.ops:
         return 0
-    return _refusal(k, cpu, inode, Iattr(k.mem, attr), lambda cap: bool(task_of(k, cpu).cred.cap_effective >> cap & 1))
+    change, cred = Iattr(k.mem, attr), task_of(k, cpu).cred
+    ret = _refused_owners(k, cpu, inode, change, lambda cap: bool(cred.cap_effective >> cap & 1))
+    may = cred.fsuid == inode.i_uid or bool(cred.cap_effective >> CAP_FOWNER & 1)
+    return ret or (-Errno.EPERM if change.ia_valid & (ATTR_MODE | ATTR_ANY_SET) and not may else 0)
 
 
 @kernel_function
@@ -328,11 +354,27 @@ def setattr_prepare(k: FsKernel, cpu: Cpu, idmap: int, dentry: int, attr: int) -
     def capable(cap: int) -> bool:
         return bool(functions.capable_wrt_inode_uidgid(cpu, idmap, inode.address, cap))
 
-    ret = _refusal(k, cpu, inode, change, capable)
+    def owns() -> bool:
+        return bool(functions.inode_owner_or_capable(cpu, idmap, inode.address))
+
+    ret = _refused_owners(k, cpu, inode, change, capable)
     if not ret and change.ia_valid & ATTR_MODE:
-        functions.inode_owner_or_capable(cpu, idmap, inode.address)
+        if not owns():
+            return -Errno.EPERM
         functions.in_group_or_capable(cpu, idmap, inode.address, inode.i_gid)
+    if not ret and change.ia_valid & ATTR_ANY_SET and not owns():
+        ret = -Errno.EPERM
     return ret
+
+
+@kernel_function
+def may_setattr(k: FsKernel, cpu: Cpu, idmap: int, inode: int, ia_valid: int) -> int:
+    """Whether an inode may be changed at all; its times to now by who may write it."""
+    functions = k.functions
+    if ia_valid & ATTR_TOUCH and not functions.inode_owner_or_capable(cpu, idmap, inode):
+        ret: int = functions.inode_permission(cpu, idmap, inode, MAY_WRITE)
+        return ret
+    return 0
 
 
 @kernel_function
@@ -347,10 +389,9 @@ def setattr_copy(k: FsKernel, cpu: Cpu, idmap: int, inode: int, attr: int) -> No
         functions.in_group_or_capable(cpu, idmap, inode, change.ia_gid)
 
 
-def _refusal(k: FsKernel, cpu: Cpu, inode: Inode, change: Iattr, capable: object) -> int:
+def _refused_owners(k: FsKernel, cpu: Cpu, inode: Inode, change: Iattr, capable: Callable[[int], bool]) -> int:
     cred, valid = task_of(k, cpu).cred, change.ia_valid
     owns = cred.fsuid == inode.i_uid
-    assert callable(capable)
     if valid & ATTR_UID and not (owns and change.ia_uid == inode.i_uid) and not capable(CAP_CHOWN):
         return -Errno.EPERM
     if valid & ATTR_GID:
@@ -359,8 +400,6 @@ def _refusal(k: FsKernel, cpu: Cpu, inode: Inode, change: Iattr, capable: object
         own_group = owns and change.ia_gid in (cred.fsgid, inode.i_gid)
         if not own_group and not capable(CAP_CHOWN):
             return -Errno.EPERM
-    if valid & (ATTR_MODE | ATTR_ATIME_SET | ATTR_MTIME_SET) and not owns and not capable(CAP_FOWNER):
-        return -Errno.EPERM
     return 0
 
 
@@ -698,15 +737,23 @@ def statfs_by_dentry(k: FsKernel, cpu: Cpu, dentry: int, buf: int) -> int:
     return 0
 
 
+def _timespec(k: FsKernel, cpu: Cpu, user: UserMemory | None, address: int) -> bytes:
+    k.functions.get_timespec64(cpu, 0, address)
+    return user.read(address, 16) if user is not None else bytes(16)
+
+
 @syscall(280)
 def sys_utimensat(k: FsKernel, cpu: Cpu, dfd: int, filename: int, utimes: int, flags: int) -> int:
     user = task_of(k, cpu).user
     times = 0
     if utimes:
         try:
-            data = user.read(utimes, 32) if user is not None else bytes(32)
+            data = b"".join(_timespec(k, cpu, user, utimes + at) for at in (0, 16))
         except UserFault:
             return -Errno.EFAULT
+        if [int.from_bytes(data[at : at + 8], "little") for at in (8, 24)] == [UTIME_OMIT] * 2:
+            # nothing to do, wherever it is
+            return 0
         times = k.mem.alloc(32)
         k.mem.write(times, data)
     ret: int = k.functions.do_utimes(cpu, s32(dfd), filename, times, u32(flags))
@@ -730,10 +777,13 @@ def do_utimes(k: FsKernel, cpu: Cpu, dfd: int, filename: int, times: int, flags:
 @kernel_function
 def vfs_utimes(k: FsKernel, cpu: Cpu, path: int, times: int) -> int:
     """Set the times of a file: now is for owners and who may write it, others are for owners."""
-    functions, mnt, dentry, inode = k.functions, k.mem.load(path, 8), k.mem.load(path + 8, 8), _inode_of(k, path)
+    functions, mnt, dentry = k.functions, k.mem.load(path, 8), k.mem.load(path + 8, 8)
     valid = ATTR_CTIME | ATTR_ATIME | ATTR_MTIME
     values: dict[str, int] = {}
-    if times:
+    if not times or (s64(k.mem.load(times + 8, 8)) == s64(k.mem.load(times + 24, 8)) == UTIME_NOW):
+        valid |= ATTR_TOUCH
+    else:
+        valid |= ATTR_TIMES_SET
         words = [s64(k.mem.load(times + 8 * index, 8)) for index in range(4)]
         rows = (("atime", words[:2], ATTR_ATIME, ATTR_ATIME_SET), ("mtime", words[2:], ATTR_MTIME, ATTR_MTIME_SET))
         for name, (seconds, nanoseconds), bit, given in rows:
@@ -745,10 +795,7 @@ def vfs_utimes(k: FsKernel, cpu: Cpu, path: int, times: int) -> int:
                 valid |= given
                 values |= {f"{name}_sec": seconds, f"{name}_nsec": nanoseconds}
     functions.mnt_want_write(cpu, mnt)
-    ret = 0
-    if not valid & (ATTR_ATIME_SET | ATTR_MTIME_SET) and not may_own(k, cpu, inode.i_uid):
-        ret = functions.inode_permission(cpu, 0, inode.address, MAY_WRITE)
-    ret = ret or _change(k, cpu, dentry, valid, **values)
+    ret = _change(k, cpu, dentry, valid, **values)
     functions.mnt_drop_write(cpu, mnt)
     return ret
 

@@ -59,7 +59,7 @@ def dentry_unlink_inode(k: FsKernel, cpu: Cpu, dentry: int) -> None:
     assert inode is not None
     if entry.parent.children.get(entry.name) is entry:
         del entry.parent.children[entry.name]
-    if not inode.i_nlink and entry.hashed:
+    if not inode.i_nlink:
         k.functions.__fsnotify_inode_delete(cpu, inode.address)
     k.functions.iput(cpu, inode.address)
 
@@ -71,6 +71,7 @@ def d_delete(k: FsKernel, cpu: Cpu, dentry: int) -> None:
     if entry.opens == 1:
         k.functions.dentry_unlink_inode(cpu, dentry)
     else:
+        k.functions.___d_drop(cpu, dentry)
         k.vfs.unhash(entry)
 
 
@@ -278,6 +279,15 @@ def __mark_inode_dirty(k: FsKernel, cpu: Cpu, inode: int, _flags: int) -> None:
 @kernel_function
 def mnt_get_write_access_file(k: FsKernel, cpu: Cpu, file: int) -> int:
     """Begin to write through a file, which has asked for that already when it is open for writing."""
+    struct = file_at(k, file).struct
+    if not struct.f_mode & FMODE_WRITER:
+        k.functions.mnt_get_write_access(cpu, struct.f_path_mnt)
+    return 0
+
+
+@kernel_function
+def mnt_want_write_file(k: FsKernel, cpu: Cpu, file: int) -> int:
+    """Begin to change what a file is, which asks for nothing when the file is open for writing."""
     struct = file_at(k, file).struct
     if not struct.f_mode & FMODE_WRITER:
         k.functions.mnt_get_write_access(cpu, struct.f_path_mnt)

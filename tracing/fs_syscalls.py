@@ -26,6 +26,7 @@ CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC = 2, 4
 FIOCLEX, FIONCLEX, FIONBIO = 0x5451, 0x5450, 0x5421
 # include/linux/fs_types.h
 DT_BY_KIND_SHIFT = 12
+FDTABLE_BITS = 64  # BITS_PER_LONG: what a table of descriptors begins with
 _F_PATH = place("file", "f_path")[0]
 
 
@@ -129,12 +130,16 @@ def sys_close(k: FsKernel, cpu: Cpu, fd: int) -> int:
 def sys_close_range(k: FsKernel, cpu: Cpu, fd: int, max_fd: int, flags: int) -> int:
     if u32(flags) & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) or u32(fd) > u32(max_fd):
         return -Errno.EINVAL
-    files = task_of(k, cpu).files
-    for number in [number for number in files.numbers() if u32(fd) <= number <= u32(max_fd)]:
+    files, functions = task_of(k, cpu).files, k.functions
+    last = max(FDTABLE_BITS - 1, *files.numbers(), 0)
+    for number in range(u32(fd), min(u32(max_fd), last) + 1):
         if flags & CLOSE_RANGE_CLOEXEC:
-            files.close_on_exec.add(number)
-        else:
-            close_fd(k, cpu, number)
+            if files.lookup(number) is not None:
+                files.close_on_exec.add(number)
+            continue
+        file = functions.file_close_fd_locked(cpu, task_of(k, cpu).struct.files_ptr, number)
+        if file and s64(file) != -1:
+            functions.filp_close(cpu, file, task_of(k, cpu).struct.files_ptr)
     return 0
 
 
@@ -253,8 +258,9 @@ def ksys_dup3(k: FsKernel, cpu: Cpu, oldfd: int, newfd: int, flags: int) -> int:
     if newfd >= NR_OPEN or files.lookup(oldfd) is None:
         return -Errno.EBADF
     # whether the new one is on the way to be a file elsewhere does not come up: calls do not overlap
+    k.functions.expand_files(cpu, task_of(k, cpu).struct.files_ptr, newfd)
     before = files.take(newfd)
-    ret = _duplicate(k, cpu, oldfd, newfd, cloexec=bool(flags & O_CLOEXEC))
+    ret = _duplicate(k, cpu, oldfd, newfd, cloexec=bool(flags & O_CLOEXEC), inlined=True)
     if isinstance(before, File):
         k.functions.filp_close(cpu, before.address, task_of(k, cpu).struct.files_ptr)
     elif before is not None:
@@ -262,12 +268,12 @@ def ksys_dup3(k: FsKernel, cpu: Cpu, oldfd: int, newfd: int, flags: int) -> int:
     return ret
 
 
-def _duplicate(k: FsKernel, cpu: Cpu, oldfd: int, fd: int, *, cloexec: bool = False) -> int:
+def _duplicate(k: FsKernel, cpu: Cpu, oldfd: int, fd: int, *, cloexec: bool = False, inlined: bool = False) -> int:
     files = task_of(k, cpu).files
     entry = files.file(oldfd)
     assert entry is not None
     entry.obj.get()
-    if isinstance(entry.obj, File):
+    if isinstance(entry.obj, File) and not inlined:
         k.functions.fd_install(cpu, fd, entry.obj.address)
     else:
         files.install_at(fd, entry.obj, readable=entry.readable, writable=entry.writable)
@@ -407,9 +413,11 @@ def _getdents(k: FsKernel, cpu: Cpu, fd: int, dirent: int, count: int, *, old: b
     file = opened(k, cpu, fd)
     if file is None or file.inode is None or not file.struct.f_mode & 1:
         return -Errno.EBADF
-    if not file.inode.is_dir or file.private is not None:
-        return -Errno.ENOTDIR
-    ret: int = functions.iterate_dir(cpu, file.address, 0)
+    room = k.mem.alloc(8)
+    # how many names there is room for
+    k.mem.store(room, 8, _fitting(file, count, old=old))
+    ret: int = functions.iterate_dir(cpu, file.address, room)
+    k.mem.free(room)
     if ret:
         return ret
     assert file.dentry is not None
@@ -432,6 +440,18 @@ def _getdents(k: FsKernel, cpu: Cpu, fd: int, dirent: int, count: int, *, old: b
         return -Errno.EFAULT
     file.struct.f_pos = position
     return len(records)
+
+
+def _fitting(file: File, count: int, *, old: bool) -> int:
+    if file.dentry is None or file.inode is None or not file.inode.is_dir or file.private is not None:
+        return 0
+    found = 0
+    for name, ino, kind in _rows(file.dentry)[file.struct.f_pos :]:
+        count -= len(_dirent(name, ino, kind, 0, old=old))
+        if count < 0:
+            break
+        found += 1
+    return found
 
 
 def _rows(directory: Dentry) -> list[tuple[str, int, int]]:
@@ -460,6 +480,8 @@ def _dirent(name: str, ino: int, kind: int, following: int, *, old: bool) -> byt
 def iterate_dir(k: FsKernel, cpu: Cpu, file: int, ctx: int) -> int:
     """Go through a directory; ENOTDIR, what the security modules say."""
     functions, found = k.functions, file_at(k, file)
+    if found.inode is None or not found.inode.is_dir or found.private is not None:
+        return -Errno.ENOTDIR
     ret: int = functions.security_file_permission(cpu, file, 4)
     if ret:
         return ret
@@ -478,24 +500,33 @@ def offset_readdir(k: FsKernel, cpu: Cpu, file: int, ctx: int) -> int:
     functions, found = k.functions, file_at(k, file)
     dentry = found.dentry
     assert dentry is not None
-    position = found.struct.f_pos
+    assert dentry.inode is not None
+    position, left = found.struct.f_pos, k.mem.load(ctx, 8) if ctx else 1 << 30
+    children = [child for child in dentry.children.values() if child.inode is not None]
     if position == 0:
-        functions.filldir64(cpu, ctx, 0, 1, 0, dentry.inode.i_ino, 4)  # type: ignore[union-attr]
-    if position <= 1:
+        functions.filldir64(cpu, ctx, 0, 1, 0, dentry.inode.i_ino, 4)
+        left -= 1
+    if position <= 1 and left >= 0:
         functions.d_parent_ino(cpu, dentry.address)
         functions.filldir64(cpu, ctx, 0, 2, 1, 0, 4)
-    names = list(dentry.children.values())[max(0, position - 2) :]
+        left -= 1
+    if left < 0 or (children and position >= 2 + len(children)):
+        # no room, or the end was seen before
+        return 0
     functions.offset_dir_lookup(cpu, dentry.address, position)
-    for child in names:
+    for child in children[max(0, position - 2) :]:
         inode = child.inode
-        if inode is None:
-            continue
+        assert inode is not None
         functions.fs_umode_to_dtype(cpu, inode.i_mode)
         kind = inode.i_mode >> DT_BY_KIND_SHIFT & 15
         functions.filldir64(cpu, ctx, child.d_name_name, child.d_name_len, position, inode.i_ino, kind)
-        functions.find_positive_dentry(cpu, dentry.address, child.address, 0)
+        if left > 0:
+            functions.find_positive_dentry(cpu, dentry.address, child.address, 0)
         child.opens += 1
         functions.dput(cpu, child.address)
+        left -= 1
+        if left < 0:
+            break
     return 0
 
 

@@ -22,6 +22,7 @@ from tracing.task import Cred
 __all__ = ["DEFAULTS", "add_security_hooks"]
 
 HOOK, SECURITY = "bpf_lsm_", "security_"
+RENAME_EXCHANGE = 2
 ENOPARAM = 519  # include/linux/errno.h, which user space never sees
 # functions whose hook has another name than their own or NAME_security (security/security.c)
 OTHER_NAMES = {
@@ -37,7 +38,6 @@ OTHER_WORDS: dict[str, tuple[str, tuple[int, ...], int]] = {
     "security_free_mnt_opts": ("bpf_lsm_sb_free_mnt_opts", (0,), 0),
     "security_inode_alloc": ("bpf_lsm_inode_alloc_security", (0,), 0),
     "security_inode_init_security": ("bpf_lsm_inode_init_security", (0, 1, 2, -1, -1), -Errno.EOPNOTSUPP),
-    "security_inode_rename": ("bpf_lsm_inode_rename", (0, 1, 2, 3), 0),
     "security_mmap_file": ("bpf_lsm_mmap_file", (0, 1, 1, 2), 0),
     "security_sb_eat_lsm_opts": ("bpf_lsm_sb_eat_lsm_opts", (0, 1), 0),
 }
@@ -66,7 +66,7 @@ def add_security_hooks(functions: KernelFunctions, mem: Memory) -> None:
     """Let a kernel's functions have the hooks, and the functions that ask them."""
     functions.make(HOOK, _hook)
     functions.make(SECURITY, lambda name: _security(functions, mem, name))
-    functions.add(SimpleNamespace(cap_capable=_cap_capable(mem)))
+    functions.add(SimpleNamespace(cap_capable=_cap_capable(mem), security_inode_rename=_inode_rename(functions)))
 
 
 def _hook(name: str) -> Function | None:
@@ -111,6 +111,18 @@ def _translated(functions: KernelFunctions, hook: str, words: tuple[int, ...], n
         return 0 if ret == nothing else ret
 
     return security
+
+
+def _inode_rename(functions: KernelFunctions) -> Function:
+    @kernel_function
+    def security_inode_rename(cpu: Cpu, old_dir: int, old: int, new_dir: int, new: int, flags: int) -> int:
+        # names that change places are moved in both directions
+        ret = 0
+        if flags & RENAME_EXCHANGE:
+            ret = functions.bpf_lsm_inode_rename(cpu, new_dir, new, old_dir, old)
+        return ret or functions.bpf_lsm_inode_rename(cpu, old_dir, old, new_dir, new)
+
+    return security_inode_rename
 
 
 def _cap_capable(mem: Memory) -> Function:

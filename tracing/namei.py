@@ -12,10 +12,11 @@ from typing import cast
 from ebpfsim.btf.view import Field, KernelStruct, place, size_of
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
+from ebpfsim.isa.alu import u32
 from ebpfsim.memory.user import UserFault
 from tracing.fs import FsKernel, dentry_at, file_at, is_err, task_of
 from tracing.functions import kernel_function
-from tracing.permission import MAY_EXEC, MAY_READ, MAY_WRITE, may_own
+from tracing.permission import MAY_EXEC, MAY_NOT_BLOCK, MAY_READ, MAY_WRITE
 from tracing.shmem import inode_op
 from tracing.vfs import S_IFDIR, S_IFMT, S_IFREG, Dentry
 
@@ -29,6 +30,7 @@ FMODE_OPENED, FMODE_CREATED = 0x8_0000, 0x10_0000
 # include/linux/namei.h
 LOOKUP_FOLLOW, LOOKUP_DIRECTORY, LOOKUP_EMPTY, LOOKUP_MOUNTPOINT = 0x1, 0x2, 0x8, 0x10
 WALK_TRAILING, WALK_MORE, WALK_NOFOLLOW = 1, 2, 4
+_DOTS = (".", "..")
 _FILENAME_BYTES = size_of("filename")
 _LAST, _ROOT, _PATH = (place("nameidata", member)[0] for member in ("last", "root", "path"))
 
@@ -46,9 +48,10 @@ class Walk(KernelStruct):
 
     ``names`` are still to be looked up, the last one first, with where their text is. A walk that is not ``rcu`` has a
     reference of where it is; ``rooted`` says that it knows its root, ``grabbed`` that it has a reference of that too.
+    ``stack`` has the links that it is in, with how many names there are left behind theirs, and references of them.
     """
 
-    __slots__ = ("dentry", "dfd", "grabbed", "links", "must_be_dir", "names", "rcu", "rooted", "text")
+    __slots__ = ("dentry", "dfd", "grabbed", "links", "must_be_dir", "names", "rcu", "rooted", "stack", "text")
     struct_name = "nameidata"
     path_dentry = Field("path.dentry")
     path_mnt = Field("path.mnt")
@@ -62,6 +65,7 @@ class Walk(KernelStruct):
     dentry: Dentry
     dfd: int
     names: list[tuple[str, int]]
+    stack: list[tuple[int, Dentry]]
     text: str
     links: int
     rcu: bool
@@ -144,12 +148,15 @@ def try_to_unlazy(k: FsKernel, cpu: Cpu, nd: int) -> int:
     """Take references of where the walk is, and of its root."""
     walk, functions = k.walks[nd], k.functions
     functions.legitimize_links(cpu, nd)
+    for _, link in walk.stack:
+        functions.__legitimize_path(cpu, nd + _PATH, 0, 0)
+        link.opens += 1
     functions.__legitimize_path(cpu, nd + _PATH, 0, 0)
     walk.dentry.opens += 1
     walk.rcu = False
     if walk.rooted:
         functions.__legitimize_path(cpu, nd + _ROOT, 0, 0)
-        k.vfs.root.opens += 1
+        root_of(k, cpu).opens += 1
         walk.grabbed = True
     return 1
 
@@ -186,16 +193,38 @@ def ask_for(k: FsKernel, cpu: Cpu, dentry: int, flags: int = 0) -> None:
 def walk_component(k: FsKernel, cpu: Cpu, nd: int, flags: int) -> int:
     """Go on by one name; 0 or an errno."""
     functions, walk = k.functions, k.walks[nd]
-    if walk.names[-1][0] == "..":
-        # follow_dotdot()
-        above = walk.dentry.above
-        if not walk.rcu:
-            above.opens += 1
-        return cast(int, functions.step_into(cpu, nd, WALK_NOFOLLOW, above.address))
+    if not walk.names or walk.names[-1][0] in _DOTS:
+        return _dots(k, cpu, walk)
     found = functions.lookup_fast(cpu, nd)
     if not found:
         found = functions.__lookup_slow(cpu, nd + _LAST, walk.dentry.address, walk.flags)
+    put_links(k, cpu, walk)
     return cast(int, functions.step_into(cpu, nd, flags, found))
+
+
+def _dots(k: FsKernel, cpu: Cpu, walk: Walk) -> int:
+    # handle_dots(), follow_dotdot()
+    put_links(k, cpu, walk)
+    if not walk.names:
+        return 0
+    if walk.names[-1][0] == ".":
+        walk.names.pop()
+        return 0
+    if not walk.rooted:
+        k.functions.set_root(cpu, walk.address)
+    above = walk.dentry.above
+    if not walk.rcu:
+        above.opens += 1
+    return cast(int, k.functions.step_into(cpu, walk.address, WALK_NOFOLLOW, above.address))
+
+
+def put_links(k: FsKernel, cpu: Cpu, walk: Walk) -> None:
+    """Leave the links whose last name the next one is (put_link)."""
+    while walk.stack and len(walk.names) - 1 <= walk.stack[-1][0]:
+        _, link = walk.stack.pop()
+        if not walk.rcu:
+            k.functions.dput(cpu, link.address)
+            k.functions.mntput(cpu, link.sb.mount.vfsmount if link.sb.mount is not None else 0)
 
 
 @kernel_function
@@ -216,10 +245,7 @@ def step_into(k: FsKernel, cpu: Cpu, nd: int, flags: int, dentry: int) -> int:
     inode = found.inode
     assert inode is not None
     if inode.is_link and not flags & WALK_NOFOLLOW and (walk.names or walk.flags & LOOKUP_FOLLOW):
-        ret = _follow(k, cpu, walk, found)
-        if not walk.rcu:
-            functions.dput(cpu, found.address)
-        return ret
+        return _follow(k, cpu, walk, found)
     if not walk.rcu:
         functions.dput(cpu, walk.dentry.address)
         if found.sb is not walk.dentry.sb:
@@ -253,10 +279,10 @@ def _follow(k: FsKernel, cpu: Cpu, walk: Walk, link: Dentry) -> int:
     if walk.links > MAXSYMLINKS:
         return -Errno.ELOOP
     functions = k.functions
-    if walk.rcu:
-        functions.atime_needs_update(cpu, walk.address, link.d_inode)
-    else:
-        functions.touch_atime(cpu, walk.address)
+    if len(walk.names) == 0 or walk.must_be_dir:
+        walk.must_be_dir = walk.must_be_dir or bool(link.inode and link.inode.data.endswith((b"/", b"/.")))
+    walk.stack.append((len(walk.names), link))
+    _touch_link(k, cpu, walk, link)
     ret: int = functions.security_inode_follow_link(cpu, link.address, link.d_inode, int(walk.rcu))
     if ret:
         return ret
@@ -264,12 +290,23 @@ def _follow(k: FsKernel, cpu: Cpu, walk: Walk, link: Dentry) -> int:
     base = k.vfs.link_text(link.inode)
     text = link.inode.data.decode(errors="surrogateescape")
     if text.startswith("/"):
-        if not walk.rcu:
-            functions.dput(cpu, walk.dentry.address)
-            k.vfs.root.opens += 1
         functions.nd_jump_root(cpu, walk.address)
     walk.names += [(name, base + at) for name, at in reversed(_names(text))]
     return 0
+
+
+def _touch_link(k: FsKernel, cpu: Cpu, walk: Walk, link: Dentry) -> None:
+    # the time of access is only changed with references
+    functions, path = k.functions, k.mem.alloc(16)
+    k.mem.store(path, 8, link.sb.mount.vfsmount if link.sb.mount is not None else 0)
+    k.mem.store(path + 8, 8, link.address)
+    if not walk.rcu:
+        functions.mntget(cpu, k.mem.load(path, 8))
+        functions.touch_atime(cpu, path)
+    elif functions.atime_needs_update(cpu, path, link.d_inode):
+        functions.try_to_unlazy(cpu, walk.address)
+        functions.touch_atime(cpu, path)
+    k.mem.free(path)
 
 
 @kernel_function
@@ -285,7 +322,13 @@ def nd_jump_root(k: FsKernel, cpu: Cpu, nd: int) -> int:
     walk = k.walks[nd]
     if not walk.rooted:
         k.functions.set_root(cpu, nd)
-    _enter(walk, k.vfs.root)
+    before, functions = (walk.path_dentry, walk.path_mnt), k.functions
+    _enter(walk, root_of(k, cpu))
+    if not walk.rcu and before[0]:
+        functions.dput(cpu, before[0])
+        functions.mntput(cpu, before[1])
+        walk.dentry.opens += 1
+        functions.mntget(cpu, walk.path_mnt)
     return 0
 
 
@@ -294,7 +337,7 @@ def set_root(k: FsKernel, _cpu: Cpu, nd: int) -> int:
     """Find out what the root of the task is."""
     walk = k.walks[nd]
     walk.rooted = True
-    walk.root_dentry = k.vfs.root.address
+    walk.root_dentry = root_of(k, _cpu).address
     return 0
 
 
@@ -306,9 +349,14 @@ def link_path_walk(k: FsKernel, cpu: Cpu, _name: int, nd: int) -> int:
     while names:
         inode = walk.dentry.inode
         if not inode.is_dir:
+            if walk.rcu:
+                functions.try_to_unlazy(cpu, nd)
             return -Errno.ENOTDIR
-        ret: int = functions.inode_permission(cpu, 0, inode.address, MAY_EXEC)
+        ret: int = functions.inode_permission(cpu, 0, inode.address, MAY_EXEC | MAY_NOT_BLOCK * walk.rcu)
         if ret:
+            if walk.rcu:
+                # to be sure that it is so
+                functions.try_to_unlazy(cpu, nd)
             return ret
         name, at = names[-1]
         length = len(name) if name.isascii() else len(name.encode(errors="surrogateescape"))
@@ -328,11 +376,14 @@ def path_init(k: FsKernel, cpu: Cpu, nd: int, flags: int) -> int:
     """Begin a walk at the root, the working directory or an open directory; the path's text or a negative errno."""
     walk = k.walks[nd]
     walk.flags = flags
+    # who asks for nothing but where it begins has references at once
+    walk.rcu = bool(walk.text)
     if walk.text.startswith("/"):
         k.functions.nd_jump_root(cpu, nd)
     elif walk.dfd == AT_FDCWD:
-        _enter(walk, task_of(k, cpu).cwd or k.vfs.root)
+        _enter(walk, task_of(k, cpu).cwd or root_of(k, cpu))
     else:
+        k.functions.fdget_raw(cpu, u32(walk.dfd))
         file = task_of(k, cpu).files.lookup(walk.dfd)
         dentry = getattr(file, "dentry", None)
         if file is None:
@@ -340,6 +391,9 @@ def path_init(k: FsKernel, cpu: Cpu, nd: int, flags: int) -> int:
         if walk.names and (dentry is None or not dentry.inode.is_dir):
             return -Errno.ENOTDIR
         _enter(walk, dentry if dentry is not None else k.vfs.root)
+    if not walk.rcu:
+        k.functions.mntget(cpu, walk.path_mnt)
+        walk.dentry.opens += 1
     return cast(int, walk.name)
 
 
@@ -351,7 +405,7 @@ def begin_walk(k: FsKernel, dfd: int, name: int) -> Walk:
     walk.name = name + _FILENAME_BYTES
     base = name + _FILENAME_BYTES
     walk.names = [(part, base + at) for part, at in reversed(_names(text))]
-    walk.links, walk.rcu, walk.rooted, walk.grabbed = 0, True, False, False
+    walk.links, walk.stack, walk.rcu, walk.rooted, walk.grabbed = 0, [], True, False, False
     walk.must_be_dir = text.endswith(("/", "/."))
     k.walks[walk.address] = walk
     return walk
@@ -370,9 +424,12 @@ def terminate_walk(k: FsKernel, cpu: Cpu, nd: int) -> None:
     if not walk.rcu:
         functions.dput(cpu, walk.path_dentry)
         functions.mntput(cpu, walk.path_mnt)
+        for _, link in walk.stack:
+            functions.dput(cpu, link.address)
+            functions.mntput(cpu, link.sb.mount.vfsmount if link.sb.mount is not None else 0)
         if walk.grabbed:
             functions.dput(cpu, walk.root_dentry)
-            functions.mntput(cpu, k.vfs.vfsmount)
+            functions.mntput(cpu, k.vfs.mount_of(dentry_at(k, walk.root_dentry)).vfsmount)
 
 
 @kernel_function
@@ -383,9 +440,9 @@ def path_lookupat(k: FsKernel, cpu: Cpu, nd: int, flags: int, path: int) -> int:
     ret = is_err(start)
     while not ret:
         ret = functions.link_path_walk(cpu, start, nd)
-        if ret or not walk.names:
+        ret = ret or functions.walk_component(cpu, nd, WALK_TRAILING)
+        if not walk.names:
             break
-        ret = functions.walk_component(cpu, nd, WALK_TRAILING)
     if not ret and flags & LOOKUP_MOUNTPOINT:
         if not walk.rcu:
             walk.dentry.opens += 1
@@ -445,7 +502,7 @@ def may_open(k: FsKernel, cpu: Cpu, idmap: int, path: int, acc_mode: int, flag: 
     elif acc_mode & MAY_EXEC:
         k.functions.path_noexec(cpu, path)
     ret: int = k.functions.inode_permission(cpu, idmap, inode.address, acc_mode)
-    if not ret and flag & O_NOATIME and not may_own(k, cpu, inode.i_uid):
+    if not ret and flag & O_NOATIME and not k.functions.inode_owner_or_capable(cpu, idmap, inode.address):
         ret = -Errno.EPERM
     return ret
 
@@ -484,6 +541,8 @@ def path_openat(k: FsKernel, cpu: Cpu, nd: int, op: int, _flags: int) -> int:
         if ret or not walk.names:
             break
         ret, created = _open_last(k, cpu, walk, open_flag, flags.mode)
+        if not walk.names:
+            break
     if not ret:
         ret = _do_open(k, cpu, walk, file, flags, created=created)
     functions.terminate_walk(cpu, nd)
@@ -499,8 +558,8 @@ def _open_last(k: FsKernel, cpu: Cpu, walk: Walk, open_flag: int, mode: int) -> 
     # open_last_lookups()
     functions, nd = k.functions, walk.address
     create = open_flag & O_CREAT
-    if walk.names[-1][0] == "..":
-        return functions.walk_component(cpu, nd, WALK_TRAILING), False
+    if walk.names[-1][0] in _DOTS:
+        return _dots(k, cpu, walk), False
     if walk.must_be_dir and create:
         return -Errno.EISDIR, False
     walk.flags |= LOOKUP_FOLLOW * walk.must_be_dir
@@ -508,6 +567,7 @@ def _open_last(k: FsKernel, cpu: Cpu, walk: Walk, open_flag: int, mode: int) -> 
     if not (create and open_flag & O_EXCL):
         found = functions.lookup_fast(cpu, nd)
     if found:
+        put_links(k, cpu, walk)
         return functions.step_into(cpu, nd, WALK_TRAILING, found), False
     if walk.rcu:
         functions.try_to_unlazy(cpu, nd)
@@ -526,9 +586,7 @@ def _open_last(k: FsKernel, cpu: Cpu, walk: Walk, open_flag: int, mode: int) -> 
         walk.names.pop()
         _enter(walk, dentry_at(k, found))
         return 0, True
-    if create and open_flag & O_EXCL and dentry_at(k, found).inode is not None:
-        functions.dput(cpu, found)
-        return -Errno.EEXIST, False
+    put_links(k, cpu, walk)
     return functions.step_into(cpu, nd, WALK_TRAILING, found), False
 
 
@@ -574,8 +632,11 @@ def _do_open(k: FsKernel, cpu: Cpu, walk: Walk, file: int, flags: OpenFlags, *, 
         functions.complete_walk(cpu, walk.address)
     inode = walk.dentry.inode
     assert inode is not None
-    if open_flag & O_CREAT and not created and inode.is_dir:
-        return -Errno.EISDIR
+    if open_flag & O_CREAT and not created:
+        if open_flag & O_EXCL:
+            return -Errno.EEXIST
+        if inode.is_dir:
+            return -Errno.EISDIR
     if (open_flag & O_DIRECTORY or walk.must_be_dir) and not inode.is_dir:
         return -Errno.ENOTDIR
     truncates = not created and bool(open_flag & O_TRUNC) and inode.i_mode & S_IFMT == S_IFREG
@@ -608,10 +669,14 @@ def _names(path: str) -> tuple[tuple[str, int], ...]:
     # the names of a path, and where in its bytes they begin
     found = []
     for match in re.finditer(r"[^/]+", path):
-        if match[0] != ".":
-            at = match.start() if path.isascii() else len(path[: match.start()].encode(errors="surrogateescape"))
-            found.append((match[0], at))
+        at = match.start() if path.isascii() else len(path[: match.start()].encode(errors="surrogateescape"))
+        found.append((match[0], at))
     return tuple(found)
+
+
+def root_of(k: FsKernel, cpu: Cpu) -> Dentry:
+    """Return where absolute paths of a task begin."""
+    return task_of(k, cpu).root or k.vfs.root
 
 
 def _is_dir(dentry: Dentry) -> bool:

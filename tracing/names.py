@@ -16,16 +16,16 @@ from tracing.namei import (
     end_walk,
     move_path,
 )
-from tracing.permission import MAY_EXEC, MAY_WRITE, may_own
+from tracing.permission import MAY_EXEC, MAY_WRITE
 from tracing.shmem import RENAME_EXCHANGE, inode_op
-from tracing.vfs import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK, Dentry
+from tracing.vfs import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK, Dentry, Inode
 
 __all__ = ["AT_REMOVEDIR", "Renamedata"]
 
 LAST_NORM, LAST_ROOT, LAST_DOT, LAST_DOTDOT = range(4)
 AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_EMPTY_PATH = 0x200, 0x400, 0x1000
 RENAME_NOREPLACE = 1
-CAP_MKNOD = 27
+CAP_FOWNER, CAP_MKNOD = 3, 27
 S_ISVTX = 0o1000
 _TEXT = size_of("filename")
 
@@ -91,8 +91,7 @@ def __filename_parentat(
 
 def _store_last(k: FsKernel, walk: Walk, last: int, type_: int) -> None:
     name, at = walk.names[-1] if walk.names else ("", 0)
-    ends_in_dot = walk.text.rstrip("/").rpartition("/")[2] == "."
-    kind = LAST_DOT if ends_in_dot else LAST_ROOT if not name else LAST_DOTDOT if name == ".." else LAST_NORM
+    kind = {"": LAST_ROOT, ".": LAST_DOT, "..": LAST_DOTDOT}.get(name, LAST_NORM)
     k.mem.store(last, 8, len(name.encode(errors="surrogateescape")) << 32)
     k.mem.store(last + 8, 8, at)
     k.mem.store(type_, 4, kind)
@@ -200,18 +199,19 @@ def may_delete(k: FsKernel, cpu: Cpu, idmap: int, dir_: int, victim: int, isdir:
     ret: int = k.functions.inode_permission(cpu, idmap, dir_, MAY_WRITE | MAY_EXEC)
     if ret:
         return ret
-    fsuid = task_of(k, cpu).cred.fsuid
-    if directory.i_mode & S_ISVTX and fsuid != directory.i_uid and not may_own(k, cpu, inode.i_uid):
+    if directory.i_mode & S_ISVTX and not _may_in_sticky(k, cpu, directory, inode):
         return -Errno.EPERM
     if isdir & 1:
         return 0 if inode.is_dir else -Errno.ENOTDIR
     return -Errno.EISDIR if inode.is_dir else 0
 
 
-def _mode(k: FsKernel, cpu: Cpu, dir_: int, mode: int) -> int:
-    # vfs_prepare_mode() with the umask of the task
-    k.functions.mode_strip_sgid(cpu, 0, dir_, mode)
-    return mode & ~task_of(k, cpu).umask
+def _may_in_sticky(k: FsKernel, cpu: Cpu, directory: Inode, inode: Inode) -> bool:
+    # __check_sticky()
+    cred = task_of(k, cpu).cred
+    if cred.fsuid in (inode.i_uid, directory.i_uid):
+        return True
+    return bool(k.functions.capable_wrt_inode_uidgid(cpu, 0, inode.address, CAP_FOWNER))
 
 
 @kernel_function
@@ -253,10 +253,12 @@ def do_mknodat(k: FsKernel, cpu: Cpu, dfd: int, name: int, mode: int, dev: int) 
     ret = is_err(dentry)
     if not ret:
         dir_ = dentry_at(k, dentry).parent.d_inode
-        mode = _mode(k, cpu, dir_, mode)
+        mode &= ~task_of(k, cpu).umask
         ret = functions.security_path_mknod(cpu, path, dentry, mode, dev)
         if not ret and kind in (0, S_IFREG):
             ret = functions.vfs_create(cpu, 0, dir_, dentry, mode, 1)
+            if not ret:
+                functions.security_path_post_mknod(cpu, 0, dentry)
         elif not ret:
             ret = functions.vfs_mknod(cpu, 0, dir_, dentry, mode, dev if kind in (S_IFCHR, S_IFBLK) else 0)
         end_creating(k, cpu, path, dentry)
@@ -269,7 +271,9 @@ def do_mknodat(k: FsKernel, cpu: Cpu, dfd: int, name: int, mode: int, dev: int) 
 def vfs_create(k: FsKernel, cpu: Cpu, idmap: int, dir_: int, dentry: int, mode: int, want_excl: int) -> int:
     """Make a file."""
     ret = _may_create(k, cpu, dir_)
-    ret = ret or k.functions.security_inode_create(cpu, dir_, dentry, S_IFREG | mode & 0o7777)
+    if not ret:
+        k.functions.mode_strip_sgid(cpu, idmap, dir_, mode)
+        ret = k.functions.security_inode_create(cpu, dir_, dentry, S_IFREG | mode & 0o7777)
     return ret or inode_op(k, cpu, inode_at(k, dir_), "create", idmap, dir_, dentry, mode & 0o7777, want_excl)
 
 
@@ -280,7 +284,9 @@ def vfs_mknod(k: FsKernel, cpu: Cpu, idmap: int, dir_: int, dentry: int, mode: i
     ret = _may_create(k, cpu, dir_)
     if not ret and mode & S_IFMT in (S_IFCHR, S_IFBLK):
         ret = 0 if functions.capable(cpu, CAP_MKNOD) else -Errno.EPERM
-    ret = ret or functions.security_inode_mknod(cpu, dir_, dentry, mode, dev)
+    if not ret:
+        functions.mode_strip_sgid(cpu, idmap, dir_, mode)
+        ret = functions.security_inode_mknod(cpu, dir_, dentry, mode, dev)
     return ret or inode_op(k, cpu, inode_at(k, dir_), "mknod", idmap, dir_, dentry, mode, dev)
 
 
@@ -343,7 +349,7 @@ def may_linkat(k: FsKernel, cpu: Cpu, idmap: int, link: int) -> int:
         ret: int = functions.inode_permission(cpu, idmap, inode.address, 4 | MAY_WRITE)
         if not ret:
             return 0
-    return 0 if may_own(k, cpu, inode.i_uid) else -Errno.EPERM
+    return 0 if functions.inode_owner_or_capable(cpu, idmap, inode.address) else -Errno.EPERM
 
 
 @kernel_function
@@ -569,18 +575,23 @@ def vfs_rename(k: FsKernel, cpu: Cpu, rd: int) -> int:
         return ret
     functions.take_dentry_name_snapshot(cpu, 0, source.address)
     target.opens += 1
-    functions.lock_two_nondirectories(cpu, moved.address, replaced.address if replaced is not None else 0)
+    if not moved.is_dir and not (replaced is not None and replaced.is_dir):
+        functions.lock_two_nondirectories(cpu, moved.address, replaced.address if replaced is not None else 0)
     if source.mounted is not None or target.mounted is not None:
         ret = -Errno.EBUSY
     ret = ret or inode_op(
         k, cpu, inode_at(k, old_dir), "rename", 0, old_dir, source.address, new_dir, target.address, asked.flags
     )
     if not ret:
+        if replaced is not None and moved.is_dir and not asked.flags & RENAME_EXCHANGE:
+            functions.shrink_dcache_parent(cpu, target.address)
         mover = functions.d_exchange if asked.flags & RENAME_EXCHANGE else functions.d_move
         mover(cpu, source.address, target.address)
     functions.dput(cpu, target.address)
     if not ret:
         functions.fsnotify_get_cookie(cpu)
+        if asked.flags & RENAME_EXCHANGE:
+            functions.fsnotify_get_cookie(cpu)
     functions.release_dentry_name_snapshot(cpu, 0)
     return ret
 

@@ -308,6 +308,15 @@ def close_fd(k: FsKernel, cpu: Cpu, fd: int) -> int:
 
 
 @kernel_function
+def filp_flush(k: FsKernel, cpu: Cpu, filp: int, id_: int) -> int:
+    """Do what closing a descriptor means for its file."""
+    if not file_at(k, filp).struct.f_mode & FMODE_PATH:
+        k.functions.dnotify_flush(cpu, filp, id_)
+        k.functions.locks_remove_posix(cpu, filp, id_)
+    return 0
+
+
+@kernel_function
 def dnotify_flush(k: FsKernel, cpu: Cpu, filp: int, _id: int) -> None:
     """Forget who wanted to know of changes in a directory."""
     inode = file_at(k, filp).inode
@@ -352,16 +361,16 @@ def __fput(k: FsKernel, cpu: Cpu, file: int) -> None:
     """Let a file go that nobody has open any more."""
     functions, opened = k.functions, file_at(k, file)
     struct = opened.struct
+    functions.locks_remove_file(cpu, file)
+    functions.security_file_release(cpu, file)
     if not struct.f_mode & FMODE_PATH:
-        functions.locks_remove_file(cpu, file)
-        functions.security_file_release(cpu, file)
         for head in getattr(opened.private, "heads", lambda _file: ())(opened):
             for watcher in list(head.watchers):
                 watcher.drop(opened)
         release = opened.release or opened.ops.get("release")
         if release:
             getattr(functions, release)(cpu, struct.f_inode, file)
-        functions.file_f_owner_release(cpu, file)
+    functions.file_f_owner_release(cpu, file)
     if struct.f_mode & FMODE_WRITER:
         functions.mnt_put_write_access(cpu, struct.f_path_mnt)
     opened.dentry = None

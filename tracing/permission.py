@@ -6,9 +6,10 @@ from tracing.fs import FsKernel, inode_at, task_of
 from tracing.functions import kernel_function
 from tracing.vfs import S_IFDIR, S_IFMT
 
-__all__ = ["MAY_EXEC", "MAY_READ", "MAY_WRITE", "may_own"]
+__all__ = ["MAY_EXEC", "MAY_NOT_BLOCK", "MAY_READ", "MAY_WRITE"]
 
-MAY_EXEC, MAY_WRITE, MAY_READ = 1, 2, 4
+MAY_EXEC, MAY_WRITE, MAY_READ, MAY_NOT_BLOCK = 1, 2, 4, 0x80
+ACL_TYPE_ACCESS = 0x8000
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER = 1, 2, 3
 
 
@@ -35,7 +36,10 @@ def ns_capable_setid(k: FsKernel, cpu: Cpu, ns: int, cap: int) -> int:
 def generic_permission(k: FsKernel, cpu: Cpu, idmap: int, inode: int, mask: int) -> int:
     """Compare the mode bits with who the task is, then ask for capabilities; EACCES."""
     node = inode_at(k, inode)
-    mode, mask = node.i_mode, mask & 7
+    mode, waits, mask = node.i_mode, not mask & MAY_NOT_BLOCK, mask & 7
+    if mask & ~(mode & mode >> 3 & mode >> 6) & 7 and mode & 0o070 and task_of(k, cpu).cred.fsuid != node.i_uid:
+        # check_acl(): there is none
+        (k.functions.get_cached_acl if waits else k.functions.get_cached_acl_rcu)(cpu, inode, ACL_TYPE_ACCESS)
     if mode_allows(k, cpu, mode, node.i_uid, node.i_gid, mask):
         return 0
     capable = k.functions.capable_wrt_inode_uidgid
@@ -91,7 +95,8 @@ def _permission(k: FsKernel, cpu: Cpu, mode: int, uid: int, gid: int, mask: int)
     return 0 if any(effective >> cap & 1 for cap in _overriding(mode, mask)) else -Errno.EACCES
 
 
-def may_own(k: FsKernel, cpu: Cpu, uid: int) -> bool:
-    """Whether a task may do what owners may (inode_owner_or_capable)."""
+@kernel_function
+def inode_owner_or_capable(k: FsKernel, cpu: Cpu, _idmap: int, inode: int) -> int:
+    """Whether a task may do what owners may."""
     cred = task_of(k, cpu).cred
-    return cred.fsuid == uid or bool(cred.cap_effective >> CAP_FOWNER & 1)
+    return int(cred.fsuid == inode_at(k, inode).i_uid or k.functions.ns_capable(cpu, cred.user_ns, CAP_FOWNER))

@@ -22,6 +22,7 @@ MAX_RW_COUNT = 0x7FFF_F000  # INT_MAX & PAGE_MASK
 PAGE = 4096
 READ, WRITE = 0, 1
 SEEK_SET, SEEK_CUR, SEEK_END = range(3)
+S_NOSEC = 1 << 12  # include/linux/fs.h
 UIO_MAXIOV = 1024
 MAX_FILE_BYTES = 1 << 30  # of a file in simulated memory; what is larger is refused as if the disk were full
 ITER_UBUF, ITER_IOVEC = 0, 1
@@ -319,6 +320,20 @@ def shmem_file_write_iter(k: FsKernel, cpu: Cpu, iocb: int, from_: int) -> int:
 
 
 @kernel_function
+def file_remove_privs_flags(k: FsKernel, cpu: Cpu, file: int, _flags: int) -> int:
+    """Take set-id bits and capabilities from a file that is written; an inode without any remembers that."""
+    inode, functions = file_at(k, file).inode, k.functions
+    assert inode is not None
+    if inode.i_flags & S_NOSEC or not inode.is_plain:
+        return 0
+    functions.setattr_should_drop_suidgid(cpu, 0, inode.address)
+    needed = functions.security_inode_need_killpriv(cpu, file_at(k, file).struct.f_path_dentry)
+    if not needed:
+        inode.i_flags |= S_NOSEC
+    return 0
+
+
+@kernel_function
 def generic_perform_write(k: FsKernel, cpu: Cpu, iocb: int, i: int) -> int:
     """Write page by page."""
     functions, asked, source = k.functions, Kiocb(k.mem, iocb), k.walks[i]
@@ -352,7 +367,9 @@ def shmem_write_begin(
     inode = file_at(k, Kiocb(k.mem, iocb).ki_filp).inode
     assert inode is not None
     functions.shmem_get_folio_gfp(cpu, inode.address, pos // PAGE, 0, 0, 0, 0, 0, 0)
-    if pos // PAGE * PAGE >= len(inode.data):
+    if pos // PAGE * PAGE < len(inode.data):
+        functions.folio_mark_accessed(cpu, 0)
+    else:
         functions.shmem_allowable_huge_orders(cpu, inode.address, 0, 0, 0, 0)
         functions.shmem_alloc_and_add_folio(cpu, 0, 0, inode.address, pos // PAGE, 0, 0)
         ret: int = functions.shmem_inode_acct_blocks(cpu, inode.address, 1)

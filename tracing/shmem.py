@@ -19,6 +19,9 @@ ATTR_MODE, ATTR_UID, ATTR_GID, ATTR_SIZE, ATTR_ATIME, ATTR_MTIME, ATTR_CTIME = (
 ATTR_ATIME_SET, ATTR_MTIME_SET = 1 << 7, 1 << 8
 RENAME_EXCHANGE = 2
 VM_NORESERVE = 0x20_0000
+PAGE = 4096
+MAX_PAGE = (1 << 52) - 1  # the one that holds the last byte a file can have
+_I_DATA = place("inode", "i_data")[0]
 
 
 class Iattr(KernelStruct):
@@ -261,17 +264,72 @@ def shmem_rename2(
     k: FsKernel, cpu: Cpu, idmap: int, old_dir: int, old_dentry: int, new_dir: int, new_dentry: int, flags: int
 ) -> int:
     """Let the directories know of a new name; ENOTEMPTY."""
-    functions, new = k.functions, dentry_at(k, new_dentry)
+    functions, new, old = k.functions, dentry_at(k, new_dentry), dentry_at(k, old_dentry)
+    if flags & RENAME_EXCHANGE:
+        ret: int = functions.simple_offset_rename_exchange(cpu, old_dir, old_dentry, new_dir, new_dentry)
+        return ret
     functions.simple_empty(cpu, new_dentry)
-    if new.children and not flags & RENAME_EXCHANGE:
+    if new.children:
         return -Errno.ENOTEMPTY
-    ret = rename(k, cpu, idmap, old_dir, old_dentry, new_dir, new_dentry, flags)
     functions.simple_offset_add(cpu, 0, old_dentry)
     functions.simple_offset_rename(cpu, old_dir, old_dentry, new_dir, new_dentry)
+    is_dir = old.inode is not None and old.inode.is_dir
+    if new.inode is not None:
+        functions.shmem_unlink(cpu, new_dir, new_dentry)
+        if is_dir:
+            functions.drop_nlink(cpu, new.d_inode)
+            functions.drop_nlink(cpu, old_dir)
+    elif is_dir:
+        functions.drop_nlink(cpu, old_dir)
+        functions.inc_nlink(cpu, new_dir)
     functions.simple_rename_timestamp(cpu, old_dir, old_dentry, new_dir, new_dentry)
     functions.inode_maybe_inc_iversion(cpu, old_dir, 0)
     functions.inode_maybe_inc_iversion(cpu, new_dir, 0)
-    return ret
+    return 0
+
+
+@kernel_function
+def shmem_undo_range(k: FsKernel, cpu: Cpu, inode: int, lstart: int, _lend: int, _unfalloc: int) -> None:
+    """Let the pages of a file behind a place go, and clear what is behind it on its page."""
+    functions, size = k.functions, inode_at(k, inode).i_size
+    mapping = inode + _I_DATA
+    functions.find_lock_entries(cpu, mapping, 0, 0, 0, 0)
+    pages = range(-(-lstart // PAGE), -(-size // PAGE))
+    for page in pages:
+        functions.truncate_inode_folio(cpu, mapping, 0)
+        k.trace(cpu, "mm_filemap_delete_from_page_cache", page)
+        functions.folio_unlock(cpu, 0)
+    if pages:
+        functions.find_lock_entries(cpu, mapping, 0, 0, 0, 0)
+    functions.shmem_get_partial_folio(cpu, inode, lstart // PAGE)
+    if lstart % PAGE and lstart < size:
+        functions.folio_mark_dirty(cpu, 0)
+        functions.truncate_inode_partial_folio(cpu, 0, lstart, size)
+        functions.folio_unlock(cpu, 0)
+    functions.shmem_get_partial_folio(cpu, inode, MAX_PAGE)
+    functions.find_get_entries(cpu, mapping, 0, 0, 0, 0)
+    functions.shmem_recalc_inode(cpu, inode, 0, 0)
+
+
+@kernel_function
+def shmem_evict_inode(k: FsKernel, cpu: Cpu, inode: int) -> None:
+    """Let go of what is in a file in memory."""
+    functions, node = k.functions, inode_at(k, inode)
+    if node.i_size and node.i_mode & S_IFMT == S_IFREG:
+        functions.shmem_undo_range(cpu, inode, 0, -1, 0)
+        functions.inode_maybe_inc_iversion(cpu, inode, 0)
+    functions.simple_xattrs_free(cpu, 0, 0)
+    functions.clear_inode(cpu, inode)
+
+
+@kernel_function
+def shmem_destroy_inode(k: FsKernel, cpu: Cpu, inode: int) -> None:
+    """Let go of what files and directories have of their own."""
+    kind = inode_at(k, inode).i_mode & S_IFMT
+    if kind == S_IFREG:
+        k.functions.mpol_free_shared_policy(cpu, 0)
+    if kind == S_IFDIR:
+        k.functions.simple_offset_destroy(cpu, 0)
 
 
 @kernel_function
@@ -282,7 +340,7 @@ def shmem_setattr(k: FsKernel, cpu: Cpu, idmap: int, dentry: int, attr: int) -> 
     ret: int = functions.setattr_prepare(cpu, idmap, dentry, attr)
     if ret:
         return ret
-    if change.ia_valid & ATTR_SIZE:
+    if change.ia_valid & ATTR_SIZE and change.ia_size <= inode_at(k, inode).i_size:
         functions.shmem_undo_range(cpu, inode, change.ia_size, -1, 0)
         functions.inode_maybe_inc_iversion(cpu, inode, 0)
     if change.ia_valid & (ATTR_UID | ATTR_GID | ATTR_SIZE):

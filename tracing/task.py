@@ -284,6 +284,7 @@ class Task:
         # shared by the threads of a process: descriptors, and where relative paths begin (None: the root)
         self.files: FdTable = self.leader.files if leader is not None else FdTable()
         self.cwd: Dentry | None = leader.cwd if leader is not None else None
+        self.root: Dentry | None = leader.root if leader is not None else None
         self._fill(comm)
 
     def __repr__(self) -> str:
@@ -330,6 +331,13 @@ class Task:
         if directory is not None:
             self._fs.pwd = directory.address
             self._fs.pwd_mnt = directory.sb.mount.vfsmount if directory.sb.mount is not None else 0
+
+    def set_root(self, directory: Dentry) -> None:
+        """Say where absolute paths begin, for all threads of the process."""
+        for thread in (self.leader, *self.leader.threads):
+            thread.root = directory
+        self._fs.root = directory.address
+        self._fs.root_mnt = directory.sb.mount.vfsmount if directory.sb.mount is not None else 0
 
     def _fill(self, comm: str) -> None:
         struct, mem = self.struct, self.mem

@@ -66,6 +66,7 @@ class Inode(KernelStruct):
     i_ctime_nsec = Field()
     i_blocks = Field()
     i_link = Field()
+    i_flags = Field()
 
     data: bytearray
     # whether somebody knows that it has to be written back

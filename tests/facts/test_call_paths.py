@@ -50,7 +50,7 @@ SCENARIOS: dict[str, tuple[Steps, Steps]] = {
     "file_stat_missing": ([], [("newfstatat", AT_FDCWD, "/tmp/d/none", ROOM, 0)]),
     "file_statx": ([], [("statx", AT_FDCWD, "/tmp/d/f", 0, 0x7FF, ROOM)]),
     "file_symlink_readlink": ([], [("symlink", "g", "/tmp/d/e/s"), ("readlink", "/tmp/d/e/s", ROOM, 64)]),
-    "file_truncate": ([("chmod", "/tmp/d/e/g", 0o444)], [("truncate", "/tmp/d/e/g", 100)]),
+    "file_truncate": ([("chmod", "/tmp/d/e/t", 0o444)], [("truncate", "/tmp/d/e/t", 4)]),
     "file_unlink": ([("link", "/tmp/d/e/g", "/tmp/d/e/h")], [("unlink", "/tmp/d/e/g")]),
     "epoll_create_ctl": (PIPE, [("epoll_create1", 0), ("epoll_ctl", 5, 1, 3, word(1, 12)), ("close", 5)]),
     "eventfd": (
@@ -83,6 +83,7 @@ def watched() -> Watched:
     vfs = machine.kernel.vfs
     vfs.add("/tmp/d/f", b"0123456789")
     vfs.add("/tmp/d/e/g", b"x" * 5000)
+    vfs.add("/tmp/d/e/t", b"0123456789")
     for name in "abc":
         vfs.add(f"/tmp/d/three/{name}")
     return machine
