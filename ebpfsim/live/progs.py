@@ -56,23 +56,10 @@ class LivePrograms(LiveObjects):
             "fd_array": buffer(fds) if fds else None,
         }
         # fmt: on
-        size, level = FIRST_LOG_BYTES, log_level
-        while True:
-            log = buffer(size)
-            wanted: dict[str, Value] = {"log_level": level, "log_buf": log, "log_size": size} if level else {}
-            try:
-                fd, _ = bpf(BpfCmd.PROG_LOAD, attr | wanted)
-                break
-            except CallError as error:
-                if error.errno == Errno.ENOSPC and level and size < MAX_LOG_BYTES:
-                    size *= 4
-                elif not level:
-                    level = 1
-                else:
-                    raise _refusal(error, log.value.decode()) from None
+        fd, log = _logged(BpfCmd.PROG_LOAD, attr, "log", log_level)
         info = self.obj_get_info_by_fd(fd)
         assert isinstance(info, ProgInfo)
-        return Loaded(fd, log.value.decode(), info.verified_insns)
+        return Loaded(fd, log, info.verified_insns)
 
     def prog_test_run(
         self,
@@ -122,19 +109,30 @@ class LivePrograms(LiveObjects):
         bpf(BpfCmd.PROG_BIND_MAP, {"prog_fd": prog_fd, "map_fd": map_fd, "flags": flags})
 
     def btf_load(self, data: bytes, *, log_level: int = 0) -> int:
-        """BPF_BTF_LOAD."""
-        log = buffer(FIRST_LOG_BYTES)
+        """BPF_BTF_LOAD; a refusal is asked for again with log level 1 when there was none."""
         attr: dict[str, Value] = {"btf": buffer(data), "btf_size": len(data)}
-        if log_level:
-            attr |= {"btf_log_level": log_level, "btf_log_buf": log, "btf_log_size": len(log)}
-        return bpf(BpfCmd.BTF_LOAD, attr)[0]
+        return _logged(BpfCmd.BTF_LOAD, attr, "btf_log", log_level)[0]
 
     def enable_stats(self, kind: int) -> int:
         """BPF_ENABLE_STATS."""
         return bpf(BpfCmd.ENABLE_STATS, {"type": kind})[0]
 
 
-def _refusal(error: CallError, log: str) -> KernelError:
-    # a log without a reason says that the verifier was content and somebody else was not
-    refused = VerifierError("prog_load", error.errno, log)
-    return refused if refused.reason else KernelError("prog_load", error.errno, error.detail)
+def _logged(cmd: BpfCmd, attr: dict[str, Value], prefix: str, level: int) -> tuple[int, str]:
+    """Return the descriptor that a command gives, and its log; VerifierError with the log of level 1 at least."""
+    size = FIRST_LOG_BYTES
+    while True:
+        log = buffer(size)
+        wanted: dict[str, Value] = {f"{prefix}_level": level, f"{prefix}_buf": log, f"{prefix}_size": size}
+        try:
+            fd, _ = bpf(cmd, attr | wanted if level else attr)
+            return fd, log.value.decode(errors="replace")
+        except CallError as error:
+            if error.errno == Errno.ENOSPC and level and size < MAX_LOG_BYTES:
+                size *= 4
+            elif not level:
+                level = 1
+            else:
+                # a log without a reason says that the verifier was content and somebody else was not
+                refused = VerifierError(error.op, error.errno, log.value.decode(errors="replace"))
+                raise (refused if refused.reason else KernelError(error.op, error.errno, error.detail)) from None

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from ebpfsim.btf.btf import Btf
-from ebpfsim.btf.types import Func, FuncProto, Kind
+from ebpfsim.btf.check import check_btf
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import BtfError, KernelError
+from ebpfsim.errors import KernelError, VerifierError
 from ebpfsim.maps.record import check_objects
 from ebpfsim.objects import KernelObject
 from ebpfsim.syscall.common import Calls
@@ -13,8 +13,6 @@ from ebpfsim.syscall.common import Calls
 __all__ = ["BtfCalls", "BtfObject", "BtfUsers"]
 
 BTF_MAX_SIZE = 16 << 20  # include/linux/btf.h
-BTF_MAGIC = b"\x9f\xeb"
-BTF_VERSION_AND_FLAGS = b"\1\0"
 BPF_LOG_MASK = 0xF  # BPF_LOG_LEVEL, BPF_LOG_STATS, BPF_LOG_FIXED
 
 
@@ -57,21 +55,17 @@ class BtfCalls(Calls):
     """BPF_BTF_LOAD."""
 
     def btf_load(self, data: bytes, *, log_level: int = 0) -> int:
-        """Check and keep a BTF blob; EINVAL when it is malformed."""
+        """Check and keep a BTF blob; VerifierError with the kernel's log when it is malformed."""
         op = "btf_load"
         if log_level & ~BPF_LOG_MASK:
             raise KernelError(op, Errno.EINVAL, f"log_level {log_level:#x}")
         if len(data) > BTF_MAX_SIZE:
             raise KernelError(op, Errno.E2BIG, f"{len(data)} bytes, at most {BTF_MAX_SIZE}")
-        if data[:2] == BTF_MAGIC and len(data) >= 8 and data[2:4] != BTF_VERSION_AND_FLAGS:
-            raise KernelError(op, Errno.ENOTSUPP, f"version {data[2]}, flags {data[3]:#x}")
-        try:
-            btf = Btf(data)
-            btf.validate()
-        except BtfError as error:
-            raise KernelError(op, Errno.EINVAL, f"{error.where}: {error.problem}") from None
-        if _has_unnamed_argument(btf):
-            raise KernelError(op, Errno.EINVAL, "an argument of a function has no name")
+        checked = check_btf(data, wants_log=bool(log_level))
+        if checked.errno is not None:
+            log = checked.log if log_level else check_btf(data, wants_log=True).log
+            raise VerifierError(op, checked.errno, log)
+        btf = Btf(data)
         errno = check_objects(btf)
         if errno:
             raise KernelError(op, errno, "a struct has special fields that do not go together")
@@ -79,14 +73,3 @@ class BtfCalls(Calls):
         self.kernel.btfs.add(obj)
         obj.released = self.kernel.btfs.remove
         return self.kernel.fds.install(obj)
-
-
-def _has_unnamed_argument(btf: Btf) -> bool:
-    # btf_func_check: prototypes may leave names out, functions may not
-    for type_id in btf.ids_of_kind(Kind.FUNC):
-        func = btf.type(type_id)
-        assert isinstance(func, Func)
-        proto = btf.type(func.type_id)
-        if isinstance(proto, FuncProto) and any(param.type_id and not param.name for param in proto.params):
-            return True
-    return False

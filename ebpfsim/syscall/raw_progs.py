@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from ebpfsim.btf.check import check_btf
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, VerifierError
 from ebpfsim.memory.user import UserFault
@@ -80,17 +81,17 @@ def _records(call: Call, name: str, size: int) -> bytes:
     return b"".join(row[:size] for row in rows)
 
 
-def _write_log(call: Call, text: str) -> None:
+def _write_log(call: Call, text: str, prefix: str = "log") -> None:
     # bpf_vlog_finalize(): the end of the log unless BPF_LOG_FIXED asks for its beginning; ENOSPC when it did not fit
     data = text.encode() + b"\0"
-    call.put("log_true_size", len(data) if call.number("log_level") else 0)
-    room = call.number("log_size")
+    call.put(f"{prefix}_true_size", len(data) if call.number(f"{prefix}_level") else 0)
+    room = call.number(f"{prefix}_size")
     if not room:
         return
     cut = data
     if len(data) > room:
-        cut = data[: room - 1] + b"\0" if call.number("log_level") & BPF_LOG_FIXED else data[-room:]
-    call.write("log_buf", cut)
+        cut = data[: room - 1] + b"\0" if call.number(f"{prefix}_level") & BPF_LOG_FIXED else data[-room:]
+    call.write(f"{prefix}_buf", cut)
     if len(data) > room:
         raise call.fail(Errno.ENOSPC, f"a log of {len(data)} bytes, room for {room}")
 
@@ -142,11 +143,24 @@ def _btf_load(call: Call) -> int:
         raise call.fail(Errno.EINVAL, f"btf_flags {call.number('btf_flags'):#x}")
     refuse_token(call, "btf_flags")
     size, level = call.number("btf_size"), call.number("btf_log_level")
-    if bool(call.number("btf_log_buf")) != bool(call.number("btf_log_size")):
-        raise call.fail(Errno.EINVAL, "a log without buffer or size")
+    buffer, room = call.number("btf_log_buf"), call.number("btf_log_size")
+    if bool(buffer) != bool(room) or (buffer and not level):
+        raise call.fail(Errno.EINVAL, f"a log of level {level} in {room} bytes at {buffer:#x}")
     if size > 16 << 20:  # BTF_MAX_SIZE
         raise call.fail(Errno.E2BIG, f"{size} bytes of BTF")
-    return call.bpf.btf_load(call.read("btf", size), log_level=level)
+    data = call.read("btf", size)
+    try:
+        fd = call.bpf.btf_load(data, log_level=level)
+    except VerifierError as error:
+        _write_log(call, error.log if level else "", "btf_log")
+        raise
+    if level:
+        try:
+            _write_log(call, check_btf(data, wants_log=True).log, "btf_log")
+        except (KernelError, UserFault):
+            call.bpf.close(fd)
+            raise
+    return fd
 
 
 HANDLERS: Mapping[BpfCmd, Callable[[Call], int]] = {

@@ -1,9 +1,11 @@
 """BPF_BTF_LOAD (kernel/bpf/btf.c, v6.18), asked of both kernels."""
 
 import pytest
+from btf_blobs import recorded
 
 from ebpfsim.btf.encode import encode_types
 from ebpfsim.btf.types import Int, Member, Struct
+from ebpfsim.errors import VerifierError
 from ebpfsim.isa.asm import assemble
 from ebpfsim.isa.insn import encode
 from ebpfsim.uapi.bpf import MapType, ProgType
@@ -69,3 +71,23 @@ def test_last_descriptor_ends_it(kernel, refused) -> None:
     btf_id = kernel.bpf.obj_get_info_by_fd(fd).id
     kernel.bpf.close(fd)
     assert refused(kernel.bpf.btf_get_fd_by_id, btf_id) == "ENOENT"
+
+
+def test_a_refusal_comes_with_the_kernels_log(bpf) -> None:
+    wrong = encode_types([Struct("pair", 8, (Member("a", 9, 0),))])
+    with pytest.raises(VerifierError) as refused:
+        bpf.btf_load(wrong)
+    assert refused.value.reason == "\ta type_id=9 bits_offset=0 Invalid member"
+
+
+def answer(bpf, blob: bytes) -> tuple[str, str]:
+    try:
+        bpf.close(bpf.btf_load(blob, log_level=1))
+    except VerifierError as error:
+        return error.errno_name, error.log
+    return "", ""
+
+
+def test_all_that_was_recorded(bpf) -> None:
+    for record in recorded():
+        assert answer(bpf, bytes.fromhex(record["btf"])) == (record["errno"], record["log"])

@@ -60,3 +60,18 @@ def test_logs(raw, refused) -> None:
 def test_logs_that_make_no_sense(raw, refused, level, buffer, size) -> None:
     place = raw.user.alloc(4096) if buffer else 0
     assert refused(load, raw, log_level=level, log_buf=place, log_size=size) == "EINVAL"
+
+
+def test_the_log_of_types(raw, refused) -> None:
+    # btf_log_true_size counts the NUL; a blob that is taken is listed, too
+    blob = bytes.fromhex("9feb010018000000000000001000000010000000050000000100000000000001040000002000000100696e7400")
+    place, log = raw.user.alloc(len(blob), blob), raw.user.alloc(512)
+    given = {"btf": place, "btf_size": len(blob), "btf_log_buf": log, "btf_log_level": 1}
+    assert raw(BpfCmd.BTF_LOAD, **given, btf_log_size=512) > 0
+    text = raw.user.read(log, 512).partition(b"\0")[0]
+    assert text.endswith(b"\n[1] INT int size=4 bits_offset=0 nr_bits=32 encoding=SIGNED\n")
+    assert raw.out["btf_log_true_size"] == len(text) + 1
+    assert refused(raw, BpfCmd.BTF_LOAD, **given, btf_log_size=20) == "ENOSPC"
+    assert refused(raw, BpfCmd.BTF_LOAD, **given | {"btf_log_level": 0}, btf_log_size=512) == "EINVAL"
+    assert refused(raw, BpfCmd.BTF_LOAD, **given | {"btf_size": 40}, btf_log_size=512) == "EINVAL"
+    assert raw.user.read(log, 512).partition(b"\0")[0].endswith(b"btf_total_size: 40\nTotal section length too long")
