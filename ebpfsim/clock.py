@@ -6,6 +6,7 @@ Everything that happens is a callback at an instant; two at one instant run in t
 
 import re
 from collections.abc import Callable
+from heapq import heappop
 
 import simpy
 import simpy.events
@@ -79,11 +80,22 @@ class Clock:
     @property
     def horizon_ns(self) -> int | None:
         """The instant before which nothing else happens, as far as is known; None without one."""
+        self._forget_cancelled()
         upcoming = self.env.peek()
         bounds = [] if self._until_ns is None else [self._until_ns + 1]
         if upcoming != float("inf"):
             bounds.append(int(upcoming))
         return min(bounds, default=None)
+
+    def _forget_cancelled(self) -> None:
+        # timers that were cancelled happen nowhere; what waits are timeouts with the one callback of call_at()
+        queue = self.env._queue
+        while queue:
+            callbacks = queue[0][3].callbacks
+            timer = getattr(callbacks[0], "__self__", None) if callbacks else None
+            if not isinstance(timer, Timer) or timer.pending:
+                return
+            heappop(queue)
 
     def call_at(self, when_ns: int, action: Callable[[], object], *, background: bool = False) -> Timer:
         """Run ``action`` at an absolute instant, which must not lie in the past.

@@ -109,6 +109,8 @@ class SoftnetData:
         self.bh_off = 0
         self.tracepoints: Any = None
         self.mem: Any = None
+        # what computes polls of this CPU ahead of the clock (netstack.line)
+        self.line: Any = None
         cpu.scratch[_KEY] = self
 
     def interrupt(self, napi: Napi) -> None:

@@ -36,6 +36,7 @@ from netstack.xdp_buff import XdpFrame, XdpRing
 from netstack.xdp_run import ACTION_NAMES
 
 if TYPE_CHECKING:
+    from netstack.line import Line
     from netstack.net import Net
 
 __all__ = ["DEFAULT_RING", "Nic", "RxQueue"]
@@ -57,6 +58,8 @@ class RxQueue(Napi):
         # XDP works on the frames of one poll at a time
         self.xdp_ring = XdpRing(nic.net.kernel.mem, nic.xdp_rxqs[index].address, NAPI_POLL_WEIGHT)
         self.batch = XdpBatch(nic.net.xdp, nic, self.xdp_ring)
+        # what computes its polls ahead of the clock (netstack.line)
+        self.line: Line | None = None
         # frames that are to be taken one by one before the next batch
         self._alone = 0
         self.rx_packets = 0
@@ -185,8 +188,10 @@ class Nic(NetDevice):
             too_small = size < ETH_HLEN
             self.net.drop_frame(record, SkbDropReason.PKT_TOO_SMALL if too_small else SkbDropReason.PKT_TOO_BIG)
             return
-        queue = self.queues[self._select_queue(frame)]
+        queue = self.queue_of(frame)
         record.queue = queue.index
+        if queue.line is not None and queue.line.pending:
+            queue.line.leave()
         if len(queue.ring) >= queue.ring_size:
             self.stats.rx_missed_errors += 1
             self.net.drop_frame(record, RX_MISSED)
@@ -225,10 +230,11 @@ class Nic(NetDevice):
         skb.metadata = metadata
         netif_receive_skb(skb, cpu)
 
-    def _select_queue(self, frame: bytes) -> int:
+    def queue_of(self, frame: bytes) -> RxQueue:
+        """Return the queue that a frame's hash chooses."""
         if len(self.queues) == 1:
-            return 0
-        return rss_hash(frame) % INDIR_SIZE % len(self.queues)
+            return self.queues[0]
+        return self.queues[rss_hash(frame) % INDIR_SIZE % len(self.queues)]
 
     def _xdp_setup(self, prog: Prog | None) -> None:
         # i40e_xdp_setup: frames of a program without fragments must fit into a buffer

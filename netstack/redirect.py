@@ -28,7 +28,15 @@ from netstack.xdp_run import XdpNetDevice, XdpRunner
 if TYPE_CHECKING:
     from netstack.device import NetDevice
 
-__all__ = ["DEV_MAP_BULK_SIZE", "BulkQueue", "xdp_do_flush", "xdp_do_generic_redirect", "xdp_do_redirect"]
+__all__ = [
+    "DEV_MAP_BULK_SIZE",
+    "BulkQueue",
+    "forget_target",
+    "plain_target",
+    "xdp_do_flush",
+    "xdp_do_generic_redirect",
+    "xdp_do_redirect",
+]
 
 DEV_MAP_BULK_SIZE = 16  # XDP_BULK_QUEUE_SIZE, include/net/xdp.h
 
@@ -92,6 +100,25 @@ def xdp_do_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, prog: Pr
     if err:
         _note_error(runner, dev, prog, target, err, cpu)
     return err
+
+
+def plain_target(dev: XdpNetDevice, cpu: Cpu) -> XdpNetDevice | None:
+    """Return the device that ``bpf_redirect_info`` asks for, when it is one device without a program."""
+    ri = bpf_net_ctx_get(cpu).ri
+    if ri.map_type in _DEVMAPS:
+        entry = ri.tgt_value
+        if ri.flags & BPF_F_BROADCAST or not isinstance(entry, DevmapEntry) or entry.prog is not None:
+            return None
+        return _device(entry)
+    if ri.map_type == MapType.UNSPEC and ri.map_id == BY_IFINDEX:
+        return dev.net.dev_get_by_index(ri.tgt_index)
+    return None
+
+
+def forget_target(cpu: Cpu) -> None:
+    """Let ``bpf_redirect_info`` be as behind a redirect."""
+    ri = bpf_net_ctx_get(cpu).ri
+    ri.map_id, ri.flags, ri.map_type = 0, 0, MapType.UNSPEC
 
 
 def xdp_do_generic_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, prog: Prog, cpu: Cpu) -> int:

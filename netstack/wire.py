@@ -14,8 +14,11 @@ Differs: padding takes time on the wire but is not seen by the receiver, whose f
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import gcd
+from typing import NamedTuple
 
 from ebpfsim.errors import InputError
 from ebpfsim.recorder import PacketRecord
@@ -71,6 +74,16 @@ class WireStats:
         return self.offered - self.dropped - self.lost - self.delivered
 
 
+class Carried(NamedTuple):
+    """What became of frames that were put on a wire: those that will arrive, and when."""
+
+    arrivals: list[int]
+    frames: list[bytes]
+    sent_bytes: int
+    dropped: int
+    lost: int
+
+
 class Channel:
     """One direction of a wire, from ``src`` to ``dst``."""
 
@@ -82,14 +95,16 @@ class Channel:
         self.stats = WireStats()
         self._clock = src.net.clock
         self._random = src.net.rng.stream(f"{name} loss")
-        # instants below are nanoseconds times the rate: one bit lasts exactly 10**9 of them
+        # instants below are parts of a nanosecond: so many that one bit lasts a whole number of them
+        rate = shape.rate_bps or 0
+        self._per_ns, self._per_bit = rate // gcd(rate, _NS_PER_S), _NS_PER_S // gcd(rate, _NS_PER_S)
         self._free_at = 0
         self._starts: deque[int] = deque()
 
     @property
     def queued(self) -> int:
         """Frames that wait now, without the one being sent."""
-        now = self._clock.now_ns * (self.shape.rate_bps or 0)
+        now = self._clock.now_ns * self._per_ns
         while self._starts and self._starts[0] <= now:
             self._starts.popleft()
         return len(self._starts)
@@ -109,17 +124,58 @@ class Channel:
             self._clock.call_at(arrival_ns, partial(self._deliver, record))
         return True
 
+    def carry(self, times: Sequence[int], frames: Sequence[bytes]) -> "Carried":
+        """Take frames at instants that are not past and do not go back, and say when they arrive.
+
+        Whoever calls delivers them, and counts what is dropped and lost.
+        """
+        shape, per_ns, delay_ns, loss = self.shape, self._per_ns, self.shape.delay_ns, self.shape.loss
+        free_at, starts, arrivals, kept = self._free_at, self._starts, [], []
+        dropped = lost = sent_bytes = bits_of = bit_times = 0
+        for time_ns, frame in zip(times, frames, strict=True):
+            arrival_ns, now = time_ns + delay_ns, time_ns * per_ns
+            if per_ns:
+                while starts and starts[0] <= now:
+                    starts.popleft()
+                if free_at > now and len(starts) >= shape.queue:
+                    dropped += 1
+                    continue
+                start = now if now > free_at else free_at
+                if len(frame) != bits_of:
+                    bits_of = len(frame)
+                    bit_times = wire_bits(bits_of) * self._per_bit
+                free_at = start + bit_times
+                starts.append(start)
+                arrival_ns = delay_ns - -free_at // per_ns
+            sent_bytes += len(frame)
+            if loss and self._random.random() < loss:
+                lost += 1
+                continue
+            arrivals.append(arrival_ns)
+            kept.append(frame)
+        self._free_at = free_at
+        stats = self.stats
+        stats.offered += len(frames)
+        stats.dropped += dropped
+        stats.lost += lost
+        return Carried(arrivals, kept, sent_bytes, dropped, lost)
+
+    def deliver(self, frame: bytes) -> None:
+        """Let a frame that was carried arrive."""
+        self.stats.delivered += 1
+        self.dst.receive(frame)
+
     def _busy(self) -> bool:
-        return self._free_at > self._clock.now_ns * (self.shape.rate_bps or 0)
+        return self._free_at > self._clock.now_ns * self._per_ns
 
     def _serialise(self, size: int) -> int:
-        now_ns, rate_bps = self._clock.now_ns, self.shape.rate_bps
-        if rate_bps is None:
+        now_ns, per_ns = self._clock.now_ns, self._per_ns
+        if not per_ns:
             return now_ns
-        start = max(self._free_at, now_ns * rate_bps)
-        self._free_at = start + wire_bits(size) * _NS_PER_S
+        start = max(self._free_at, now_ns * per_ns)
+        self._free_at = start + wire_bits(size) * self._per_bit
         self._starts.append(start)
-        return -(-self._free_at // rate_bps)
+        return -(-self._free_at // per_ns)
 
     def _deliver(self, record: PacketRecord) -> None:
         self.stats.delivered += 1

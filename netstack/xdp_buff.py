@@ -305,17 +305,20 @@ class XdpRing:
     ``rxq`` is the address of the queue's ``struct xdp_rxq_info``.
     """
 
-    __slots__ = ("_free", "_made", "mem", "rxq", "slots")
+    __slots__ = ("_free", "_made", "mem", "moves", "rxq", "slots")
 
     def __init__(self, mem: Memory, rxq: int, slots: int) -> None:
         self.mem = mem
         self.rxq = rxq
         self.slots = slots
         self._made = 0
+        # how often the order of free buffers has changed
+        self.moves = 0
         self._free: deque[XdpBuff] = deque()
 
     def take(self) -> XdpBuff:
         """Return the buffer of the next slot."""
+        self.moves += 1
         if self._made < self.slots or not self._free:
             self._made += 1
             return XdpBuff(self.mem, PAGE_SIZE, self)
@@ -323,6 +326,7 @@ class XdpRing:
 
     def put(self, xdp: XdpBuff) -> None:
         """Take a buffer back."""
+        self.moves += 1
         self._free.append(xdp)
 
     @property
@@ -336,6 +340,7 @@ class XdpRing:
 
     def turn(self, count: int) -> None:
         """Take some buffers and put them back, one after the other."""
+        self.moves += 1
         self._free.rotate(-count)
 
 

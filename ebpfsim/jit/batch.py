@@ -180,6 +180,16 @@ class Loop:
         self._go()
         return words[B_INDEX]
 
+    def resume(self) -> None:
+        """Go on behind a row that ended the loop before its last row."""
+        entry, cpu = self.entry, self.entry.cpu
+        record = entry.record.words
+        record[layout.W_ELAPSED] = cpu.elapsed_ps
+        try:
+            entry.block.loop(None)
+        finally:
+            cpu.elapsed_ps = record[layout.W_ELAPSED]
+
     def _go(self) -> None:
         entry, cpu = self.entry, self.entry.cpu
         words, record = entry.words, entry.record.words
