@@ -28,6 +28,11 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     # and in
     "skb_defer_rx_timestamp": (), "skb_scrub_packet": (), "__dev_forward_skb": ("__dev_forward_skb2",),
     "__dev_forward_skb2": ("skb_scrub_packet", "eth_type_trans"),
+    # net/core/gro.c
+    "tcp_gro_receive": (), "tcp4_gro_receive": ("tcp_gro_receive",), "inet_gro_receive": ("tcp4_gro_receive",),
+    "dev_gro_receive": ("inet_gro_receive",), "gro_receive_skb": ("dev_gro_receive",),
+    "tcp_gro_complete": (), "tcp4_gro_complete": ("tcp_gro_complete",), "inet_gro_complete": ("tcp4_gro_complete",),
+    "gro_complete": ("inet_gro_complete",),
     # net/core/skbuff.c, net/core/sock.c
     "sock_wfree": (), "sock_rfree": (), "skb_set_owner_w": (), "skb_put": (), "skb_push": (), "__copy_skb_header": (),
     "skb_clone": ("__copy_skb_header",), "__alloc_skb": (), "alloc_skb_with_frags": ("__alloc_skb",),

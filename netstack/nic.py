@@ -4,9 +4,9 @@ Follows what PCI drivers of v6.18 have in common (i40e, ice, mlx5): a frame is p
 hash chooses, the queue's interrupt schedules NAPI on the queue's CPU, the poll hands each frame to XDP and then builds
 an skb. Queue ``i`` interrupts CPU ``i % cpus``. Counters are those of ``ip -s link`` and, per queue, ``ethtool -S``.
 
-Left out: transmit rings (the wire's queue stands for them and for the qdisc), DMA and page pools, checksum and
-segmentation offload, GRO, VLAN stripping, interrupt moderation. Differs: there is no destination filter in the card, as
-in promiscuous mode, so programs see every frame; the stack then drops those for other hosts (OTHERHOST).
+Left out: transmit rings (the wire's queue stands for them and for the qdisc), DMA and page pools, checksum offload,
+VLAN stripping. Differs: there is no destination filter in the card, as in promiscuous mode, so programs see every
+frame; the stack then drops those for other hosts (OTHERHOST).
 """
 
 from collections import deque
@@ -25,10 +25,14 @@ from hooks.xdp import max_xdp_mtu
 from netstack.device import NetDevice
 from netstack.drop_reasons import RX_MISSED, SkbDropReason
 from netstack.eth import eth_type_trans
+from netstack.gro import Gro
+from netstack.gso import gso_frames
 from netstack.headers import BROADCAST_MAC, ETH_HLEN
 from netstack.napi import NAPI_POLL_WEIGHT, Napi
 from netstack.rss import rss_hash
 from netstack.rx import netif_receive_skb
+from netstack.skb import SkBuff
+from netstack.tc import NET_XMIT_SUCCESS
 from netstack.wire import Channel
 from netstack.xdp import DROP_REASON, XdpResult
 from netstack.xdp_batch import LEAST_FRAMES, XdpBatch
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_RING", "Nic", "RxQueue"]
 
 DEFAULT_RING = 512  # descriptors; I40E_DEFAULT_NUM_DESCRIPTORS, drivers/net/ethernet/intel/i40e
+# I40E_ITR_RX_DEF: what is between interrupts of bulk traffic
+BULK_ITR_NS = 50_000
 # entries of the indirection table that maps hashes to queues; filled round robin (ethtool_rxfh_indir_default)
 INDIR_SIZE = 128
 
@@ -60,6 +66,8 @@ class RxQueue(Napi):
         self.batch = XdpBatch(nic.net.xdp, nic, self.xdp_ring)
         # what computes its polls ahead of the clock (netstack.line)
         self.line: Line | None = None
+        self.gro = Gro(nic, index)
+        self._interrupt_ns, self._put_off = -BULK_ITR_NS, False
         # frames that are to be taken one by one before the next batch
         self._alone = 0
         self.rx_packets = 0
@@ -67,7 +75,8 @@ class RxQueue(Napi):
 
     def interrupt(self) -> None:
         """Raise the queue's interrupt, unless it is masked; its name is that of the device and the queue."""
-        if not self.scheduled:
+        if not self.scheduled and not self._moderated():
+            self._interrupt_ns = self.nic.net.clock.now_ns
             name, softnet = f"{self.nic.name}-{self.index}", self.softnet
             # the softirq runs behind the interrupt
             softnet.bh_off += 1
@@ -75,6 +84,21 @@ class RxQueue(Napi):
             softnet.bh_off -= 1
             if not softnet.bh_off and not softnet.in_softirq:
                 softnet.settle()
+
+    def _moderated(self) -> bool:
+        # after a poll of long TCP segments the next interrupt comes no earlier than that much later
+        clock = self.nic.net.clock
+        if not self.gro.bulk or clock.now_ns >= self._interrupt_ns + BULK_ITR_NS:
+            return False
+        if not self._put_off:
+            self._put_off = True
+            clock.call_at(self._interrupt_ns + BULK_ITR_NS, self._interrupt_now)
+        return True
+
+    def _interrupt_now(self) -> None:
+        self._put_off = False
+        if self.ring:
+            self.interrupt()
 
     def poll(self, cpu: Cpu, budget: int) -> int:
         """Process at most ``budget`` frames of the ring."""
@@ -118,12 +142,21 @@ class RxQueue(Napi):
         return batch.dropped + 1
 
     def flush(self, cpu: Cpu) -> None:
-        """Send what programs have redirected during the poll."""
+        """Send what programs have redirected during the poll, and let go what was held back."""
         self.nic.net.xdp.xdp_do_flush(cpu)
+        self.gro.flush(cpu)
 
 
 class Nic(NetDevice):
-    """A card with ``nr_rx_queues`` queues of ``ring_size`` frames each."""
+    """A card with ``nr_rx_queues`` queues of ``ring_size`` frames each.
+
+    ``tso`` says that it cuts packets of several segments by itself, ``gro`` that segments are put together again
+    (``ethtool -K``). Interrupts are moderated as by drivers that adapt (``ethtool -C adaptive-rx on``): while TCP
+    brings long segments they are at least 50 us apart, otherwise each frame that finds the card idle raises one.
+    """
+
+    tso = True
+    gro = True
 
     def __init__(
         self, net: "Net", name: str, ifindex: int, mac: bytes, mtu: int, nr_rx_queues: int, ring_size: int
@@ -177,6 +210,20 @@ class Nic(NetDevice):
         self.stats.tx_bytes += len(record.data)
         return True
 
+    def ndo_start_xmit(self, skb: SkBuff, cpu: Cpu) -> int:
+        """Send a packet that begins with its link-layer header, several segments as frames of their own: NET_XMIT_*."""
+        if skb.gso_size:
+            self.at_cpu_time(cpu, partial(self._transmit_segments, skb))
+            return NET_XMIT_SUCCESS
+        return super().ndo_start_xmit(skb, cpu)
+
+    def _transmit_segments(self, skb: SkBuff) -> None:
+        for frame in gso_frames(skb):
+            record = self.record("out", frame)
+            # all of them are the same packet
+            skb.record = record
+            self.start_xmit(record)
+
     def receive(self, frame: bytes, packet: int = 0) -> None:
         """Take a frame from the wire into a ring and interrupt the ring's CPU."""
         record = self.record("in", frame)
@@ -226,6 +273,9 @@ class Nic(NetDevice):
 
     def _to_stack(self, queue: RxQueue, record: PacketRecord, frame: bytes, cpu: Cpu, metadata: bytes = b"") -> None:
         cpu.charge(self._skb_ps)
+        if self.gro:
+            queue.gro.receive(frame, record, metadata, cpu)
+            return
         skb = eth_type_trans(frame, self, record, queue.index)
         skb.metadata = metadata
         netif_receive_skb(skb, cpu)

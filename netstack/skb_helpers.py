@@ -154,7 +154,12 @@ def bpf_l4_csum_replace(run: Run, address: int, offset: int, old: int, new: int,
     size = flags & BPF_F_HDR_FIELD_MASK
     # inet_proto_csum_replace2() is the one for 4 bytes
     old, new = (old & 0xFFFF, new & 0xFFFF) if size == 2 else (old, u32(new))
-    new_check = _replaced(check, old, new, 4 if size == 2 else size)
+    if skb.ip_summed == CHECKSUM_PARTIAL:
+        # the field is the sum of the pseudo header, which alone changes
+        inverted = _replaced(check ^ 0xFFFF, old, new, 4 if size == 2 else size)
+        new_check = inverted if inverted is None else inverted ^ 0xFFFF if flags & BPF_F_PSEUDO_HDR else check
+    else:
+        new_check = _replaced(check, old, new, 4 if size == 2 else size)
     if new_check is None:
         return -Errno.EINVAL
     if flags & BPF_F_PSEUDO_HDR and skb.ip_summed == CHECKSUM_COMPLETE and (size or not flags & BPF_F_IPV6):
