@@ -9,6 +9,7 @@ block, as ``slab_build_skb`` makes it::
 Left out: paged data and lists of fragments, clones, extensions, references to routes; ``users`` stays 1.
 """
 
+from functools import cache
 from struct import Struct
 from typing import Self
 
@@ -25,6 +26,8 @@ _ENDS, _U32, _U64 = Struct("<QQ"), Struct("<I"), Struct("<Q")
 # dev sk tstamp pkt_len; len data_len mac_len queue_mapping; pkt_type and the two bytes of flags behind it; tc_index
 # priority skb_iif hash vlan_proto vlan_tci mark; protocol and the headers; tail end head data
 FILLED = Struct("<16xQQQI44x24xIIH2xH2xBBBxH2x4xIIIHH8xI8xHHHHIIQQ")
+# the same as tc shows it: data_meta and data_end behind pkt_len
+SHOWN = Struct("<16xQQQI28xQQ24xIIH2xH2xBBBxH2x4xIIIHH8xI8xHHHHIIQQ")
 NO_HEADER = 0xFFFF  # what header offsets are before somebody sets them
 QDISC_CB_PRIV_LEN = 20
 KMALLOC_MIN = 8
@@ -130,7 +133,7 @@ class SkbStruct(_Struct):
         """Return a packet without data: room for ``size`` bytes behind the headroom (``slab_build_skb``)."""
         skb = cls(mem, mem.alloc(SK_BUFF_BYTES))
         # the block is what kmalloc gives; all of it counts
-        block = _kmalloc_size(-(-size // 64) * 64 + headroom + SHARED_INFO_BYTES)
+        block = block_of(size, headroom)
         skb.head = mem.alloc(block)
         skb.end = block - SHARED_INFO_BYTES
         skb.data, skb.tail = skb.head + headroom, headroom
@@ -145,7 +148,7 @@ class SkbStruct(_Struct):
         """
         size = len(data)
         address = mem.alloc(SK_BUFF_BYTES)
-        block = _kmalloc_size(-(-size // 64) * 64 + headroom + SHARED_INFO_BYTES)
+        block = block_of(size, headroom)
         head = mem.alloc(block)
         *first, transport, network, mac, pulled = members
         if transport != NO_HEADER:
@@ -269,6 +272,12 @@ class SkbStruct(_Struct):
         self.free()
 
 
+def block_of(size: int, headroom: int) -> int:
+    """Return how large the block of a packet's data is (``slab_build_skb``)."""
+    return _kmalloc_size(-(-size // 64) * 64 + headroom + SHARED_INFO_BYTES)
+
+
+@cache
 def _kmalloc_size(size: int) -> int:
     # the caches of kmalloc, include/linux/slab.h: powers of two, 96 and 192
     for extra in (96, 192):

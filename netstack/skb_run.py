@@ -9,14 +9,24 @@ kept lead nowhere later; ``cb`` begins as zeroes at each place.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
-from ebpfsim.memory import Memory
+from ebpfsim.memory import KERNEL_BASE, Memory
 from netstack.gso import pkt_len
-from netstack.sk_buff import NET_IP_ALIGN, NET_SKB_PAD, NO_HEADER, SK_BUFF_BYTES, SkbStruct
+from netstack.sk_buff import (
+    NET_IP_ALIGN,
+    NET_SKB_PAD,
+    NO_HEADER,
+    SHARED_INFO_BYTES,
+    SHOWN,
+    SK_BUFF_BYTES,
+    SkbStruct,
+    block_of,
+)
 from netstack.skb import PacketType, SkBuff
 from netstack.tunnel_key import METADATA_DST_BYTES, load_info, store_info
 
-__all__ = ["be16", "skb_struct"]
+__all__ = ["Shown", "SkbRooms", "be16", "is_plain", "skb_struct", "take_back"]
 
 LL_HEADROOM = 128  # what a packet of the host has in front: MAX_TCP_HEADER is more, LL_MAX_HEADER on x86-64
 
@@ -75,6 +85,72 @@ def skb_struct(skb: SkBuff, mem: Memory, *, ingress: bool, sk: int = 0, network:
         struct.free()
         if info:
             mem.free(info)
+
+
+class SkbRooms:
+    """Memory for packets that programs look at and leave as they are: each structure and block is used again."""
+
+    def __init__(self, mem: Memory) -> None:
+        self.mem = mem
+        self._free: dict[int, list[tuple[int, int]]] = {}
+
+    def show(self, skb: SkBuff, sk: int, *, ingress: bool) -> "Shown":
+        """Let programs of tc see a packet without metadata, segments or a tunnel's key."""
+        data, network = skb.data, skb.network_header
+        size = len(data)
+        headroom = NET_SKB_PAD + NET_IP_ALIGN if ingress else LL_HEADROOM
+        block = block_of(size, headroom)
+        free = self._free.get(block)
+        address, head = free.pop() if free else (self.mem.alloc(SK_BUFF_BYTES), self.mem.alloc(block))
+        start = head + headroom
+        queue = skb.queue_mapping + 1 if skb.rx_queue_recorded else skb.queue_mapping
+        transport = network if ingress else skb.transport_header or NO_HEADER
+        proto, vlan = skb.protocol, skb.vlan_proto
+        # fmt: off
+        image = SHOWN.pack(
+            skb.dev.struct_address, sk, skb.tstamp, size - network if ingress else size, start, start + size,
+            size, 0, network if ingress else 0, queue, skb.pkt_type, TC_AT_INGRESS if ingress else 0,
+            SW_HASH if skb.hash else 0, skb.tc_index, skb.priority, skb.skb_iif, skb.hash,
+            vlan >> 8 | (vlan & 0xFF) << 8, skb.vlan_tci if vlan else 0, skb.mark, proto >> 8 | (proto & 0xFF) << 8,
+            transport + headroom if transport != NO_HEADER else transport, network + headroom, headroom,
+            headroom + size, block - SHARED_INFO_BYTES, head, start,
+        )
+        # fmt: on
+        buf, at, place = self.mem.buf, address ^ KERNEL_BASE, start ^ KERNEL_BASE
+        buf[at : at + SHOWN.size] = image
+        buf[place : place + size] = data
+        return Shown(address, head, block, start, image, data)
+
+    def untouched(self, shown: "Shown") -> bool:
+        """Tell whether programs have changed nothing."""
+        read = self.mem.read
+        return read(shown.address, SHOWN.size) == shown.image and read(shown.start, len(shown.data)) == shown.data
+
+    def put(self, shown: "Shown") -> None:
+        """Take the memory back of a packet that is as it was."""
+        self._free.setdefault(shown.block, []).append((shown.address, shown.head))
+
+
+class Shown(NamedTuple):
+    """A packet that programs look at: where it lies, and what its structure and its data are."""
+
+    address: int
+    head: int
+    block: int
+    start: int
+    image: bytes
+    data: bytes
+
+
+def is_plain(skb: SkBuff) -> bool:
+    """Tell whether ``SkbRooms`` can show a packet."""
+    return not (skb.metadata or skb.gso_size or skb.tun_info is not None)
+
+
+def take_back(struct: SkbStruct, skb: SkBuff, *, ingress: bool) -> None:
+    """Let a packet be what programs of tc have made of its structure, and free that."""
+    _take_back(struct, skb, ingress=ingress)
+    struct.free()
 
 
 def _show_gso(skb: SkBuff, struct: SkbStruct, *, ingress: bool) -> None:

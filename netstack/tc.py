@@ -16,6 +16,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
 from ebpfsim.isa.alu import s32
 from ebpfsim.progs.prog import Prog
+from ebpfsim.progs.runtime import Ran
 from ebpfsim.recorder import ProgRun
 from ebpfsim.uapi.net import EtherType
 from hooks.link import HookStats
@@ -30,7 +31,7 @@ from netstack.headers import IpHdr
 from netstack.ip_output import ip_route_output
 from netstack.sk_buff import SkbStruct
 from netstack.skb import SkBuff
-from netstack.skb_run import be16, skb_struct
+from netstack.skb_run import SkbRooms, be16, is_plain, skb_struct, take_back
 from netstack.skb_xmit import NET_XMIT_DROP, NET_XMIT_SUCCESS
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ TCX_NAMES = {-1: "TCX_NEXT", 0: "TCX_PASS", 2: "TCX_DROP", 7: "TCX_REDIRECT"}
 # include/linux/filter.h: flags of bpf_redirect_info beside BPF_F_INGRESS
 BPF_F_INGRESS, BPF_F_NEIGH, BPF_F_PEER, BPF_F_NEXTHOP = 1 << 0, 1 << 16, 1 << 17, 1 << 18
 AF_INET = 2
+_UNSPEC, _OK = int(TcAct.UNSPEC), int(TcAct.OK)
 
 
 class Handled(Enum):
@@ -69,6 +71,7 @@ class Tc:
     def __init__(self, kernel: "NetKernel", execute: Execute) -> None:
         self.kernel = kernel
         self._execute = execute
+        self._rooms = SkbRooms(kernel.mem)
         row = "call.indirect" if kernel.config.mitigations == "off" else "call.indirect.retpoline"
         self._call_ps = kernel.costs.ps(row)
 
@@ -86,6 +89,8 @@ class Tc:
         finally:
             if own:
                 bpf_net_ctx_clear(cpu)
+        if verdict == _OK:
+            return Handled.PASS
         if verdict == TcAct.SHOT:
             skb.drop(SkbDropReason.TC_RECLASSIFY_LOOP if loop else SkbDropReason.TC_INGRESS)
             return Handled.DONE
@@ -145,6 +150,8 @@ class Tc:
 
     def _verdict(self, entry: TcxEntry, skb: SkBuff, cpu: Cpu, *, ingress: bool) -> tuple[int, bool]:
         word = "ingress" if ingress else "egress"
+        if entry.miniq is None and is_plain(skb):
+            return self._plain_verdict(entry, skb, cpu, ingress=ingress), False
         sk = skb.sk.struct_address if skb.sk is not None else 0
         with skb_struct(skb, self.kernel.mem, ingress=ingress, sk=sk) as struct:
             verdict = self._tcx_run(entry, _Run(skb, struct, cpu, f"tcx_{word}", ingress))
@@ -162,6 +169,55 @@ class Tc:
             elif done.code in (TcAct.OK, TcAct.RECLASSIFY):
                 struct.tc_index = done.classid & 0xFFFF
             return done.code, done.loop
+
+    def _plain_verdict(self, entry: TcxEntry, skb: SkBuff, cpu: Cpu, *, ingress: bool) -> int:
+        # as _verdict() for tcx alone, where most packets are only looked at
+        rooms, result, call_ps = self._rooms, _UNSPEC, self._call_ps
+        kernel, hook = self.kernel, "tcx_ingress" if ingress else "tcx_egress"
+        shown = rooms.show(skb, skb.sk.struct_address if skb.sk is not None else 0, ingress=ingress)
+        items = tuple(entry.mprog.items)
+        for number, item in enumerate(items, 1):
+            time_ns = cpu.now_ns
+            ran = bpf_prog_run(kernel, item.prog, shown.address, cpu, self._execute, call_ps)
+            result = s32(ran.retval)
+            verdict = TCX_NAMES.get(result, "TCX_NEXT")
+            item.stats.count(verdict, call_ps + ran.cost_ps, call_ps + ran.cost_ps)
+            if kernel.recorder.keeps:
+                self._record((item.prog, item.label), skb, cpu, (time_ns, hook, verdict), ran)
+            if not rooms.untouched(shown):
+                # the others see what was made of it
+                struct = SkbStruct(rooms.mem, shown.address)
+                if ingress:
+                    struct.pull(struct.mac_len)
+                return self._rest_of_tcx(items[number:], _Run(skb, struct, cpu, hook, ingress), result)
+            if result != _UNSPEC:
+                break
+        rooms.put(shown)
+        if result == _OK:
+            # of a class that nobody has chosen
+            skb.tc_index = 0
+        return result if result in TCX_NAMES else _UNSPEC
+
+    def _record(self, who: tuple[Prog, str], skb: SkBuff, cpu: Cpu, what: tuple[int, str, str], ran: Ran) -> None:
+        kernel, (prog, label), (time_ns, hook, verdict) = self.kernel, who, what
+        # fmt: off
+        kernel.recorder.runs.append(
+            ProgRun(
+                time_ns, kernel.name, cpu.number, hook, skb.dev.name, label, prog.id, prog.name,
+                ran.retval, verdict, ran.insns, ran.cost_ps, ran.tail_calls,
+            )
+        )
+        # fmt: on
+
+    def _rest_of_tcx(self, items: Sequence[MprogItem], run: _Run, result: int) -> int:
+        for item in items:
+            if result != TcAct.UNSPEC:
+                break
+            result = self._bpf_prog_run(item.prog, run, item.stats, item.label, TCX_NAMES)
+        if result == TcAct.OK:
+            run.struct.tc_index = run.struct.tc_classid
+        take_back(run.struct, run.skb, ingress=run.ingress)
+        return result if result in TCX_NAMES else TcAct.UNSPEC
 
     def _tcx_run(self, entry: TcxEntry, run: _Run) -> int:
         # tcx_run(), tcx_action_code(): what is no code of tcx ends the round as TCX_NEXT does at its end
@@ -191,14 +247,7 @@ class Tc:
         verdict = tc_act_name(result) if names is None else names.get(result, "TCX_NEXT")
         stats.count(verdict, self._call_ps + ran.cost_ps, self._call_ps + ran.cost_ps)
         if kernel.recorder.keeps:
-            # fmt: off
-            kernel.recorder.runs.append(
-                ProgRun(
-                    time_ns, kernel.name, cpu.number, run.hook, run.skb.dev.name, label, prog.id, prog.name,
-                    ran.retval, verdict, ran.insns, ran.cost_ps, ran.tail_calls,
-                )
-            )
-            # fmt: on
+            self._record((prog, label), run.skb, cpu, (time_ns, run.hook, verdict), ran)
         return result
 
 
