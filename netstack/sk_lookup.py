@@ -92,13 +92,14 @@ def udp4_lib_lookup(net: "Net", skb: SkBuff | None, ends: Ends, cpu: Cpu) -> "Ud
     sock = found[0] if found else None
     if sock is not None and sock.peer is not None:
         return sock
-    said = bpf_sk_lookup_run_v4(net, skb, ends, IpProto.UDP, cpu)
-    if said.refused:
-        return None
-    if said.selected:
-        sock = net.sockets.udp_at(said.selected)
-        if said.no_reuseport:
-            return sock
+    if net.kernel.netns.running(AttachType.SK_LOOKUP):
+        said = bpf_sk_lookup_run_v4(net, skb, ends, IpProto.UDP, cpu)
+        if said.refused:
+            return None
+        if said.selected:
+            sock = net.sockets.udp_at(said.selected)
+            if said.no_reuseport:
+                return sock
     if sock is None:
         return None
     return cast("UdpSocket | None", reuseport_select_sock(sock, skb, ends, cpu))

@@ -284,9 +284,9 @@ def __consume_stateless_skb(cpu: Cpu, skb: SkBuff) -> None:
 
 
 def _source(skb: SkBuff) -> tuple[int, int]:
-    at = skb.network_header + 12
-    port = skb.transport_header
-    return int.from_bytes(skb.data[at : at + 4], "big"), int.from_bytes(skb.data[port : port + 2], "big")
+    ip, data, port = skb.ip, skb.data, skb.transport_header
+    assert ip is not None
+    return ip.saddr, data[port] << 8 | data[port + 1]
 
 
 @packet_function
