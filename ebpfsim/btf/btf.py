@@ -206,6 +206,10 @@ class Btf:
         """Return the string at an offset; BtfError outside the section."""
         return self._bytes_at(str_off).decode("utf-8", "backslashreplace")
 
+    def has_string(self, str_off: int) -> bool:
+        """Return whether there is a string at an offset."""
+        return str_off < self.str_end
+
     def _bytes_at(self, str_off: int) -> bytes:
         if self.base is not None and str_off < self._first_str:
             return self.base._bytes_at(str_off)
@@ -370,7 +374,7 @@ def references(type_: Type) -> tuple[int, ...]:
 def _int(btf: Btf, name: str, size: int, vlen: int, kflag: bool, pos: int) -> Type:
     data = int.from_bytes(btf.raw[pos : pos + 4], "little")
     bits, bit_off, encoding = data & 0xFF, data >> 16 & 0xFF, data >> 24 & 0xF
-    if bits > size * 8 or size not in (1, 2, 4, 8, 16):
+    if bits > size * 8:
         raise BtfError("", f"int '{name}' of {bits} bits in {size} bytes")
     return Int(name, size, bits, bit_off, encoding)
 

@@ -5,6 +5,7 @@ from struct import Struct
 from ebpfsim.btf.btf import Btf
 from ebpfsim.btf.types import DeclTag, Enum, Func, FuncProto, Int, Kind
 from ebpfsim.errnos import Errno
+from ebpfsim.isa.alu import s32
 from ebpfsim.verifier.env import BPF_LOG_LEVEL2, Env, LineInfo, SubprogInfo
 from ebpfsim.verifier.kfunc import add_kfunc_call
 from ebpfsim.verifier.opcodes import (
@@ -175,7 +176,7 @@ def check_btf_info_early(env: Env) -> None:
             text = f"same or smaller insn offset ({insn_off}) than previous func info record ({prev})"
             raise env.fail(Errno.EINVAL, text)
         if not 0 < type_id < btf.nr_types or not isinstance(btf.type(type_id), Func):
-            raise env.fail(Errno.EINVAL, f"invalid type id {type_id} in func info")
+            raise env.fail(Errno.EINVAL, f"invalid type id {s32(type_id)} in func info")
         prev = insn_off
 
 
@@ -219,6 +220,8 @@ def _check_btf_line(env: Env) -> None:
     lines = [LineInfo(*record) for record in _LINE_INFO.iter_unpack(env.attr.line_info)]
     if not lines:
         return
+    btf = env.attr.btf
+    assert btf is not None
     prev, s, count = 0, 0, len(env.insns)
     for i, line in enumerate(lines):
         off = line.insn_off
@@ -227,6 +230,8 @@ def _check_btf_line(env: Env) -> None:
             raise env.fail(Errno.EINVAL, text)
         if not env.insns[off].code:
             raise env.fail(Errno.EINVAL, f"Invalid insn code at line_info[{i}].insn_off\n")
+        if not (btf.has_string(line.line_off) and btf.has_string(line.file_name_off)):
+            raise env.fail(Errno.EINVAL, f"Invalid line_info[{i}].line_off or .file_name_off\n")
         if s != len(env.subprogs):
             if off == env.subprogs[s].start:
                 s += 1
