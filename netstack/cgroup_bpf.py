@@ -34,6 +34,8 @@ MAX_ERRNO = 4095  # include/linux/err.h
 AF_INET = 2
 _SOCKADDR_IN = Struct("<H2s4s8x")
 _SOCK_ADDR_KERN = Struct("<QQQQI4x")  # struct bpf_sock_addr_kern: sk, uaddr, tmp_reg, t_ctx, uaddrlen
+# where it has uaddrlen; sizeof(struct sockaddr_un) and a NUL
+SOCK_ADDR_LEN, UNIX_NAME_BYTES, UNIX_PATH_MAX = 32, 112, 108
 _KEY = "bpf_cg_run_ctx"
 # per CPU: whose value of a map the program under way gets
 STORAGE = "bpf_cgroup_storage"
@@ -132,6 +134,23 @@ class CgroupBpf:
             mem.free(place)
         address, port, source = (int.from_bytes(each, "big") for each in (address_be, port_be, source_be))
         return SockAddr(err, address, port, source, flags)
+
+    def run_filter_unix(self, sk: CgroupSock, kind: AttachType, name: bytes, cpu: Cpu) -> bytes | int:
+        """Ask about the name of an AF_UNIX socket (``struct sockaddr_un``): it or another one, or -errno."""
+        items = sk.cgroup.effective.get(kind)
+        if not items:
+            return name
+        mem = self.kernel.mem
+        place = mem.alloc(_SOCK_ADDR_KERN.size + UNIX_NAME_BYTES)
+        uaddr = place + _SOCK_ADDR_KERN.size
+        mem.write(place, _SOCK_ADDR_KERN.pack(sk.struct_address, uaddr, 0, 0, len(name)))
+        mem.write(uaddr, name)
+        try:
+            err, _ = self._run_array(items, place, cpu, kind)
+            size = mem.load(place + SOCK_ADDR_LEN, 4)
+            return err or bytes(mem.read(uaddr, size))
+        finally:
+            mem.free(place)
 
     def _run_array(
         self, items: tuple[CgroupItem, ...], ctx: int, cpu: Cpu, kind: AttachType, *, split: bool = False

@@ -380,9 +380,6 @@ def _wait_for_datagram(k: SocketKernel, cpu: Cpu, socket: TaskSocket, patience: 
         err = -sock.take_error()
         if err or sock.readable:
             break
-        if sock.sk_shutdown & RCV_SHUTDOWN:
-            err = -Errno.ESHUTDOWN
-            break
         err = -Errno.EAGAIN
         if patience.left == 0:
             break
@@ -390,7 +387,7 @@ def _wait_for_datagram(k: SocketKernel, cpu: Cpu, socket: TaskSocket, patience: 
         queue = sk + place("sock", "sk_receive_queue")[0]
         waited = s32(u32(k.functions.__skb_wait_for_more_packets(cpu, sk, queue, room, room + 8, 0)))
         del k.walks[room]
-        err = s32(k.mem.load(room, 4)) if waited else 0
+        err = (s32(k.mem.load(room, 4)) or -Errno.ESHUTDOWN) if waited else 0
     k.mem.free(room)
     return err
 
@@ -401,11 +398,14 @@ def __skb_wait_for_more_packets(
 ) -> int:
     """Wait until something comes or time is over; 1 with ``*err`` when there is no use in waiting."""
     patience, functions = k.walks[err], k.functions
-    left = patience.left
+    left, socket = patience.left, k.sockfs.at(sk)
+    k.mem.store(err, 4, 0)
+    if socket.sk.sk_shutdown & RCV_SHUTDOWN:
+        return 1
     k.mem.store(timeo_p, 8, MAX_SCHEDULE_TIMEOUT if left is None else left)
-    functions.prepare_to_wait_exclusive(cpu, k.sockfs.at(sk).wait.address, 0, 1)
-    ret = patience.wait(k, cpu, k.sockfs.at(sk).wait, "receiver_wake_function", exclusive=True)
-    functions.finish_wait(cpu, k.sockfs.at(sk).wait.address, 0)
+    functions.prepare_to_wait_exclusive(cpu, socket.wait.address, 0, 1)
+    ret = patience.wait(k, cpu, socket.wait, "receiver_wake_function", exclusive=True)
+    functions.finish_wait(cpu, socket.wait.address, 0)
     k.mem.store(err, 4, u32(ret))
     return 1 if ret else 0
 

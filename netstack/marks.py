@@ -34,7 +34,7 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "tcp_gro_complete": (), "tcp4_gro_complete": ("tcp_gro_complete",), "inet_gro_complete": ("tcp4_gro_complete",),
     "gro_complete": ("inet_gro_complete",),
     # net/core/skbuff.c, net/core/sock.c
-    "sock_wfree": (), "sock_rfree": (), "skb_set_owner_w": (), "skb_put": (), "skb_push": (), "__copy_skb_header": (),
+    "sock_rfree": (), "skb_set_owner_w": (), "skb_put": (), "skb_push": (), "__copy_skb_header": (),
     "skb_clone": ("__copy_skb_header",), "__alloc_skb": (), "alloc_skb_with_frags": ("__alloc_skb",),
     "sock_alloc_send_pskb": ("alloc_skb_with_frags", "skb_set_owner_w"),
     "csum_partial": (), "__skb_checksum_complete": ("csum_partial",), "csum_partial_copy_nocheck": (),

@@ -41,8 +41,16 @@ def _release(cpu: Cpu, skb: SkBuff, reason: int) -> None:
 def skb_release_head_state(cpu: Cpu, skb: SkBuff) -> None:
     """Let go what a packet holds; its sender gets its memory back."""
     if skb.sk is not None:
-        skb.dev.net.functions.sock_wfree(cpu, skb)
+        getattr(skb.dev.net.functions, getattr(skb, "destructor", "sock_wfree"))(cpu, skb)
         skb.sk = None
+
+
+@packet_function
+def sock_wfree(cpu: Cpu, skb: SkBuff) -> None:
+    """The sender of a packet has its memory back."""
+    space = getattr(skb, "space", None)
+    if space is not None:
+        space(cpu)
 
 
 @packet_function

@@ -44,6 +44,7 @@ CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 SOCK_MIN_SNDBUF, SOCK_MIN_RCVBUF, MEM_DEFAULT = 4608, 2304, 212992
 _TIMEVAL, _INT, _LINGER, _U64 = Struct("<qq"), Struct("<i"), Struct("<ii"), Struct("<Q")
 IPPROTO_RAW = 255
+AF_INET, AF_INET6 = 2, 10
 # protocols whose sockets take SOL_SOCKET themselves (SOCK_CUSTOM_SOCKOPT); struct proto.setsockopt and getsockopt
 CUSTOM = ("UDP", "UDPv6")
 SETTERS = {"UDP": "udp_setsockopt", "TCP": "tcp_setsockopt"}
@@ -82,7 +83,8 @@ INT_OPTIONS: dict[tuple[int, int], Rule] = {
     (SOL_SOCKET, SO_TIMESTAMP): _TELL, (SOL_SOCKET, SO_TIMESTAMPNS): _TELL, (SOL_SOCKET, SO_RXQ_OVFL): _TELL,
     (SOL_IP, IP_TOS): Rule(0, attribute="tos", may_be_empty=True), (SOL_IP, IP_TTL): Rule(-1, -1, 255, attribute="ttl"),
     (SOL_IP, IP_PKTINFO): _TELL, (SOL_IP, IP_RECVTTL): _TELL, (SOL_IP, IP_RECVTOS): _TELL,
-    (SOL_IP, IP_RECVORIGDSTADDR): _TELL, (SOL_IP, IP_MTU_DISCOVER): Rule(1, 0, 5, may_be_empty=True), (SOL_IP, IP_FREEBIND): _YES_NO,
+    (SOL_IP, IP_RECVORIGDSTADDR): _TELL, (SOL_IP, IP_FREEBIND): _YES_NO,
+    (SOL_IP, IP_MTU_DISCOVER): Rule(1, 0, 5, may_be_empty=True),
     (SOL_IP, IP_TRANSPARENT): _YES_NO, (SOL_IP, IP_BIND_ADDRESS_NO_PORT): Rule(is_bool=True, may_be_empty=True),
     (SOL_IP, IP_MULTICAST_TTL): Rule(1, -1, 255), (SOL_IP, IP_MULTICAST_LOOP): Rule(1, is_bool=True),
 }  # fmt: skip
@@ -255,6 +257,8 @@ def _set_int(k: SocketKernel, cpu: Cpu, socket: TaskSocket, level: int, optname:
         return -Errno.EPERM
     if not rule.least <= number <= rule.most or ((level, optname) == (SOL_IP, IP_TTL) and not number):
         return -Errno.EINVAL
+    if (level, optname) == (SOL_SOCKET, SO_REUSEPORT) and socket.family not in (AF_INET, AF_INET6):
+        return -Errno.EOPNOTSUPP if number else 0
     if (level, optname) in _PRIVILEGED and not _PRIVILEGED[level, optname](number):
         cred = task_of(k, cpu).cred
         if all(

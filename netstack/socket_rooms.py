@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from netstack import (
+    af_unix,
     inet,
     inet_stream,
     msg,
@@ -12,11 +13,13 @@ from netstack import (
     socket_api,
     socket_file,
     socket_msg,
+    unix_data,
+    unix_path,
 )
 
 __all__ = ["SOCKET_ROOMS", "SOCKET_SYSCALL_ROOMS"]
 
 SOCKET_SYSCALL_ROOMS: tuple[ModuleType, ...] = (socket_api, socket_msg, sock_options)
 SOCKET_ROOMS: tuple[ModuleType, ...] = (
-    *SOCKET_SYSCALL_ROOMS, inet, inet_stream, msg, sk_alloc, sock_wait, socket_file,
+    *SOCKET_SYSCALL_ROOMS, af_unix, inet, inet_stream, msg, sk_alloc, sock_wait, socket_file, unix_data, unix_path,
 )  # fmt: skip

@@ -15,6 +15,7 @@ from hooks.text import function_address
 from netstack.net import Net
 from netstack.sock import UdpSocket
 from netstack.tcp_sock import TcpSock
+from netstack.unix_sock import UnixNames
 from tracing.fs import FsKernel
 from tracing.pseudo_fs import PseudoFs
 from tracing.vfs import S_IFSOCK, File, Inode, Vfs
@@ -30,7 +31,7 @@ SS_UNCONNECTED = 1  # enum socket_state
 _INET = {"release": "inet_release", "bind": "inet_bind", "sendmsg": "inet_sendmsg", "recvmsg": "inet_recvmsg"}
 _DGRAM = {**_INET, "connect": "inet_dgram_connect", "getname": "inet_getname", "shutdown": "inet_shutdown"}
 _OPTIONS = {"setsockopt": "sock_common_setsockopt", "getsockopt": "sock_common_getsockopt"}
-PROTO_OPS: Mapping[str, Mapping[str, str]] = {
+PROTO_OPS: dict[str, Mapping[str, str]] = {
     "inet_dgram_ops": {**_DGRAM, **_OPTIONS, "poll": "udp_poll"},
     "inet_stream_ops": {
         **_INET, **_OPTIONS, "connect": "inet_stream_connect", "accept": "inet_accept", "getname": "inet_getname",
@@ -171,6 +172,7 @@ class Sockfs(PseudoFs):
         self.orphans: dict[int, Any] = {}
         self._protos: dict[str, _Proto] = {}
         self._ops: dict[str, int] = {}
+        self.unix_names = UnixNames()
         self.file_ops = self._table("file_operations", SOCKET_FILE_OPS)
 
     def proto(self, name: str) -> _Proto:
@@ -223,6 +225,11 @@ class Sockfs(PseudoFs):
         self.orphans.pop(sk.struct_address, None)
         self.graft(socket, sk, uid, prot)
 
+    def socket_of(self, sk: Any) -> int:
+        """Return where the ``struct socket`` of what is behind one lies, 0 without."""
+        socket = self._by_address.get(sk.struct_address)
+        return socket.address if socket is not None else 0
+
     def forget_sk(self, address: int) -> Any:
         """Forget a ``struct sock`` and return what it stands for."""
         sk = self.orphans.pop(address, None)
@@ -262,9 +269,7 @@ class Sockfs(PseudoFs):
         """Forget a socket that was closed; its inode goes with its file."""
         self._by_address.pop(socket.address, None)
         socket.wait.free()
-        if socket.file is not None:
-            self.evict(socket.inode)
-        else:
+        if socket.file is None:
             self.drop_inode(socket.inode)
 
     def _table(self, struct: str, members: Mapping[str, str]) -> int:

@@ -212,7 +212,7 @@ def alloc_file_pseudo(k: FsKernel, cpu: Cpu, inode: int, mnt: int, name: int, fl
     k.mem.free(qstr)
     functions.mntget(cpu, mnt)
     functions.d_instantiate(cpu, dentry.address, inode)
-    address: int = functions.alloc_empty_file(cpu, flags | O_LARGEFILE, task_of(k, cpu).cred.address)
+    address: int = functions.alloc_empty_file(cpu, flags, task_of(k, cpu).cred.address)
     if is_err(address):
         functions.dput(cpu, dentry.address)
         return address

@@ -45,10 +45,6 @@ class PseudoFs:
         inode.opens += 1
         self._vfs.opened(file, dentry)
 
-    def evict(self, inode: Inode) -> None:
-        """Let an inode go with its last open file: nothing else names it."""
-        inode.i_nlink = 0
-
     def drop_inode(self, inode: Inode) -> None:
         """Let an inode go that no file has ever been."""
         self._vfs.free_inode(inode)

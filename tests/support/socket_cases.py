@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from socket_scripts import Script, ask_linux, data, simulated, struct
+from unix_cases import unix_cases
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "socket_answers_6.18.json.xz"
 CASES: dict[str, dict[str, Script]] = {}
@@ -161,6 +162,8 @@ def _options() -> None:
 
 for _make in (_messages, _files, _options):
     _make()
+for _module, _name, _script in unix_cases():
+    case(_module, _name, _script)
 
 
 @cache

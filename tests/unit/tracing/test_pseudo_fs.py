@@ -30,7 +30,6 @@ def test_an_inode_goes_with_its_file() -> None:
     inode, file = Inode.alloc(vfs.mem), File(vfs.mem, lambda _file: None)
     pseudo.add_inode(inode, 0o140777, 0, 0)
     pseudo.opened(file, inode, "")
-    pseudo.evict(inode)
     assert inode.address in vfs.by_address
     vfs.closed(file)
     assert inode.address not in vfs.by_address

@@ -1,0 +1,9 @@
+"""What AF_UNIX sockets send and receive: what Linux 6.18 answered."""
+
+import pytest
+import socket_cases
+
+
+@pytest.mark.parametrize("name", socket_cases.CASES["unix_data"])
+def test_answers_are_those_of_linux(name: str) -> None:
+    assert not socket_cases.differences("unix_data", name)
