@@ -81,6 +81,7 @@ from tracing import more_kfuncs as more
 from tracing import stack as stacks
 from tracing import storage as object_storage
 from tracing.bpf_test_run import TestFunctions, TracepointFunctions
+from tracing.faults import EXCEPTION_TRACEPOINTS, watch_pages
 from tracing.fs import bound
 from tracing.functions import KernelFunctions
 from tracing.helpers import HELPERS as TRACING_HELPERS
@@ -203,6 +204,7 @@ class Kernel:
         self.kprobes = Kprobes(self)
         self.irqs = interrupts.Irqs(self)
         self.tracepoints.declare(*SCHED_TRACEPOINTS, *SYSCALL_TRACEPOINTS, *interrupts.IRQ_TRACEPOINTS)
+        self.tracepoints.declare(*EXCEPTION_TRACEPOINTS)
         self.perf_tracepoints = PerfTracepoints(self)
         self.perf_events = perf_event.PerfEvents(self)
         self.uprobes = uprobe.Uprobes(self)
@@ -247,6 +249,7 @@ class Kernel:
         """The tasks and who runs; made when first asked for."""
         sched = Scheduler(self, self.tracepoints.fire, self.cgroups.root)
         sched.on_release = lambda task: self.forget_owner(MapType.TASK_STORAGE, task.address)
+        sched.on_memory = lambda user: watch_pages(self, user)
         return sched
 
     @cached_property

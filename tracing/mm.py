@@ -10,7 +10,7 @@ from ebpfsim.btf.view import Field, KernelStruct, place
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.isa.alu import s64, u32
-from ebpfsim.memory.user import UserMemory
+from ebpfsim.memory.user import PageState, UserMemory
 from tracing.fs import is_err
 from tracing.functions import kernel_function
 from tracing.syscalls import syscall
@@ -37,7 +37,7 @@ CAP_SYS_RAWIO = 17
 class Vma(KernelStruct):
     """``struct vm_area_struct``. ``anon`` is an area with pages of its own; ``own`` one that the task has mapped."""
 
-    __slots__ = ("anon", "file", "own")
+    __slots__ = ("anon", "anon_prepared", "file", "own")
     struct_name = "vm_area_struct"
     vm_start = Field()
     vm_end = Field()
@@ -47,6 +47,8 @@ class Vma(KernelStruct):
     vm_pgoff = Field()
 
     anon: bool
+    # whether it has what its own pages need (anon_vma)
+    anon_prepared: bool
     file: File | None
     own: bool
 
@@ -56,7 +58,7 @@ class Vma(KernelStruct):
         vma = cls.alloc(task.mem)
         vma.vm_start, vma.vm_end, vma.vm_flags = start, end, flags
         vma.vm_mm = task.mm.address if task.mm is not None else 0
-        vma.anon, vma.file, vma.own = anon, file, False
+        vma.anon, vma.file, vma.own, vma.anon_prepared = anon, file, False, False
         if file is not None:
             vma.vm_file = file.address
             file.get()
@@ -65,7 +67,7 @@ class Vma(KernelStruct):
     def copy(self, task: Task) -> "Vma":
         """Return the same area in the address space of another task."""
         vma = Vma.make(task, self.vm_start, self.vm_end, self.vm_flags, anon=self.anon, file=self.file)
-        vma.vm_pgoff, vma.own = self.vm_pgoff, self.own
+        vma.vm_pgoff, vma.own, vma.anon_prepared = self.vm_pgoff, self.own, self.anon_prepared
         return vma
 
 
@@ -130,7 +132,18 @@ def copy_mm(k: Any, cpu: Cpu, parent: Task, child: Task, *, shared: bool) -> Non
     functions.uprobe_end_dup_mmap(cpu)
     child.layout = areas
     assert parent.user is not None
+    _share_pages(parent)
     child.take_mm(parent, parent.user.copy())
+
+
+def _share_pages(parent: Task) -> None:
+    # copy_page_range(): who has pages of its own shares them from now on; others come anew in the child
+    user, areas = parent.user, layout_of(parent)
+    assert user is not None
+    for page, state in user.pages.items():
+        area = next((vma for vma in areas if vma.vm_start <= page * PAGE < vma.vm_end), None)
+        if state == PageState.OWN and area is not None and not area.vm_flags & VM_SHARED:
+            user.pages[page] = PageState.SHARED
 
 
 @kernel_function
@@ -350,6 +363,19 @@ def mm_get_unmapped_area_vmflags(
 
 
 @kernel_function
+def mm_get_unmapped_area(
+    k: Any, cpu: Cpu, _mm: int, _file: int, addr: int, _length: int, _pgoff: int, flags: int
+) -> int:
+    """Look for a place, unless one was given."""
+    if not flags & MAP_FIXED:
+        k.functions.get_mmap_base(cpu, 0)
+        for _ in range(2):
+            k.functions.get_align_mask(cpu, 0)
+        k.functions.vm_unmapped_area(cpu, 0)
+    return addr
+
+
+@kernel_function
 def mmap_region(k: Any, cpu: Cpu, file: int, addr: int, length: int, vm_flags: int, pgoff: int, uf: int) -> int:
     """Make an area."""
     return cast(int, k.functions.__mmap_region(cpu, file, addr, length, vm_flags, pgoff, uf))
@@ -376,6 +402,7 @@ def __mmap_region(k: Any, cpu: Cpu, file: int, addr: int, length: int, vm_flags:
         data = bytes(opened.inode.data[pgoff * PAGE : pgoff * PAGE + length])
     writable, readable = bool(vm_flags & VM_WRITE), bool(vm_flags & 7)
     task.user.place(addr, length, data, writable=writable, readable=readable)
+    task.user.expect(addr, length)
     functions.vma_link_file(cpu, vma.address)
     functions.khugepaged_enter_vma(cpu, vma.address, vm_flags)
     functions.vms_complete_munmap_vmas(cpu, 0, 0)

@@ -183,6 +183,10 @@ def _sched_prepare_exec(k: Any, address: int, bprm: int) -> Values:
     return {"interp": interp, "filename": filename, "pid": task.pid, "comm": _comm(task)}
 
 
+def _page_fault(k: Any, address: int, regs: int, error_code: int) -> Values:
+    return {"address": address, "ip": PtRegs(k.mem, regs).ip, "error_code": error_code}
+
+
 # by the event's full name; what an event is called is the tracepoint that fires it
 BUILDERS: Mapping[str, Builder] = {
     "raw_syscalls:sys_enter": _sys_enter,
@@ -198,6 +202,8 @@ BUILDERS: Mapping[str, Builder] = {
     "sched:sched_prepare_exec": _sched_prepare_exec,
     "signal:signal_generate": _signal_generate,
     "signal:signal_deliver": _signal_deliver,
+    "exceptions:page_fault_user": _page_fault,
+    "exceptions:page_fault_kernel": _page_fault,
     "task:task_rename": _task_rename,
     "task:task_newtask": _task_newtask,
     "sched:sched_stat_runtime": _sched_stat_runtime,

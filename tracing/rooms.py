@@ -9,6 +9,7 @@ from tracing import (
     dcache,
     exec,  # noqa: A004 - the kernel's name for it
     exit,  # noqa: A004
+    faults,
     fork,
     fs_syscalls,
     mm,
@@ -34,5 +35,5 @@ SYSCALL_ROOMS: tuple[ModuleType, ...] = (
     attr, cred, exec, exit, fork, fs_syscalls, mm, mount, name_syscalls, pipe, poll, process, signal_syscalls,
 )  # fmt: skip
 FUNCTION_ROOMS: tuple[ModuleType, ...] = (
-    *SYSCALL_ROOMS, bpf_files, dcache, namei, names, open_, permission, read_write, shmem, signals, waiting,
+    *SYSCALL_ROOMS, bpf_files, dcache, faults, namei, names, open_, permission, read_write, shmem, signals, waiting,
 )  # fmt: skip

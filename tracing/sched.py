@@ -20,6 +20,7 @@ from ebpfsim.clock import Clock
 from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InternalError
 from ebpfsim.memory import Memory
+from ebpfsim.memory.user import UserMemory
 from hooks.cgroup import Cgroup
 from tracing.frames import IN_TASK, stands_for
 from tracing.hrtimer import HrTimers
@@ -121,6 +122,8 @@ class Scheduler:
         self._cgroup = cgroup
         # called with what a task was at, when that goes
         self.on_release: Callable[[Task], None] = lambda task: None
+        # called with memory that a new task has
+        self.on_memory: Callable[[UserMemory], None] = lambda user: None
         self.trace: SchedTrace = trace or (lambda cpu, name, *args: None)
         mem = kernel.mem
         self.namespaces = Namespaces(mem)
@@ -522,6 +525,7 @@ class Scheduler:
 
     def _add(self, pid: int, comm: str, parent: Task | None, leader: Task | None) -> Task:
         task = Task(self.kernel.mem, self.namespaces, pid, comm, parent, leader)
+        task.on_memory = lambda user: self.on_memory(user)
         self.tasks[pid] = self.by_address[task.address] = task
         above = leader or parent
         task.join(above.cgroup if above is not None else self._cgroup)

@@ -295,9 +295,8 @@ def shmem_undo_range(k: FsKernel, cpu: Cpu, inode: int, lstart: int, _lend: int,
     mapping = inode + _I_DATA
     functions.find_lock_entries(cpu, mapping, 0, 0, 0, 0)
     pages = range(-(-lstart // PAGE), -(-size // PAGE))
-    for page in pages:
+    for _ in pages:
         functions.truncate_inode_folio(cpu, mapping, 0)
-        k.trace(cpu, "mm_filemap_delete_from_page_cache", page)
         functions.folio_unlock(cpu, 0)
     if pages:
         functions.find_lock_entries(cpu, mapping, 0, 0, 0, 0)

@@ -15,6 +15,8 @@ SIG_DFL, SIG_IGN = 0, 1
 # what a signal does unless something else was said (SIG_KERNEL_*_MASK)
 IGNORED = frozenset({SIGCONT, SIGCHLD, SIGWINCH, SIGURG})
 STOPPING = frozenset({SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU})
+# what the CPU tells a task (SIL_FAULT)
+FAULTS = frozenset({SIGILL, SIGTRAP, SIGFPE, SIGSEGV, SIGBUS})
 DUMPING = frozenset({SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGFPE, SIGSEGV, SIGBUS, SIGSYS, SIGXCPU, SIGXFSZ})
 ONLY_KERNEL = frozenset({SIGKILL, SIGSTOP})
 # handled before all others, as they come from what the task did itself

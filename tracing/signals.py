@@ -16,6 +16,7 @@ from tracing.functions import kernel_function
 from tracing.sched import WaitQueue
 from tracing.signal_state import (
     DUMPING,
+    FAULTS,
     NSIG,
     SIG_DFL,
     SIG_IGN,
@@ -53,6 +54,7 @@ class Siginfo(KernelStruct):
     si_code = Field()
     si_pid = Field("_sifields._kill._pid")
     si_uid = Field("_sifields._kill._uid")
+    si_addr = Field("_sifields._sigfault._addr")
 
 
 class Ksignal(KernelStruct):
@@ -151,8 +153,10 @@ def send_signal_locked(k: Any, cpu: Cpu, sig: int, info: int, t: int, type_: int
     functions = k.functions
     if info > SEND_SIG_PRIV:
         functions.siginfo_layout(cpu, sig, Siginfo(k.mem, info).si_code)
-        functions.task_active_pid_ns(cpu, t)
-        functions.__task_pid_nr_ns(cpu, k.sched.current(cpu).address, PIDTYPE_TGID, 0)
+        if sig not in FAULTS or Siginfo(k.mem, info).si_code <= 0:
+            # has_si_pid_and_uid()
+            functions.task_active_pid_ns(cpu, t)
+            functions.__task_pid_nr_ns(cpu, k.sched.current(cpu).address, PIDTYPE_TGID, 0)
     ret: int = functions.__send_signal_locked(cpu, sig, info, t, type_, 0)
     return ret
 
@@ -378,6 +382,8 @@ def get_signal(k: Any, cpu: Cpu, ksig: int) -> int:
         if sig in STOPPING:
             group.stopped = True
             continue
+        if sig in DUMPING:
+            functions.vfs_coredump(cpu, ksig)
         functions.do_group_exit(cpu, sig)
 
 

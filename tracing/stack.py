@@ -199,7 +199,7 @@ def _frames(task: Task, ip: int, frame: int) -> list[int]:
     found = [ip]
     while len(found) < PERF_MAX_STACK_DEPTH:
         try:
-            frame, address = _FRAME.unpack(user.read(frame, _FRAME.size))
+            frame, address = _FRAME.unpack(user.peek(frame, _FRAME.size))
         except UserFault:
             break
         found.append(address)

@@ -274,6 +274,8 @@ class Task:
         # whether it goes without being waited for
         self.autoreap = False
         self.on_free: Callable[[], None] = lambda: None
+        # called with memory that it has from now on
+        self.on_memory: Callable[[UserMemory], None] = lambda user: None
         # what is to be done before it returns to user space (task_work_add)
         self.works: list[Callable[[], None]] = []
         # the other threads of the process that it leads
@@ -370,6 +372,7 @@ class Task:
         """Give the process an address space of its own, with arguments and environment as execve() leaves them."""
         mm = self.mm = MmStruct.alloc(self.mem)
         self.user = UserMemory(self.mem)
+        self.on_memory(self.user)
         mm.users = mm.count = 1
         mm.owner = self.leader.address
         arguments, environment = (b"".join(text.encode() + b"\0" for text in texts) for texts in (args, env))
@@ -407,6 +410,7 @@ class Task:
         self.mem.write(self.mm.address, self.mem.read(other.mm.address, size_of("mm_struct")))
         self.mm.users = self.mm.count = 1
         self.mm.owner, self.user = self.leader.address, user
+        self.on_memory(user)
 
     def share_mm(self, other: "Task") -> None:
         """Use the address space of another task of the same process."""

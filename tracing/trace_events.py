@@ -37,6 +37,8 @@ CLASSES = {
     "local_timer_entry": "x86_irq_vector",
     "local_timer_exit": "x86_irq_vector",
     "cpu_idle": "cpu",
+    "page_fault_user": "exceptions",
+    "page_fault_kernel": "exceptions",
     "tcp_bad_csum": "tcp_event_skb",
     "tcp_destroy_sock": "tcp_event_sk",
     "tcp_rcv_space_adjust": "tcp_event_sk",

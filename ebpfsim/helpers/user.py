@@ -36,20 +36,29 @@ def probe_read_user_str(run: Run, dst: int, size: int, unsafe_ptr: int, _r4: int
 
 
 def copy_from_user(run: Run, dst: int, size: int, user_ptr: int, _r4: int, _r5: int) -> int:
-    """Copy ``size`` bytes (u32) of user memory."""
-    return probe_read_user(run, dst, size, user_ptr, 0, 0)
+    """Copy ``size`` bytes (u32) of user memory, whose pages may come with that."""
+    user, count = run.cpu.user, u32(size)
+    try:
+        data = user.read(user_ptr, count) if user is not None else None
+    except UserFault:
+        data = None
+    if data is None:
+        run.mem.fill(dst, count)
+        return -Errno.EFAULT
+    run.mem.write(dst, data)
+    return 0
 
 
 def _read(run: Run, address: int, size: int) -> bytes | None:
     try:
-        return run.cpu.user.read(address, size) if run.cpu.user is not None else None
+        return run.cpu.user.peek(address, size) if run.cpu.user is not None else None
     except UserFault:
         return None
 
 
 def _read_string(run: Run, address: int, limit: int) -> bytes | None:
     try:
-        return run.cpu.user.read_string(address, limit) if run.cpu.user is not None else None
+        return run.cpu.user.peek_string(address, limit) if run.cpu.user is not None else None
     except UserFault:
         return None
 

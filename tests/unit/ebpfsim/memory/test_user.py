@@ -4,7 +4,7 @@ import pytest
 
 from ebpfsim.errors import InternalError
 from ebpfsim.memory import PAGE_SIZE, Memory
-from ebpfsim.memory.user import UserFault, UserMemory
+from ebpfsim.memory.user import PageState, UserFault, UserMemory
 
 
 @pytest.fixture
@@ -75,3 +75,41 @@ def test_what_is_given_back_is_free(mem, user) -> None:
     assert mem.allocated_bytes == before
     with pytest.raises(InternalError, match="nothing is mapped"):
         user.unmap(addresses[0])
+
+
+def test_pages_come_with_their_first_access(user) -> None:
+    asked = []
+
+    def pager(address: int, write: bool, allowed: bool) -> None:
+        asked.append((address, write, allowed))
+        user.pages[address // PAGE_SIZE] = PageState.OWN if write else PageState.CLEAN
+
+    user.pager = pager
+    user.place(0x10000, 3 * PAGE_SIZE, b"text")
+    user.expect(0x10000, 3 * PAGE_SIZE)
+    assert user.read_string(0x10000, 100) == b"text"
+    user.write(0x10000, b"T")
+    user.write(0x10000 + PAGE_SIZE - 2, b"four")
+    assert asked == [(0x10000, False, True), (0x10000, True, True), (0x10000 + PAGE_SIZE, True, True)]
+    assert user.copy().pages == user.pages
+
+
+def test_atomic_accesses_do_not_let_pages_come(user) -> None:
+    user.place(0x10000, 2 * PAGE_SIZE, b"text")
+    user.expect(0x10000, 2 * PAGE_SIZE)
+    with pytest.raises(UserFault):
+        user.peek_string(0x10000, 8)
+    user.touch(0x10000, 1, write=False)
+    assert (user.peek_string(0x10000, 8), user.peek(0x10001, 3)) == (b"text", b"ext")
+    with pytest.raises(UserFault):
+        user.peek(0x10000 + PAGE_SIZE - 1, 2)
+
+
+def test_states_of_pages_survive_what_is_cut_around_them(user) -> None:
+    user.place(0x10000, 4 * PAGE_SIZE)
+    user.expect(0x10000, 4 * PAGE_SIZE)
+    user.write(0x10000, b"x")
+    user.unmap_range(0x10000 + PAGE_SIZE, 0x10000 + 2 * PAGE_SIZE)
+    user.protect(0x10000 + 2 * PAGE_SIZE, 0x10000 + 3 * PAGE_SIZE, writable=False, readable=True)
+    states = {page - 0x10: state for page, state in user.pages.items()}
+    assert states == {0: PageState.OWN, 2: PageState.ABSENT, 3: PageState.ABSENT}
