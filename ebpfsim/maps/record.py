@@ -209,8 +209,7 @@ def _field(
         raise FieldError(Errno.ENOENT, f"{name} of '{held}', which is not there")
     if not node:
         raise FieldError(Errno.EINVAL, f"{name} of '{held}' without a node")
-    node_off = _node_off(btf, value_id, node, NODE_OF[name])
-    return SpecialField(name, 0, size, btf, value_id, node=node, node_off=node_off)
+    return SpecialField(name, 0, size, btf, value_id, node=node)
 
 
 def _contains(btf: Btf, owner: tuple[Struct | Datasec, int]) -> str:
@@ -244,9 +243,10 @@ def _node_off(btf: Btf, value_id: int, node: str, kind: str) -> int:
 
 def _resolve(field: SpecialField) -> SpecialField:
     # btf_parse_kptr(): the kernel's struct of that name, or one of the program's own
-    if field.kind not in KPTRS | {"uptr"}:
+    if field.btf is None:
         return field
-    assert field.btf is not None
+    if field.kind in GRAPH_ROOTS:
+        return replace(field, node_off=_node_off(field.btf, field.type_id, field.node, NODE_OF[field.kind]))
     name = field.btf.name_of(field.type_id)
     kernel_id = vmlinux().find(name, Kind.STRUCT)
     if kernel_id is None:

@@ -61,14 +61,13 @@ class BtfCalls(Calls):
             raise KernelError(op, Errno.EINVAL, f"log_level {log_level:#x}")
         if len(data) > BTF_MAX_SIZE:
             raise KernelError(op, Errno.E2BIG, f"{len(data)} bytes, at most {BTF_MAX_SIZE}")
-        checked = check_btf(data, wants_log=bool(log_level))
-        if checked.errno is not None:
-            log = checked.log if log_level else check_btf(data, wants_log=True).log
-            raise VerifierError(op, checked.errno, log)
+        errno = check_btf(data, wants_log=False).errno
         btf = Btf(data)
-        errno = check_objects(btf)
+        if errno is None:
+            # special fields that do not go together: the kernel's log says nothing of them
+            errno = check_objects(btf)
         if errno:
-            raise KernelError(op, errno, "a struct has special fields that do not go together")
+            raise VerifierError(op, errno, check_btf(data, wants_log=True).log)
         obj = BtfObject(lambda: btf)
         self.kernel.btfs.add(obj)
         obj.released = self.kernel.btfs.remove

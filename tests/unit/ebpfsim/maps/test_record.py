@@ -137,6 +137,9 @@ CASES = [
     ("u32 bpf_list_head=node.m0", "EINVAL"), ("bpf_spin_lock bpf_rb_root=leaf.m0", RECORD),
     ("bpf_spin_lock bpf_rb_root=node.m0", "EINVAL"),
     ("bpf_spin_lock bpf_list_head=node.m0 bpf_list_head=tail.m1", RECORD),
+    # all fields are found before the nodes of lists are looked for
+    ("bpf_spin_lock bpf_list_head=node.zz bpf_spin_lock", "E2BIG"),
+    ("bpf_spin_lock bpf_list_head=nope.m0 bpf_spin_lock", "ENOENT"),
     ("bpf_list_node bpf_rb_node", "EINVAL"), ("bpf_list_node bpf_rb_node bpf_refcount", RECORD),
     ("bpf_list_node bpf_spin_lock bpf_list_head=value.m0", "ELOOP"),
 ]

@@ -91,3 +91,12 @@ def answer(bpf, blob: bytes) -> tuple[str, str]:
 def test_all_that_was_recorded(bpf) -> None:
     for record in recorded():
         assert answer(bpf, bytes.fromhex(record["btf"])) == (record["errno"], record["log"])
+
+
+def test_special_fields_that_do_not_go_together_leave_the_log_without_a_reason(bpf) -> None:
+    lock = Struct("bpf_spin_lock", 4, (Member("x", 1, 0),))
+    blob = encode_types(
+        [Int("int", 4, 32, encoding=1), lock, Struct("two", 8, (Member("a", 2, 0), Member("b", 2, 32)))]
+    )
+    errno, log = answer(bpf, blob)
+    assert (errno, log.splitlines()[-1]) == ("E2BIG", "\tb type_id=2 bits_offset=32")
