@@ -62,11 +62,12 @@ class BtfCalls(Calls):
         if len(data) > BTF_MAX_SIZE:
             raise KernelError(op, Errno.E2BIG, f"{len(data)} bytes, at most {BTF_MAX_SIZE}")
         errno = check_btf(data, wants_log=False).errno
-        btf = Btf(data)
         if errno is None:
-            # special fields that do not go together: the kernel's log says nothing of them
-            errno = check_objects(btf)
-        if errno:
+            btf = Btf(data)
+            # special fields that do not go together: the log says nothing of them
+            refused = check_objects(btf)
+            errno = Errno(refused) if refused else None
+        if errno is not None:
             raise VerifierError(op, errno, check_btf(data, wants_log=True).log)
         obj = BtfObject(lambda: btf)
         self.kernel.btfs.add(obj)
