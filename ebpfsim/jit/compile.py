@@ -26,22 +26,32 @@ from ebpfsim.jit.account import CARRY_ON, EdgeAccount, ExactAccount
 from ebpfsim.jit.call_out import CallOut, carry_on, closure_call, helper_call, register_call
 from ebpfsim.jit.emit import AUX, emit
 from ebpfsim.jit.encoder import NEGATED, NOP5, RAX, RET, Code, Label, insn, mov_imm, short_jcc, short_jmp
-from ebpfsim.jit.frame import find_frames, writes
+from ebpfsim.jit.frame import find_frames
 from ebpfsim.jit.image import code_arena
-from ebpfsim.jit.inline import ON_MAPS, InlineCall, RoutineCall, charge, inline_call, routine_call
+from ebpfsim.jit.inline import (
+    ON_MAPS,
+    InlineCall,
+    RoutineCall,
+    charge,
+    inline_call,
+    inlines_look_up,
+    routine_call,
+)
 from ebpfsim.jit.layout import AX, CREDIT_SLOT, REGS, TMP, routine, word
 from ebpfsim.jit.native import object_address
 from ebpfsim.jit.objects import ObjectRoutines, object_routines
-from ebpfsim.jit.outline import FUNCTION_ADDRESS, CodeBlock, Op, Outline
+from ebpfsim.jit.outline import CALL, FUNCTION_ADDRESS, CodeBlock, Op, Outline
 from ebpfsim.jit.pairs import sets_flags
 from ebpfsim.jit.program import Image
 from ebpfsim.jit.routine import ASK_PYTHON, OTHER_COST
 from ebpfsim.jit.tail_call import DirectCall, arrived, emit_tail_call
+from ebpfsim.jit.unread import Unread
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import BPF_MAX_LOOPS
 from ebpfsim.vm.compile import Site
 from ebpfsim.vm.objects import frame_depth, is_checked
+from ebpfsim.vm.registers import writes
 
 __all__ = ["EMIT_ENDS", "Image", "Listed", "compile_image", "compile_listed"]
 
@@ -114,6 +124,10 @@ class Compiler:
         self.direct: list[tuple[DirectCall, int]] = []
         # a block that asks whether a look-up found something, which the code in front of it knows
         self.known_null_check: CodeBlock | None = None
+        # values that nobody reads, where engines may differ in them; and where in the frame the key of a look-up is
+        proved = not checked and self.unit.prog.verified_insns > 0
+        self.unread = Unread(outline.by_first, alone=len(image.frames) == 1) if proved else None
+        self.key_at: int | None = None
         # helpers in Python: calls of the same one share the function, and the code that names it
         self.helpers: dict[tuple[str, int, int | None], bytes] = {}
 
@@ -174,6 +188,8 @@ class Compiler:
         if self.checked:
             self.mark(first)
         self.account.begin(block)
+        if self.unread is not None:
+            self.leave_out(self.unread, block)
         last = len(block.ops) - 1 if block.ops[-1].flow > FUNCTION_ADDRESS else len(block.ops)
         for _ in range(block.times - 1 if not self.account.exact else 0):
             # a round of a loop that ends here, when it is not the last one
@@ -187,6 +203,15 @@ class Compiler:
                 self.before(op, idx)
             _END_EMITTERS[op.name](self, op, idx)
 
+    def leave_out(self, unread: Unread, block: CodeBlock) -> None:
+        # values that nobody reads
+        unread.constants(block)
+        call = block.ops[-1]
+        if call.flow == CALL and not call.tail and call.row.form is Form.CALL_HELPER:
+            address = self.outline.constant_behind(block, 1)
+            if inlines_look_up(call.insn.imm, self.kernel, address):
+                self.key_at = unread.look_up(block)
+
     def straight(self, block: CodeBlock, end: int) -> None:
         # the operations of a block up to one
         code, checked, asked = self.code, self.checked, self.asked
@@ -197,12 +222,12 @@ class Compiler:
         for op, idx, known in zip(block.ops[:end], block.slots, codes, strict=False):
             if asked:
                 self.before(op, idx)
-            if op.flow:
-                self.constant(op, idx)
-            elif known is None:
-                self.in_python(idx)
-            else:
+            if known is not None:
                 code.add(emit(op.name, op.insn, True) if checked else known)
+            elif op.flow:
+                self.constant(op, idx)
+            else:
+                self.in_python(idx)
 
     def before(self, op: Op, idx: int) -> None:
         # what listings and checks want in front of an instruction
@@ -445,7 +470,8 @@ def _call_helper(compiler: Compiler, op: Op, idx: int) -> None:
         # neither inline nor a routine, as before
         compiler.call_out(op, idx, address)
         return
-    inline = inline_call(helper_id, kernel, address, compiler.account.end)
+    inline = inline_call(helper_id, kernel, address, compiler.account.end, compiler.key_at)
+    compiler.key_at = None
     call = None if inline else routine_call(helper_id, kernel, address, compiler.checked)
     if inline:
         compiler.inline(idx, inline)

@@ -41,6 +41,9 @@ def _arith_imm(name: str) -> Emitter:
 
 
 def _mov_imm(row: Row, slot: Insn, _checked: bool) -> bytes:
+    if not slot.imm:
+        # takes no execution unit, but changes the flags: no jump looks at those that were set in front of it
+        return insn("xor", _reg(slot.dst), _reg(slot.dst), wide=False)
     return mov_imm(_reg(slot.dst), u64(slot.imm) if row.bits == 64 else u32(slot.imm))
 
 

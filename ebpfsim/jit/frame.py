@@ -9,48 +9,23 @@ program must not read are those of the interpreter, to the last.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from operator import attrgetter, or_
+from operator import or_
 from typing import Protocol
 
-from ebpfsim.isa.insn import Insn
-from ebpfsim.isa.table import BY_NAME, TABLE, Form, Row
 from ebpfsim.jit import layout
 from ebpfsim.jit.encoder import RBP, RSP, Code, Mem, insn, pop, push, push_imm
 from ebpfsim.jit.layout import REGS, TMP, word
 from ebpfsim.uapi.flags import BPF_MAX_LOOPS
 
-__all__ = ["CALLS", "CREDIT", "POINTER", "SAVED_MASKS", "WRITTEN", "Frame", "find_frames", "writes"]
+__all__ = ["CALLS", "CREDIT", "POINTER", "SAVED_MASKS", "Frame", "find_frames"]
 
 _CALLEE_SAVED = (6, 7, 8, 9)
 # what instructions need of a frame, as bits: registers kept for the caller, R10, the credit of may_goto, calls
 SAVED_MASKS = {number: 1 << number for number in _CALLEE_SAVED}
 POINTER, CREDIT, CALLS = 1 << 10, 1 << 11, 1 << 12
-_STORES = (Form.ST, Form.STX, Form.STORE_RELEASE, Form.ATOMIC, Form.NOSPEC)
-_JUMPS = (Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.JA32, Form.MAY_GOTO)
-_QUIET = frozenset((*_STORES, *_JUMPS, Form.EXIT))
-_FETCHES = frozenset((Form.ATOMIC_FETCH, Form.XCHG))
-_CALLS = frozenset((Form.CALL_LOCAL, Form.CALL_HELPER, Form.CALL_REG, Form.CALL_KFUNC, Form.CMPXCHG))
-
-
-def _written(row: Row) -> Callable[[Insn], int]:
-    form = row.form if row.form is not Form.ARENA else BY_NAME[row.op].form
-    if form in _QUIET:
-        return lambda _slot: -1
-    if form in _CALLS:
-        return lambda _slot: 0
-    return attrgetter("src" if form in _FETCHES else "dst")
-
-
-# what gives the register that an instruction writes, by the name of its row
-WRITTEN = {row.name: _written(row) for row in TABLE}
-
-
-def writes(row: Row, slot: Insn) -> int:
-    """Return the register that an instruction writes, or -1."""
-    return WRITTEN[row.name](slot)
 
 
 class CodeBlock(Protocol):

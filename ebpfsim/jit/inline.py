@@ -18,7 +18,7 @@ from ebpfsim.helpers import misc, ringbuf, time
 from ebpfsim.helpers.native_text import text_of
 from ebpfsim.jit import layout
 from ebpfsim.jit.encoder import RAX, RDX, RSI, Mem, insn, mov_imm, pop, push
-from ebpfsim.jit.layout import LEFT, TMP, ram, word
+from ebpfsim.jit.layout import BASE, LEFT, REGS, TMP, ram, word
 from ebpfsim.jit.routine import OTHER_COST, Routine, routine
 from ebpfsim.jit.routines import array as array_routines
 from ebpfsim.jit.routines import hash as hash_routines
@@ -33,6 +33,7 @@ from ebpfsim.maps.map import Map
 from ebpfsim.maps.percpu_hash import PercpuHashMap
 from ebpfsim.maps.queue import QueueMap, StackMap
 from ebpfsim.maps.ringbuf import RingbufMap
+from ebpfsim.memory import KERNEL_BASE
 from ebpfsim.progs.runtime import Helper, Runtime
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.vm.cost import MAP_OPERATIONS, helper_ps, map_operation_ps, replace_extra_ps
@@ -54,10 +55,13 @@ class InlineCall(NamedTuple):
     other: bytes = b""
 
 
-def inline_call(helper_id: int, kernel: Runtime, map_address: int | None, lead: int = 0) -> InlineCall | None:
+def inline_call(
+    helper_id: int, kernel: Runtime, map_address: int | None, lead: int = 0, key_at: int | None = None
+) -> InlineCall | None:
     """Return the code of a helper call, or None.
 
     ``map_address`` is what R1 is known to be, where it may be used; ``lead`` is that of r9 (``ebpfsim.jit.account``).
+    ``key_at`` is where the key of a look-up is from R10 on, where R2 need not tell.
     """
     helper = kernel.helpers.get(helper_id)
     clock = _CLOCKS.get(helper) if helper is not None else None
@@ -66,9 +70,13 @@ def inline_call(helper_id: int, kernel: Runtime, map_address: int | None, lead: 
         return InlineCall(charge(helper_ps(kernel.costs, helper_id)) + now + clock)
     if helper_id == _CPU and helper is misc.get_smp_processor_id:
         return InlineCall(charge(helper_ps(kernel.costs, helper_id)) + insn("mov_load", word(layout.W_CPU), RAX))
-    if helper_id == _LOOKUP and helper is map_helpers.map_lookup_elem and map_address is not None:
-        return _lookup(kernel, map_address)
-    return None
+    map_ = _array(helper_id, kernel, map_address)
+    return _lookup(kernel, map_, key_at) if map_ is not None else None
+
+
+def inlines_look_up(helper_id: int, kernel: Runtime, map_address: int | None) -> bool:
+    """Tell whether a helper call is a look-up in an array that is inline; it needs to know nothing but the key."""
+    return _array(helper_id, kernel, map_address) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,20 +204,24 @@ _CLOCKS: dict[Helper, bytes] = {
 }
 
 
-def _lookup(kernel: Runtime, map_address: int) -> InlineCall | None:
+def _array(helper_id: int, kernel: Runtime, map_address: int | None) -> ArrayMap | None:
+    # the map of a look-up that can be inline
+    if helper_id != _LOOKUP or kernel.helpers.get(helper_id) is not map_helpers.map_lookup_elem:
+        return None
     map_ = _map_at(kernel, map_address)
     if type(map_) not in (ArrayMap, PercpuArrayMap):
         return None
     assert isinstance(map_, ArrayMap)
-    if max(map_.elem_size, map_.max_entries) > IMM_MAX:
-        return None
+    stride = map_.cpu_stride if isinstance(map_, PercpuArrayMap) else 0
+    return map_ if max(map_.elem_size, map_.max_entries, stride) <= IMM_MAX else None
+
+
+def _lookup(kernel: Runtime, map_: ArrayMap, key_at: int | None) -> InlineCall:
     address = _element(map_.values, map_.elem_size)
     if isinstance(map_, PercpuArrayMap):
-        if map_.cpu_stride > IMM_MAX:
-            return None
         address += insn("mov_load", word(layout.W_CPU), TMP) + insn("imul3", TMP, TMP, map_.cpu_stride)
         address += insn("add", RAX, TMP)
-    before, key = ram(RSI)
+    before, key = ram(RSI) if key_at is None else ram(REGS[10], key_at)
     load = charge(map_operation_ps(kernel.costs, _LOOKUP)(map_)) + before + insn("mov_load", key, RAX, wide=False)
     bound = insn("cmp_imm", RAX, imm=map_.max_entries, wide=False)
     return InlineCall(load + bound, "ae", address, insn("xor", RAX, RAX, wide=False))
@@ -217,8 +229,11 @@ def _lookup(kernel: Runtime, map_address: int) -> InlineCall | None:
 
 def _element(values: int, size: int) -> bytes:
     # the address of element RAX
+    before, base, disp = b"", BASE, values - KERNEL_BASE
+    if not layout.segment_serves() or disp > IMM_MAX:
+        before, base, disp = mov_imm(TMP, values), TMP, 0
     shift = size.bit_length() - 1
     if size == 1 << shift and shift <= LEA_SHIFT_MAX:
-        return mov_imm(TMP, values) + insn("lea", Mem(TMP, 0, RAX, False, shift), RAX)
+        return before + insn("lea", Mem(base, disp, RAX, False, shift), RAX)
     scaled = insn("shl_imm", RAX, imm=shift) if size == 1 << shift else insn("imul3", RAX, RAX, size)
-    return scaled + mov_imm(TMP, values) + insn("add", RAX, TMP)
+    return scaled + before + insn("lea", Mem(base, disp, RAX), RAX)

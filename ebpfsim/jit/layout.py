@@ -2,8 +2,9 @@
 
 R0 to R10 are in the registers of ``bpf_jit_comp.c`` (arch/x86/net, v6.18). Beyond them: r9 counts the instructions
 that the activation may still execute, r10 points to its record, r11 is scratch. The simulated RAM begins in this
-process where the base of the GS segment says, and r12; an access with 32-bit addressing behind GS is one instruction
-and cannot leave the RAM, whatever the register holds. Where programs may not set that base, accesses go by r12 and r11.
+process where the base of the GS segment says; an access with 32-bit addressing behind GS is one instruction and cannot
+leave the RAM, whatever the register holds. r12 is what programs know as the RAM's beginning, ``KERNEL_BASE``. Where
+programs may not set that base, r12 is where the RAM begins in this process, and accesses go by r12 and r11.
 The auxiliary register 11, which hardly any program has, lives in the record.
 
 A record is an array of 64-bit words. The first ones stand at the interpreter's numbers (``ebpfsim.vm.state``), so that
@@ -17,11 +18,32 @@ import ctypes
 import sys
 from functools import cache
 
-from ebpfsim.jit.encoder import R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Mem, insn
+from ebpfsim.jit.encoder import (
+    R8,
+    R9,
+    R10,
+    R11,
+    R12,
+    R13,
+    R14,
+    R15,
+    RAX,
+    RBP,
+    RBX,
+    RCX,
+    RDI,
+    RDX,
+    RSI,
+    RSP,
+    Mem,
+    insn,
+    mov_imm,
+)
+from ebpfsim.memory import KERNEL_BASE
 from ebpfsim.uapi.flags import MAX_TAIL_CALL_CNT
 from ebpfsim.vm.state import LEFT as STATE_LEFT
 
-__all__ = ["AX", "BASE", "CREDIT_SLOT", "LEFT", "REGS", "TMP", "ram", "segment_serves", "word"]
+__all__ = ["AX", "BASE", "CREDIT_SLOT", "LEFT", "REGS", "TMP", "ram", "restore_base", "segment_serves", "word"]
 
 REGS = (RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP)
 LEFT, RECORD, TMP, BASE = R9, R10, R11, R12
@@ -93,6 +115,11 @@ def ram(reg: int, disp: int = 0) -> tuple[bytes, Mem]:
         return b"", Mem(reg, disp, gs=True)
     locate = insn("lea", Mem(reg, disp), TMP, wide=False) if disp else insn("mov", TMP, reg, wide=False)
     return locate, Mem(BASE, 0, TMP)
+
+
+def restore_base() -> bytes:
+    """Return the code that gives r12 its value."""
+    return mov_imm(BASE, KERNEL_BASE) if segment_serves() else insn("mov_load", word(W_HOST), BASE)
 
 
 @cache

@@ -79,12 +79,12 @@ def _restore(numbers: range) -> bytes:
 
 def _set_segment(code: Code, name: str) -> None:
     # another simulation may have run in this thread; setting the base takes twenty times as long as reading it
-    code.add(insn("mov_load", word(layout.W_HOST), BASE))
     if layout.segment_serves():
-        code.add(insn("rdgsbase", TMP), insn("cmp", TMP, BASE))
+        code.add(insn("mov_load", word(layout.W_HOST), TMP), insn("rdgsbase", BASE), insn("cmp", TMP, BASE))
         code.jump_if("e", name)
-        code.add(insn("wrgsbase", BASE))
+        code.add(insn("wrgsbase", TMP))
         code.label(name)
+    code.add(layout.restore_base())
 
 
 def _run(code: Code) -> None:

@@ -14,13 +14,14 @@ from ebpfsim.errors import DecodeError, NotModelled
 from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.table import BY_CODE, TABLE, Form, Row, find
 from ebpfsim.jit.emit import AUX, COMPARISONS, EMITTERS, emit, emit_comparison
-from ebpfsim.jit.frame import CALLS, CREDIT, POINTER, SAVED_MASKS, WRITTEN
+from ebpfsim.jit.frame import CALLS, CREDIT, POINTER, SAVED_MASKS
 from ebpfsim.jit.pairs import ADDITIONS, MOVES, emit_pair
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import MAX_BPF_STACK
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.vm.compile import ENDS, NO_FALLTHROUGH, NOT_MODELLED, Site, Unit
+from ebpfsim.vm.registers import ARGUMENTS, READ, WRITTEN
 from ebpfsim.vm.state import Block
 
 __all__ = ["FUNCTION_ADDRESS", "CodeBlock", "Op", "Outline"]
@@ -38,6 +39,8 @@ _JUMPS = (*_JUMPS_BY_OFF, Form.JA32)
 STRAIGHT, LOAD, FUNCTION_ADDRESS, CALL, JUMP, BRANCH, LEAVE, LOCAL = range(8)
 # beside what instructions need of a frame: they may be the first or the second one of a pair (``ebpfsim.jit.pairs``)
 MOVED, ADDS = 1 << 16, 1 << 17
+# they load a constant into one of R1 to R5, or store one of these (``ebpfsim.jit.unread``)
+CONSTANT_ARGUMENT, STORES_ARGUMENT = 1 << 18, 1 << 19
 _PAIRS = MOVED | ADDS
 
 
@@ -48,7 +51,10 @@ class Op:
     ``code`` sets the flags and ``condition`` is the jump's.
     """
 
-    __slots__ = ("asks_for_null", "aux", "code", "condition", "flow", "insn", "mask", "name", "row", "tail", "written")
+    __slots__ = (
+        "asks_for_null", "aux", "code", "condition", "flow", "insn", "mask", "name", "reads", "row",
+        "tail", "written",
+    )  # fmt: skip
 
     def __init__(self, row: Row, insn: Insn) -> None:
         self.row, self.insn, self.name = row, insn, row.name
@@ -61,10 +67,14 @@ class Op:
             self.code = emit(row.name, insn, False) if self.aux else facts.emitter(row, insn, False)
         elif facts.condition:
             self.code = emit_comparison(row.name, insn)
-        self.written = facts.written(insn)
+        self.written, self.reads = facts.written(insn), facts.read(insn)
         self.mask = facts.mask | (POINTER if _FRAME_POINTER in (dst, src) else 0)
         if self.written >= _CALLEE_SAVED:
             self.mask |= SAVED_MASKS.get(self.written, 0)
+        if facts.constant and dst in ARGUMENTS:
+            self.mask |= CONSTANT_ARGUMENT
+        if facts.stores and src in ARGUMENTS and dst != src:
+            self.mask |= STORES_ARGUMENT
         self.tail = facts.helper and imm == _TAIL_CALL
         self.asks_for_null = not imm and row.name == "jeq64.imm"
 
@@ -89,7 +99,9 @@ class _Facts:
         form = row.form
         self.flow = _flow(row)
         self.emitter = EMITTERS.get(row.name)
-        self.written = WRITTEN[row.name]
+        self.written, self.read = WRITTEN[row.name], READ[row.name]
+        self.constant = row.name in ("mov64.imm", "mov32.imm")
+        self.stores = form in (Form.STX, Form.ATOMIC)
         jumps_if = form in (Form.JMP_IMM, Form.JMP_REG)
         self.condition = COMPARISONS[row.op.removesuffix(str(row.bits))] if jumps_if else ""
         self.helper = form is Form.CALL_HELPER
@@ -141,7 +153,7 @@ def numbered(insn: Insn) -> Op:
     op = _new_op(Op)
     op.row, op.insn, op.name, op.flow, op.condition = model.row, insn, model.name, model.flow, model.condition
     op.aux, op.code, op.written, op.mask, op.tail = False, head + pack(number), model.written, model.mask, False
-    op.asks_for_null = model.asks_for_null
+    op.asks_for_null, op.reads = model.asks_for_null, model.reads
     return op
 
 

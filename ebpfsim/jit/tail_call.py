@@ -24,11 +24,10 @@ from ebpfsim.isa.alu import BINARY, UNARY, u32, u64
 from ebpfsim.isa.table import Form
 from ebpfsim.jit import layout
 from ebpfsim.jit.call_out import tail_call
-from ebpfsim.jit.encoder import NOP5, R12, RDX, RSI, Code, Mem, insn, mov_imm, short_jcc
-from ebpfsim.jit.frame import writes
+from ebpfsim.jit.encoder import NOP5, RDX, RSI, Code, Mem, insn, mov_imm, short_jcc
 from ebpfsim.jit.image import code_arena
 from ebpfsim.jit.inline import charge
-from ebpfsim.jit.layout import BASE, RECORD, TMP, segment_serves, word
+from ebpfsim.jit.layout import BASE, RECORD, TMP, restore_base, word
 from ebpfsim.jit.program import Image
 from ebpfsim.maps.map import Map
 from ebpfsim.maps.prog_array import ProgArrayMap
@@ -36,6 +35,7 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.flags import MAX_TAIL_CALL_CNT
 from ebpfsim.vm.compile import Site
 from ebpfsim.vm.cost import tail_call_key
+from ebpfsim.vm.registers import writes
 
 if TYPE_CHECKING:
     from ebpfsim.jit.compile import Compiler
@@ -164,10 +164,9 @@ def _look_up(code: Code, table: Table, miss: tuple[str, int], ask: tuple[str, in
     """Append what gets the entry for index R3 into r11, or goes elsewhere."""
     code.add(insn("cmp_imm", RDX, imm=table.max_entries, wide=False))
     code.jump_if("ae", miss)
-    code.add(mov_imm(TMP, table.address), insn("mov", R12, RDX, wide=False))
-    code.add(insn("mov_load", Mem(TMP, 0, R12, False, 3), TMP))
-    if not segment_serves():
-        code.add(insn("mov_load", word(layout.W_HOST), BASE))
+    code.add(mov_imm(TMP, table.address), insn("mov", BASE, RDX, wide=False))
+    code.add(insn("mov_load", Mem(TMP, 0, BASE, False, 3), TMP))
+    code.add(restore_base())
     code.add(insn("cmp_imm", TMP, imm=ASK_PYTHON))
     code.jump_if("b", miss)
     code.jump_if("e", ask)

@@ -8,6 +8,7 @@ from ebpfsim.btf.btf import Btf
 from ebpfsim.errors import KernelOops
 from ebpfsim.isa.alu import M64
 from ebpfsim.progs.prog import Prog
+from ebpfsim.vm.registers import ARGUMENTS, is_unread
 
 __all__ = ["explain", "source_line"]
 
@@ -44,8 +45,16 @@ def source_line(prog: Prog, insn_idx: int) -> str:
 
 
 def explain(oops: KernelOops, prog: Prog, registers: Sequence[int]) -> None:
-    """Add source line and registers to a fault of ``prog``; of a run inside another the innermost has done so."""
+    """Add source line and registers to a fault of ``prog``; of a run inside another the innermost has done so.
+
+    R1 to R5 that nobody would have read any more are 0 for programs that the verifier has accepted: machine code does
+    not keep them.
+    """
     if not oops.registers:
-        oops.registers = tuple(value & M64 for value in registers[:REGISTERS])
+        shown = [value & M64 for value in registers[:REGISTERS]]
         if oops.insn_idx >= 0 and oops.prog == prog.name:
             oops.line = source_line(prog, oops.insn_idx)
+            for number in ARGUMENTS if prog.verified_insns else ():
+                if is_unread(prog.insns, oops.insn_idx, number):
+                    shown[number] = 0
+        oops.registers = tuple(shown)

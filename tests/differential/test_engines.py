@@ -55,7 +55,7 @@ class Pair:
 
         self.machines = [_machine(make_machine, debug=debug) for _ in range(2)]
         self.compilers = [compile_interp, lambda prog, kernel: compile_jit(prog, kernel, checked=checked)]
-        self.execute = execute
+        self.execute, self.verified_insns = execute, int(not checked)
 
     def run(self, code: tuple[Insn, ...], frame: int | None, slot: int) -> tuple[list[Any], list[bytes]]:
         """Run a program on both, after it went into a slot of the program array; what it gave, and all RAM."""
@@ -67,6 +67,7 @@ class Pair:
     def _run(self, machine: Any, compiler: Any, code: tuple[Insn, ...], frame: int | None, slot: int) -> Any:
         try:
             prog = _prog(machine, code, frame)
+            prog.verified_insns = self.verified_insns
             prog.run = compiler(prog, machine)
         except EbpfSimError as error:
             return type(error), str(error)

@@ -12,6 +12,8 @@ from ebpfsim.isa.table import BY_NAME, TABLE, Form
 from ebpfsim.jit import layout, outline
 from ebpfsim.jit.compile import EMIT_ENDS
 from ebpfsim.jit.emit import COMPARISONS, EMITTERS, IN_PYTHON, emit
+from ebpfsim.jit.entry import entry_points
+from ebpfsim.jit.native import native
 from ebpfsim.vm.compile import NOT_MODELLED
 
 VALUES = (0, 1, 7, 0x80, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 1 << 63, (1 << 64) - 1, 0x1122334455667788)
@@ -103,7 +105,7 @@ MEMORY_ROWS = [row for row in TABLE if row.size and row.name in EMITTERS]
 
 @pytest.fixture
 def without_segment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    caches = (emit.cache_clear, outline._OPS.clear)
+    caches = (emit.cache_clear, outline._OPS.clear, outline._SHAPES.clear, native.cache_clear, entry_points.cache_clear)
     for clear in caches:
         clear()
     monkeypatch.setattr(layout, "segment_serves", lambda: False)

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from ebpfsim.errors import KernelOops
-from ebpfsim.isa.table import TABLE, Form
-from ebpfsim.jit.frame import CALLS, CREDIT, POINTER, SAVED_MASKS, Frame, find_frames, writes
+from ebpfsim.jit.frame import CALLS, CREDIT, POINTER, SAVED_MASKS, Frame, find_frames
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 
 NUMA = HELPER_IDS["bpf_get_numa_node_id"]
@@ -93,36 +92,3 @@ def test_a_helper_finds_the_stack_below_the_frame(
     plain(f"call {NUMA}; exit", frame=size)
     assert seen == [top - taken]
     assert cpu.stack_top == top
-
-
-# one instruction of each row that lets a program go on, with registers that all differ, and what it writes
-SOURCES = (Form.ATOMIC_FETCH, Form.XCHG)
-NOTHING = (Form.ST, Form.STX, Form.ATOMIC, Form.STORE_RELEASE)
-DONE = [
-    row
-    for row in TABLE
-    if row.form in (Form.ALU_IMM, Form.ALU_REG, Form.ALU_UNARY, Form.MOVSX, Form.LDX, Form.LDSX, Form.CMPXCHG)
-    or row.form in (*SOURCES, *NOTHING, Form.LOAD_ACQUIRE)
-]
-
-
-@pytest.mark.parametrize("row", DONE, ids=lambda row: row.name)
-def test_the_register_that_is_written(machine: Any, row: Any) -> None:
-    # in the interpreter all other registers stay as they were
-    from ebpfsim.isa.asm import assemble
-
-    loads = row.form in (Form.LDX, Form.LDSX, Form.LOAD_ACQUIRE)
-    fields = {"dst": 3 if loads else 10, "src": 10 if loads else 4, "off": -8, "imm": 5} if row.size else {}
-    fields = fields or {"dst": 3, "src": 4, "imm": 5}
-    slot = row.insn(**{name: value for name, value in fields.items() if name in row.operands})
-    values = [0x1_2345_6789 * (reg + 3) | 1 << 63 for reg in range(10)]
-    head = assemble("*(u64 *)(r10 - 8) = 99;" + "".join(f"r{reg} = {value:#x} ll;" for reg, value in enumerate(values)))
-    out = machine.mem.alloc(80)
-    dump = assemble("".join(f"*(u64 *)(r10 - {16 + 8 * reg}) = r{reg};" for reg in range(10)))
-    copy = "".join(f"r1 = *(u64 *)(r10 - {16 + 8 * reg}); *(u64 *)(r2 + {8 * reg}) = r1;" for reg in range(10))
-    machine.run((*head, slot, *dump, *assemble(f"r2 = {out:#x} ll; {copy} r0 = 0; exit")))
-    after = [machine.mem.load(out + 8 * reg, 8) for reg in range(10)]
-    changed = {reg for reg in range(10) if after[reg] != values[reg]}
-    assert changed <= {writes(row, slot)}
-    expected = -1 if row.form in NOTHING else slot.src if row.form in SOURCES else 0 if row.form is Form.CMPXCHG else 3
-    assert writes(row, slot) == expected
