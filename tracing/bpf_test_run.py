@@ -105,7 +105,7 @@ class TracepointFunctions:
 
     def __init__(self, tracepoints: Tracepoints) -> None:
         self._tracepoints = tracepoints
-        tracepoints.declare("bpf_trigger_tp")
+        tracepoints.declare("bpf_trigger_tp", "bpf_test_finish")
 
     @kernel_function
     def bpf_modify_return_test_tp(self, cpu: Cpu, nonce: int) -> int:

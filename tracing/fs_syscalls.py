@@ -10,7 +10,18 @@ from ebpfsim.memory.user import UserFault
 from tracing.fs import FsKernel, file_at, task_of
 from tracing.functions import kernel_function
 from tracing.namei import AT_FDCWD
-from tracing.open import NR_OPEN, O_APPEND, O_CLOEXEC, O_CREAT, O_NONBLOCK, O_TRUNC, O_WRONLY, OpenHow, close_fd
+from tracing.open import (
+    NR_OPEN,
+    O_APPEND,
+    O_CLOEXEC,
+    O_CREAT,
+    O_NONBLOCK,
+    O_TRUNC,
+    O_WRONLY,
+    OpenHow,
+    close_fd,
+    file_of,
+)
 from tracing.read_write import SEEK_CUR, SEEK_END, SEEK_SET
 from tracing.syscalls import syscall
 from tracing.vfs import S_IFDIR, S_IFIFO, S_IFMT, Dentry, File
@@ -32,8 +43,7 @@ _F_PATH = place("file", "f_path")[0]
 
 def opened(k: FsKernel, cpu: Cpu, fd: int) -> File | None:
     """Return the open file of a descriptor, None when it is none."""
-    file = task_of(k, cpu).files.lookup(u32(fd))
-    return file if isinstance(file, File) else None
+    return file_of(task_of(k, cpu), u32(fd))
 
 
 @syscall(0)
@@ -331,7 +341,7 @@ def do_fcntl(k: FsKernel, cpu: Cpu, fd: int, cmd: int, arg: int, filp: int) -> i
 def sys_ioctl(k: FsKernel, cpu: Cpu, fd: int, cmd: int, arg: int) -> int:
     functions = k.functions
     functions.fdget(cpu, u32(fd))
-    obj = task_of(k, cpu).files.lookup(u32(fd))
+    obj = opened(k, cpu, fd) or task_of(k, cpu).files.lookup(u32(fd))
     if obj is None:
         return -Errno.EBADF
     if not isinstance(obj, File):
@@ -343,6 +353,9 @@ def sys_ioctl(k: FsKernel, cpu: Cpu, fd: int, cmd: int, arg: int) -> int:
     ret = functions.do_vfs_ioctl(cpu, obj.address, u32(fd), u32(cmd), arg)
     if ret != -Errno.ENOTTY:
         return ret
+    named = obj.ops.get("unlocked_ioctl") if obj.private is not None else None
+    if named is not None:
+        return int(getattr(functions, named)(cpu, obj.address, u32(cmd), arg))
     own = getattr(obj.private, "ioctl", None)
     return own(cpu, u32(cmd), arg) if own is not None else ret
 

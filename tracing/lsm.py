@@ -11,6 +11,7 @@ functions that do more than to ask the hook of their name.
 from types import SimpleNamespace
 
 from ebpfsim.btf.types import Kind
+from ebpfsim.btf.view import place
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
@@ -23,6 +24,7 @@ __all__ = ["DEFAULTS", "add_security_hooks"]
 
 HOOK, SECURITY = "bpf_lsm_", "security_"
 RENAME_EXCHANGE = 2
+S_PRIVATE, _I_FLAGS = 1 << 9, place("inode", "i_flags")[0]
 ENOPARAM = 519  # include/linux/errno.h, which user space never sees
 # functions whose hook has another name than their own or NAME_security (security/security.c)
 OTHER_NAMES = {
@@ -93,6 +95,8 @@ def _security(functions: KernelFunctions, mem: Memory, name: str) -> Function | 
         return None
 
     own = CAPABILITY.get(name)
+    if name == "security_d_instantiate":
+        return _unless_private(functions, mem)
 
     def security(cpu: Cpu, *args: int) -> int:
         call: Function = getattr(functions, hook)
@@ -102,6 +106,15 @@ def _security(functions: KernelFunctions, mem: Memory, name: str) -> Function | 
         return getattr(functions, str(own))(cpu, *args) or security(cpu, *args)
 
     return security if own is None else security_after
+
+
+def _unless_private(functions: KernelFunctions, mem: Memory) -> Function:
+    def security_d_instantiate(cpu: Cpu, dentry: int, inode: int) -> int:
+        if inode and mem.load(inode + _I_FLAGS, 4) & S_PRIVATE:
+            return 0
+        return functions.bpf_lsm_d_instantiate(cpu, dentry, inode)
+
+    return security_d_instantiate
 
 
 def _translated(functions: KernelFunctions, hook: str, words: tuple[int, ...], nothing: int) -> Function:

@@ -6,11 +6,13 @@ from typing import cast
 from ebpfsim.btf.view import Field, KernelStruct, place
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
+from ebpfsim.objects import FdKind, KernelObject
 from tracing.fs import FsKernel, dentry_at, file_at, inode_at, is_err, task_of
 from tracing.functions import kernel_function
 from tracing.namei import LOOKUP_DIRECTORY, LOOKUP_FOLLOW, OpenFlags
 from tracing.permission import MAY_READ, MAY_WRITE
 from tracing.pseudo_fs import anon_inodes
+from tracing.task import Task
 from tracing.vfs import S_IFCHR, S_IFIFO, S_IFMT, File, Inode
 
 __all__ = ["FMODE_READ", "FMODE_WRITE", "OpenHow", "close_fd", "make_anon_file"]
@@ -110,10 +112,15 @@ def put_unused_fd(k: FsKernel, cpu: Cpu, fd: int) -> None:
 
 @kernel_function
 def fd_install(k: FsKernel, cpu: Cpu, fd: int, file: int) -> None:
-    """Let a descriptor stand for a file."""
-    opened = file_at(k, file)
+    """Let a descriptor stand for a file; bpf(2) finds the events that files are behind it."""
+    opened, files = file_at(k, file), task_of(k, cpu).files
     mode = opened.struct.f_mode
-    task_of(k, cpu).files.install_at(fd, opened, readable=bool(mode & FMODE_READ), writable=bool(mode & FMODE_WRITE))
+    event = opened.private
+    if isinstance(event, KernelObject) and getattr(event, "fd_kind", None) is FdKind.PERF_EVENT:
+        files.install_at(fd, event)
+        files.shadows[fd] = opened
+        return
+    files.install_at(fd, opened, readable=bool(mode & FMODE_READ), writable=bool(mode & FMODE_WRITE))
 
 
 @kernel_function
@@ -240,8 +247,16 @@ def make_anon_file(k: FsKernel, cpu: Cpu, name: str, ops: Mapping[str, str], fla
 
 
 def _file_of(k: FsKernel, cpu: Cpu, fd: int) -> int:
-    file = task_of(k, cpu).files.lookup(fd)
-    return file.address if isinstance(file, File) else 0
+    file = file_of(task_of(k, cpu), fd)
+    return file.address if file is not None else 0
+
+
+def file_of(task: Task, fd: int) -> File | None:
+    """Return the open file of a descriptor, that of an object of bpf(2) as well; None when it is none."""
+    file = task.files.lookup(fd)
+    if not isinstance(file, File):
+        file = task.files.shadows.get(fd)
+    return file if isinstance(file, File) else None
 
 
 @kernel_function

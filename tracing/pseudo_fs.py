@@ -54,6 +54,9 @@ class PseudoFs:
         self.mem.store(address + offset, size, value)
 
 
+S_PRIVATE = 1 << 9  # include/linux/fs.h: security modules are not asked about it
+
+
 def anon_inodes(vfs: Vfs) -> tuple[PseudoFs, Inode]:
     """Return the file system of files that are nothing but what is behind them, and the one inode that all have."""
     for fs in vfs.pseudo.values():
@@ -70,3 +73,4 @@ class AnonInodes(PseudoFs):
         super().__init__(vfs, "anon_inodefs", ANON_INODE_FS_MAGIC)
         self.inode = self.new_inode(0o600, 0, 0)
         self.inode.opens = 1
+        self.inode.i_flags |= S_PRIVATE

@@ -12,7 +12,7 @@ from ebpfsim.isa.alu import s64
 from ebpfsim.memory.user import UserFault, UserMemory
 from tracing.fs import FsKernel, file_at, task_of
 from tracing.functions import kernel_function
-from tracing.open import FMODE_READ, FMODE_WRITE, NULL_DEVICES, O_APPEND
+from tracing.open import FMODE_READ, FMODE_WRITE, NULL_DEVICES, O_APPEND, file_of
 from tracing.permission import MAY_READ, MAY_WRITE
 from tracing.vfs import S_IFCHR, S_IFIFO, S_IFMT, File, Inode
 
@@ -82,9 +82,9 @@ class IovIter(KernelStruct):
 def ksys_read(k: FsKernel, cpu: Cpu, fd: int, buf: int, count: int) -> int:
     """Read from where the file is; bytes or an errno."""
     k.functions.fdget_pos(cpu, fd)
-    file = task_of(k, cpu).files.lookup(fd)
-    if not isinstance(file, File):
-        return _no_file(file)
+    file = file_of(task_of(k, cpu), fd)
+    if file is None:
+        return _no_file(task_of(k, cpu).files.lookup(fd))
     # the file's own position, as fdget_pos() and file_ppos() have it
     ret: int = k.functions.vfs_read(cpu, file.address, buf, count, file.address + _F_POS)
     return ret
@@ -94,9 +94,9 @@ def ksys_read(k: FsKernel, cpu: Cpu, fd: int, buf: int, count: int) -> int:
 def ksys_write(k: FsKernel, cpu: Cpu, fd: int, buf: int, count: int) -> int:
     """Write where the file is; bytes or an errno."""
     k.functions.fdget_pos(cpu, fd)
-    file = task_of(k, cpu).files.lookup(fd)
-    if not isinstance(file, File):
-        return _no_file(file)
+    file = file_of(task_of(k, cpu), fd)
+    if file is None:
+        return _no_file(task_of(k, cpu).files.lookup(fd))
     ret: int = k.functions.vfs_write(cpu, file.address, buf, count, file.address + _F_POS)
     return ret
 
@@ -178,6 +178,10 @@ def _read(k: FsKernel, cpu: Cpu, file: int, pieces: list[tuple[int, int]], pos: 
     ret: int = functions.rw_verify_area(cpu, READ, file, pos, count)
     if ret:
         return ret
+    direct = opened.ops.get("read") if opened.private is not None else None
+    if direct is not None:
+        address, size = pieces[0] if pieces else (0, 0)
+        return s64(getattr(functions, direct)(cpu, file, address, size, pos))
     own = _own(opened, inode, "read_iter")
     with _transfer(k, cpu, opened, pieces, pos) as (iocb, iter_):
         if own is not None:

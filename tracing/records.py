@@ -187,6 +187,10 @@ def _page_fault(k: Any, address: int, regs: int, error_code: int) -> Values:
     return {"address": address, "ip": PtRegs(k.mem, regs).ip, "error_code": error_code}
 
 
+def _bpf_test_finish(k: Any, err: int) -> Values:
+    return {"err": k.mem.load(err, 4)}
+
+
 # by the event's full name; what an event is called is the tracepoint that fires it
 BUILDERS: Mapping[str, Builder] = {
     "raw_syscalls:sys_enter": _sys_enter,
@@ -204,6 +208,7 @@ BUILDERS: Mapping[str, Builder] = {
     "signal:signal_deliver": _signal_deliver,
     "exceptions:page_fault_user": _page_fault,
     "exceptions:page_fault_kernel": _page_fault,
+    "bpf_test_run:bpf_test_finish": _bpf_test_finish,
     "task:task_rename": _task_rename,
     "task:task_newtask": _task_newtask,
     "sched:sched_stat_runtime": _sched_stat_runtime,

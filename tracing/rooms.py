@@ -17,6 +17,7 @@ from tracing import (
     name_syscalls,
     namei,
     names,
+    perf_open,
     permission,
     pipe,
     poll,
@@ -32,7 +33,8 @@ from tracing import open as open_
 __all__ = ["FUNCTION_ROOMS", "SYSCALL_ROOMS"]
 
 SYSCALL_ROOMS: tuple[ModuleType, ...] = (
-    attr, cred, exec, exit, fork, fs_syscalls, mm, mount, name_syscalls, pipe, poll, process, signal_syscalls,
+    attr, cred, exec, exit, fork, fs_syscalls, mm, mount, name_syscalls, perf_open, pipe, poll, process,
+    signal_syscalls,
 )  # fmt: skip
 FUNCTION_ROOMS: tuple[ModuleType, ...] = (
     *SYSCALL_ROOMS, bpf_files, dcache, faults, namei, names, open_, permission, read_write, shmem, signals, waiting,

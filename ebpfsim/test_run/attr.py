@@ -1,10 +1,12 @@
 """What test runs of all program types share: input, errors, contexts, repetition (net/bpf/test_run.c, v6.18)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
+from ebpfsim.isa.alu import s32, u32
 from ebpfsim.jit.batch import run_repeatedly
 from ebpfsim.memory import PAGE_SIZE
 from ebpfsim.progs.prog import Prog
@@ -41,11 +43,29 @@ class TestRunError(KernelError):
         super().__init__(OP, Errno.ENOSPC, f"{data_size_out} bytes of packet, room for {room}")
 
 
-def finish(attr: TestRunAttr, data_out: bytes, retval: int) -> bytes:
-    """Return what goes back to the caller of the data (``bpf_test_finish``); TestRunError when it does not fit."""
-    if attr.data_size_out and len(data_out) > attr.data_size_out:
-        raise TestRunError(len(data_out), retval, attr.data_size_out)
+def finish(kernel: Any, attr: TestRunAttr, data_out: bytes, retval: int) -> bytes:
+    """Return what goes back to the caller of the data (``bpf_test_finish``); TestRunError when it does not fit.
+
+    Programs on the tracepoint see the errno, and those that may write there change it.
+    """
+    too_much = bool(attr.data_size_out) and len(data_out) > (attr.data_size_out or 0)
+    if kernel.tracepoints.observed("bpf_test_finish"):
+        found = _told(kernel, -Errno.ENOSPC if too_much else 0)
+        if found and found != -Errno.ENOSPC:
+            raise KernelError(OP, Errno(-found), "a program on bpf_test_finish says so")
+        too_much = bool(found)
+    if too_much:
+        raise TestRunError(len(data_out), retval, attr.data_size_out or 0)
     return data_out if attr.data_size_out != 0 else b""
+
+
+def _told(kernel: Any, err: int) -> int:
+    address = kernel.mem.alloc(4)
+    kernel.mem.store(address, 4, u32(err))
+    kernel.trace(kernel.cpus[0], "bpf_test_finish", address)
+    found = s32(kernel.mem.load(address, 4))
+    kernel.mem.free(address)
+    return found
 
 
 def refuse_settings(attr: TestRunAttr, *names: str) -> None:

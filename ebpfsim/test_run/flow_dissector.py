@@ -52,7 +52,7 @@ def test_run_flow_dissector(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, 
     finally:
         for address in (frame, keys, ctx):
             mem.free(address)
-    return TestRun(retval, finish(attr, found, retval), given, duration_ns)
+    return TestRun(retval, finish(kernel, attr, found, retval), given, duration_ns)
 
 
 test_run_flow_dissector.__test__ = False  # type: ignore[attr-defined]

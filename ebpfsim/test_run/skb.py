@@ -136,7 +136,7 @@ def test_run_skb(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enabl
     finally:
         skb.free()
         _free_sock(kernel, sock)
-    return TestRun(retval, finish(attr, data_out, retval), ctx_out, duration_ns)
+    return TestRun(retval, finish(kernel, attr, data_out, retval), ctx_out, duration_ns)
 
 
 test_run_skb.__test__ = False  # type: ignore[attr-defined]

@@ -73,7 +73,7 @@ def test_run_xdp(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enabl
         frames = LiveFrames(kernel, prog, device, frame, attr.data_in[:meta_size])
         duration_ns = frames.run(max(attr.repeat, 1), attr.batch_size or NAPI_POLL_WEIGHT)
         # what the caller gave: its frame is only copied
-        return TestRun(0, finish(attr, attr.data_in, 0) if attr.data_size_out else b"", b"", duration_ns)
+        return TestRun(0, finish(kernel, attr, attr.data_in, 0) if attr.data_size_out else b"", b"", duration_ns)
     xdp = make_xdp_buff(kernel.mem, frame, rxq, metadata=attr.data_in[:meta_size])
     pages = _add_frags(kernel.mem, xdp, attr.data_in[linear_size:])
     try:
@@ -87,7 +87,7 @@ def test_run_xdp(kernel: "BpfKernel", prog: Prog, attr: TestRunAttr, stats_enabl
         xdp.close()
         for page in pages:
             kernel.mem.free(page)
-    return TestRun(retval, finish(attr, data_out, retval), _ctx_out(md), duration_ns)
+    return TestRun(retval, finish(kernel, attr, data_out, retval), _ctx_out(md), duration_ns)
 
 
 def _add_frags(mem: Memory, xdp: XdpBuff, rest: bytes) -> list[int]:
