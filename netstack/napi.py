@@ -105,6 +105,8 @@ class SoftnetData:
         self._irq_ps = costs.ps("irq")
         self._busy = False
         self.in_softirq = self.has_event = self._entered = False
+        # what is to be charged when nothing is left to do
+        self._late_ps = 0
         # how often softirqs were forbidden on this CPU (local_bh_disable)
         self.bh_off = 0
         self.tracepoints: Any = None
@@ -130,6 +132,8 @@ class SoftnetData:
 
     def settle(self) -> None:
         """Let the CPU work off what was charged to it and what is scheduled; called after work in another context."""
+        if not self._busy:
+            self._charge_late()
         # what a task was charged for is its own
         worked = self.cpu.elapsed_ps >= 1000 and not self.cpu.scratch.get(IN_TASK)
         if not self._busy and (self.poll_list or worked):
@@ -160,17 +164,31 @@ class SoftnetData:
     @stands_for("__irq_exit_rcu", "common_interrupt", "asm_common_interrupt")
     def _net_rx_action(self) -> None:
         # the clock has caught up with the CPU
-        if not self.poll_list and self.cpu.elapsed_ps < 1000:
+        if self._is_idle():
             self._busy = False
             return
         if self.cpu.elapsed_ps < 1000:
             self.has_event = True
             functions_of(self.cpu).handle_softirqs(self.cpu, 0)
             self.has_event = False
-            if not self.poll_list and self.cpu.elapsed_ps < 1000:
+            if self._is_idle():
                 self._busy = False
                 return
         self._wait()
+
+    def _is_idle(self) -> bool:
+        if not self.poll_list:
+            self._charge_late()
+        return not self.poll_list and self.cpu.elapsed_ps < 1000
+
+    def put_off(self, cost_ps: int) -> None:
+        """Charge what has just been charged at the end of the softirq instead: nothing of it leaves later for that."""
+        self.cpu.elapsed_ps -= cost_ps
+        self._late_ps += cost_ps
+
+    def _charge_late(self) -> None:
+        late_ps, self._late_ps = self._late_ps, 0
+        self.cpu.charge(late_ps)
 
     def run_timer(self, action: Callable[[], object]) -> None:
         """Do what a timer does, in its softirq: what that makes this CPU receive comes afterwards."""

@@ -13,7 +13,6 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from netstack.inet_csk import reset_keepalive_timer
 from netstack.tcp_output import push_pending_frames
-from netstack.tcp_reno import pacing_rate
 from netstack.tcp_sock import TcpSock
 from netstack.tcp_states import NAGLE_CORK, NAGLE_OFF, NAGLE_PUSH, TcpState
 
@@ -301,7 +300,7 @@ def tcp_info(tp: TcpSock, cpu: Cpu) -> bytes:
         "tcpi_pmtu": tp.pmtu, "tcpi_rcv_ssthresh": tp.rcv_ssthresh, "tcpi_rtt": tp.srtt_us >> 3,
         "tcpi_rttvar": tp.mdev_us >> 2, "tcpi_snd_ssthresh": tp.snd_ssthresh, "tcpi_snd_cwnd": tp.snd_cwnd,
         "tcpi_advmss": tp.advmss, "tcpi_reordering": tp.reordering, "tcpi_rcv_rtt": tp.rcv_rtt_us,
-        "tcpi_rcv_space": tp.rcvq_space, "tcpi_total_retrans": tp.total_retrans, "tcpi_pacing_rate": pacing_rate(tp),
+        "tcpi_rcv_space": tp.rcvq_space, "tcpi_total_retrans": tp.total_retrans, "tcpi_pacing_rate": tp.sk_pacing_rate,
         "tcpi_max_pacing_rate": tp.sk_max_pacing_rate, "tcpi_bytes_acked": tp.bytes_acked,
         "tcpi_bytes_received": tp.bytes_received, "tcpi_segs_out": tp.segs_out, "tcpi_segs_in": tp.segs_in,
         "tcpi_notsent_bytes": max(0, tp.write_seq - tp.snd_nxt), "tcpi_min_rtt": tp.rtt_min_us,

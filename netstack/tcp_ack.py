@@ -26,6 +26,7 @@ from netstack.tcp_hdr import M32, SYN, after, before
 from netstack.tcp_output import free_skb, in_cwnd_reduction, probe0_base, tcp_wnd_end, tsorted_del
 from netstack.tcp_rack import newreno_mark_lost, rack_advance, rack_mark_lost, rack_update_reo_wnd
 from netstack.tcp_rate import SackState, rate_gen, rate_skb_delivered
+from netstack.tcp_reno import pacing_rate
 from netstack.tcp_retransmit import trim_head
 from netstack.tcp_rtt import ack_update_rtt
 from netstack.tcp_sack import (
@@ -457,15 +458,7 @@ def _cong_control(cpu: Cpu, tp: TcpSock, ack: int, delivered: int, lost: int, fl
         if flag & (FLAG_FORWARD_PROGRESS if many else FLAG_DATA_ACKED):
             cong.cong_avoid(tp, ack, delivered, cpu)
             tp.snd_cwnd_stamp = tp.tcp_mstamp
-    _update_pacing_rate(tp)
-
-
-def _update_pacing_rate(tp: TcpSock) -> None:
-    # tcp_update_pacing_rate(): bytes a second, twice what the window gives in slow start
-    sysctls, cwnd = tp.net.sysctls, tp.snd_cwnd
-    ratio = sysctls["net.ipv4.tcp_pacing_ss_ratio" if cwnd < tp.snd_ssthresh >> 1 else "net.ipv4.tcp_pacing_ca_ratio"]
-    rate = tp.mss_cache * 80_000 * ratio * max(cwnd, tp.packets_out)
-    tp.sk_pacing_rate = min(rate // tp.srtt_us if tp.srtt_us else rate, tp.sk_max_pacing_rate)
+    tp.sk_pacing_rate = pacing_rate(tp)
 
 
 def _old_ack(cpu: Cpu, tp: TcpSock, skb: Segment, flag: int, prior_una: int) -> int:

@@ -19,6 +19,7 @@ from ebpfsim.errors import KernelError
 from ebpfsim.isa.alu import u32
 from hooks.link import HookKernel, note
 from hooks.struct_ops import OpsMember, StructOpsTable
+from netstack.napi import softnet_of
 from netstack.tcp_cubic import Cubic
 from netstack.tcp_dctcp import Dctcp
 from netstack.tcp_reno import Reno
@@ -104,8 +105,12 @@ class BpfAlgorithm:
         found = self.ops.members.get(member)
         if found is None:
             return 0
+        before_ps = cpu.elapsed_ps
         result = found(cpu, tp.struct_address, *args)
         tp.net.tcp.structs.take_back(tp)
+        # Differs: what it costs is charged at the end of the softirq, so that packets leave when they would have left
+        # had the kernel's own algorithm been at work.
+        softnet_of(cpu).put_off(cpu.elapsed_ps - before_ps)
         return result
 
     def clear(self, tp: "TcpSock") -> None:

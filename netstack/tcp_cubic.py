@@ -3,14 +3,15 @@
 from typing import TYPE_CHECKING
 
 from ebpfsim.cpu import Cpu
+from ebpfsim.isa.alu import s32
 from netstack.tcp_hdr import M32, after
-from netstack.tcp_reno import Reno, cong_avoid_ai, in_slow_start, is_cwnd_limited, pacing_rate, slow_start
+from netstack.tcp_reno import Reno, cong_avoid_ai, in_slow_start, is_cwnd_limited, slow_start
 from netstack.tcp_states import CaEvent, CaState
 
 if TYPE_CHECKING:
     from netstack.tcp_sock import TcpSock
 
-__all__ = ["Cubic", "cubic_root"]
+__all__ = ["Cubic", "CubicState", "cubic_root"]
 
 BICTCP_BETA_SCALE, BICTCP_HZ = 1024, 10
 BETA = 717  # of 1024
@@ -47,8 +48,9 @@ def cubic_root(a: int) -> int:
     return (x * 341) >> 10
 
 
-class _State:
-    # struct bictcp
+class CubicState:
+    """What CUBIC keeps for a socket (``struct bictcp``)."""
+
     __slots__ = (
         "ack_cnt", "bic_k", "bic_origin_point", "cnt", "curr_rtt", "delay_min", "end_seq", "epoch_start", "found",
         "last_ack", "last_cwnd", "last_max_cwnd", "last_time", "round_start", "sample_cnt", "tcp_cwnd",
@@ -59,6 +61,7 @@ class _State:
         self.reset()
 
     def reset(self) -> None:
+        """Begin anew (``bictcp_reset``)."""
         self.cnt = self.last_max_cwnd = self.last_cwnd = self.last_time = self.bic_origin_point = self.bic_k = 0
         self.delay_min = self.epoch_start = self.ack_cnt = self.tcp_cwnd = self.found = 0
 
@@ -74,7 +77,7 @@ class Cubic(Reno):
 
     def clear(self, tp: "TcpSock") -> None:
         """Clear what the socket keeps for it."""
-        tp.ca_priv = _State()
+        tp.ca_priv = CubicState()
 
     def init(self, tp: "TcpSock", cpu: Cpu) -> None:
         """A socket begins to use it."""
@@ -92,13 +95,13 @@ class Cubic(Reno):
                 if ca.epoch_start > _jiffies(now):
                     ca.epoch_start = _jiffies(now)
 
-    def _hystart_reset(self, tp: "TcpSock", ca: _State) -> None:
-        ca.round_start = ca.last_ack = tp.tcp_mstamp
+    def _hystart_reset(self, tp: "TcpSock", ca: CubicState) -> None:
+        ca.round_start = ca.last_ack = tp.tcp_mstamp & M32
         ca.end_seq = tp.snd_nxt
         ca.curr_rtt = M32
         ca.sample_cnt = 0
 
-    def _update(self, tp: "TcpSock", ca: _State, cwnd: int, acked: int) -> None:
+    def _update(self, tp: "TcpSock", ca: CubicState, cwnd: int, acked: int) -> None:
         # bictcp_update()
         ca.ack_cnt += acked
         now = _jiffies(tp.tcp_mstamp) or 1
@@ -122,13 +125,13 @@ class Cubic(Reno):
         t = (t << BICTCP_HZ) // 1_000_000
         offs = abs(t - ca.bic_k)
         delta = (CUBE_RTT_SCALE * offs * offs * offs) >> (10 + 3 * BICTCP_HZ)
-        target = ca.bic_origin_point - delta if t < ca.bic_k else ca.bic_origin_point + delta
+        target = (ca.bic_origin_point - delta if t < ca.bic_k else ca.bic_origin_point + delta) & M32
         ca.cnt = cwnd // (target - cwnd) if target > cwnd else 100 * cwnd
         if not ca.last_max_cwnd and ca.cnt > 20:
             ca.cnt = 20
         self._friendly(ca, cwnd)
 
-    def _friendly(self, ca: _State, cwnd: int) -> None:
+    def _friendly(self, ca: CubicState, cwnd: int) -> None:
         # never slower than Reno would be
         delta = (cwnd * BETA_SCALE) >> 3
         while ca.ack_cnt > delta:
@@ -180,17 +183,17 @@ class Cubic(Reno):
         if not ca.found and in_slow_start(tp) and tp.snd_cwnd >= HYSTART_LOW_WINDOW:
             self._hystart_update(tp, ca, delay)
 
-    def _hystart_update(self, tp: "TcpSock", ca: _State, delay: int) -> None:
+    def _hystart_update(self, tp: "TcpSock", ca: CubicState, delay: int) -> None:
         if after(tp.snd_una, ca.end_seq):
             self._hystart_reset(tp, ca)
         snmp = tp.net.snmp
-        now = tp.tcp_mstamp
-        if now - ca.last_ack <= HYSTART_ACK_DELTA_US:
+        now = tp.tcp_mstamp & M32
+        if s32(now - ca.last_ack & M32) <= HYSTART_ACK_DELTA_US:
             ca.last_ack = now
             threshold = ca.delay_min + self._ack_delay(tp)
             # with pacing the window is as long as a train of ACKs
             threshold >>= 1
-            if now - ca.round_start > threshold:
+            if s32(now - ca.round_start & M32) > threshold:
                 ca.found = 1
                 snmp.inc("TcpExtTCPHystartTrainDetect")
                 snmp.inc("TcpExtTCPHystartTrainCwnd", tp.snd_cwnd)
@@ -207,7 +210,7 @@ class Cubic(Reno):
 
     def _ack_delay(self, tp: "TcpSock") -> int:
         # hystart_ack_delay(): how long a burst of segments takes
-        rate = pacing_rate(tp)
+        rate = tp.sk_pacing_rate
         if not rate:
             return 0
         return min(1000, GSO_MAX_SIZE * 4 * 1_000_000 // rate)

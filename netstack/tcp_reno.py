@@ -45,13 +45,11 @@ def cong_avoid_ai(tp: "TcpSock", w: int, acked: int) -> None:
 
 def pacing_rate(tp: "TcpSock") -> int:
     """Return how many bytes a second the window stands for, with room to grow (``tcp_update_pacing_rate``)."""
-    if not tp.srtt_us:
-        return 0
     sysctls = tp.net.sysctls
     ratio = sysctls[
         "net.ipv4.tcp_pacing_ss_ratio" if tp.snd_cwnd < tp.snd_ssthresh >> 1 else "net.ipv4.tcp_pacing_ca_ratio"
     ]
-    rate = tp.mss_cache * (10_000 << 3) * ratio * max(tp.snd_cwnd, tp.packets_out) // tp.srtt_us
+    rate = tp.mss_cache * (10_000 << 3) * ratio * max(tp.snd_cwnd, tp.packets_out) // (tp.srtt_us or 1)
     return min(rate, tp.sk_max_pacing_rate)
 
 

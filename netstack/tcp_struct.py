@@ -6,13 +6,15 @@ congestion control may write (``bpf_tcp_ca_btf_struct_access``) are taken back b
 
 from collections.abc import Callable
 from functools import cache
+from operator import attrgetter
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from ebpfsim.btf.layout import member_place, sizeof
 from ebpfsim.btf.view import place, size_of
 from ebpfsim.btf.vmlinux import vmlinux
 from ebpfsim.helpers.time import TICK_NS
-from ebpfsim.memory import Memory
+from ebpfsim.memory import KERNEL_BASE, Memory
 from ebpfsim.uapi.net import IpProto
 from netstack.sk_buff import SkbStruct
 from netstack.sock_struct import SockStruct
@@ -40,6 +42,10 @@ def _be32(value: int) -> int:
 def _ticks(us: int) -> int:
     return -(-us // _TICK_US)
 
+
+_Whole = tuple[int, Callable[..., None], int, Callable[["TcpSock"], int]]
+_Bits = tuple[int, int, int, Callable[["TcpSock"], int]]
+_PACK = {size: Struct(f"<{code}").pack_into for size, code in ((1, "B"), (2, "H"), (4, "I"), (8, "Q"))}
 
 _ICSK = "inet_conn."
 _INET = "inet_conn.icsk_inet."
@@ -120,28 +126,28 @@ _MEMBERS: dict[str, Callable[["TcpSock"], int]] = {
     "is_cwnd_limited": lambda tp: int(tp.is_cwnd_limited),
     "tcp_header_len": lambda tp: 32 if tp.tstamp_ok else 20,
     "bpf_sock_ops_cb_flags": lambda tp: tp.sock_ops_cb_flags,
-} | {name: (lambda tp, name=name: getattr(tp, name)) for name in _SAME}
+} | {name: attrgetter(name) for name in _SAME}
 
 # what programs of congestion control may write
 WRITABLE = ("snd_cwnd", "snd_cwnd_cnt", "snd_ssthresh", "ecn_flags", "app_limited")
 
 
 @cache
-def _rows() -> tuple[tuple[int, int, int, int, Callable[["TcpSock"], int]], ...]:
-    # offset, size, shift and mask (0: a whole member), what it has
+def _rows() -> tuple[tuple[_Whole, ...], tuple[_Bits, ...]]:
+    # whole members: where, how they are packed, what is cut off, what they have; bit fields: byte, shift, mask
     btf = vmlinux()
-    rows = []
+    rows: list[_Whole] = []
+    bits: list[_Bits] = []
     for path, value in _MEMBERS.items():
         found = member_place(btf, "tcp_sock", path)
         size = sizeof(btf, found.type_id)
         offset = found.bit_off // 8
         if not found.bitfield_bits:
-            rows.append((offset, size, 0, 0, value))
+            rows.append((offset, _PACK[size], (1 << 8 * size) - 1, value))
             continue
-        offset = found.bit_off // 8
         shift = found.bit_off % 8
-        rows.append((offset, 1, shift, (1 << found.bitfield_bits) - 1 << shift & 0xFF, value))
-    return tuple(rows)
+        bits.append((offset, shift, (1 << found.bitfield_bits) - 1 << shift & 0xFF, value))
+    return tuple(rows), tuple(bits)
 
 
 class TcpStructs:
@@ -167,13 +173,22 @@ class TcpStructs:
             struct = tp._struct = SockStruct(self.mem, IpProto.TCP, SOCK_STREAM, size_of("tcp_sock"))
             self._by_address[struct.address] = tp
             self.mem.store(struct.address + place("sock", "__sk_common.skc_net")[0], 8, tp.net.struct_address)
-        mem, base = self.mem, struct.address
-        for offset, size, shift, mask, value in _rows():
-            word = int(value(tp))
-            if mask:
-                word = mem.load(base + offset, 1) & ~mask & 0xFF | word << shift & mask
-            mem.store(base + offset, size, word & (1 << 8 * size) - 1)
+        # the structure is always mapped: no look into the page table
+        buf, base = self.mem.buf, struct.address ^ KERNEL_BASE
+        rows, bits = _rows()
+        for offset, pack, mask, value in rows:
+            pack(buf, base + offset, value(tp) & mask)
+        for offset, shift, mask, value in bits:
+            buf[base + offset] = buf[base + offset] & ~mask | int(value(tp)) << shift & mask
         return struct
+
+    def show_writable(self, tp: "TcpSock") -> None:
+        """Bring those members up to date that congestion control changes."""
+        assert tp._struct is not None
+        base = tp._struct.address
+        for name in WRITABLE:
+            offset, size = place("tcp_sock", name)
+            self.mem.store(base + offset, size, getattr(tp, name) & (1 << 8 * size) - 1)
 
     def forget(self, tp: "TcpSock") -> None:
         """Free the structure of a socket that has gone."""
