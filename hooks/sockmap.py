@@ -5,7 +5,7 @@ A map has one program of each kind; a socket that joins it takes them over and k
 """
 
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
@@ -14,10 +14,10 @@ from ebpfsim.maps.sockmap import SockhashMap, SockmapMap
 from ebpfsim.objects import KernelObject
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.bpf import AttachType, LinkType, ProgType
-from hooks.link import Link, note
+from hooks.link import HookStats, Link, note
 from hooks.point import AttachKernel, AttachPoint, Opts, Points, Queried
 
-__all__ = ["SockmapLink", "points"]
+__all__ = ["SockmapLink", "hook_of", "points"]
 
 Sockmap = SockmapMap | SockhashMap
 SK_SKB_STREAM_VERDICT, SK_SKB_VERDICT = AttachType.SK_SKB_STREAM_VERDICT, AttachType.SK_SKB_VERDICT
@@ -74,6 +74,14 @@ class SockmapLink(Link):
         del map_.progs[self.attach_type], map_.links[self.attach_type]
         _note(self.objects, "detach", map_, self.attach_type, self.prog, self.label)
         map_.put()
+
+
+def hook_of(map_: Any, kind: AttachType) -> tuple[HookStats, str]:
+    """Return the counters and the name of what attaches a map's program of a kind."""
+    link = map_.links.get(kind)
+    if link is not None:
+        return link.stats, link.label
+    return map_.stats.setdefault(kind, HookStats()), ""
 
 
 def _check_kind(op: str, map_: Map, kind: AttachType) -> None:
@@ -155,7 +163,7 @@ def points(kernel: AttachKernel) -> Points:
         if not isinstance(prog, Prog) or prog.type != PROG_TYPES[kind]:
             raise KernelError(op, Errno.EINVAL, f"fd {prog_fd} is no program of type {PROG_TYPES[kind].lower}")
         map_ = free_place(op, found, kind)
-        if map_.progs.get(kind) is not prog:
+        if map_.progs.get(kind) != prog:
             raise KernelError(op, Errno.ENOENT, f"program '{prog.name}' is not attached")
         del map_.progs[kind]
         _note(kernel, "detach", map_, kind, prog, "")

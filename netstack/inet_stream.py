@@ -15,6 +15,7 @@ from ebpfsim.isa.alu import s32, u32
 from ebpfsim.uapi.bpf import AttachType
 from netstack.headers import format_ip
 from netstack.msg import MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_WAITALL, Message
+from netstack.skmsg import tcp_bpf_recvmsg, tcp_bpf_sendmsg
 from netstack.sock_wait import Patience
 from netstack.sockfs import SocketKernel, TaskSocket
 from netstack.tcp import CLOSE, CONNECT, READ, TcpMsg
@@ -259,6 +260,7 @@ def stream_release(k: SocketKernel, cpu: Cpu, socket: TaskSocket) -> None:
     """Close a stream socket; the connection ends by itself."""
     tp, sk = socket.tcp, socket.struct.sk
     functions = k.functions
+    tp.leave_maps()
     k.sockfs.forget_sock(socket)
 
     def freed(_cpu: Cpu) -> None:
@@ -287,7 +289,10 @@ def stream_sendmsg(k: SocketKernel, cpu: Cpu, socket: TaskSocket, msg: Message, 
     message.flags = flags
     functions = k.functions
     functions.lock_sock_nested(cpu, tp, 0)
-    sent = s32(u32(functions.tcp_sendmsg(cpu, tp, message, size)))
+    if tp.psock is not None:
+        sent = tcp_bpf_sendmsg(cpu, tp, tp.psock, message, size)
+    else:
+        sent = s32(u32(functions.tcp_sendmsg(cpu, tp, message, size)))
     functions.release_sock(cpu, tp)
     settle(k, cpu)
     return sent
@@ -302,7 +307,10 @@ def stream_recvmsg(k: SocketKernel, cpu: Cpu, socket: TaskSocket, msg: Message, 
     message = TcpMsg(address=msg.address, wait=wait)
     functions = k.functions
     functions.lock_sock_nested(cpu, tp, 0)
-    got = s32(u32(functions.tcp_recvmsg(cpu, tp, message, size, flags)))
+    if tp.psock is not None:
+        got = tcp_bpf_recvmsg(cpu, tp, tp.psock, message, size, flags)
+    else:
+        got = s32(u32(functions.tcp_recvmsg(cpu, tp, message, size, flags)))
     functions.release_sock(cpu, tp)
     settle(k, cpu)
     if got > 0 and not msg.put(b"".join(message.received)):

@@ -2,11 +2,16 @@
 
 from typing import Any, Protocol
 
+from ebpfsim.errors import NotModelled
 from ebpfsim.objects import FdKind, KernelObject
+from ebpfsim.uapi.bpf import AttachType
+from netstack.psock import sock_map_link, sock_map_unlink
+from netstack.tcp_states import TcpState
 
 __all__ = ["SockFile", "SockHolder"]
 
 AF_INET = 2
+JOINING = (TcpState.ESTABLISHED, TcpState.LISTEN)
 
 
 class SockHolder(Protocol):
@@ -37,7 +42,30 @@ class SockFile(KernelObject):
     @property
     def sockmap_ok(self) -> bool:
         """Whether sockmaps take it (``sock_map_sk_is_suitable``, ``sock_map_sk_state_allowed``)."""
-        return bool(self.sock.port)
+        return self.sock.state in JOINING if self.is_tcp else bool(self.sock.port)
+
+    @property
+    def is_tcp(self) -> bool:
+        """Whether it is one of TCP."""
+        return hasattr(self.sock, "psock")
+
+    @property
+    def redirect_ok(self) -> bool:
+        """Whether data may be sent to it (``sock_map_redirect_allowed``)."""
+        return self.sock.state != TcpState.LISTEN if self.is_tcp else self.sock.peer is not None
+
+    def sockmap_join(self, map_: Any) -> int:
+        """Take over the programs of a sockmap: 0 or an errno."""
+        if self.is_tcp:
+            return sock_map_link(self.sock, map_)
+        if set(map_.progs) - {AttachType.SK_MSG_VERDICT}:
+            raise NotModelled("verdicts of sockmaps on sockets other than those of TCP", "net/ipv4/udp_bpf.c")
+        return 0
+
+    def sockmap_leave(self) -> None:
+        """Leave a place in a sockmap."""
+        if self.is_tcp:
+            sock_map_unlink(self.sock)
 
     @property
     def reuseport_ok(self) -> bool:

@@ -631,6 +631,8 @@ def poll_mask(tp: TcpSock) -> int:
     if tp.state not in (S.SYN_SENT, S.SYN_RECV):
         if tp.rcv_nxt - tp.copied_seq & M32 >= tp.sk_rcvlowat and tp.receive_queue:
             mask |= pollin | pollrdnorm
+        if tp.psock is not None and tp.psock.ingress:
+            mask |= pollin | pollrdnorm
         if tp.sk_shutdown & SEND_SHUTDOWN or tp.sk_sndbuf - tp.sk_wmem_queued >= tp.sk_wmem_queued >> 1:
             mask |= pollout | pollwrnorm
         else:

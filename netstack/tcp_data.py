@@ -3,6 +3,7 @@
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from netstack.drop_reasons import SkbDropReason
+from netstack.skb_verdict import sk_psock_verdict_data_ready
 from netstack.tcp_hdr import CWR, FIN, M32, SYN, Tcphdr, after, before
 from netstack.tcp_rcv_ack import dsack_extend, dsack_set, enter_quickack_mode
 from netstack.tcp_segment import Segment
@@ -39,6 +40,8 @@ def tcp_data_ready(cpu: Cpu, tp: TcpSock) -> None:
     enough = tp.rcv_nxt - tp.copied_seq & M32 >= tp.sk_rcvlowat or tp.sk_shutdown & RCV_SHUTDOWN
     if not enough and tp.state != S.CLOSE and tp.sk_rmem_alloc < tp.sk_rcvbuf:
         return
+    if tp.psock is not None and tp.psock.has_verdict:
+        sk_psock_verdict_data_ready(cpu, tp, tp.psock)
     if tp.data_ready is not None:
         tp.data_ready(cpu)
 

@@ -13,6 +13,8 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.progs.prog import Prog
 from hooks.cgroup import Cgroup
 from hooks.link import HookStats
+from netstack.psock import Psock
+from netstack.sock_file import SockFile
 from netstack.sock_struct import SockStruct
 from netstack.tcp_states import CaState, TcpState
 
@@ -112,6 +114,9 @@ class TcpSock:
         self.route_generation = -1
         self.filter: Prog | None = None
         self.reuseport_group: ReuseportGroup | None = None
+        # of one in sockmaps
+        self.psock: Psock | None = None
+        self._file: SockFile | None = None
         self.filter_stats = HookStats()
         self._struct: SockStruct | None = None
         self.data_ready: Callable[[Cpu], object] | None = None
@@ -320,6 +325,18 @@ class TcpSock:
     def placed(self) -> int:
         """Where its structure is, as it was last brought up to date."""
         return self._struct.address if self._struct is not None else self.struct_address
+
+    @property
+    def file(self) -> SockFile:
+        """What descriptors of it stand for."""
+        if self._file is None:
+            self._file = SockFile(self, self.net.next_cookie())
+        return self._file
+
+    def leave_maps(self) -> None:
+        """Take it out of all maps (``sock_map_close``)."""
+        if self._file is not None:
+            self._file.closed()
 
     def refresh(self) -> None:
         """Bring its structure up to date, when there is one: others may have kept its address."""

@@ -38,6 +38,14 @@ class MapSock(Protocol):
     struct_address: int  # where its struct sock lies
     holders: list["SockHolder"]  # maps that have it, to be told when it closes
 
+    def sockmap_join(self, map_: "SockHolder") -> int:
+        """Take over the programs of a sockmap: 0 or an errno."""
+        ...
+
+    def sockmap_leave(self) -> None:
+        """Leave a place in a sockmap."""
+        ...
+
     def get(self) -> None:
         """Take a reference."""
         ...

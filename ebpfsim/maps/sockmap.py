@@ -31,6 +31,8 @@ class _Socks(Map):
         self._socks: dict[bytes, MapSock] = {}
         self.progs: dict[AttachType, Any] = {}
         self.links: dict[AttachType, Any] = {}
+        # counters of programs without a link
+        self.stats: dict[AttachType, Any] = {}
 
     def sock_at(self, key: bytes) -> MapSock | None:
         """Return the socket under a key, or None."""
@@ -51,17 +53,27 @@ class _Socks(Map):
         sock = sock_by_fd(self._env, sock_fd(value))
         if not sock.sockmap_ok:
             raise KernelError("map_update_elem", Errno.EOPNOTSUPP, f"{self._who()}: such a socket is not taken")
+        self._raise("map_update_elem", -self.update_sock(key, sock, flags), key)
+
+    def update_sock(self, key: bytes, sock: MapSock, flags: int) -> int:
+        """Store a socket, which takes over the map's programs: 0 or an errno (``sock_map_update_common``)."""
         there = key in self._socks
-        errno = self._refusal(key, flags) or exist_errno(there, flags)
+        errno = self._refusal(key, flags) or sock.sockmap_join(self)
+        if errno:
+            return errno
+        errno = exist_errno(there, flags)
         if not errno and not there and len(self._socks) >= self.max_entries:
             errno = Errno.E2BIG
-        self._raise("map_update_elem", -errno, key)
+        if errno:
+            sock.sockmap_leave()
+            return errno
         sock.get()
         sock.holders.append(self)
         old = self._socks.pop(key, None)
         self._socks[key] = sock
         if old is not None:
             self._let_go(old)
+        return 0
 
     def delete_elem(self, key: bytes) -> int:
         """Forget a socket."""
@@ -78,6 +90,7 @@ class _Socks(Map):
 
     def _let_go(self, sock: MapSock) -> None:
         sock.holders.remove(self)
+        sock.sockmap_leave()
         sock.put()
 
     def on_release(self) -> None:

@@ -43,6 +43,11 @@ class Calls:
         file = self.kernel.fds.file(fd)
         if file is None:
             raise KernelError(op, Errno.EBADF, f"fd {fd} is not open")
+        if kind is FdKind.SOCKET and hasattr(file.obj, "private"):
+            # a socket of a task is a file of its own
+            found: KernelObject | None = getattr(getattr(file.obj.private, "sk", None), "file", None)
+            if found is not None:
+                return found
         if kind is not None and file.obj.fd_kind is not kind:
             errno = Errno.ENOTSOCK if kind is FdKind.SOCKET else Errno.EBADF
             raise KernelError(op, errno, f"fd {fd} is a {type(file.obj).__name__}, expected a {kind.value}")

@@ -26,6 +26,14 @@ class Sock(KernelObject):
         self.sockmap_ok, self.reuseport_ok = sockmap_ok, reuseport_ok
         self.struct_address = 0x1000 * cookie
         self.holders: list = []
+        self.places = 0
+
+    def sockmap_join(self, _map) -> int:
+        self.places += 1
+        return 0
+
+    def sockmap_leave(self) -> None:
+        self.places -= 1
 
 
 @pytest.fixture(params=[MapType.SOCKMAP, MapType.SOCKHASH], ids=lambda t: t.lower)
