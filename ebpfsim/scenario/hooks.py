@@ -83,9 +83,7 @@ HOOKS: Mapping[str, HookRow] = {
     **OBJECT_HOOKS,
 }
 # hooks of Linux that scenarios cannot name yet
-LATER_HOOKS = (
-    "sk_msg", "sk_skb",
-)  # fmt: skip
+LATER_HOOKS = ("lwt_in", "lwt_out", "lwt_xmit", "lwt_seg6local")
 VERDICTS = (
     *(action.name for action in XdpAction),
     *TCX_NAMES.values(),

@@ -7,6 +7,9 @@ from ebpfsim.attached import AttachedLink
 from ebpfsim.attached_reuseport import AttachedReuseport, AttachedSocketFilter
 from ebpfsim.errors import InputError
 from ebpfsim.scenario.hook_row import Attached, HookRow
+from ebpfsim.syscall.attach_types import SOCKMAP_TYPES
+from ebpfsim.uapi.bpf import AttachType, MapType
+from hooks.link import LinkBase
 from netstack.sock import UdpSocket
 
 if TYPE_CHECKING:
@@ -40,10 +43,27 @@ def _netfilter(_running: "Running", host: "Host", block: "AttachBlock", fd: int,
     return host.attach_netfilter(fd, str(block.target), priority=block.priority, label=name)
 
 
+def _sockmap(running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLink:
+    kind = host.prog(fd).expected_attach_type
+    if block.hook == "sk_msg" or kind not in SOCKMAP_TYPES:
+        kind = AttachType.SK_MSG_VERDICT if block.hook == "sk_msg" else AttachType.SK_SKB_VERDICT
+    if (target := running.map_of(str(block.map))).type not in (MapType.SOCKMAP, MapType.SOCKHASH):
+        raise InputError("", f"map '{block.map}' holds no sockets", "a sockmap or sockhash")
+    link_fd = host.bpf.link_create(fd, target.fd, kind)
+    link = host.kernel.fds.lookup(link_fd)
+    assert isinstance(link, LinkBase)
+    link.label = name
+    link.get()
+    host.bpf.close(link_fd)
+    return AttachedLink(host, link)
+
+
 SOCKET_HOOKS: Mapping[str, HookRow] = {
     "flow_dissector": HookRow("", (), _netns),
     "sk_lookup": HookRow("", (), _netns),
     "netfilter": HookRow("target", ("priority",), _netfilter),
+    "sk_msg": HookRow("map", ("map",), _sockmap),
+    "sk_skb": HookRow("map", ("map",), _sockmap),
     "socket_filter": HookRow("socket", (), _socket_filter),
     "sk_reuseport": HookRow("socket", (), _reuseport),
 }

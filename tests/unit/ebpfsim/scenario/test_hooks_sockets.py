@@ -74,3 +74,39 @@ def test_packets_are_steered_to_cpus_that_there_are(play: "Play", tmp_path: "Pat
         play(text, tmp_path)
     running, _ = play(text.replace("[1, 2]", "[0, 1]"), tmp_path)
     assert running.sim.hosts["h"].device("eth0").rps_cpus == (0, 1)
+
+
+SOCKMAP = """\
+hosts: {{h: {{}}}}
+objects:
+  s: {{host: h, file: bpf/splice.bpf.o}}
+  v: {{host: h, type: sk_skb, asm: "r0 = 1; exit"}}
+attach: [{attach}]
+"""
+
+
+def test_programs_of_sockmaps(play: "Play", tmp_path: "Path") -> None:
+    attach = (
+        "{id: m, program: s/shortcut, hook: sk_msg, map: s/sockets}, {id: v, program: v, hook: sk_skb, map: s/sockets}"
+    )
+    running, _ = play(SOCKMAP.format(attach=attach), tmp_path)
+    host = running.sim.hosts["h"]
+    links = {name: running.attachments[name].link.info() for name in "mv"}  # type: ignore[union-attr]
+    # BPF_SK_MSG_VERDICT, BPF_SK_SKB_VERDICT
+    assert [links[name]["attach_type"] for name in "mv"] == [7, 38]
+    assert {links[name]["map_id"] for name in "mv"} == {host.bpf.obj_get_info_by_fd(running.map_of("s/sockets").fd).id}
+
+
+@pytest.mark.parametrize(
+    ("attach", "problem"),
+    [
+        ("{program: s/shortcut, hook: sk_msg}", "hook 'sk_msg' needs the key 'map'"),
+        ("{program: s/shortcut, hook: sk_msg, map: s/socket}", "unknown map of 's': 'socket'; did you mean 'sockets'?"),
+        ("{program: s/shortcut, hook: sk_msg, map: s/.bss}", "map 's/.bss' holds no sockets"),
+    ],
+)
+def test_mistakes_with_sockmaps(play: "Play", tmp_path: "Path", attach: str, problem: str) -> None:
+    with pytest.raises(ScenarioError) as wrong:
+        play(SOCKMAP.format(attach=attach), tmp_path)
+    assert problem in str(wrong.value)
+    assert ".yaml:5:" in str(wrong.value)
