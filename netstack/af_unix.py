@@ -12,7 +12,6 @@ from ebpfsim.errnos import Errno
 from ebpfsim.isa.alu import s32, u32
 from ebpfsim.uapi.bpf import AttachType
 from netstack.marks import touch
-from netstack.msg import MSG_DONTWAIT
 from netstack.sk_alloc import SOCK_MAKERS
 from netstack.sock_options import FAMILY_OPTIONS, SOL_SOCKET, int_option
 from netstack.sock_wait import (
@@ -26,12 +25,13 @@ from netstack.sock_wait import (
     POLLWRNORM,
     WRITABLE,
     Patience,
+    receive_wait,
     wake_head,
     wake_socket,
 )  # fmt: skip
 from netstack.socket_api import FAMILIES, int_of
 from netstack.sockfs import GFP_KERNEL, PROTO_OPS, SocketKernel, TaskSocket
-from netstack.unix_data import free_skb, purge, receive_wait
+from netstack.unix_data import free_skb, purge
 from netstack.unix_path import MAX_NAME, bind_file, checked_name, names_of, new_name, put_sock, unix_at
 from netstack.unix_sock import (
     AF_UNIX,
@@ -358,8 +358,8 @@ def unix_accept(k: SocketKernel, cpu: Cpu, sock: int, newsock: int, arg: int) ->
     sk: UnixSock = socket.sk
     if sk.state != TCP_LISTEN:
         return -Errno.EINVAL
-    flags = MSG_DONTWAIT if k.mem.load(arg, 4) & O_NONBLOCK else 0
-    err = receive_wait(k, cpu, socket, flags)
+    nonblock = bool(k.mem.load(arg, 4) & O_NONBLOCK)
+    err = receive_wait(k, cpu, socket, "skb_recv_datagram", nonblock=nonblock)
     if err:
         return -Errno.EINVAL if err == -Errno.ESHUTDOWN else err
     skb = sk.queue[0]

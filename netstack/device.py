@@ -383,6 +383,8 @@ def netif_skb_features(cpu: Cpu, skb: SkBuff) -> int:
 @packet_function
 def _dev_hard_start_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice, _txq: Any, _ret: Any) -> int:
     tracepoints = dev.net.tracepoints
+    if dev.net.taps:
+        dev.net.functions.dev_queue_xmit_nit(cpu, skb, dev)
     if not tracepoints.watched:
         return dev.ndo_start_xmit(skb, cpu)
     size = len(skb.data)

@@ -24,10 +24,13 @@ def stack_functions() -> Mapping[str, Callable[..., Any]]:
         napi,
         ndisc,
         neigh,
+        packet_sock,
+        raw,
         rx,
         skb_free,
         udp,
         udp6,
+        unix_sock,
         veth,
     )
     from netstack.marks import FUNCTION_TABLE
@@ -48,10 +51,13 @@ def stack_functions() -> Mapping[str, Callable[..., Any]]:
         napi,
         ndisc,
         neigh,
+        packet_sock,
+        raw,
         rx,
         skb_free,
         udp,
         udp6,
+        unix_sock,
         veth,
         *tcp_modules(),
     ):

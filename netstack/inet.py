@@ -31,14 +31,14 @@ from netstack.sock import MAX_DATAGRAM, UdpSocket
 from netstack.sock_wait import Patience
 from netstack.sockfs import AF_INET, GFP_KERNEL, SOCK_DGRAM, SOCK_STREAM, SocketKernel, TaskSocket
 from netstack.tcp_sock import TcpSock
-from netstack.tcp_states import RCV_SHUTDOWN, SEND_SHUTDOWN
+from netstack.tcp_states import SEND_SHUTDOWN
 from netstack.udp import consume_datagram
 from tracing.fs import task_of
 from tracing.functions import kernel_function
 
 SOCK_MAKERS["UDP"] = lambda k, group: UdpSocket(k.net, group)
 SOCK_MAKERS["TCP"] = lambda k, group: TcpSock(k.net, group)
-__all__ = ["autobind", "errno_of"]
+__all__ = ["autobind", "errno_of", "read_address", "write_address"]
 
 AF_UNSPEC = 0
 SOCK_RAW = 3
@@ -46,10 +46,14 @@ IPPROTO_MAX = 263  # include/uapi/linux/in.h, behind IPPROTO_MPTCP
 IPPROTO_ICMP, IPPROTO_UDPLITE, IPPROTO_MPTCP = 1, 136, 262
 SOCKADDR_BYTES = 16  # sizeof(struct sockaddr_in)
 FIRST_UNPRIVILEGED_PORT = 1024  # net.ipv4.ip_unprivileged_port_start
-CAP_NET_BIND_SERVICE = 10
+CAP_NET_BIND_SERVICE, CAP_NET_RAW = 10, 13
 BIND_NO_CAP_NET_BIND_SERVICE = 1 << 0  # what a program of cgroup/bind4 returns beside its verdict
-MAX_SCHEDULE_TIMEOUT = (1 << 63) - 1
 # struct proto.sendmsg and recvmsg by the names of protocols
+# inetsw[]: operations and protocol of a type
+_SWITCH = {
+    SOCK_STREAM: ("inet_stream_ops", "TCP"), SOCK_DGRAM: ("inet_dgram_ops", "UDP"),
+    SOCK_RAW: ("inet_sockraw_ops", "RAW"),
+}  # fmt: skip
 SENDMSG, RECVMSG = {"UDP": "udp_sendmsg"}, {"UDP": "udp_recvmsg"}
 DESTROY = {"UDP": ("udp_destroy_sock", "udp_lib_unhash")}
 
@@ -63,13 +67,14 @@ def errno_of(call: Callable[..., object], *args: object) -> int:
     return 0
 
 
-def _read_address(k: SocketKernel, uaddr: int) -> tuple[int, int, int]:
-    # family, address, port of a struct sockaddr_in
+def read_address(k: SocketKernel, uaddr: int) -> tuple[int, int, int]:
+    """Return family, address and port of a ``struct sockaddr_in``."""
     data = k.mem.read(uaddr, 8)
     return int.from_bytes(data[:2], "little"), int.from_bytes(data[4:8], "big"), int.from_bytes(data[2:4], "big")
 
 
-def _write_address(k: SocketKernel, uaddr: int, address: str, port: int) -> None:
+def write_address(k: SocketKernel, uaddr: int, address: str, port: int) -> None:
+    """Write a ``struct sockaddr_in``."""
     words = AF_INET.to_bytes(2, "little") + port.to_bytes(2, "big") + parse_ip(address).to_bytes(4, "big") + bytes(8)
     k.mem.write(uaddr, words)
 
@@ -83,16 +88,23 @@ def inet_create(k: SocketKernel, cpu: Cpu, net: int, sock: int, protocol: int, k
     err = _unsupported(socket.struct.type, protocol)
     if err:
         return err
-    is_stream = socket.struct.type == SOCK_STREAM
+    kind = socket.struct.type
+    if kind == SOCK_RAW:
+        cred = task_of(k, cpu).cred
+        if functions.security_capable(cpu, cred.address, cred.user_ns, CAP_NET_RAW, 0):
+            return -Errno.EPERM
+    is_stream = kind == SOCK_STREAM
     socket.protocol = protocol or (IpProto.TCP if is_stream else IpProto.UDP)
-    prot = k.sockfs.proto("TCP" if is_stream else "UDP")
-    k.sockfs.set_ops(socket, "inet_stream_ops" if is_stream else "inet_dgram_ops")
-    sk = functions.sk_alloc(cpu, net, AF_INET, GFP_KERNEL, prot.address, kern)
+    ops, name = _SWITCH[kind]
+    k.sockfs.set_ops(socket, ops)
+    sk = functions.sk_alloc(cpu, net, AF_INET, GFP_KERNEL, k.sockfs.proto(name).address, kern)
     if not sk:
         return -Errno.ENOBUFS
     functions.sock_init_data(cpu, sock, sk)
     if is_stream:
         create_stream(k, cpu, socket)
+    elif kind == SOCK_RAW:
+        functions.raw_hash_sk(cpu, sk)
     else:
         functions.udp_init_sock(cpu, sk)
     assert socket.sk is not None
@@ -112,11 +124,14 @@ def _unsupported(sock_type: int, protocol: int) -> int:
         return 0
     if sock_type == SOCK_STREAM and protocol == IPPROTO_MPTCP:
         raise NotModelled("MPTCP sockets of tasks", "net/mptcp/protocol.c")
-    if sock_type == SOCK_DGRAM and protocol in (IPPROTO_ICMP, IPPROTO_UDPLITE):
-        raise NotModelled(f"datagram sockets of tasks with protocol {protocol}", "net/ipv4/ping.c")
-    if sock_type == SOCK_RAW:
-        raise NotModelled("raw sockets of tasks", "net/ipv4/raw.c")
-    return -(Errno.EPROTONOSUPPORT if sock_type in (SOCK_STREAM, SOCK_DGRAM) else Errno.ESOCKTNOSUPPORT)
+    if sock_type == SOCK_DGRAM and protocol == IPPROTO_ICMP:
+        # ping_init_sock(): net.ipv4.ping_group_range is that of no group unless somebody has set it
+        return -Errno.EACCES
+    if sock_type == SOCK_DGRAM and protocol == IPPROTO_UDPLITE:
+        raise NotModelled("UDP-Lite", "net/ipv4/udplite.c")
+    if sock_type == SOCK_RAW and protocol:
+        return 0
+    return -(Errno.EPROTONOSUPPORT if sock_type in (SOCK_STREAM, SOCK_DGRAM, SOCK_RAW) else Errno.ESOCKTNOSUPPORT)
 
 
 @kernel_function
@@ -134,11 +149,13 @@ def inet_bind(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, addr_len: int) -
 @kernel_function
 def inet_bind_sk(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, addr_len: int) -> int:
     """Ask the programs of the cgroup for the address, then bind; EINVAL."""
+    if k.sockfs.at(sk).prot == "RAW":
+        return s32(u32(k.functions.raw_bind(cpu, sk, uaddr, addr_len)))
     if s32(u32(addr_len)) < SOCKADDR_BYTES:
         return -Errno.EINVAL
     sock, flags = k.sockfs.at(sk).sk, 0
     assert sock is not None
-    _, address, port = _read_address(k, uaddr)
+    _, address, port = read_address(k, uaddr)
     if sock.cgroup.effective:
         try:
             done = k.net.sockets.ask_bind(sock, address, port, cpu)
@@ -152,7 +169,7 @@ def inet_bind_sk(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, addr_len: int) 
 @kernel_function
 def __inet_bind(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, _addr_len: int, flags: int) -> int:
     """Give a socket an address and a port: EAFNOSUPPORT, EADDRNOTAVAIL, EACCES, EINVAL, EADDRINUSE."""
-    socket, (family, address, port) = k.sockfs.at(sk), _read_address(k, uaddr)
+    socket, (family, address, port) = k.sockfs.at(sk), read_address(k, uaddr)
     if family != AF_INET and (family != AF_UNSPEC or address):
         return -Errno.EAFNOSUPPORT
     err = errno_of(k.net.sockets.check_address, address)
@@ -199,7 +216,7 @@ def udp_lib_get_port(k: SocketKernel, _cpu: Cpu, sk: int, snum: int, _hash2_null
 
 def autobind(k: SocketKernel, cpu: Cpu, socket: TaskSocket) -> int:
     """Let a socket that sends have a port: EAGAIN (``inet_autobind``)."""
-    if not socket.udp.port and k.functions.udp_v4_get_port(cpu, socket.struct.sk, 0):
+    if socket.prot == "UDP" and not socket.udp.port and k.functions.udp_v4_get_port(cpu, socket.struct.sk, 0):
         return -Errno.EAGAIN
     return 0
 
@@ -211,7 +228,7 @@ def inet_dgram_connect(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, addr_le
     if s32(u32(addr_len)) < 2:
         return -Errno.EINVAL
     sk = socket.struct.sk
-    if _read_address(k, uaddr)[0] == AF_UNSPEC:
+    if read_address(k, uaddr)[0] == AF_UNSPEC:
         raise NotModelled("connect() to AF_UNSPEC", "net/ipv4/udp.c, __udp_disconnect")
     if AttachType.CGROUP_INET4_CONNECT in socket.udp.cgroup.effective:
         err = s32(u32(functions.udp_pre_connect(cpu, sk, uaddr, addr_len)))
@@ -227,7 +244,7 @@ def udp_pre_connect(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, addr_len: in
     if s32(u32(addr_len)) < SOCKADDR_BYTES:
         return -Errno.EINVAL
     try:
-        address, port = k.sockfs.at(sk).udp.pre_connect(*_read_address(k, uaddr)[1:], cpu)
+        address, port = k.sockfs.at(sk).udp.pre_connect(*read_address(k, uaddr)[1:], cpu)
     except KernelError as error:
         return -error.errno
     k.mem.write(uaddr + 2, port.to_bytes(2, "big") + address.to_bytes(4, "big"))
@@ -249,7 +266,7 @@ def __ip4_datagram_connect(k: SocketKernel, _cpu: Cpu, sk: int, uaddr: int, addr
     """Find the way to the other end and keep it: EINVAL, EAFNOSUPPORT, EACCES, ENETUNREACH."""
     if s32(u32(addr_len)) < SOCKADDR_BYTES:
         return -Errno.EINVAL
-    family, address, port = _read_address(k, uaddr)
+    family, address, port = read_address(k, uaddr)
     if family != AF_INET:
         return -Errno.EAFNOSUPPORT
     return errno_of(k.sockfs.at(sk).udp.connect_to, address, port)
@@ -263,7 +280,7 @@ def inet_getname(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, peer: int) ->
         name = stream_getname(k, cpu, socket.tcp, peer=bool(s32(u32(peer))))
         if isinstance(name, int):
             return name
-        _write_address(k, uaddr, *name)
+        write_address(k, uaddr, *name)
         return SOCKADDR_BYTES
     udp = socket.udp
     k.functions.lock_sock_nested(cpu, udp, 0)
@@ -273,7 +290,7 @@ def inet_getname(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, peer: int) ->
         return -error.errno
     finally:
         k.functions.release_sock(cpu, udp)
-    _write_address(k, uaddr, *found)
+    write_address(k, uaddr, *found)
     return SOCKADDR_BYTES
 
 
@@ -309,7 +326,7 @@ def udp_sendmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int) -> in
     if header.msg_name:
         if header.msg_namelen < SOCKADDR_BYTES:
             return -Errno.EINVAL
-        family, address, port = _read_address(k, header.msg_name)
+        family, address, port = read_address(k, header.msg_name)
         if family not in (AF_INET, AF_UNSPEC):
             return -Errno.EAFNOSUPPORT
         if not port:
@@ -358,7 +375,7 @@ def udp_recvmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int, flags
     skb = socket.udp.queue[0] if socket.udp.queue else None
     if header.msg_name:
         datagram = socket.udp.shown(datagram, cpu)
-        _write_address(k, header.msg_name, *datagram.source)
+        write_address(k, header.msg_name, *datagram.source)
         header.msg_namelen = SOCKADDR_BYTES
     copied = datagram.data[: s64(length)]
     if len(copied) < len(datagram.data):
@@ -390,24 +407,6 @@ def _wait_for_datagram(k: SocketKernel, cpu: Cpu, socket: TaskSocket, patience: 
         err = (s32(k.mem.load(room, 4)) or -Errno.ESHUTDOWN) if waited else 0
     k.mem.free(room)
     return err
-
-
-@kernel_function
-def __skb_wait_for_more_packets(
-    k: SocketKernel, cpu: Cpu, sk: int, _queue: int, err: int, timeo_p: int, _skb: int
-) -> int:
-    """Wait until something comes or time is over; 1 with ``*err`` when there is no use in waiting."""
-    patience, functions = k.walks[err], k.functions
-    left, socket = patience.left, k.sockfs.at(sk)
-    k.mem.store(err, 4, 0)
-    if socket.sk.sk_shutdown & RCV_SHUTDOWN:
-        return 1
-    k.mem.store(timeo_p, 8, MAX_SCHEDULE_TIMEOUT if left is None else left)
-    functions.prepare_to_wait_exclusive(cpu, socket.wait.address, 0, 1)
-    ret = patience.wait(k, cpu, socket.wait, "receiver_wake_function", exclusive=True)
-    functions.finish_wait(cpu, socket.wait.address, 0)
-    k.mem.store(err, 4, u32(ret))
-    return 1 if ret else 0
 
 
 @kernel_function

@@ -180,6 +180,8 @@ class Net:
         self.icmp_sk, self.icmp6_limits = IcmpSock(self), Icmp6Limits(self)
         self.frags = FragQueues(self)
         self.raw_sockets: list[object] = []
+        # packet sockets, which see what comes and goes
+        self.taps: list[Any] = []
         self.looking_for: UdpSocket | None = None
         self._loopback_routes: dict[int, Route] = {}
         self.sockets = SocketTable(self)

@@ -13,6 +13,7 @@ from netstack.drop_reasons import SkbDropReason
 from netstack.eth import ETH_P_802_2, set_protocol
 from netstack.headers import VLAN_HLEN
 from netstack.marks import touch
+from netstack.packet_sock import ETH_P_ALL, deliver_taps
 from netstack.rps import steer_packet
 from netstack.skb import PacketType, SkBuff, tagged_frame
 from netstack.tc import Handled
@@ -110,6 +111,8 @@ def _one_round(skb: SkBuff, cpu: Cpu) -> RxResult:
         return RxResult.CONSUMED
     if skb.protocol in _VLANS and not skb.vlan_proto and not _skb_vlan_untag(skb):
         return RxResult.CONSUMED
+    if dev.net.taps:
+        deliver_taps(dev.net, skb, cpu, ETH_P_ALL)
     if skb.tc_skip_classify:
         skb.tc_skip_classify = False
     elif dev.tcx.ingress is not None:
@@ -156,6 +159,8 @@ def vlan_do_receive(skb: SkBuff, cpu: Cpu) -> bool:
 
 
 def _deliver(skb: SkBuff, cpu: Cpu) -> None:
+    taps = skb.dev.net.taps
+    seen = bool(taps) and deliver_taps(skb.dev.net, skb, cpu, skb.protocol)
     handler = skb.dev.net.packet_handlers.get(skb.protocol)
     if handler is not None:
         handler(skb, cpu)
@@ -163,6 +168,9 @@ def _deliver(skb: SkBuff, cpu: Cpu) -> None:
     if skb.protocol == ETH_P_802_2:
         # llc_rcv without a service access point, which kernels with bridging have
         skb.drop(SkbDropReason.NOT_SPECIFIED, "802.2 LLC")
+        return
+    if seen or any(sk.wants(ETH_P_ALL, skb.dev.ifindex) for sk in taps):
+        skb.consume(cpu, "packet_rcv")
         return
     skb.dev.stats.rx_dropped += 1
     skb.drop(SkbDropReason.UNHANDLED_PROTO, f"EtherType {skb.protocol:#06x}")

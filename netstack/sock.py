@@ -132,6 +132,8 @@ class UdpSocket(_Socket):
         self.queue: deque[SkBuff] = deque()
         self.rmem, self.rcvbuf, self.drops = 0, RMEM_DEFAULT, 0
         self.sndbuf, self.reuse = RMEM_DEFAULT, False
+        # IP_MTU_DISCOVER: IP_PMTUDISC_WANT
+        self.pmtudisc = 1
         # IP_TTL, IP_TOS, SO_PRIORITY, SO_MARK; 0 is the default
         self.ttl = self.tos = self.priority = self.mark = 0
         # takes datagrams of a tunnel: True when it did

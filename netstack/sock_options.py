@@ -23,7 +23,9 @@ from tracing.fs import task_of
 from tracing.functions import kernel_function
 from tracing.syscalls import syscall
 
-__all__ = ["FAMILY_OPTIONS", "GETTERS", "INT_OPTIONS", "SETTERS", "Rule", "int_option", "value_of"]
+__all__ = [
+    "FAMILY_OPTIONS", "GETTERS", "INT_OPTIONS", "SETTERS", "Rule", "int_option", "set_option", "tell_option", "value_of",
+]  # fmt: skip
 
 SOL_SOCKET, SOL_IP, SOL_TCP, SOL_UDP, SOL_IPV6, SOL_RAW, SOL_PACKET = 1, 0, 6, 17, 41, 255, 263
 # include/uapi/asm-generic/socket.h
@@ -84,7 +86,7 @@ INT_OPTIONS: dict[tuple[int, int], Rule] = {
     (SOL_IP, IP_TOS): Rule(0, attribute="tos", may_be_empty=True), (SOL_IP, IP_TTL): Rule(-1, -1, 255, attribute="ttl"),
     (SOL_IP, IP_PKTINFO): _TELL, (SOL_IP, IP_RECVTTL): _TELL, (SOL_IP, IP_RECVTOS): _TELL,
     (SOL_IP, IP_RECVORIGDSTADDR): _TELL, (SOL_IP, IP_FREEBIND): _YES_NO,
-    (SOL_IP, IP_MTU_DISCOVER): Rule(1, 0, 5, may_be_empty=True),
+    (SOL_IP, IP_MTU_DISCOVER): Rule(1, 0, 5, may_be_empty=True, attribute="pmtudisc"),
     (SOL_IP, IP_TRANSPARENT): _YES_NO, (SOL_IP, IP_BIND_ADDRESS_NO_PORT): Rule(is_bool=True, may_be_empty=True),
     (SOL_IP, IP_MULTICAST_TTL): Rule(1, -1, 255), (SOL_IP, IP_MULTICAST_LOOP): Rule(1, is_bool=True),
 }  # fmt: skip
@@ -208,7 +210,7 @@ def do_ip_setsockopt(
 
 def _locked(k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, optlen: int) -> int:
     k.functions.sockopt_lock_sock(cpu, sk)
-    err = _set(k, cpu, sk, level, optname, optval, optlen)
+    err = set_option(k, cpu, sk, level, optname, optval, optlen)
     if (level, optname) == (SOL_IP, IP_TOS) and not err:
         k.functions.__ip_sock_set_tos(cpu, sk, 0)
     k.functions.sockopt_release_sock(cpu, sk)
@@ -220,14 +222,15 @@ def sk_setsockopt(
     k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, _is_kernel: int, optlen: int
 ) -> int:
     """Set an option that all sockets have: EINVAL, EFAULT, EDOM, EPERM, ENOPROTOOPT."""
-    err = _set(k, cpu, sk, level, optname, optval, optlen)
+    err = set_option(k, cpu, sk, level, optname, optval, optlen)
     socket = k.sockfs.at(sk)
     if not socket.is_stream and socket.prot in SETTERS:
         k.functions.release_sock(cpu, socket.sk)
     return err
 
 
-def _set(k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, optlen: int) -> int:
+def set_option(k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, optlen: int) -> int:
+    """Set an option of a socket, by the tables: 0 or -errno."""
     socket, user = k.sockfs.at(sk), task_of(k, cpu).user
     level, optname = s32(u32(level)), s32(u32(optname))
     try:
@@ -354,7 +357,7 @@ def do_tcp_getsockopt(
     """Tell an option of TCP."""
     if optname == TCP_INFO:
         k.functions.tcp_get_info(cpu, sk, 0)
-    return _tell(k, cpu, sk, level, optname, optval, optlen)
+    return tell_option(k, cpu, sk, level, optname, optval, optlen)
 
 
 TCP_INFO = 11
@@ -373,7 +376,7 @@ def do_ip_getsockopt(
     k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, _kernel: int, optlen: int, _len: int
 ) -> int:
     """Tell an option of IP."""
-    return _tell(k, cpu, sk, level, optname, optval, optlen)
+    return tell_option(k, cpu, sk, level, optname, optval, optlen)
 
 
 @kernel_function
@@ -381,10 +384,11 @@ def sk_getsockopt(
     k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, _kernel: int, optlen: int, _len: int
 ) -> int:
     """Tell an option that all sockets have."""
-    return _tell(k, cpu, sk, level, optname, optval, optlen)
+    return tell_option(k, cpu, sk, level, optname, optval, optlen)
 
 
-def _tell(k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, optlen: int) -> int:
+def tell_option(k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, optlen: int) -> int:
+    """Give an option's value to the task, by the tables: 0 or -errno."""
     socket, user = k.sockfs.at(sk), task_of(k, cpu).user
     assert user is not None
     level, optname = s32(u32(level)), s32(u32(optname))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["consume_datagram", "udp_send"]
 
 Ends = tuple[int, int, int, int]
+# IP_PMTUDISC_*: DO and PROBE send nothing that is too long; with them and WANT packets have Don't Fragment
+PMTUDISC_REFUSING, PMTUDISC_DF = (2, 3), (1, 2, 3)
 
 
 # ---- in -------------------------------------------------------------------------------------------------------------
@@ -322,6 +324,9 @@ def udp_send(
     saddr, daddr, port = ends
     ttl = sock.ttl or net.sysctls["net.ipv4.ip_default_ttl"]
     fits = IP_HLEN + UDP_HLEN + len(data) <= route.dev.mtu
+    if not fits and sock.pmtudisc in PMTUDISC_REFUSING:
+        return -Errno.EMSGSIZE
+    fits = fits and sock.pmtudisc in PMTUDISC_DF
     header = IpHdr(0x45, tos or sock.tos, 0, 0, IP_DF if fits else 0, ttl, IpProto.UDP, 0, saddr, daddr)
     datagram = udp_bytes(saddr, daddr, sock.port, port, data)
     skb = ip_make_packet(net, route, header, datagram, sock)

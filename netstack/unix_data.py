@@ -25,7 +25,7 @@ from netstack.msg import (
     message_at,
     put_cmsg_to,
 )  # fmt: skip
-from netstack.sock_wait import Patience, wake_head
+from netstack.sock_wait import Patience, receive_wait, wake_head
 from netstack.socket_api import int_of
 from netstack.sockfs import SocketKernel, TaskSocket
 from netstack.unix_path import checked_name, put_sock, unix_at
@@ -40,12 +40,12 @@ from netstack.unix_sock import (
 )  # fmt: skip
 from tracing.cred import CAP_SETGID, CAP_SETUID
 from tracing.fs import is_err, task_of
-from tracing.functions import kernel_function, packet_function
+from tracing.functions import kernel_function
 from tracing.open import O_CLOEXEC
 from tracing.signals import PIDTYPE_PID, SEND_SIG_PRIV
 from tracing.vfs import File
 
-__all__ = ["free_skb", "purge", "receive_wait"]
+__all__ = ["free_skb", "purge"]
 
 SOL_SOCKET, SCM_RIGHTS, SCM_CREDENTIALS, SCM_MAX_FD = 1, 1, 2, 253
 RCV_SHUTDOWN, SEND_SHUTDOWN = 1, 2
@@ -93,14 +93,6 @@ def free_skb(k: SocketKernel, cpu: Cpu, skb: UnixSkb, *, purged: bool = False) -
         _close(k, cpu, file)
     skb.free()
     put_sock(k, cpu, sender)
-
-
-@packet_function
-def unix_wfree(cpu: Cpu, skb: UnixSkb) -> None:
-    """Let what is in a packet go, and give its sender room."""
-    functions: Any = skb.dev.net.functions
-    functions.put_pid(cpu, 0)
-    functions.sock_wfree(cpu, skb)
 
 
 def purge(k: SocketKernel, cpu: Cpu, sk: UnixSock) -> None:
@@ -623,28 +615,6 @@ def unix_dgram_recvmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, size: int
     return int_of(k.functions.__unix_dgram_recvmsg(cpu, k.sockfs.at(sock).struct.sk, msg, size, flags))
 
 
-def receive_wait(k: SocketKernel, cpu: Cpu, socket: TaskSocket, flags: int) -> int:
-    """Wait for a packet: 0, -errno, ESHUTDOWN at the end (``skb_recv_datagram``)."""
-    sk: Any = socket.sk
-    patience = Patience(socket.rcvtimeo_ns, nonblock=bool(flags & MSG_DONTWAIT))
-    room = k.mem.alloc(16)
-    while True:
-        err = -sk.take_error()
-        if err or sk.queue:
-            break
-        err = -Errno.EAGAIN
-        if patience.left == 0:
-            break
-        k.walks[room] = patience
-        waited = int_of(k.functions.__skb_wait_for_more_packets(cpu, sk.struct_address, 0, room, room + 8, 0))
-        del k.walks[room]
-        if waited:
-            err = s32(k.mem.load(room, 4)) or -Errno.ESHUTDOWN
-            break
-    k.mem.free(room)
-    return int(err)
-
-
 @kernel_function
 def __unix_dgram_recvmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, size: int, flags: int) -> int:
     """Receive a datagram: bytes, or EAGAIN, EOPNOTSUPP, EFAULT."""
@@ -652,8 +622,8 @@ def __unix_dgram_recvmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, size: int
     sock: UnixSock = socket.sk
     if flags & MSG_OOB:
         return -Errno.EOPNOTSUPP
-    err = receive_wait(k, cpu, socket, flags)
-    functions.__skb_try_recv_datagram(cpu, sk, 0, 0, 0, 0, 0)
+    nonblock = bool(flags & MSG_DONTWAIT)
+    err = receive_wait(k, cpu, socket, "__skb_try_recv_datagram", nonblock=nonblock)
     if err:
         if err == -Errno.EAGAIN and sock.type == SOCK_SEQPACKET and sock.sk_shutdown & RCV_SHUTDOWN:
             return 0

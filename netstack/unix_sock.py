@@ -12,6 +12,7 @@ from ebpfsim.uapi.bpf import MapType
 from hooks.cgroup import Cgroup
 from netstack.sk_buff import SkbStruct
 from netstack.sock_file import SockFile
+from tracing.functions import packet_function
 from tracing.waiting import WaitHead
 
 if TYPE_CHECKING:
@@ -353,3 +354,11 @@ class UnixNames:
             del self.files[sk.inode.address]
         if sk in self.all:
             self.all.remove(sk)
+
+
+@packet_function
+def unix_wfree(cpu: Cpu, skb: UnixSkb) -> None:
+    """Let what is in a packet go, and give its sender room."""
+    functions: Any = skb.dev.net.functions
+    functions.put_pid(cpu, 0)
+    functions.sock_wfree(cpu, skb)

@@ -1,0 +1,9 @@
+"""What packet sockets see: what Linux 6.18 answered."""
+
+import pytest
+import socket_cases
+
+
+@pytest.mark.parametrize("name", socket_cases.CASES["packet_sock"])
+def test_answers_are_those_of_linux(name: str) -> None:
+    assert not socket_cases.differences("packet_sock", name)
