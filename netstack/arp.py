@@ -150,7 +150,7 @@ def arp_process(cpu: Cpu, net: "Net", _sk: Any, skb: SkBuff) -> int:
 
 def _process(cpu: Cpu, net: "Net", skb: SkBuff, arp: ArpHdr) -> None:
     dev, functions = skb.dev, net.functions
-    is_ours = net.fib.is_local(arp.ar_tip)
+    is_ours = net.fib.is_local(arp.ar_tip) and not _is_ignored(skb, arp)
     if not arp.ar_sip:
         # an asker without an address probes whether this one is taken (RFC 5227)
         if arp.ar_op == ArpOp.REQUEST and is_ours:
@@ -159,7 +159,7 @@ def _process(cpu: Cpu, net: "Net", skb: SkBuff, arp: ArpHdr) -> None:
     if arp.ar_op == ArpOp.REQUEST:
         if functions.watched or net.tracepoints.watched:
             functions.ip_route_input_noref(cpu, skb, arp.ar_tip, arp.ar_sip, 0, dev)
-        if is_ours:
+        if is_ours and not net.fib.is_local(arp.ar_sip):
             touch(cpu, "arp_ignore")
             if functions.watched:
                 functions.neigh_event_ns(cpu, net.neigh, dest_mac_word(arp.ar_sha), arp.ar_sip, dev)
@@ -176,6 +176,18 @@ def _process(cpu: Cpu, net: "Net", skb: SkBuff, arp: ArpHdr) -> None:
         is_answer = arp.ar_op == ArpOp.REPLY and skb.pkt_type == PacketType.HOST
         state = Nud.REACHABLE if is_answer else Nud.STALE
         net.neigh.update(neigh, arp.ar_sha, state, cpu, NeighFlag.OVERRIDE if override else NeighFlag.NONE)
+
+
+def _is_ignored(skb: SkBuff, arp: ArpHdr) -> bool:
+    # arp_ignore(): 1 answers for addresses of the device alone, 2 to askers of their network alone
+    dev = skb.dev
+    mode = dev.net.conf(dev).arp_ignore
+    if not mode:
+        return False
+    own = [address for address in dev.addresses if address.address == arp.ar_tip]
+    if mode == 2:
+        own = [address for address in own if not (address.address ^ arp.ar_sip) & address.mask]
+    return mode == 8 or not own
 
 
 @packet_function

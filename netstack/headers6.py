@@ -9,7 +9,7 @@ from ebpfsim.uapi.net import IpProto
 from netstack.checksum import csum_fold, csum_partial
 
 __all__ = [
-    "ALL_NODES", "ALL_ROUTERS", "IP6_HLEN", "Ip6Hdr", "checksum6", "icmp6_bytes", "ip6_bytes", "is_link_local",
+    "ALL_NODES", "ALL_ROUTERS", "IP6_HLEN", "Ip6Hdr", "Word", "checksum6", "icmp6_bytes", "ip6_bytes", "is_link_local",
     "is_multicast6", "parse_ip6", "solicited_node", "udp6_bytes",
 ]  # fmt: skip
 
@@ -45,6 +45,18 @@ class Ip6Hdr(NamedTuple):
     def tclass(self) -> int:
         """The traffic class."""
         return self.flow >> 20 & 0xFF
+
+
+class Word(int):
+    """An address of an IPv6 address as an argument; its place in RAM is not modelled."""
+
+    address: int
+
+    def __new__(cls, address: int) -> "Word":
+        """Return the argument for an address."""
+        made = super().__new__(cls, 0)
+        made.address = address
+        return made
 
 
 def ip6_bytes(saddr: int, daddr: int, nexthdr: int, hop_limit: int, payload: bytes, tclass: int = 0) -> bytes:

@@ -213,7 +213,7 @@ def __icmp_send(cpu: Cpu, skb: SkBuff, type_: int, code: int, info: int, parm: A
         net.icmp_sk.consume_host()
         touch(cpu, *(("icmp_global_consume",) if net.functions.watched else ()))
     # 0 says that the options are wrong
-    options = echoed_options(packet[: ip.ihl * 4]) if parm is None else b""
+    options = echoed_options(packet[: ip.ihl * 4], net, saddr) if parm is None else b""
     quote = packet[: min(route.dev.mtu, MAX_ERROR_BYTES) - IP_HLEN - len(options) - ICMP_HLEN]
     if net.tracepoints.watched:
         net.tracepoints.icmp_send(cpu, skb, type_, code)
@@ -417,7 +417,7 @@ def icmp_reply(cpu: Cpu, reply: _Reply, skb: SkBuff) -> None:
         return
     _count_out(net, reply.type)
     hlen = (skb.data[skb.network_header] & 15) * 4
-    options = echoed_options(skb.data[skb.network_header : skb.network_header + hlen])
+    options = echoed_options(skb.data[skb.network_header : skb.network_header + hlen], net, saddr)
     _push(cpu, net, route, (saddr, ip.saddr), reply.message, ip.tos, options)
 
 

@@ -14,7 +14,7 @@ from netstack.drop_reasons import SkbDropReason
 from netstack.headers import UDP_HLEN, UdpHdr
 from netstack.headers6 import IP6_HLEN, Ip6Hdr, checksum6, icmp6_bytes, is_link_local, is_multicast6
 from netstack.icmp import IcmpSock
-from netstack.ipv6 import MIN_MTU, ip6_send
+from netstack.ip6_output import MIN_MTU, ip6_send
 from netstack.skb import PacketType, SkBuff
 from tracing.functions import packet_function
 
@@ -94,11 +94,10 @@ def icmpv6_rcv(cpu: Cpu, skb: SkBuff) -> int:
     ip = Ip6Hdr.unpack(skb.data, skb.network_header)
     net.snmp.inc("Icmp6InMsgs")
     if len(message) < 8 or checksum6(ip.saddr, ip.daddr, IpProto.ICMPV6, message):
-        name = "Icmp6InErrors" if len(message) < 8 else "Icmp6InCsumErrors"
-        net.snmp.inc(name)
-        if name != "Icmp6InErrors":
-            net.snmp.inc("Icmp6InErrors")
-        reason = SkbDropReason.ICMP_CSUM if len(message) >= 8 else SkbDropReason.NOT_SPECIFIED
+        is_wrong = checksum6(ip.saddr, ip.daddr, IpProto.ICMPV6, message)
+        for name in ("Icmp6InCsumErrors", "Icmp6InErrors") if is_wrong else ("Icmp6InErrors",):
+            net.snmp.inc(name)
+        reason = SkbDropReason.ICMP_CSUM if is_wrong else SkbDropReason.NOT_SPECIFIED
         skb.drop(reason, "", cpu, "icmpv6_rcv")
         return 0
     skb.pulled = skb.transport_header + 8
@@ -164,7 +163,10 @@ def icmpv6_notify(cpu: Cpu, skb: SkBuff, kind: int, code: int, _info: int) -> in
         udp = UdpHdr.unpack(quote, IP6_HLEN)
         offender = Ip6Hdr.unpack(skb.data, skb.network_header).saddr
         errno = _errno(kind, code)
-        for sock in net.sockets6.receivers(inner.saddr, udp.source, (inner.daddr, udp.dest)):
+        found = net.sockets6.receivers(inner.saddr, udp.source, (inner.daddr, udp.dest))
+        if not found:
+            net.snmp.inc("Icmp6InErrors")
+        for sock in found:
             sock.report_error(cpu.now_ns, errno, (inner.daddr, udp.dest), offender)
     return 0
 

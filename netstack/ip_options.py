@@ -1,7 +1,7 @@
 """IPv4 options (net/ipv4/ip_options.c, v6.18; RFC 791, RFC 1122): which are wrong, what forwarding and answers write.
 
-Modelled are record route, timestamps, router alert and what is only copied. Source routes are refused, as Linux does
-with accept_source_route off.
+Modelled are record route, timestamps, source routes (where accept_source_route allows them), router alert and what is
+only copied. Answers to packets with a source route do not go back by it.
 """
 
 from typing import TYPE_CHECKING
@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from netstack.fib import Route
     from netstack.net import Net
 
-__all__ = ["bad_option", "echoed_options", "forwarded_options", "fragment_options"]
+__all__ = [
+    "IPOPT_LSRR",
+    "IPOPT_SSRR",
+    "PARAMETERPROB",
+    "bad_option",
+    "echoed_options",
+    "forwarded_options",
+    "fragment_options",
+    "source_route",
+]
 
 # include/uapi/linux/ip.h
 IPOPT_END, IPOPT_NOOP, IPOPT_RR, IPOPT_TIMESTAMP = 0, 1, 7, 68
@@ -53,11 +62,18 @@ def bad_option(skb: SkBuff, ip: IpHdr, cpu: Cpu) -> bool:
         net.functions.__dict__["__icmp_send"](cpu, skb, PARAMETERPROB, 0, pointer << 24, 0)
         skb.drop(SkbDropReason.IP_INHDR, f"IP option at byte {pointer}", cpu, "ip_rcv")
         return True
-    if any(kind in (IPOPT_LSRR, IPOPT_SSRR) for kind, _, _ in options_of(header)):
-        # IN_DEV_SOURCE_ROUTE() is off
+    if source_route(header) is not None and not net.conf(skb.dev).accept_source_route:
         skb.drop(SkbDropReason.NOT_SPECIFIED, "source route", cpu, "ip_rcv")
         return True
     return False
+
+
+def source_route(header: bytes) -> tuple[int, int, int, int] | None:
+    """Return kind, offset, pointer and length of a header's source route, None when it has none."""
+    for kind, off, size in options_of(header):
+        if kind in (IPOPT_LSRR, IPOPT_SSRR) and size >= 3:
+            return kind, off, header[off + 2], size
+    return None
 
 
 def _check(header: bytes) -> int | None:
@@ -110,8 +126,11 @@ def _check_timestamp(option: bytes) -> int | None:
     return 2 if pointer + needed > size else None
 
 
-def forwarded_options(packet: bytes, route: "Route", net: "Net") -> bytes:
-    """Return a packet with what a router adds to its options (``ip_forward_options``)."""
+def forwarded_options(packet: bytes, route: "Route", net: "Net", source_hop: int = 0) -> bytes:
+    """Return a packet with what a router adds to its options (``ip_forward_options``).
+
+    With a source route that leads through here it is sent to ``source_hop`` next.
+    """
     hlen = (packet[0] & 15) * 4
     header = bytearray(packet[:hlen])
     address = (route.prefsrc or net.select_addr(route.dev, route.gateway)).to_bytes(4, "big")
@@ -120,6 +139,9 @@ def forwarded_options(packet: bytes, route: "Route", net: "Net") -> bytes:
             _write(header, off, address)
         elif kind == IPOPT_TIMESTAMP:
             _stamp(header, off, size, address, net)
+        elif kind in (IPOPT_LSRR, IPOPT_SSRR) and source_hop and header[off + 2] + 3 <= size:
+            header[16:20] = source_hop.to_bytes(4, "big")
+            _write(header, off, address)
     header[10:12] = b"\0\0"
     header[10:12] = ip_compute_csum(header).to_bytes(2, "big")
     return bytes(header) + packet[hlen:]
@@ -147,13 +169,23 @@ def _stamp(header: bytearray, off: int, size: int, address: bytes, net: "Net") -
     _write(header, off, now)
 
 
-def echoed_options(header: bytes) -> bytes:
-    """Return the options of an answer to a packet (``__ip_options_echo``): its record route and timestamps go on."""
-    kept = b""
+def echoed_options(header: bytes, net: "Net | None" = None, address: int = 0) -> bytes:
+    """Return the options of an answer to a packet (``__ip_options_echo``): its record route and timestamps go on.
+
+    Its ``address`` is written where the packet came in and where the answer goes out.
+    """
+    kept = bytearray()
     for kind, off, size in options_of(header):
-        if kind in (IPOPT_RR, IPOPT_TIMESTAMP):
-            kept += header[off : off + size]
-    return kept + bytes(-len(kept) % 4)
+        if kind not in (IPOPT_RR, IPOPT_TIMESTAMP):
+            continue
+        option = bytearray(header[off : off + size])
+        for _ in range(2 if net is not None else 0):
+            if kind == IPOPT_RR and option[2] + 3 <= size:
+                _write(option, 0, address.to_bytes(4, "big"))
+            elif kind == IPOPT_TIMESTAMP and net is not None and option[2] + 3 <= size:
+                _stamp(option, 0, size, address.to_bytes(4, "big"), net)
+        kept += option
+    return bytes(kept) + bytes(-len(kept) % 4)
 
 
 def fragment_options(header: bytes) -> bytes:

@@ -298,7 +298,6 @@ def ip_output(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
     route = skb.route
     assert route is not None
     indev, skb.dev = skb.dev, route.dev
-    net.snmp.send_ip(len(skb.data), route.type == RouteType.BROADCAST)
     dropped = nf_hook(net, "POST_ROUTING", skb, cpu, indev=indev, out=route.dev)
     if dropped:
         return dropped
@@ -349,6 +348,7 @@ def ip_finish_output2(cpu: Cpu, net: "Net", _sk: Any, skb: SkBuff) -> int:
     route = skb.route
     assert route is not None
     dev = route.dev
+    net.snmp.send_ip(len(skb.data), route.type == RouteType.BROADCAST)
     if not dev.hard_header_len:
         return dev.dev_queue_xmit(skb, cpu)
     nexthop = route.gateway or int.from_bytes(skb.data[16:20], "big")

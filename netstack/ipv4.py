@@ -1,7 +1,7 @@
 """Receiving IPv4: checks, routing, local delivery, forwarding (net/ipv4/{ip_input,ip_forward,route}.c, v6.18).
 
-Left out: multicast groups other than 224.0.0.1, rp_filter, nftables, policies of IPsec, sockets found early (early
-demultiplexing), source routes. Redirects are not sent (send_redirects is off).
+Left out: multicast groups other than 224.0.0.1, nftables, policies of IPsec, sockets found early (early
+demultiplexing).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from netstack.flow import MAIN_TABLE, Flow4
 from netstack.gso import gso_network_seglen
 from netstack.headers import IP_DF, IP_HLEN, IP_MF, IP_OFFSET, IpHdr, format_ip
 from netstack.icmp import IcmpType, IcmpUnreach, icmp_send
-from netstack.ip_options import bad_option, forwarded_options
+from netstack.ip_options import IPOPT_LSRR, IPOPT_SSRR, PARAMETERPROB, bad_option, forwarded_options, source_route
 from netstack.ip_output import INADDR_BROADCAST, is_multicast
 from netstack.marks import touch
 from netstack.nf_hook import nf_hook
@@ -30,7 +30,9 @@ __all__: list[str] = []
 
 NET_RX_SUCCESS, NET_RX_DROP = 0, 1  # include/linux/netdevice.h
 IP_DEFRAG_LOCAL_DELIVER = 0  # enum ip_defrag_users
-ICMP_EXC_TTL = 0  # include/uapi/linux/icmp.h
+ICMP_EXC_TTL, SR_FAILED, REDIR_HOST = 0, 5, 1  # include/uapi/linux/icmp.h
+REDIRECT_NUMBER, REDIRECT_LOAD_NS = 9, 20_000_000  # net.ipv4.route.redirect_number, redirect_load
+REDIRECT_SILENCE_NS = REDIRECT_LOAD_NS << 10
 ALL_HOSTS = 0xE0000001  # 224.0.0.1, the group that every host is in (RFC 1112)
 
 
@@ -53,13 +55,55 @@ def ip_rcv(cpu: Cpu, skb: SkBuff, dev: "NetDevice", _pt: Any, _orig_dev: Any) ->
     else:
         reason = functions.ip_route_input_noref(cpu, skb, ip.daddr, ip.saddr, ip.tos, dev)
     if reason:
+        if reason == SkbDropReason.IP_RPFILTER:
+            dev.net.snmp.inc("TcpExtIPReversePathFilter")
         skb.drop(SkbDropReason(reason), f"{format_ip(ip.saddr)} > {format_ip(ip.daddr)}", cpu, "ip_rcv")
         return NET_RX_DROP
-    if ip.ihl > 5 and bad_option(skb, ip, cpu):
+    if ip.ihl > 5 and (bad_option(skb, ip, cpu) or _source_routed(cpu, skb)):
         return NET_RX_DROP
+    if skb.route is not None and skb.route.type == RouteType.BROADCAST and not is_multicast(ip.daddr):
+        dev.net.snmp.inc("IpExtInBcastPkts")
+        dev.net.snmp.inc("IpExtInBcastOctets", len(skb.data) - skb.network_header)
     assert skb.route is not None or skb.input == "ip_error"
     result: int = getattr(functions, skb.input)(cpu, skb)
     return result
+
+
+def _source_routed(cpu: Cpu, skb: SkBuff) -> bool:
+    # ip_options_rcv_srr(): where a source route leads from here; True when the packet is gone
+    net, dev = skb.dev.net, skb.dev
+    ip = skb.ip
+    assert ip is not None
+    place = source_route(skb.data[skb.network_header :][: ip.ihl * 4])
+    if place is None:
+        return False
+    kind, at, pointer, size = place
+    problem = skb.pkt_type != PacketType.HOST or skb.route is None or not net.conf(dev).accept_source_route
+    if not problem and skb.route is not None and skb.route.type == RouteType.UNICAST and skb.input == "ip_forward":
+        if kind == IPOPT_LSRR:
+            return False
+        problem = True
+        net.functions.__dict__["__icmp_send"](cpu, skb, PARAMETERPROB, 0, 16 << 24, 0)
+    while not problem and pointer + 3 <= size:
+        off = skb.network_header + at + pointer - 1
+        hop = int.from_bytes(skb.data[off : off + 4], "big")
+        reason, before = _route_input(cpu, skb, hop, ip.saddr, dev), (skb.route, skb.input)
+        if reason or before[0] is None or before[0].type not in (RouteType.UNICAST, RouteType.LOCAL):
+            problem = True
+        elif before[0].type == RouteType.UNICAST:
+            if not net.sysctls["net.ipv4.ip_forward"]:
+                problem = True
+            skb.source_hop = hop
+            break
+        else:
+            # it leads on within this host
+            packet = bytearray(skb.data)
+            packet[skb.network_header + 16 : skb.network_header + 20] = hop.to_bytes(4, "big")
+            skb.data, skb.ip = bytes(packet), ip._replace(daddr=hop)
+            pointer += 4
+    if problem:
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "source route", cpu, "ip_rcv")
+    return problem
 
 
 @packet_function
@@ -169,9 +213,25 @@ def _route_input(_cpu: Cpu, skb: SkBuff, daddr: int, saddr: int, dev: "NetDevice
     if route is None:
         skb.input = "ip_error"
     elif route.type not in (RouteType.LOCAL, RouteType.BROADCAST):
+        if route.type == RouteType.UNICAST and _rp_filtered(skb, saddr, daddr):
+            return SkbDropReason.IP_RPFILTER
         is_open = net.sysctls["net.ipv4.ip_forward"]
         skb.input = "ip_forward" if is_open and route.type == RouteType.UNICAST else "ip_error"
+    elif _rp_filtered(skb, saddr, daddr):
+        return SkbDropReason.IP_RPFILTER
     return 0
+
+
+def _rp_filtered(skb: SkBuff, saddr: int, daddr: int) -> bool:
+    # __fib_validate_source(): strictly the way back leads out of the device, loosely there is one
+    dev = skb.dev
+    mode = dev.net.conf(dev).rp_filter
+    if not mode or dev.loopback or not saddr:
+        return False
+    back = dev.net.fib.lookup(saddr, daddr, skb.mark)
+    if back is None or back.type != RouteType.UNICAST:
+        return True
+    return mode == 1 and all(path.dev is not dev for path in back.paths or (back,))
 
 
 def _martian(skb: SkBuff, daddr: int, saddr: int) -> SkbDropReason | None:
@@ -265,6 +325,10 @@ def ip_forward(cpu: Cpu, skb: SkBuff) -> int:
     if skb.pkt_type != PacketType.HOST:
         skb.drop(SkbDropReason.NOT_SPECIFIED, "forwarding of a link-layer broadcast", cpu, "ip_forward")
         return NET_RX_DROP
+    if ip.ihl > 5 and route.gateway and _is_strict(skb):
+        icmp_send(skb, IcmpType.DEST_UNREACH, SR_FAILED, 0, cpu)
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "strict source route", cpu, "ip_forward")
+        return NET_RX_DROP
     if ip.ttl <= 1:
         net.snmp.inc("IpInHdrErrors")
         icmp_send(skb, IcmpType.TIME_EXCEEDED, ICMP_EXC_TTL, 0, cpu)
@@ -290,11 +354,37 @@ def ip_forward(cpu: Cpu, skb: SkBuff) -> int:
     skb.has_mac_header = False
     skb.sk = None
     skb.ip = ip._replace(ttl=ip.ttl - 1, check=int.from_bytes(packet[10:12], "big"))
+    if route.dev is skb.dev and ip.ihl == 5 and net.conf(route.dev).send_redirects:
+        _send_redirect(cpu, skb, route.gateway or ip.daddr)
     skb.priority = TOS_PRIORITY[ip.tos >> 1 & 15]
     if nf_hook(net, "FORWARD", skb, cpu, indev=skb.dev, out=route.dev):
         return NET_RX_DROP
     result: int = net.functions.ip_forward_finish(cpu, net, None, skb)
     return result
+
+
+def _is_strict(skb: SkBuff) -> bool:
+    assert skb.ip is not None
+    found = source_route(skb.data[skb.network_header :][: skb.ip.ihl * 4])
+    return found is not None and found[0] == IPOPT_SSRR
+
+
+def _send_redirect(cpu: Cpu, skb: SkBuff, gateway: int) -> None:
+    # ip_rt_send_redirect(): for a sender on the link, fewer and fewer, nine at most until 20 seconds were quiet
+    net = skb.dev.net
+    assert skb.ip is not None
+    back = net.fib.lookup(skb.ip.saddr)
+    if back is None or back.gateway or back.dev is not skb.dev or back.type != RouteType.UNICAST:
+        return
+    count, last_ns = net.redirects.get(skb.ip.saddr, (0, 0))
+    now_ns = cpu.now_ns
+    if now_ns > last_ns + REDIRECT_SILENCE_NS:
+        count = 0
+    if count >= REDIRECT_NUMBER:
+        net.redirects[skb.ip.saddr] = count, now_ns
+    elif not count or now_ns > last_ns + (REDIRECT_LOAD_NS << count):
+        icmp_send(skb, IcmpType.REDIRECT, REDIR_HOST, gateway, cpu)
+        net.redirects[skb.ip.saddr] = count + 1, now_ns
 
 
 @packet_function
@@ -303,7 +393,7 @@ def ip_forward_finish(cpu: Cpu, net: "Net", _sk: Any, skb: SkBuff) -> int:
     assert skb.ip is not None
     assert skb.route is not None
     if skb.ip.version_ihl & 15 > 5:
-        skb.data = forwarded_options(skb.data, skb.route, net)
+        skb.data = forwarded_options(skb.data, skb.route, net, skb.source_hop)
     skb.tstamp = 0
     result: int = net.functions.ip_output(cpu, net, None, skb)
     return result

@@ -1,8 +1,8 @@
-"""IPv6: receiving, routing, forwarding, sending (net/ipv6/{ip6_input,ip6_output,route,exthdrs}.c, v6.18; RFC 8200).
+"""IPv6: addresses, receiving, routing (net/ipv6/{addrconf,ip6_input,route}.c, v6.18; RFC 8200).
 
-A device has a link-local address as soon as it has another one. Left out: fragments (dropped, with a reason that says
-so), duplicate address detection and router discovery (addresses are good at once, routes are static), multicast
-listeners, other tables and rules, jumbograms, sockets of tasks.
+A device has a link-local address as soon as it has another one. Addresses are good at once unless
+net.ipv6.conf.all.accept_dad is set (``netstack.addrconf6``). Left out: anycast, address labels, jumbograms that are
+longer than a packet may be otherwise.
 """
 
 from dataclasses import dataclass, field
@@ -11,74 +11,61 @@ from typing import TYPE_CHECKING, Any
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
-from ebpfsim.uapi.net import EtherType
+from ebpfsim.uapi.net import IpProto
 from hooks.netfilter import NFPROTO_IPV6
-from netstack.drop_reasons import SkbDropReason, not_modelled
-from netstack.fib import Route, RouteType
+from netstack.drop_reasons import SkbDropReason
+from netstack.fib import MAIN_TABLE, Route, RouteType
+from netstack.fib6 import M128, Fib6, mask6
 from netstack.headers import format_ip6
 from netstack.headers6 import (
     ALL_NODES,
     ALL_ROUTERS,
     IP6_HLEN,
     Ip6Hdr,
-    ip6_bytes,
     is_link_local,
     is_multicast6,
     solicited_node,
 )
 from netstack.nf_hook import nf_hook
 from netstack.skb import PacketType, SkBuff
-from netstack.skb_xmit import NET_XMIT_CN, NET_XMIT_SUCCESS, dev_hard_header_xmit
 from tracing.functions import packet_function
 
 if TYPE_CHECKING:
     from netstack.device import NetDevice
     from netstack.net import Net
 
-__all__ = ["Fib6", "Ipv6", "ip6_send"]
+__all__ = ["Inet6Dev", "Ipv6", "flow_route"]
 
 LINK_LOCAL = 0xFE80 << 112
 NEXTHDR_HOP, NEXTHDR_ROUTING, NEXTHDR_FRAGMENT, NEXTHDR_NONE, NEXTHDR_DEST = 0, 43, 44, 59, 60
-DEST_UNREACH, PKT_TOOBIG, TIME_EXCEED, PARAMPROB = 1, 2, 3, 4
-NOROUTE, ADDR_UNREACH = 0, 3
-HDR_FIELD, UNK_NEXTHDR, UNK_OPTION = 0, 1, 2
-MIN_MTU = 1280
-M128 = (1 << 128) - 1
-
-
-def mask6(prefixlen: int) -> int:
-    """Return the netmask of a prefix length in bits."""
-    return M128 << (128 - prefixlen) & M128
-
-
-class Fib6:
-    """The routes of one host, longest prefix first; of equal ones the lowest metric."""
-
-    def __init__(self) -> None:
-        self._lengths: dict[int, dict[int, list[Route]]] = {}
-
-    def add(self, route: Route) -> None:
-        """Add a route."""
-        routes = self._lengths.setdefault(route.prefixlen, {}).setdefault(route.prefix, [])
-        if any((other.metric, other.dev) == (route.metric, route.dev) for other in routes):
-            raise KernelError("route add", Errno.EEXIST, f"{format_ip6(route.prefix)}/{route.prefixlen}")
-        routes.append(route)
-        routes.sort(key=lambda other: other.metric)
-
-    def lookup(self, daddr: int, dev: "NetDevice | None" = None) -> Route | None:
-        """Return the best route for an address, by a device when one is named (``fib6_table_lookup``)."""
-        for prefixlen in sorted(self._lengths, reverse=True):
-            for route in self._lengths[prefixlen].get(daddr & mask6(prefixlen), ()):
-                if dev is None or route.dev is dev or route.type == RouteType.LOCAL:
-                    return route
-        return None
+DEST_UNREACH, PARAMPROB = 1, 4
+NOROUTE, ADM_PROHIBITED = 0, 1
+UNK_NEXTHDR = 1
+# rtnl_route: ip6_rt_type_to_error()
+_ROUTE_ERRNOS = {
+    RouteType.BLACKHOLE: Errno.EINVAL,
+    RouteType.UNREACHABLE: Errno.EHOSTUNREACH,
+    RouteType.PROHIBIT: Errno.EACCES,
+}
 
 
 @dataclass(slots=True)
-class _State:
-    # struct inet6_dev
+class Inet6Dev:
+    """What a device has of IPv6 (``struct inet6_dev``): addresses with prefix lengths, those that are not good yet or
+    any more, and groups.
+    """
+
     addresses: list[tuple[int, int]] = field(default_factory=list)
+    tentative: set[int] = field(default_factory=set)
+    dad_failed: set[int] = field(default_factory=set)
     groups: set[int] = field(default_factory=lambda: {ALL_NODES})
+    # from router advertisements: 0 for what none has said
+    hop_limit: int = 0
+    mtu: int = 0
+
+    def is_usable(self, address: int) -> bool:
+        """Whether packets may be sent from an address."""
+        return address not in self.tentative and address not in self.dad_failed
 
 
 class Ipv6:
@@ -87,13 +74,15 @@ class Ipv6:
     def __init__(self, net: "Net") -> None:
         self.net = net
         self.fib = Fib6()
-        self.devices: dict[int, _State] = {}
+        self.fib.hash_policy = net.sysctls["net.ipv6.fib_multipath_hash_policy"]
+        self.fib.hash_key = net.rng.stream(f"{net.name} multipath of IPv6").randbytes(16)
+        self.devices: dict[int, Inet6Dev] = {}
 
-    def state(self, dev: "NetDevice") -> _State:
+    def state(self, dev: "NetDevice") -> Inet6Dev:
         """Return what a device has, which begins with a link-local address."""
         found = self.devices.get(dev.ifindex)
         if found is None:
-            found = self.devices[dev.ifindex] = _State()
+            found = self.devices[dev.ifindex] = Inet6Dev()
             if not dev.loopback:
                 self._add(dev, LINK_LOCAL | _eui64(dev.mac), 64)
             if self.forwarding:
@@ -118,43 +107,85 @@ class Ipv6:
             raise KernelError("addr add", Errno.EEXIST, f"{format_ip6(address)} on {dev.full_name}")
         state.addresses.append((address, prefixlen))
         state.groups.add(solicited_node(address))
-        self.fib.add(Route(address, 128, RouteType.LOCAL, dev, prefsrc=address))
+        if not any(other.prefix == address for other in self.fib.local.routes()):
+            self.fib.add(Route(address, 128, RouteType.LOCAL, dev, prefsrc=address))
         if not dev.loopback and prefixlen < 128:
-            self.fib.add(Route(address & mask6(prefixlen), prefixlen, RouteType.UNICAST, dev, metric=256))
+            prefix = address & mask6(prefixlen)
+            connected = Route(prefix, prefixlen, RouteType.UNICAST, dev, metric=256)
+            # a second address of a network brings no second route; fe80::/64 is on every device
+            if connected not in self.fib.main.routes():
+                self.fib.add(connected, append=True)
 
-    def add_route(self, prefix: int, prefixlen: int, dev: "NetDevice", gateway: int, metric: int = 1024) -> None:
+    def add_route(
+        self,
+        prefix: int,
+        prefixlen: int,
+        dev: "NetDevice",
+        gateway: int,
+        metric: int = 1024,
+        *,
+        type_: RouteType = RouteType.UNICAST,
+        table: int = MAIN_TABLE,
+    ) -> None:
         """Add a static route."""
         if prefix & ~mask6(prefixlen) & M128:
             raise KernelError("route add", Errno.EINVAL, f"{format_ip6(prefix)}/{prefixlen}: invalid prefix")
-        self.fib.add(Route(prefix, prefixlen, RouteType.UNICAST, dev, gateway, metric=metric))
+        self.fib.add(Route(prefix, prefixlen, type_, dev, gateway, metric=metric), table)
 
     def is_local(self, address: int) -> bool:
         """Tell whether an address is one of the host's own."""
-        route = self.fib.lookup(address)
-        return route is not None and route.type == RouteType.LOCAL and route.prefixlen == 128
+        return self.fib.is_local(address)
+
+    def owner(self, address: int) -> "Inet6Dev | None":
+        """Return what has an address, None when it is not the host's."""
+        return next(
+            (state for state in self.devices.values() if any(one == address for one, _ in state.addresses)), None
+        )
 
     def select_addr(self, dev: "NetDevice", daddr: int) -> int:
         """Return the source for a destination: of its scope, with the longest common prefix (RFC 6724, rules 2, 8)."""
         scope = is_link_local(daddr) or (is_multicast6(daddr) and daddr >> 112 & 15 == 2)
         best, best_score = 0, (-1, -1)
-        for address, _ in self.state(dev).addresses:
+        state = self.state(dev)
+        for address, _ in state.addresses:
+            if not state.is_usable(address):
+                continue
             score = int(is_link_local(address) == scope), 128 - (address ^ daddr).bit_length()
             if score > best_score:
                 best, best_score = address, score
         if best_score[0] == 1 or scope:
             return best
-        others = (one for state in self.devices.values() for one, _ in state.addresses if not is_link_local(one))
+        others = (
+            one
+            for index, other in self.devices.items()
+            if index != self.net.loopback.ifindex
+            for one, _ in other.addresses
+            if not is_link_local(one) and other.is_usable(one)
+        )
         return next(others, best)
 
-    def route_output(self, daddr: int, saddr: int = 0, dev: "NetDevice | None" = None) -> tuple[Route, int]:
-        """Return route and source of a packet of the host: ENETUNREACH, EINVAL."""
+    def route_output(
+        self,
+        daddr: int,
+        saddr: int = 0,
+        dev: "NetDevice | None" = None,
+        *,
+        mark: int = 0,
+        ports: tuple[int, int] = (0, 0),
+        protocol: int = 0,
+    ) -> tuple[Route, int]:
+        """Return route and source of a packet of the host: ENETUNREACH, EINVAL, or what the route's type says."""
         if is_multicast6(daddr):
             out = dev or next((each for each in self.net.devices.values() if not each.loopback), self.net.loopback)
             return Route(daddr, 128, RouteType.UNICAST, out), saddr or self.select_addr(out, daddr)
-        route = self.fib.lookup(daddr, dev)
+        route = self.fib.lookup(daddr, dev, saddr, mark)
         if route is None:
             self.net.snmp.inc("Ip6OutNoRoutes")
             raise KernelError("ip6_route_output", Errno.ENETUNREACH, f"no route to {format_ip6(daddr)}")
+        if route.type in _ROUTE_ERRNOS:
+            raise KernelError("ip6_route_output", _ROUTE_ERRNOS[route.type], format_ip6(daddr))
+        if route.paths:
+            route = self.fib.select(route, daddr, saddr, ports, protocol)
         if route.type == RouteType.LOCAL:
             return Route(daddr, 128, RouteType.LOCAL, self.net.loopback), saddr or daddr
         return route, saddr or self.select_addr(route.dev, route.gateway or daddr)
@@ -163,9 +194,6 @@ class Ipv6:
 def _eui64(mac: bytes) -> int:
     # RFC 4291, appendix A
     return int.from_bytes(bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:], "big")
-
-
-# ---- in -------------------------------------------------------------------------------------------------------------
 
 
 @packet_function
@@ -178,6 +206,10 @@ def ipv6_rcv(cpu: Cpu, skb: SkBuff, dev: "NetDevice", _pt: Any, _orig_dev: Any) 
     if nf_hook(net, "PRE_ROUTING", skb, cpu, indev=dev, pf=NFPROTO_IPV6):
         return 1
     functions.ip6_route_input(cpu, skb)
+    if not skb.input:
+        # dst_discard()
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "black hole", cpu, "dst_discard_out")
+        return 0
     result: int = getattr(functions, skb.input)(cpu, skb)
     return result
 
@@ -208,10 +240,15 @@ def ip6_rcv_core(cpu: Cpu, skb: SkBuff, dev: "NetDevice", net: "Net") -> SkBuff 
         snmp.inc("Ip6InTruncatedPkts" if reason == SkbDropReason.PKT_TOO_SMALL else "Ip6InHdrErrors")
         skb.drop(reason, "", cpu, "ip6_rcv_core")
         return None
-    if size > IP6_HLEN + ip.payload_len:
+    if size > IP6_HLEN + ip.payload_len and (ip.payload_len or ip.nexthdr != NEXTHDR_HOP):
         skb.data = skb.data[: off + IP6_HLEN + ip.payload_len]
     skb.transport_header = off + IP6_HLEN
+    # struct inet6_skb_parm: where the next header is announced, whether fragments were put together
+    skb.nexthdr_at, skb.frag6_done = off + 6, False
     skb.sk = None
+    if ip.nexthdr == NEXTHDR_HOP and net.functions.ipv6_parse_hopopts(cpu, skb) < 0:
+        snmp.inc("Ip6InHdrErrors")
+        return None
     return skb
 
 
@@ -230,31 +267,53 @@ def _header_wrong(ip: Ip6Hdr, dev: "NetDevice", size: int) -> SkbDropReason | No
 @packet_function
 def ip6_route_input(_cpu: Cpu, skb: SkBuff) -> None:
     """Find out what takes a packet."""
-    net, dev = skb.dev.net, skb.dev
     daddr = int.from_bytes(skb.data[skb.network_header + 24 : skb.network_header + 40], "big")
     if is_multicast6(daddr):
         skb.input, skb.route = "ip6_mc_input", None
         return
-    route = skb.route = net.ipv6.fib.lookup(daddr, dev if is_link_local(daddr) else None)
-    if route is not None and route.type == RouteType.LOCAL:
+    route = skb.route = flow_route(skb, daddr)
+    if route is None or route.type == RouteType.UNREACHABLE:
+        skb.input = "ip6_pkt_discard"
+    elif route.type == RouteType.LOCAL:
         skb.input = "ip6_input"
-    elif route is not None and net.ipv6.forwarding:
+    elif route.type == RouteType.UNICAST:
         skb.input = "ip6_forward"
     else:
-        skb.input = "ip6_pkt_discard"
+        skb.input = "ip6_pkt_prohibit" if route.type == RouteType.PROHIBIT else ""
+
+
+def flow_route(skb: SkBuff, daddr: int) -> Route | None:
+    """Return the route of a packet that came in, of several paths the one of its flow."""
+    net, dev, off = skb.dev.net, skb.dev, skb.network_header
+    ip, fib = Ip6Hdr.unpack(skb.data, off), net.ipv6.fib
+    route = fib.lookup(daddr, dev if is_link_local(daddr) else None, ip.saddr, skb.mark, dev.name)
+    if route is None or not route.paths:
+        return route
+    ports = (0, 0)
+    if ip.nexthdr in (IpProto.TCP, IpProto.UDP) and fib.hash_policy:
+        at = off + IP6_HLEN
+        ports = int.from_bytes(skb.data[at : at + 2], "big"), int.from_bytes(skb.data[at + 2 : at + 4], "big")
+    return fib.select(route, daddr, ip.saddr, ports, ip.nexthdr, ip.flow & 0xFFFFF)
 
 
 @packet_function
 def ip6_pkt_discard(cpu: Cpu, skb: SkBuff) -> int:
-    """Refuse a packet that has no way to go; its sender is told where this host forwards."""
+    """Refuse a packet that has no way to go, and tell its sender."""
+    return _refuse(cpu, skb, NOROUTE, "ip6_pkt_discard")
+
+
+@packet_function
+def ip6_pkt_prohibit(cpu: Cpu, skb: SkBuff) -> int:
+    """Refuse a packet that must not go its way, and tell its sender."""
+    return _refuse(cpu, skb, ADM_PROHIBITED, "ip6_pkt_prohibit")
+
+
+def _refuse(cpu: Cpu, skb: SkBuff, code: int, where: str) -> int:
+    # ip6_pkt_drop()
     net = skb.dev.net
-    if net.ipv6.forwarding:
-        net.snmp.inc("Ip6InNoRoutes")
-        net.functions.icmp6_send(cpu, skb, DEST_UNREACH, NOROUTE, 0, 0, None)
-        skb.drop(SkbDropReason.IP_INNOROUTES, "", cpu, "ip6_pkt_discard")
-    else:
-        net.snmp.inc("Ip6InAddrErrors")
-        skb.drop(SkbDropReason.IP_INADDRERRORS, "", cpu, "ip6_pkt_discard")
+    net.snmp.inc("Ip6InNoRoutes")
+    net.functions.icmp6_send(cpu, skb, DEST_UNREACH, code, 0, 0, None)
+    skb.drop(SkbDropReason.IP_INNOROUTES, "", cpu, where)
     return 0
 
 
@@ -288,210 +347,32 @@ def ip6_input_finish(cpu: Cpu, net: "Net", _sk: Any, skb: SkBuff) -> int:
     return 0
 
 
+# what looks at an extension header: its next one, or the packet is gone
+_EXTENSIONS = {
+    NEXTHDR_ROUTING: "ipv6_rthdr_rcv",
+    NEXTHDR_FRAGMENT: "ipv6_frag_rcv",
+    NEXTHDR_DEST: "ipv6_destopt_rcv",
+}
+
+
 @packet_function
 def ip6_protocol_deliver_rcu(cpu: Cpu, net: "Net", skb: SkBuff, nexthdr: int, _have_final: int) -> None:
     """Walk the extension headers, then hand a packet to its protocol."""
-    at = skb.network_header + 6
-    while True:
-        handler = net.protocols6.get(nexthdr)
-        if handler is not None:
-            net.snmp.inc("Ip6InDelivers")
-            skb.pulled = skb.transport_header
-            handler(skb, cpu)
+    nexthdr = skb.data[skb.nexthdr_at]
+    while nexthdr in _EXTENSIONS:
+        if getattr(net.functions, _EXTENSIONS[nexthdr])(cpu, skb) < 0:
             return
-        if nexthdr == NEXTHDR_NONE:
-            net.snmp.inc("Ip6InDelivers")
-            skb.consume(cpu, "ip6_protocol_deliver_rcu")
-            return
-        if nexthdr not in (NEXTHDR_HOP, NEXTHDR_ROUTING, NEXTHDR_DEST):
-            _unknown_header(cpu, skb, nexthdr, at)
-            return
-        found = _extension(cpu, skb, nexthdr, at)
-        if found is None:
-            return
-        at, nexthdr = skb.transport_header, skb.data[skb.transport_header]
-        skb.transport_header += found
-
-
-def _unknown_header(cpu: Cpu, skb: SkBuff, nexthdr: int, at: int) -> None:
-    net = skb.dev.net
-    if nexthdr == NEXTHDR_FRAGMENT:
-        skb.drop(not_modelled("IPv6 reassembly"), "", cpu, "ip6_protocol_deliver_rcu")
-        return
-    net.snmp.inc("Ip6InUnknownProtos")
-    net.functions.icmp6_send(cpu, skb, PARAMPROB, UNK_NEXTHDR, at - skb.network_header, 0, None)
-    skb.drop(SkbDropReason.IP_NOPROTO, f"next header {nexthdr}", cpu, "ip6_protocol_deliver_rcu")
-
-
-def _extension(cpu: Cpu, skb: SkBuff, nexthdr: int, at: int) -> int | None:
-    # the length of an extension header that is right; None: the packet is gone
-    net, off = skb.dev.net, skb.transport_header
-    size = (skb.data[off + 1] + 1) * 8 if len(skb.data) > off + 1 else 0
-    if not size or off + size > len(skb.data):
-        net.snmp.inc("Ip6InHdrErrors")
-        skb.drop(SkbDropReason.IPV6_BAD_EXTHDR, "", cpu, "ip6_protocol_deliver_rcu")
-        return None
-    pointer: int | None = None
-    code = HDR_FIELD
-    if nexthdr == NEXTHDR_HOP and at != skb.network_header + 6:
-        # RFC 8200, 4.3: only immediately after the IPv6 header
-        pointer, code = at, UNK_NEXTHDR
-    elif nexthdr == NEXTHDR_ROUTING:
-        if skb.data[off + 3]:
-            # RFC 5095: type 0 is no longer; RFC 8200, 4.4: segments left of an unknown type
-            pointer = off + 2
+        nexthdr = skb.data[skb.nexthdr_at]
+    handler = net.protocols6.get(nexthdr)
+    if handler is not None:
+        net.snmp.inc("Ip6InDelivers")
+        skb.pulled = skb.transport_header
+        handler(skb, cpu)
+    elif nexthdr == NEXTHDR_NONE:
+        net.snmp.inc("Ip6InDelivers")
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "no next header", cpu, "dst_discard_out")
     else:
-        pointer, quiet = _options(skb.data[off + 2 : off + size], off + 2, skb)
-        code = UNK_OPTION
-        if quiet:
-            skb.drop(SkbDropReason.UNHANDLED_PROTO, "IPv6 option", cpu, "ip6_protocol_deliver_rcu")
-            return None
-    if pointer is None:
-        return size
-    net.snmp.inc("Ip6InHdrErrors")
-    net.functions.icmp6_send(cpu, skb, PARAMPROB, code, pointer - skb.network_header, 0, None)
-    skb.drop(SkbDropReason.IPV6_BAD_EXTHDR, "", cpu, "ip6_protocol_deliver_rcu")
-    return None
-
-
-def _options(options: bytes, at: int, skb: SkBuff) -> tuple[int | None, bool]:
-    # RFC 8200, 4.2: the byte to point at; whether the packet is to be dropped without a word
-    index = 0
-    while index < len(options):
-        kind = options[index]
-        if kind == 0:
-            index += 1
-            continue
-        if index + 1 >= len(options) or index + 2 + options[index + 1] > len(options):
-            return None, True
-        if kind not in (1, 5):
-            # the two highest bits say what to do with an option that is not known
-            action = kind >> 6
-            if action == 1:
-                return None, True
-            to_group = is_multicast6(int.from_bytes(skb.data[skb.network_header + 24 : skb.network_header + 40], "big"))
-            if action == 2 or (action == 3 and not to_group):
-                return at + index, False
-            if action == 3:
-                return None, True
-        index += 2 + options[index + 1]
-    return None, False
-
-
-@packet_function
-def ip6_forward(cpu: Cpu, skb: SkBuff) -> int:
-    """Send a packet on to the next hop, its hop limit one less."""
-    net, route, off = skb.dev.net, skb.route, skb.network_header
-    assert route is not None
-    ip = Ip6Hdr.unpack(skb.data, off)
-    functions = net.functions
-    if skb.pkt_type != PacketType.HOST:
-        net.snmp.inc("Ip6InDiscards")
-        skb.drop(SkbDropReason.NOT_SPECIFIED, "forwarding of a link-layer group", cpu, "ip6_forward")
-        return -Errno.EINVAL
-    if ip.hop_limit <= 1:
-        functions.icmp6_send(cpu, skb, TIME_EXCEED, 0, 0, 0, None)
-        net.snmp.inc("Ip6InHdrErrors")
-        skb.drop(SkbDropReason.IP_INHDR, "hop limit exceeded", cpu, "ip6_forward")
-        return -Errno.ETIMEDOUT
-    if not ip.saddr or is_link_local(ip.saddr) or ip.saddr == 1:
-        if is_link_local(ip.saddr):
-            # RFC 4291, 2.5.6; RFC 4443: beyond scope of source address
-            functions.icmp6_send(cpu, skb, DEST_UNREACH, 2, 0, 0, None)
-        net.snmp.inc("Ip6InAddrErrors")
-        skb.drop(SkbDropReason.IP_INADDRERRORS, "", cpu, "ip6_forward")
-        return -Errno.EINVAL
-    mtu = max(route.dev.mtu, MIN_MTU)
-    if len(skb.data) - off > mtu:
-        functions.icmp6_send(cpu, skb, PKT_TOOBIG, 0, mtu, 0, None)
-        net.snmp.inc("Ip6InTooBigErrors")
-        net.snmp.inc("Ip6FragFails")
-        skb.drop(SkbDropReason.PKT_TOO_BIG, "", cpu, "ip6_forward")
-        return -Errno.EMSGSIZE
-    packet = bytearray(skb.data[off:])
-    packet[7] -= 1
-    skb.data = bytes(packet)
-    skb.shift += off
-    skb.transport_header -= off
-    skb.network_header = skb.pulled = 0
-    skb.has_mac_header = False
-    dropped = nf_hook(net, "FORWARD", skb, cpu, indev=skb.dev, out=route.dev, pf=NFPROTO_IPV6)
-    if dropped:
-        return dropped
-    net.snmp.inc("Ip6OutForwDatagrams")
-    result: int = functions.ip6_output(cpu, net, None, skb)
-    return result
-
-
-# ---- out ------------------------------------------------------------------------------------------------------------
-
-
-def ip6_send(
-    net: "Net",
-    route: Route,
-    saddr: int,
-    daddr: int,
-    nexthdr: int,
-    payload: bytes,
-    cpu: Cpu,
-    *,
-    hop_limit: int = 0,
-    sk: Any = None,
-) -> int:
-    """Build an IPv6 packet around ``payload`` and send it: 0, NET_XMIT_DROP or -errno."""
-    hops = hop_limit or net.sysctls["net.ipv6.conf.all.hop_limit"]
-    skb = SkBuff(ip6_bytes(saddr, daddr, nexthdr, hops, payload), route.dev, EtherType.IPV6)
-    skb.route, skb.sk, skb.transport_header = route, sk, IP6_HLEN
-    result: int = net.functions.ip6_send_skb(cpu, skb)
-    return result
-
-
-@packet_function
-def ip6_send_skb(cpu: Cpu, skb: SkBuff) -> int:
-    """Send a packet of the host."""
-    net = skb.dev.net
-    net.snmp.inc("Ip6OutRequests")
-    assert skb.route is not None
-    if len(skb.data) > skb.route.dev.mtu:
-        net.snmp.inc("Ip6FragFails")
-        skb.drop(not_modelled("IPv6 fragmentation"), "", cpu, "ip6_send_skb")
-        return -Errno.EMSGSIZE
-    result: int = nf_hook(net, "LOCAL_OUT", skb, cpu, out=skb.route.dev, pf=NFPROTO_IPV6)
-    if not result:
-        result = net.functions.ip6_output(cpu, net, skb.sk, skb)
-    return NET_XMIT_SUCCESS if result == NET_XMIT_CN else result
-
-
-@packet_function
-def ip6_output(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
-    """Send a packet that has its route."""
-    assert skb.route is not None
-    indev, skb.dev = skb.dev, skb.route.dev
-    net.snmp.inc("Ip6OutTransmits")
-    net.snmp.inc("Ip6OutOctets", len(skb.data))
-    dropped = nf_hook(net, "POST_ROUTING", skb, cpu, indev=indev, out=skb.dev, pf=NFPROTO_IPV6)
-    if dropped:
-        return dropped
-    result: int = net.functions.ip6_finish_output(cpu, net, sk, skb)
-    return result
-
-
-@packet_function
-def ip6_finish_output(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
-    """Send a packet."""
-    result: int = net.functions.ip6_finish_output2(cpu, net, sk, skb)
-    return result
-
-
-@packet_function
-def ip6_finish_output2(cpu: Cpu, net: "Net", _sk: Any, skb: SkBuff) -> int:
-    """Send a packet to its next hop."""
-    route = skb.route
-    assert route is not None
-    dev = route.dev
-    daddr = int.from_bytes(skb.data[24:40], "big")
-    if is_multicast6(daddr):
-        net.snmp.inc("Ip6OutMcastPkts")
-        mac = b"\x33\x33" + (daddr & 0xFFFF_FFFF).to_bytes(4, "big")
-        return dev_hard_header_xmit(skb, dev, mac, dev.mac, cpu)
-    return net.neigh6.output(skb, dev, route.gateway or daddr, cpu)
+        net.snmp.inc("Ip6InUnknownProtos")
+        pointer = skb.nexthdr_at - skb.network_header
+        net.functions.icmp6_send(cpu, skb, PARAMPROB, UNK_NEXTHDR, pointer, 0, None)
+        skb.drop(SkbDropReason.IP_NOPROTO, f"next header {nexthdr}", cpu, "ip6_protocol_deliver_rcu")

@@ -10,10 +10,19 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.uapi.net import IpProto
 from netstack.drop_reasons import SkbDropReason
 from netstack.fib import Route, RouteType
-from netstack.headers6 import ALL_NODES, Ip6Hdr, icmp6_bytes, is_multicast6, solicited_node
+from netstack.headers6 import (
+    ALL_NODES,
+    IP6_HLEN,
+    Ip6Hdr,
+    Word,
+    icmp6_bytes,
+    is_link_local,
+    is_multicast6,
+    solicited_node,
+)
 from netstack.icmpv6 import count_out
-from netstack.ipv6 import ip6_send
-from netstack.neigh import Neighbour, NeighFlag, Nud
+from netstack.ip6_output import MIN_MTU, ip6_send
+from netstack.neigh import NUD_VALID, Neighbour, NeighFlag, Nud
 from netstack.skb import SkBuff
 from tracing.functions import packet_function
 
@@ -22,22 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["nd_error", "nd_request"]
 
-SOLICITATION, ADVERTISEMENT = 135, 136
-SOURCE_LLADDR, TARGET_LLADDR = 1, 2
+SOLICITATION, ADVERTISEMENT, REDIRECT = 135, 136, 137
+SOURCE_LLADDR, TARGET_LLADDR, REDIRECTED = 1, 2, 4
 HOP_LIMIT = 255
 ROUTER, SOLICITED, OVERRIDE = 0x8000_0000, 0x4000_0000, 0x2000_0000
 DEST_UNREACH, ADDR_UNREACH = 1, 3
-
-
-class _Asked(int):
-    # an address of an IPv6 address, which is not in RAM
-    address: int
-
-
-def _word(address: int) -> _Asked:
-    made = _Asked(0)
-    made.address = address
-    return made
 
 
 def nd_request(neigh: Neighbour, skb: SkBuff | None, cpu: Cpu) -> None:
@@ -53,11 +51,11 @@ def ndisc_solicit(cpu: Cpu, neigh: Neighbour, skb: SkBuff | None) -> None:
     waiting = int.from_bytes(skb.data[8:24], "big") if skb is not None else 0
     source = waiting if waiting and ipv6.is_local(waiting) else ipv6.select_addr(dev, target)
     to = target if neigh.state & Nud.PROBE else solicited_node(target)
-    dev.net.functions.ndisc_send_ns(cpu, dev, _word(target), _word(to), _word(source), 0)
+    dev.net.functions.ndisc_send_ns(cpu, dev, Word(target), Word(to), Word(source), 0)
 
 
 @packet_function
-def ndisc_send_ns(cpu: Cpu, dev: "NetDevice", target: _Asked, daddr: _Asked, saddr: _Asked, _nonce: int) -> None:
+def ndisc_send_ns(cpu: Cpu, dev: "NetDevice", target: Word, daddr: Word, saddr: Word, _nonce: int) -> None:
     """Send a solicitation."""
     option = bytes([SOURCE_LLADDR, 1]) + dev.mac if saddr.address else b""
     body = target.address.to_bytes(16, "big") + option
@@ -66,11 +64,11 @@ def ndisc_send_ns(cpu: Cpu, dev: "NetDevice", target: _Asked, daddr: _Asked, sad
 
 @packet_function
 def ndisc_send_na(
-    cpu: Cpu, dev: "NetDevice", daddr: _Asked, target: _Asked, router: int, solicited: int, override: int, _opt: int
+    cpu: Cpu, dev: "NetDevice", daddr: Word, target: Word, router: int, solicited: int, override: int, with_lladdr: int
 ) -> None:
     """Send an advertisement."""
     flags = (ROUTER if router else 0) | (SOLICITED if solicited else 0) | (OVERRIDE if override else 0)
-    body = target.address.to_bytes(16, "big") + bytes([TARGET_LLADDR, 1]) + dev.mac
+    body = target.address.to_bytes(16, "big") + (bytes([TARGET_LLADDR, 1]) + dev.mac if with_lladdr else b"")
     _send(cpu, dev, target.address, daddr.address, ADVERTISEMENT, flags, body)
 
 
@@ -80,6 +78,30 @@ def _send(cpu: Cpu, dev: "NetDevice", saddr: int, daddr: int, kind: int, word: i
     message = icmp6_bytes(saddr, daddr, kind, 0, word, body)
     route = Route(daddr, 128, RouteType.UNICAST, dev)
     ip6_send(net, route, saddr, daddr, IpProto.ICMPV6, message, cpu, hop_limit=HOP_LIMIT)
+
+
+@packet_function
+def ndisc_send_redirect(cpu: Cpu, skb: SkBuff, target: Word) -> None:
+    """Tell the sender of a packet of a better first hop on its link (RFC 4861, 8)."""
+    dev, off = skb.dev, skb.network_header
+    net, ip = dev.net, Ip6Hdr.unpack(skb.data, off)
+    own = next((address for address, _ in net.ipv6.state(dev).addresses if is_link_local(address)), 0)
+    route = net.ipv6.fib.lookup(ip.saddr, dev if is_link_local(ip.saddr) else None)
+    if not own or (ip.daddr != target.address and not is_link_local(target.address)):
+        return
+    if route is None or route.gateway or route.type != RouteType.UNICAST:
+        # the sender is no neighbour
+        return
+    if not net.icmp6_limits.peer_allows(ip.saddr, cpu.now_ns):
+        return
+    neigh, body = net.neigh6.lookup(dev, target.address), target.address.to_bytes(16, "big")
+    body += ip.daddr.to_bytes(16, "big")
+    if neigh is not None and neigh.state & NUD_VALID:
+        body += bytes([TARGET_LLADDR, 1]) + neigh.mac
+    packet = skb.data[off:]
+    size = min(MIN_MTU - IP6_HLEN - 8 - len(body), len(packet) + 8) & ~7
+    body += bytes([REDIRECTED, size >> 3]) + bytes(6) + packet[: size - 8]
+    _send(cpu, dev, own, ip.saddr, REDIRECT, 0, body)
 
 
 def nd_error(neigh: Neighbour, skb: SkBuff, cpu: Cpu) -> None:
@@ -104,6 +126,9 @@ def ndisc_rcv(cpu: Cpu, skb: SkBuff) -> int:
     """Take a message of neighbour discovery: why it is dropped, or 0."""
     ip = Ip6Hdr.unpack(skb.data, skb.network_header)
     off = skb.transport_header
+    if skb.frag6_done:
+        # RFC 6980
+        return SkbDropReason.IPV6_NDISC_FRAG
     if ip.hop_limit != HOP_LIMIT:
         # RFC 4861, 7.1: it may have come from another link
         return SkbDropReason.IPV6_NDISC_HOP_LIMIT
@@ -151,13 +176,13 @@ def ndisc_recv_ns(cpu: Cpu, skb: SkBuff) -> int:
         return SkbDropReason.IPV6_NDISC_NS_OTHERHOST
     forwarding = int(net.ipv6.forwarding)
     if is_probe:
-        net.functions.ndisc_send_na(cpu, dev, _word(ALL_NODES), _word(target), forwarding, 0, 1, 1)
+        net.functions.ndisc_send_na(cpu, dev, Word(ALL_NODES), Word(target), forwarding, 0, 1, 1)
         return 0
     to_group = is_multicast6(ip.daddr)
     if lladdr is not None:
         net.neigh6.event_ns(dev, ip.saddr, lladdr, cpu)
     if lladdr is not None or net.neigh6.lookup(dev, ip.saddr) is not None or not to_group:
-        net.functions.ndisc_send_na(cpu, dev, _word(ip.saddr), _word(target), forwarding, 1, int(to_group), 1)
+        net.functions.ndisc_send_na(cpu, dev, Word(ip.saddr), Word(target), forwarding, 1, int(to_group), int(to_group))
     return 0
 
 

@@ -14,7 +14,7 @@ such addresses.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Interface, IPv4Network, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Network, ip_interface, ip_network
 from typing import Any, Protocol
 
 from ebpfsim.cpu import Cpu
@@ -35,15 +35,18 @@ from hooks.netns import NetNs
 from netstack.arp import arp_error, arp_request
 from netstack.cgroup_bpf import CgroupBpf
 from netstack.cpumap import CpuMapThread
+from netstack.devconf import DevConf
 from netstack.device import IfAddress, NetDevice
 from netstack.drop_reasons import SkbDropReason
 from netstack.fib import MAIN_TABLE, Fib, Route, RouteType, Rule
+from netstack.fib6 import Rule6
 from netstack.functions import stack_functions
 from netstack.headers import ZERO_MAC, IcmpHdr, format_ip, format_mac, parse_ip, parse_mac
 from netstack.headers6 import parse_ip6
 from netstack.icmp import IcmpSock
 from netstack.icmpv6 import Icmp6Limits
 from netstack.inet_hashtables import InetHashinfo
+from netstack.ip6_fragment import Frag6Queues
 from netstack.ip_fragment import FragQueues
 from netstack.ipv6 import Ipv6
 from netstack.loopback import Loopback
@@ -52,6 +55,7 @@ from netstack.napi import Backlog, SoftnetData
 from netstack.ndisc import nd_error, nd_request
 from netstack.neigh import AF_INET6, NeighTable
 from netstack.nic import DEFAULT_RING, Nic
+from netstack.path_mtu import PathMtu
 from netstack.rx import PacketHandler
 from netstack.sk_filter import SkFilter
 from netstack.skb import SkBuff
@@ -72,6 +76,10 @@ ErrorHandler = Callable[[SkBuff, int, Cpu], object]
 DEFAULT_MTU = 1500  # ETH_DATA_LEN
 MIN_MTU, MAX_MTU = 68, 65535  # ETH_MIN_MTU, ETH_MAX_MTU, include/uapi/linux/if_ether.h
 IFNAMSIZ = 16
+_ROUTE_TYPES = {
+    each.name.lower(): each
+    for each in (RouteType.UNICAST, RouteType.UNREACHABLE, RouteType.PROHIBIT, RouteType.BLACKHOLE)
+}
 MAX_WEIGHT = 256  # rtnh_hops, include/uapi/linux/rtnetlink.h, holds it less one
 # 02: locally administered, with the number of the namespace above; four bytes for the host, one for the device
 MAX_AUTO_NAMESPACES, MAX_AUTO_HOSTS, MAX_AUTO_DEVICES = 63, (1 << 32) - 1, 255
@@ -178,7 +186,11 @@ class Net:
         self.neigh6 = NeighTable(self, nd_request, nd_error, AF_INET6)
         self.sockets6 = SocketTable6(self)
         self.icmp_sk, self.icmp6_limits = IcmpSock(self), Icmp6Limits(self)
-        self.frags = FragQueues(self)
+        self.frags, self.frags6 = FragQueues(self), Frag6Queues(self)
+        self._conf: dict[int, DevConf] = {}
+        # redirects that were sent to a host: how many, and when the last
+        self.redirects: dict[int, tuple[int, int]] = {}
+        self.path_mtu, self.path_mtu6 = PathMtu(self, 4), PathMtu(self, 6)
         self.raw_sockets: list[object] = []
         # packet sockets, which see what comes and goes
         self.taps: list[Any] = []
@@ -241,6 +253,13 @@ class Net:
     def struct_address(self) -> int:
         """Where ``struct net`` lies, 0 as long as the kernel has no tasks."""
         return self.kernel.net_namespace_address() if self is self.init_net else 0
+
+    def conf(self, dev: NetDevice) -> DevConf:
+        """Return the settings of IPv4 that hold for a device."""
+        found = self._conf.get(dev.ifindex)
+        if found is None:
+            found = self._conf[dev.ifindex] = DevConf.of(self.sysctls, dev.name)
+        return found
 
     def loopback_route(self, address: int) -> Route:
         """Return the route of a packet to an address of this host."""
@@ -311,7 +330,10 @@ class Net:
             if isinstance(map_, DevmapMap):
                 map_.device_removed(dev)
         self.fib.remove_device(dev)
+        self.ipv6.fib.remove_device(dev)
         self.neigh.remove_device(dev)
+        self.neigh6.remove_device(dev)
+        self.ipv6.devices.pop(dev.ifindex, None)
         del self.devices[dev.name], self._by_ifindex[dev.ifindex]
 
     def add_address(self, dev: NetDevice, text: str) -> None:
@@ -339,8 +361,15 @@ class Net:
         metric: int = 0,
         table: int = MAIN_TABLE,
         tos: int = 0,
+        type: str = "unicast",  # noqa: A002 - a word of ip(8)
     ) -> None:
-        """Add a static route (``ip route add TO via VIA dev DEV``); ``to`` is a prefix, an address or ``default``."""
+        """Add a static route (``ip route add TYPE TO via VIA dev DEV``); ``to`` is a prefix, an address or ``default``.
+
+        A ``type`` of unreachable, prohibit or blackhole refuses packets.
+        """
+        kind = _ROUTE_TYPES.get(type)
+        if kind is None:
+            raise InputError("", f"a route of type '{type}'", f"one of {', '.join(_ROUTE_TYPES)}")
         try:
             any_network = "::/0" if via is not None and ":" in via else "0.0.0.0/0"
             network = ip_network(any_network if to == "default" else to)
@@ -349,18 +378,24 @@ class Net:
         if dev is not None and dev not in self.devices:
             raise KernelError("route add", Errno.ENODEV, f"host '{self.name}' has no device '{dev}'")
         if network.version != 4:
-            self._add_route6(int(network.network_address), network.prefixlen, via, dev, metric)
+            self._add_route6(int(network.network_address), network.prefixlen, via, dev, metric, table, kind)
             return
         gateway = parse_ip(via) if via is not None else 0
-        out = self.devices[dev] if dev is not None else self._dev_for(gateway, to)
+        out: NetDevice = self.loopback
+        if kind == RouteType.UNICAST:
+            out = self.devices[dev] if dev is not None else self._dev_for(gateway, to)
         prefix = int(network.network_address)
-        route = Route(prefix, network.prefixlen, RouteType.UNICAST, out, gateway, metric=metric, tos=tos)
+        route = Route(prefix, network.prefixlen, kind, out, gateway, metric=metric, tos=tos)
         self.fib.add_route(route, table)
 
     def add_multipath_route(
         self, to: str, hops: Iterable[tuple[str, int]], *, metric: int = 0, table: int = MAIN_TABLE
     ) -> None:
         """Add a route with several next hops and their weights (``ip route add TO nexthop via A weight N ...``)."""
+        hops = list(hops)
+        if any(":" in via for via, _ in hops):
+            self._add_multipath6("::/0" if to == "default" else to, hops, metric or 1024, table)
+            return
         network = IPv4Network("0.0.0.0/0" if to == "default" else to)
         prefix, prefixlen = int(network.network_address), network.prefixlen
         paths = []
@@ -377,22 +412,58 @@ class Net:
         self.fib.add_route(route, table)
 
     def add_rule(
-        self, priority: int, table: int, *, source: str = "", to: str = "", mark: int = 0, iif: str | None = None
+        self,
+        priority: int,
+        table: int,
+        *,
+        source: str = "",
+        to: str = "",
+        mark: int = 0,
+        iif: str | None = None,
+        family: int = 4,
     ) -> None:
-        """Add a routing rule (``ip rule add from SOURCE to TO fwmark MARK iif IIF lookup TABLE priority N``)."""
+        """Add a routing rule (``ip rule add from SOURCE to TO fwmark MARK iif IIF lookup TABLE priority N``).
+
+        It is one of IPv6 when a network says so, or ``family`` is 6.
+        """
+        if family == 6 or ":" in source + to:
+            of6, towards6 = IPv6Network(source or "::/0"), IPv6Network(to or "::/0")
+            nets = int(of6.network_address), of6.prefixlen, int(towards6.network_address), towards6.prefixlen
+            self.ipv6.fib.add_rule(Rule6(priority, table, *nets, mark, 0xFFFF_FFFF if mark else 0, iif))
+            return
         of, towards = IPv4Network(source or "0.0.0.0/0"), IPv4Network(to or "0.0.0.0/0")
         ends = int(of.network_address), of.prefixlen, int(towards.network_address), towards.prefixlen
         self.fib.add_rule(Rule(priority, table, *ends, mark, 0xFFFF_FFFF if mark else 0, iif))
 
-    def _add_route6(self, prefix: int, prefixlen: int, via: str | None, dev: str | None, metric: int) -> None:
+    def _add_route6(
+        self, prefix: int, prefixlen: int, via: str | None, dev: str | None, metric: int, table: int, kind: RouteType
+    ) -> None:
         gateway = parse_ip6(via) if via is not None else 0
         out = self.devices[dev] if dev is not None else None
-        if out is None:
-            route = self.ipv6.fib.lookup(gateway) if gateway else None
-            if route is None or route.type != RouteType.UNICAST:
-                raise KernelError("route add", Errno.EHOSTUNREACH, f"{via}: no route to the gateway")
-            out = route.dev
-        self.ipv6.add_route(prefix, prefixlen, out, gateway, metric or 1024)
+        if kind != RouteType.UNICAST:
+            out = self.loopback
+        elif out is None:
+            out = self._dev_for6(gateway, via)
+        self.ipv6.add_route(prefix, prefixlen, out, gateway, metric or 1024, type_=kind, table=table)
+
+    def _add_multipath6(self, to: str, hops: list[tuple[str, int]], metric: int, table: int) -> None:
+        network = IPv6Network(to)
+        prefix, prefixlen = int(network.network_address), network.prefixlen
+        paths = tuple(
+            Route(prefix, prefixlen, RouteType.UNICAST, dev, gateway, metric=metric, weight=weight)
+            for dev, gateway, weight in (
+                (self._dev_for6(parse_ip6(via), via), parse_ip6(via), weight) for via, weight in hops
+            )
+        )
+        first = paths[0]
+        route = Route(prefix, prefixlen, RouteType.UNICAST, first.dev, first.gateway, metric=metric, paths=paths)
+        self.ipv6.fib.add(route, table)
+
+    def _dev_for6(self, gateway: int, via: str | None) -> NetDevice:
+        route = self.ipv6.fib.lookup(gateway) if gateway else None
+        if route is None or route.type != RouteType.UNICAST:
+            raise KernelError("route add", Errno.EHOSTUNREACH, f"{via}: no route to the gateway")
+        return route.dev
 
     def udp_socket6(self, address: str = "::", port: int = 0) -> UdpSocket6:
         """Return a new IPv6 UDP socket bound to an address of the host (``::``: any) and a port (0: a free one)."""
@@ -425,7 +496,10 @@ class Net:
         self, saddr: int, sport: int, destination: tuple[int, int], errno: Errno, offender: int, cpu: Cpu
     ) -> None:
         """Tell the UDP socket that sent a datagram of an ICMP error about it (``udp_err``)."""
-        for sock in self.sockets.udp_receivers(saddr, sport, broadcast=False, source=destination):
+        found = self.sockets.udp_receivers(saddr, sport, broadcast=False, source=destination)
+        if not found:
+            self.snmp.inc("IcmpInErrors")
+        for sock in found:
             sock.report_error(cpu.now_ns, errno, destination, offender)
             if sock.error_report is not None and sock.peer is not None:
                 sock.error_report(cpu)

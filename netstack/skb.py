@@ -61,8 +61,10 @@ class SkBuff:
     came in by (None for packets built here). ``pulled`` is how much of ``data`` is in front of ``skb->data``,
     ``shift`` how many bytes it has lost in front since it was made, ``ip`` the IPv4 header once it was looked at,
     ``where`` the function that lets the packet go, ``input`` the one that takes it (``dst->input``), ``mac_dest`` where
-    one without a neighbour goes; ``icmp_owned`` says that the kernel's own socket has sent it. ``gso_size`` is not 0
-    for several segments in one packet (``netstack.gso``): ``gso_segs`` of them with that many bytes of data each.
+    one without a neighbour goes; ``nexthdr_at`` and ``frag6_done`` are of IPv6, once it has looked at the header: where
+    the next header is announced, and whether fragments were put together; ``icmp_owned`` says that the kernel's own
+    socket has sent it. ``gso_size`` is not 0 for several segments in one packet (``netstack.gso``): ``gso_segs`` of
+    them with that many bytes of data each.
     """
 
     __slots__ = (
@@ -73,6 +75,7 @@ class SkBuff:
         "_view",
         "data",
         "dev",
+        "frag6_done",
         "from_ingress",
         "gso_segs",
         "gso_size",
@@ -87,6 +90,7 @@ class SkBuff:
         "mark",
         "metadata",
         "network_header",
+        "nexthdr_at",
         "pkt_type",
         "priority",
         "protocol",
@@ -98,6 +102,7 @@ class SkBuff:
         "shift",
         "sk",
         "skb_iif",
+        "source_hop",
         "tc_index",
         "tc_skip_classify",
         "transport_header",
@@ -125,12 +130,13 @@ class SkBuff:
         # by a program of tc, from ingress or egress; on its way back from ifb
         # of a tunnel in metadata mode
         self.tun_info: TunnelInfo | None = None
-        self.redirected = self.from_ingress = self.tc_skip_classify = False
+        self.redirected = self.from_ingress = self.tc_skip_classify = self.frag6_done = False
         self.mark = self.priority = self.tc_index = self.hash = self.tstamp = 0
         self.sk: UdpSocket | None = None
         self.route: Route | None = None
         self.ip: IpHdr | None = None
-        self.pulled = self.shift = 0
+        # the next address of a source route that leads through here
+        self.pulled = self.shift = self.source_hop = self.nexthdr_at = 0
         self.has_mac_header = False
         self.where = ""
         self.input = ""

@@ -11,9 +11,17 @@ from ebpfsim.errors import KernelError
 from ebpfsim.uapi.net import IpProto
 from netstack.drop_reasons import SkbDropReason
 from netstack.headers import UDP_HLEN, UdpHdr, format_ip6
-from netstack.headers6 import Ip6Hdr, checksum6, icmp6_bytes, is_link_local, parse_ip6, udp6_bytes
+from netstack.headers6 import (
+    Ip6Hdr,
+    checksum6,
+    icmp6_bytes,
+    is_link_local,
+    is_multicast6,
+    parse_ip6,
+    udp6_bytes,
+)
 from netstack.icmpv6 import ECHO_REQUEST, count_out
-from netstack.ipv6 import ip6_send
+from netstack.ip6_output import ip6_send
 from netstack.sk_lookup import bpf_sk_lookup_run_v6
 from netstack.skb import SkBuff
 from netstack.sock import FIRST_FREE_PORT, Datagram, Endpoint, SockError
@@ -181,6 +189,10 @@ def __udp6_lib_rcv(cpu: Cpu, skb: SkBuff, _table: Any, _proto: int) -> int:
     # programs cannot choose one of these sockets, but may say that there is none
     if bpf_sk_lookup_run_v6(net, skb, (ip.saddr, udp.source, ip.daddr, udp.dest), IpProto.UDP, cpu).refused:
         found = []
+    if not found and is_multicast6(ip.daddr):
+        net.snmp.inc("Udp6IgnoredMulti")
+        skb.consume(cpu, "__udp6_lib_rcv")
+        return 0
     if not found:
         net.snmp.inc("Udp6NoPorts")
         net.functions.icmp6_send(cpu, skb, DEST_UNREACH, PORT_UNREACH, 0, 0, None)

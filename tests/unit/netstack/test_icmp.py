@@ -44,6 +44,8 @@ def test_echo_request_to_a_broadcast_address_is_ignored(lab, destination) -> Non
     counters = {**INPUT, "IcmpInErrors": 1, "IcmpInEchos": 1}
     if destination == "224.0.0.1":
         counters["IpExtInMcastPkts"] = 1
+    else:
+        counters["IpExtInBcastPkts"] = 1
     assert outcome[:3] == ("INVALID_PROTO", counters, [])
 
 

@@ -82,7 +82,7 @@ def test_source_address(lab, forward, source, reason) -> None:
         ("10.9.9.9", "IP_INADDRERRORS", {"IpInAddrErrors": 1}),
         ("240.0.0.1", "IP_INADDRERRORS", {"IpInAddrErrors": 1}),
         ("239.1.1.1", "NOT_SPECIFIED", {}),
-        ("10.0.2.255", "NOT_SPECIFIED", {"IpInDelivers": 1, "UdpIgnoredMulti": 1}),
+        ("10.0.2.255", "NOT_SPECIFIED", {"IpInDelivers": 1, "UdpIgnoredMulti": 1, "IpExtInBcastPkts": 1}),
     ],
 )
 def test_destination_address_of_a_host(lab, destination, reason, counters) -> None:

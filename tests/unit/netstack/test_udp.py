@@ -114,4 +114,6 @@ def test_broadcast(lab, destination, port, reason) -> None:
     counters = {**INPUT, counter: 1}
     if destination == "224.0.0.1":
         counters["IpExtInMcastPkts"] = 1
+    else:
+        counters["IpExtInBcastPkts"] = 1
     assert outcome[:3] == (reason, counters, [])

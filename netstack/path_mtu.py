@@ -1,0 +1,56 @@
+"""How long a packet may be on its way to an address, as routers told (RFC 1191, RFC 8201; net/ipv4/route.c:
+ip_rt_update_pmtu, net/ipv6/route.c: rt6_update_pmtu, v6.18).
+
+What was learned is forgotten after ten minutes (net.ipv4.route.mtu_expires, net.ipv6.route.mtu_expires).
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from netstack.fib import Route
+    from netstack.net import Net
+
+__all__ = ["PathMtu"]
+
+IPV6_MIN_MTU = 1280
+
+
+class PathMtu:
+    """What one host has learned of one version of IP."""
+
+    def __init__(self, net: "Net", version: int) -> None:
+        self.net, self.version = net, version
+        # address: MTU, and when it is forgotten; the second of IPv4 says that it must not be set on packets
+        self.learned: dict[int, tuple[int, int, bool]] = {}
+
+    def of(self, route: "Route", daddr: int) -> int:
+        """Return the longest packet to an address by a route (``dst_mtu``)."""
+        known = self.learned.get(daddr) if self.learned else None
+        if known is None:
+            return route.dev.mtu
+        mtu, until_ns, _ = known
+        if self.net.clock.now_ns >= until_ns:
+            del self.learned[daddr]
+            return route.dev.mtu
+        return min(mtu, route.dev.mtu)
+
+    def is_locked(self, daddr: int) -> bool:
+        """Whether a router asked for less than anybody should: packets are sent without Don't Fragment then."""
+        return bool(self.learned) and self.learned.get(daddr, (0, 0, False))[2]
+
+    def update(self, route: "Route", daddr: int, mtu: int) -> bool:
+        """Learn from a router what is the longest packet; False when that is nothing new."""
+        before, locked = self.of(route, daddr), False
+        if self.version == 4:
+            least = self.net.sysctls["net.ipv4.route.min_pmtu"]
+            if mtu < least:
+                mtu, locked = min(before, least), True
+            expires = "net.ipv4.route.mtu_expires"
+        else:
+            # RFC 8201: what is less than the least link is not believed
+            mtu, expires = max(mtu, IPV6_MIN_MTU), "net.ipv6.route.mtu_expires"
+        if mtu > before or (mtu == before and not locked):
+            return False
+        until_ns = self.net.clock.now_ns + self.net.sysctls[expires] * 1_000_000_000
+        self.learned[daddr] = (mtu, until_ns, locked)
+        return True
