@@ -388,6 +388,12 @@ def points(kernel: IterKernel, more: Iterable[Mapping[str, Target]] = ()) -> Poi
     return {AttachType.TRACE_ITER: AttachPoint(link_create=_creator(kernel, targets))}
 
 
+def _fits(prog: Prog, map_: Map) -> bool:
+    # bpf_iter_attach_map(): all accesses are inside of what the iterator will show
+    size = map_.user_value_size if isinstance(map_, ValueMap) else map_.value_size
+    return prog.max_rdonly_access <= map_.key_size and prog.max_rdwr_access <= size
+
+
 def _creator(kernel: IterKernel, targets: Mapping[str, Target]) -> Callable[[Prog, int, int, Opts], KernelObject]:
     def create(prog: Prog, target_fd: int, flags: int, opts: Opts) -> KernelObject:
         # bpf_iter_link_attach()
@@ -400,6 +406,10 @@ def _creator(kernel: IterKernel, targets: Mapping[str, Target]) -> Callable[[Pro
         if target is None:
             raise NotModelled(f"iterator over {name}", "kernel/bpf/bpf_iter.c")
         info = opts.get("iter_info") or b""
-        return IterLink(kernel, prog, name, target, target.attach(kernel, bytes(info)))
+        kept = target.attach(kernel, bytes(info))
+        if isinstance(kept, Map) and not _fits(prog, kept):
+            kept.put()
+            raise KernelError(OP, Errno.EACCES, f"program '{prog.name}' looks behind keys or values of '{kept.name}'")
+        return IterLink(kernel, prog, name, target, kept)
 
     return create

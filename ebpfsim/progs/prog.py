@@ -122,6 +122,9 @@ class Prog(KernelObject):
     shown: Shown | None = None
     changes_pkt_data: bool = False
     max_ctx_offset: int = 0
+    # how far it reads keys and accesses values of maps that an iterator hands to it
+    max_rdonly_access: int = 0
+    max_rdwr_access: int = 0
     enforce_expected_attach_type: bool = False
     # what it is for, where it is for one function (attach_btf_id); ``attach_tracing_prog`` when that traces in turn
     attach_target: AttachTarget | None = field(default=None, repr=False)

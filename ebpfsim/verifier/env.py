@@ -290,6 +290,8 @@ class Env:
         self.changes_pkt_data = False
         # where the accesses to the context end
         self.max_ctx_offset = 0
+        # how far buffers are accessed whose sizes are known when the program is attached, by kind
+        self.max_buffer_access = {"rdonly": 0, "rdwr": 0, "tracepoint": 0}
         # the program may only be attached where it was loaded for
         self.enforce_expected_attach_type = False
         # the kernel function that a tracing or struct_ops program is for (prog->aux->attach_func_proto and others)

@@ -367,6 +367,7 @@ def _check_buffer(env: Env, kind: str, regno: int, off: int, size: int) -> None:
     if reg.b.mask or reg.b.value:
         tnum = tnum_strn((reg.b.value, reg.b.mask))
         raise env.fail(Errno.EACCES, f"R{regno} invalid variable buffer offset: off={off}, var_off={tnum}\n")
+    env.max_buffer_access[kind] = max(env.max_buffer_access[kind], off + size)
 
 
 _FIXED_TYPES = (

@@ -113,6 +113,8 @@ class Verified:
     enforce_expected_attach_type: bool = False
     target: AttachTarget | None = None
     max_ctx_offset: int = 0
+    max_rdonly_access: int = 0
+    max_rdwr_access: int = 0
 
 
 def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
@@ -212,6 +214,8 @@ def _finish(env: Env, fixed: Fixed, xlated: Xlated) -> Verified:
         env.enforce_expected_attach_type,
         env.target,
         max_ctx_offset=env.max_ctx_offset,
+        max_rdonly_access=env.max_buffer_access["rdonly"],
+        max_rdwr_access=env.max_buffer_access["rdwr"],
     )
 
 
