@@ -23,6 +23,7 @@ from netstack.netkit import Netkit
 from netstack.stacked import Bond, Dummy, Ifb, Macvlan, VlanDevice
 from netstack.tunnel import GENEVE_PORT, VXLAN_PORT, Tunnel, TunnelConfig
 from netstack.veth import Veth
+from netstack.xsk_user import XskSocket
 
 if TYPE_CHECKING:
     from netstack.device import NetDevice
@@ -47,6 +48,13 @@ class HostDevices:
             hint = did_you_mean(name, net.devices)
             raise KernelError("device", Errno.ENODEV, f"host '{net.name}' has no device '{name}'{hint}")
         return found
+
+    def xsk_socket(self, device: str, queue: int = 0, **options: int) -> XskSocket:
+        """Return an AF_XDP socket bound to a queue of a device, with memory and rings of its own.
+
+        ``options`` are those of ``netstack.xsk_user.XskSocket``; what an xskmap takes is ``host.socket_fd(sock)``.
+        """
+        return XskSocket(self.device(device), queue, **options)
 
     def place(self, name: str) -> tuple[Net, str]:
         """Return the namespace and the name that ``NAMESPACE/NAME``, or a name alone, stands for; ENOENT."""

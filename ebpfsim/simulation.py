@@ -52,6 +52,7 @@ from netstack.sock import UdpSocket
 from netstack.traffic import inject, replay
 from netstack.udp6 import UdpSocket6
 from netstack.wire import DEFAULT_QUEUE, Wire, connect
+from netstack.xsk_user import XskSocket
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
@@ -227,7 +228,7 @@ class Host(HostDevices, HostNet, HostTracing, HostTraffic):
         """
         return add_qdisc(self.device(device), kind, **options)
 
-    def socket_fd(self, sock: UdpSocket) -> int:
+    def socket_fd(self, sock: UdpSocket | XskSocket) -> int:
         """Return a descriptor of a socket, as maps of sockets take it."""
         sock.file.get()
         return self.kernel.fds.install(sock.file)

@@ -18,6 +18,7 @@ from ebpfsim.uapi.bpf import MapType
 if TYPE_CHECKING:
     from netstack.cpumap import CpuMapThread, Waiting
     from netstack.redirect import BulkQueue
+    from netstack.xsk import XdpSock
 
 __all__ = [
     "BY_IFINDEX",
@@ -41,7 +42,7 @@ class BpfRedirectInfo:
 
     def __init__(self) -> None:
         self.tgt_index = 0
-        self.tgt_value: DevmapEntry | CpumapEntry | None = None
+        self.tgt_value: DevmapEntry | CpumapEntry | XdpSock | None = None
         self.map: DevmapMap | None = None
         self.flags = 0
         # of bpf_redirect_neigh(): an IPv4 address, 0 without one
@@ -53,12 +54,14 @@ class BpfRedirectInfo:
 class BpfNetContext:
     """Redirect state and the bulk queues that wait for the end of the poll, the latest device first."""
 
-    __slots__ = ("bulk_queues", "cpu_queues", "dev_flush_list", "ri")
+    __slots__ = ("bulk_queues", "cpu_queues", "dev_flush_list", "ri", "xsk_flush_list")
 
     def __init__(self) -> None:
         self.ri = BpfRedirectInfo()
         self.bulk_queues: dict[int, BulkQueue] = {}
         self.dev_flush_list: list[BulkQueue] = []
+        # AF_XDP sockets that have got frames
+        self.xsk_flush_list: list[XdpSock] = []
         # of cpumaps: (map id, CPU) to its thread and what waits for it
         self.cpu_queues: dict[tuple[int, int], tuple[CpuMapThread, list[Waiting]]] = {}
 
@@ -74,7 +77,7 @@ def bpf_net_ctx_set(cpu: Cpu) -> bool:
 def bpf_net_ctx_clear(cpu: Cpu) -> None:
     """End the context of a CPU; frames that were not flushed are our bug (xdp_do_check_flushed)."""
     context = cpu.scratch.pop(_KEY, None)
-    if isinstance(context, BpfNetContext) and (context.dev_flush_list or context.cpu_queues):
+    if isinstance(context, BpfNetContext) and (context.dev_flush_list or context.cpu_queues or context.xsk_flush_list):
         raise InternalError("redirected frames were not flushed at the end of the poll")
 
 

@@ -67,6 +67,7 @@ from netstack.tcp_cong import TcpCongestion
 from netstack.tcp_sock_ops import SockOps
 from netstack.udp6 import SocketTable6, UdpSocket6
 from netstack.xdp import Xdp
+from netstack.xsk import XskPool
 from tracing.net_records import NET_TRACEPOINTS
 
 __all__ = ["Net", "NetKernel"]
@@ -150,6 +151,8 @@ class Net:
         self.sysctls = read_sysctls(kernel.config.sysctl)
         self.snmp = Snmp()
         self.drops: Counter[str] = Counter()
+        # buffers of AF_XDP sockets by device and queue
+        self.xsk_pools: dict[tuple[int, int], XskPool] = {}
         # "stack.rx" covers the driver and the skb, which are charged where they happen
         self.stack_rx_ps = max(
             0, kernel.costs.ps("stack.rx") - kernel.costs.ps("xdp.drop.driver") - kernel.costs.ps("skb.alloc")

@@ -4,7 +4,7 @@ Follows ``xdp_do_redirect`` and ``xdp_do_generic_redirect`` of net/core/filter.c
 Natively, frames wait in a bulk queue per target device and go out 16 at a time, the rest at the end of the poll;
 programs of devmap entries run on them there. Generically, each goes out at once.
 
-Frames for other CPUs are in ``netstack.cpumap``. Left out: AF_XDP sockets, bonds.
+Frames for other CPUs are in ``netstack.cpumap``, AF_XDP sockets in ``netstack.xsk``. Left out: bonds.
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,9 @@ from ebpfsim.uapi.net import XdpAction
 from netstack.bpf_net_context import BY_IFINDEX, BpfNetContext, bpf_net_ctx_get
 from netstack.cpumap import Waiting, cpu_map_enqueue, cpu_map_flush, cpu_map_generic_redirect
 from netstack.headers import ETH_HLEN, VLAN_HLEN
-from netstack.xdp_buff import XdpBuff
+from netstack.xdp_buff import XdpBuff, rxq_index
 from netstack.xdp_run import XdpNetDevice, XdpRunner
+from netstack.xsk import XdpSock
 
 if TYPE_CHECKING:
     from netstack.device import NetDevice
@@ -92,6 +93,13 @@ def xdp_do_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, prog: Pr
         cpu_map_enqueue(source.net, context, _cpu_entry(target), target.map_id, waiting, cpu)
         xdp.recycle()
         err = 0
+    elif target.map_type == MapType.XSKMAP:
+        cpu.charge(runner.costs.redirect_ps)
+        err = _to_xsk(target, xdp, dev)
+        if not err:
+            if target.entry not in context.xsk_flush_list:
+                context.xsk_flush_list.append(cast(XdpSock, target.entry))
+            xdp.recycle()
     else:
         fwd = _device_by_index(dev, target)
         err = fwd if isinstance(fwd, int) else _xdp_enqueue(runner, context, fwd, xdp, dev, None, cpu)
@@ -134,6 +142,11 @@ def xdp_do_generic_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, 
         source = cast("NetDevice", dev)
         taken = cpu_map_generic_redirect(source.net, _cpu_entry(target), target.map_id, source, xdp.xdp_frame(), cpu)
         err = 0 if taken else -Errno.ENOSPC
+    elif target.map_type == MapType.XSKMAP:
+        # xsk_generic_rcv()
+        err = _to_xsk(target, xdp, dev)
+        if not err:
+            cast(XdpSock, target.entry).flush(cpu)
     else:
         fwd = _device_by_index(dev, target)
         err = fwd if isinstance(fwd, int) else _xdp_ok_fwd_dev(fwd, xdp)
@@ -151,12 +164,20 @@ def xdp_do_flush(runner: XdpRunner, cpu: Cpu) -> None:
     context = bpf_net_ctx_get(cpu)
     if context.cpu_queues:
         cpu_map_flush(context, cpu)
+    xsk_flush_list, context.xsk_flush_list = context.xsk_flush_list, []
     flush_list, context.dev_flush_list = context.dev_flush_list, []
     context.bulk_queues.clear()
     for queue in reversed(flush_list):
         _bq_xmit_all(runner, queue, cpu)
         if queue.prog is not None:
             queue.prog.put()
+    for sock in reversed(xsk_flush_list):
+        sock.flush(cpu)
+
+
+def _to_xsk(target: _Target, xdp: XdpBuff, dev: XdpNetDevice) -> int:
+    frame = xdp.xdp_frame()
+    return cast(XdpSock, target.entry).receive(frame.data, frame.metadata, dev, rxq_index(xdp.mem, xdp.pointers().rxq))
 
 
 def _device(entry: DevmapEntry) -> XdpNetDevice:

@@ -1,7 +1,7 @@
 """bpf_redirect and bpf_redirect_map: where a program wants its frame sent (net/core/filter.c, v6.18).
 
 They only note the wish in ``bpf_redirect_info``; ``netstack.redirect`` acts on it after the program returned
-XDP_REDIRECT, ``netstack.tc`` for tc programs. bpf_clone_redirect sends at once. Left out: cpumap and AF_XDP sockets.
+XDP_REDIRECT, ``netstack.tc`` for tc programs. bpf_clone_redirect sends at once.
 """
 
 from typing import TYPE_CHECKING, Protocol, cast
@@ -11,6 +11,7 @@ from ebpfsim.errors import NotModelled
 from ebpfsim.isa.alu import s32, u32
 from ebpfsim.maps.cpumap import CpumapMap
 from ebpfsim.maps.devmap import DevmapMap
+from ebpfsim.maps.xskmap import XskmapMap
 from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.uapi.flags import BPF_F_BROADCAST, BPF_F_EXCLUDE_INGRESS
@@ -20,7 +21,8 @@ from netstack.bpf_net_context import BY_IFINDEX, bpf_net_ctx_get
 from netstack.sk_buff import SkbStruct
 from netstack.skb import SkBuff
 from netstack.skb_run import be16
-from netstack.tc import BPF_F_INGRESS, BPF_F_NEIGH, BPF_F_NEXTHOP, BPF_F_PEER, bpf_redirect_to
+from netstack.tc import BPF_F_INGRESS, BPF_F_NEIGH, BPF_F_NEXTHOP, BPF_F_PEER, NEXTHOP6, bpf_redirect_to
+from netstack.xsk import XskFile
 
 if TYPE_CHECKING:
     from netstack.net import Net
@@ -30,7 +32,7 @@ __all__ = ["HELPERS"]
 # what flags may carry as the result for a missing entry: XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX
 ACTION_MASK = 3
 TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7  # include/uapi/linux/pkt_cls.h
-AF_INET, REDIR_NEIGH_BYTES = 2, 20  # sizeof(struct bpf_redir_neigh)
+AF_INET, AF_INET6, REDIR_NEIGH_BYTES = 2, 10, 20  # sizeof(struct bpf_redir_neigh)
 
 
 class _NetRuntime(Protocol):
@@ -68,9 +70,11 @@ def bpf_redirect_neigh(run: Run, ifindex: int, params: int, size: int, flags: in
         return TC_ACT_SHOT
     if not size:
         return _tc_redirect(run, ifindex, BPF_F_NEIGH)
-    if run.mem.load(params, 4) != AF_INET:
-        raise NotModelled("bpf_redirect_neigh() to a next hop of IPv6", "net/core/filter.c")
-    nexthop = int.from_bytes(run.mem.read(params + 4, 4), "big")
+    family = run.mem.load(params, 4)
+    if family not in (AF_INET, AF_INET6):
+        return TC_ACT_SHOT
+    nexthop = int.from_bytes(run.mem.read(params + 4, 4 if family == AF_INET else 16), "big")
+    nexthop |= NEXTHOP6 if family == AF_INET6 else 0
     return _tc_redirect(run, ifindex, BPF_F_NEIGH | BPF_F_NEXTHOP, nexthop)
 
 
@@ -96,6 +100,8 @@ def bpf_redirect_map(run: Run, map_address: int, key: int, flags: int, _r4: int,
     map_ = run.kernel.map_at(map_address)
     if isinstance(map_, CpumapMap):
         return _redirect_to_cpu(run, map_, key, flags)
+    if isinstance(map_, XskmapMap):
+        return _redirect_to_xsk(run, map_, key, flags)
     if not isinstance(map_, DevmapMap):
         raise NotModelled(f"bpf_redirect_map on a {map_.type.lower}", "net/core/filter.c")
     if flags & ~(ACTION_MASK | BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS):
@@ -122,6 +128,20 @@ def _redirect_to_cpu(run: Run, map_: CpumapMap, key: int, flags: int) -> int:
         ri.map_id, ri.map_type = BY_IFINDEX, MapType.UNSPEC
         return flags & ACTION_MASK
     ri.tgt_index, ri.map_id, ri.map_type = key, map_.id, map_.type
+    ri.map, ri.flags = None, 0
+    return XdpAction.XDP_REDIRECT
+
+
+def _redirect_to_xsk(run: Run, map_: XskmapMap, key: int, flags: int) -> int:
+    # xsk_map_redirect()
+    if flags & ~ACTION_MASK:
+        return XdpAction.XDP_ABORTED
+    ri, found = bpf_net_ctx_get(run.cpu).ri, map_.sock_at(u32(key))
+    if found is None:
+        ri.tgt_value, ri.map_id, ri.map_type = None, BY_IFINDEX, MapType.UNSPEC
+        return flags & ACTION_MASK
+    assert isinstance(found, XskFile)
+    ri.tgt_value, ri.tgt_index, ri.map_id, ri.map_type = found.sock, key, map_.id, map_.type
     ri.map, ri.flags = None, 0
     return XdpAction.XDP_REDIRECT
 

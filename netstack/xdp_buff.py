@@ -104,6 +104,11 @@ def rxq_dev(mem: Memory, rxq: int) -> int:
     return mem.load(rxq, 8)
 
 
+def rxq_index(mem: Memory, rxq: int) -> int:
+    """Return the number of the queue in the ``struct xdp_rxq_info`` at an address."""
+    return mem.load(rxq + 8, 4)
+
+
 def rxq_frag_size(mem: Memory, rxq: int) -> int:
     """Return the size of fragment buffers in the ``struct xdp_rxq_info`` at an address; 0 when they cannot grow."""
     return mem.load(rxq + 24, 4)

@@ -3,7 +3,7 @@
 from struct import Struct
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError, NotModelled
+from ebpfsim.errors import KernelError
 from ebpfsim.maps.fd_array import IndexedMap
 from ebpfsim.maps.map import MapAttr, MapEnv
 from ebpfsim.maps.sock import MapSock, exist_errno, sock_by_fd
@@ -29,10 +29,9 @@ class XskmapMap(IndexedMap):
         return self._socks.get(index)
 
     def lookup_elem(self, key: bytes, cpu: int) -> int:
-        """Return 0 where there is no socket; of others programs get a ``struct bpf_xdp_sock``."""
-        if _U32.unpack(key)[0] not in self._socks:
-            return 0
-        raise NotModelled("bpf_map_lookup_elem() of an xskmap with sockets", "net/xdp/xskmap.c")
+        """Return the address of a socket's ``struct xdp_sock``, or 0."""
+        found = self._socks.get(_U32.unpack(key)[0])
+        return found.struct_address if found is not None else 0
 
     def delete_elem(self, key: bytes) -> int:
         """Forget a socket; it need not be there."""
@@ -41,6 +40,7 @@ class XskmapMap(IndexedMap):
             return -Errno.EINVAL
         old = self._socks.pop(index, None)
         if old is not None:
+            old.holders.remove(self)
             old.put()
         return 0
 
@@ -63,9 +63,15 @@ class XskmapMap(IndexedMap):
         sock.get()
         self.delete_elem(key)
         self._socks[index] = sock
+        sock.holders.append(self)
+
+    def forget_sock(self, sock: MapSock) -> None:
+        """Forget a socket that closes."""
+        for index in [index for index, found in self._socks.items() if found is sock]:
+            self.delete_elem(_U32.pack(index))
 
     def on_release(self) -> None:
         """Let go of the sockets."""
         for index in sorted(self._socks):
-            self._socks.pop(index).put()
+            self.delete_elem(_U32.pack(index))
         super().on_release()

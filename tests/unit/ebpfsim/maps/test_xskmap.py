@@ -20,6 +20,7 @@ class Sock(KernelObject):
     def __init__(self, family: int) -> None:
         super().__init__()
         self.cookie, self.sk_family, self.sockmap_ok, self.reuseport_ok = 1, family, True, True
+        self.holders = []
 
 
 @pytest.fixture
