@@ -1,19 +1,19 @@
 """bpf_fib_lookup and bpf_check_mtu: where a packet would go, and whether it fits (net/core/filter.c, v6.18).
 
-Left out: IPv6, lightweight tunnels, VRFs.
+Left out: lightweight tunnels, VRFs.
 """
 
 from struct import Struct
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import NotModelled
 from ebpfsim.isa.alu import s32, u32
 from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.uapi.bpf import ProgType
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from netstack.fib import Route, RouteType
 from netstack.headers import VLAN_HLEN
+from netstack.headers6 import is_link_local, is_multicast6
 from netstack.neigh import NUD_VALID
 from netstack.sk_buff import SkbStruct
 from netstack.xdp_buff import XdpPointers, rxq_dev
@@ -36,6 +36,8 @@ RT_TABLE_MAIN = 254
 # struct bpf_fib_lookup with IPv4 addresses: family, protocol, ports, length or MTU, ifindex, tos or metric, source and
 # destination in 16 bytes each, VLAN protocol and tag or table, source and destination MAC or mark
 _PARAMS = Struct("<BBHHHII4s12s4s12s4s6s6s")
+# with IPv6 addresses; the flow label is the last 20 bits of the word in front of them
+_PARAMS6 = Struct("<BBHHHII16s16sI6s6s")
 BPF_MTU_CHK_SEGS = 1
 MTU_FITS, MTU_FRAG_NEEDED, MTU_SEGS_TOOBIG = range(3)
 
@@ -61,15 +63,13 @@ def bpf_fib_lookup(run: Run, ctx: int, params: int, plen: int, flags: int, _r5: 
     if s32(u32(plen)) < _PARAMS.size or u32(flags) & ~FLAGS:
         return -Errno.EINVAL
     family = run.mem.load(params, 1)
-    if family == AF_INET6:
-        raise NotModelled("bpf_fib_lookup() for IPv6", "net/core/filter.c")
-    if family != AF_INET:
+    if family not in _LOOKUPS:
         return -Errno.EAFNOSUPPORT
     tot_len = run.mem.load(params + 6, 2)
     dev = _dev(run, ctx)
     skb = run.prog.type != ProgType.XDP
     check_mtu = not skb or bool(tot_len)
-    result = _ipv4_fib_lookup(run, dev.net, params, u32(flags), check_mtu=check_mtu)
+    result = _LOOKUPS[family](run, dev.net, params, u32(flags), check_mtu)
     if result == SUCCESS and not check_mtu:
         out = dev.net.dev_get_by_index(run.mem.load(params + 8, 4))
         assert out is not None
@@ -80,7 +80,7 @@ def bpf_fib_lookup(run: Run, ctx: int, params: int, plen: int, flags: int, _r5: 
     return result
 
 
-def _ipv4_fib_lookup(run: Run, net: "Net", params: int, flags: int, *, check_mtu: bool) -> int:
+def _ipv4_fib_lookup(run: Run, net: "Net", params: int, flags: int, check_mtu: bool) -> int:
     mem = run.mem
     fields = list(_PARAMS.unpack(mem.read(params, _PARAMS.size)))
     protocol, sport, dport, tot_len, ifindex, tos = fields[1:7]
@@ -144,6 +144,78 @@ def _forward(run: Run, net: "Net", params: int, route: Route, flags: int, tot_le
     if mtu:
         mem.store(params + 6, 2, mtu & 0xFFFF)
     return SUCCESS
+
+
+def _ipv6_fib_lookup(run: Run, net: "Net", params: int, flags: int, check_mtu: bool) -> int:
+    mem = run.mem
+    fields = _PARAMS6.unpack(mem.read(params, _PARAMS6.size))
+    protocol, sport, dport, tot_len, ifindex, flowinfo = fields[1:7]
+    saddr, daddr = (int.from_bytes(part, "big") for part in fields[7:9])
+    if _is_strict(saddr) or _is_strict(daddr):
+        # link-local addresses are never forwarded
+        return NOT_FWDED
+    dev = net.dev_get_by_index(ifindex)
+    if dev is None:
+        return -Errno.ENODEV
+    if not net.ipv6.forwarding or ifindex not in net.ipv6.devices:
+        return FWD_DISABLED
+    fib = net.ipv6.fib
+    if flags & DIRECT:
+        number = RT_TABLE_MAIN
+        if flags & TBID:
+            number = fields[9]
+            mem.store(params + 48, 4, 0)
+        table = fib.tables.get(number)
+        route = table.lookup(daddr) if table is not None else None
+    else:
+        mark = int.from_bytes(fields[10][:4], "little") if flags & MARK else 0
+        out = dev if flags & OUTPUT else None
+        route = fib.lookup(daddr, out, saddr, mark, None if flags & OUTPUT else dev.name)
+    if route is None:
+        return NOT_FWDED
+    if route.type != RouteType.UNICAST:
+        return _BY_TYPE.get(route.type, NOT_FWDED)
+    label = int.from_bytes(flowinfo.to_bytes(4, "little"), "big") & 0xFFFFF
+    route = fib.select(route, daddr, saddr, (_be16(sport), _be16(dport)), protocol, label)
+    return _forward6(run, net, params, route, flags, tot_len if check_mtu else -1)
+
+
+def _is_strict(address: int) -> bool:
+    # rt6_need_strict()
+    return address == 1 or is_link_local(address) or is_multicast6(address)
+
+
+def _forward6(run: Run, net: "Net", params: int, route: Route, flags: int, tot_len: int) -> int:
+    mem, out = run.mem, route.dev
+    daddr = int.from_bytes(mem.read(params + 32, 16), "big")
+    mtu = 0
+    if tot_len >= 0:
+        mtu = net.path_mtu6.of(route, daddr)
+        if tot_len > mtu:
+            mem.store(params + 6, 2, mtu & 0xFFFF)
+            return FRAG_NEEDED
+    if route.gateway:
+        mem.write(params + 32, route.gateway.to_bytes(16, "big"))
+    mem.store(params + 12, 4, route.metric)
+    mem.store(params + 8, 4, out.ifindex)
+    if flags & SRC:
+        source = route.prefsrc or net.ipv6.select_addr(out, daddr)
+        if not source:
+            return NO_SRC_ADDR
+        mem.write(params + 16, source.to_bytes(16, "big"))
+    if not flags & SKIP_NEIGH:
+        neigh = net.neigh6.lookup(out, route.gateway or daddr)
+        if neigh is None or not neigh.state & NUD_VALID:
+            return NO_NEIGH
+        mem.write(params + 58, neigh.mac)
+        mem.write(params + 52, out.mac)
+    mem.store(params + 48, 4, 0)
+    if mtu:
+        mem.store(params + 6, 2, mtu & 0xFFFF)
+    return SUCCESS
+
+
+_LOOKUPS = {AF_INET: _ipv4_fib_lookup, AF_INET6: _ipv6_fib_lookup}
 
 
 def _be16(value: int) -> int:

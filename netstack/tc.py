@@ -28,6 +28,7 @@ from netstack.bpf_net_context import BpfRedirectInfo, bpf_net_ctx_clear, bpf_net
 from netstack.drop_reasons import SkbDropReason
 from netstack.eth import eth_type_trans
 from netstack.headers import IpHdr
+from netstack.headers6 import IP6_HLEN, Ip6Hdr
 from netstack.ip_output import ip_route_output
 from netstack.sk_buff import SkbStruct
 from netstack.skb import SkBuff
@@ -42,6 +43,8 @@ __all__ = ["NET_XMIT_DROP", "NET_XMIT_SUCCESS", "Handled", "Tc", "skb_do_redirec
 
 TCX_NAMES = {-1: "TCX_NEXT", 0: "TCX_PASS", 2: "TCX_DROP", 7: "TCX_REDIRECT"}
 # include/linux/filter.h: flags of bpf_redirect_info beside BPF_F_INGRESS
+# beside a next hop: it is an address of IPv6
+NEXTHOP6 = 1 << 128
 BPF_F_INGRESS, BPF_F_NEIGH, BPF_F_PEER, BPF_F_NEXTHOP = 1 << 0, 1 << 16, 1 << 17, 1 << 18
 AF_INET = 2
 _UNSPEC, _OK = int(TcAct.UNSPEC), int(TcAct.OK)
@@ -305,23 +308,32 @@ def bpf_redirect_to(skb: SkBuff, dev: "NetDevice", flags: int, cpu: Cpu) -> int:
 
 
 def _redirect_neigh(skb: SkBuff, dev: "NetDevice", nexthop: int, cpu: Cpu) -> int:
-    # __bpf_redirect_neigh_v4: a route by this device, then its neighbour; both MAC addresses are written anew
+    # __bpf_redirect_neigh_v4, _v6: a route by this device, then its neighbour; both MAC addresses are written anew
     net = dev.net
     packet = skb.data[skb.network_header :]
-    if skb.protocol != EtherType.IP or len(packet) < 20:
-        skb.drop(SkbDropReason.NOT_SPECIFIED, "redirect to a neighbour of a packet that is not IPv4")
+    is_v6 = skb.protocol == EtherType.IPV6
+    if not (is_v6 or skb.protocol == EtherType.IP) or len(packet) < (IP6_HLEN if is_v6 else 20):
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "redirect to a neighbour of a packet that is no IP")
         return -Errno.EINVAL
-    ip = IpHdr.unpack(packet)
+    if is_v6 and nexthop and not nexthop & NEXTHOP6:
+        skb.drop(SkbDropReason.NOT_SPECIFIED, "redirect of IPv6 to a neighbour of IPv4")
+        return NET_XMIT_DROP
     if not nexthop:
         try:
-            route, _ = ip_route_output(net, ip.daddr)
+            if is_v6:
+                daddr = Ip6Hdr.unpack(packet).daddr
+                route, _ = net.ipv6.route_output(daddr, Ip6Hdr.unpack(packet).saddr, dev)
+            else:
+                daddr = IpHdr.unpack(packet).daddr
+                route, _ = ip_route_output(net, daddr)
         except KernelError as error:
             skb.drop(SkbDropReason.IP_OUTNOROUTES)
             return -error.errno
         if route.dev is not dev:
             skb.drop(SkbDropReason.NOT_SPECIFIED, f"the route to the packet's address leads to '{route.dev.name}'")
             return NET_XMIT_DROP
-        nexthop = route.gateway or ip.daddr
+        nexthop = (route.gateway or daddr) | (NEXTHOP6 if is_v6 else 0)
     out = SkBuff(packet, dev, skb.protocol, skb.record)
     out.inherit(skb)
-    return net.neigh.output(out, dev, nexthop, cpu)
+    table = net.neigh6 if nexthop & NEXTHOP6 else net.neigh
+    return table.output(out, dev, nexthop & ~NEXTHOP6, cpu)

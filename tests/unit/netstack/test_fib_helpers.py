@@ -1,6 +1,7 @@
 """bpf_fib_lookup and bpf_check_mtu on packets: what net/core/filter.c of v6.18 says; routers that use them are compared
 with Linux in tests/parity."""
 
+from ipaddress import IPv6Address
 from struct import pack, unpack_from
 
 import pytest
@@ -27,12 +28,14 @@ def host():
 
 
 def lookup(host, dst: str, *, tot_len: int = 100, flags: int = 0, ifindex: int = 2, family: int = 2, plen: int = 64,
-           kind: ProgType = ProgType.XDP) -> tuple[int, bytes]:  # fmt: skip
+           kind: ProgType = ProgType.XDP, src: str = "2001:db8:1::1") -> tuple[int, bytes]:  # fmt: skip
     """The result, and struct bpf_fib_lookup after it."""
-    daddr = bytes(map(int, dst.split(".")))
-    params = pack(
-        "<BBHHHII4s12s4s12s4s12s", family, 17, 0, 0, tot_len, ifindex, 0, b"\x0a\0\1\1", b"", daddr, b"", b"", b""
-    )
+    head = family, 17, 0, 0, tot_len, ifindex, 0
+    if ":" in dst:
+        params = pack("<BBHHHII16s16s4s12s", *head, IPv6Address(src).packed, IPv6Address(dst).packed, b"", b"")
+    else:
+        daddr = bytes(map(int, dst.split(".")))
+        params = pack("<BBHHHII4s12s4s12s4s12s", *head, b"\x0a\0\1\1", b"", daddr, b"", b"", b"")
     fd = host.bpf.map_create(2, 4, 64, 1)
     host.bpf.map_update_elem(fd, bytes(4), params)
     text = f"r6 = r1; r1 = 0; *(u32 *)(r10 - 4) = r1; r1 = map_fd[{fd}]; r2 = r10; r2 += -4; call bpf_map_lookup_elem;"
@@ -110,3 +113,54 @@ def test_check_mtu_of_packets(which, mtu_len, len_diff, flags, result) -> None:
     fd = bpf.prog_load(ProgType.SCHED_CLS, encode(assemble(text + "call bpf_check_mtu; exit"))).fd
     answer = bpf.prog_test_run(fd, FRAME).retval
     assert (answer - (1 << 32) if answer >> 31 else answer) == result
+
+
+@pytest.fixture
+def host6():
+    """The same with 2001:db8:1::/64, 2001:db8:2::/64 and 2001:db8:9::/48 behind 2001:db8:2::9."""
+    host = Simulation(seed=1).host("h", sysctl={"net.ipv6.conf.all.forwarding": 1})
+    host.nic("eth0", "2001:db8:1::2/64")
+    eth1 = host.nic("eth1", "2001:db8:2::2/64", mtu=1300)
+    host.net.add_route("2001:db8:9::/48", via="2001:db8:2::9", metric=7)
+    host.net.add_route("2001:db8:a::/48", type="prohibit")
+    host.net.neigh6.add(eth1, int(IPv6Address("2001:db8:2::9")), bytes.fromhex(MAC.replace(":", "")))
+    return host
+
+
+def test_a_route_of_ipv6_with_its_neighbour(host6) -> None:
+    result, after = lookup(host6, "2001:db8:9::5", family=10, flags=SRC)
+    assert result == 0
+    assert unpack_from("<HII", after, 6) == (1300, 3, 7)
+    assert after[16:48] == IPv6Address("2001:db8:2::2").packed + IPv6Address("2001:db8:2::9").packed
+    assert after[52:64] == host6.device("eth1").mac + bytes.fromhex(MAC.replace(":", ""))
+
+
+@pytest.mark.parametrize(
+    ("dst", "options", "result"),
+    [
+        ("2001:db8:2::77", {}, 7),
+        ("2001:db8:2::77", {"flags": SKIP_NEIGH}, 0),
+        ("2001:db8:9::5", {"tot_len": 1301}, 8),
+        ("2001:db8:9::5", {"tot_len": 1300}, 0),
+        ("2001:db8:1::2", {}, 4),
+        ("2001:db8:99::1", {}, 4),
+        ("2001:db8:a::1", {}, 3),
+        ("2001:db8:9::5", {"flags": DIRECT}, 0),
+        ("2001:db8:9::5", {"flags": DIRECT | TBID}, 4),
+        ("2001:db8:9::5", {"flags": OUTPUT}, 4),
+        ("2001:db8:9::5", {"flags": OUTPUT, "ifindex": 3}, 0),
+        ("2001:db8:9::5", {"ifindex": 99}, -19),
+        # rt6_need_strict()
+        ("fe80::1", {}, 4),
+        ("ff02::1", {}, 4),
+        ("2001:db8:9::5", {"src": "fe80::1"}, 4),
+    ],
+)
+def test_results_of_ipv6(host6, dst, options, result) -> None:
+    assert lookup(host6, dst, **{"family": 10, **options})[0] == result
+
+
+def test_forwarding_of_ipv6_has_to_be_on() -> None:
+    host = Simulation(seed=1).host("h")
+    host.nic("eth0", "2001:db8:1::2/64")
+    assert lookup(host, "2001:db8:1::5", family=10)[0] == 5

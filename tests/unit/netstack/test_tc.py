@@ -317,6 +317,39 @@ def test_redirect_neigh_writes_the_addresses() -> None:
     assert frame[:12] == c.device("eth0").mac + b.device("eth1").mac
 
 
+def test_redirect_neigh_to_a_next_hop_of_ipv6() -> None:
+    """struct bpf_redir_neigh: fd00::9 has the address of c; the packet of IPv4 goes there all the same."""
+    three = Three()
+    b, c = three.lab.b, three.c
+    b.net.neigh6.add(b.device("eth1"), 0xFD00 << 112 | 9, c.device("eth0").mac)
+    code = """
+        *(u32 *)(r10 - 20) = 10; *(u32 *)(r10 - 16) = 0xfd; *(u32 *)(r10 - 12) = 0; *(u32 *)(r10 - 8) = 0
+        *(u32 *)(r10 - 4) = 0x9000000
+        r1 = 3; r2 = r10; r2 += -20; r3 = 20; r4 = 0; call bpf_redirect_neigh; exit
+    """
+    b.attach_tcx(three.lab.load(code), "eth0")
+    three.lab.send()
+    frame = next(each.data for each in three.lab.sim.recorder.packets if (each.host, each.direction) == ("c", "in"))
+    assert frame[:14] == c.device("eth0").mac + b.device("eth1").mac + b"\x08\0"
+
+
+def test_redirect_neigh_of_ipv6_asks_its_routes() -> None:
+    three = Three()
+    b, c = three.lab.b, three.c
+    b.net.add_address(b.device("eth1"), "fd00::1/64")
+    b.net.neigh6.add(b.device("eth1"), 0xFD00 << 112 | 9, c.device("eth0").mac)
+    b.attach_tcx(three.lab.load("r1 = 3; r2 = 0; r3 = 0; r4 = 0; call bpf_redirect_neigh; exit"), "eth0")
+    packet = bytes.fromhex("6000000000083b40") + (0xFD01 << 112).to_bytes(16, "big")
+    for last in (9, 1 << 80):
+        daddr = (0xFD00 << 112 | last).to_bytes(16, "big")
+        three.lab.a.device("eth0").inject(b.device("eth0").mac + bytes(6) + b"\x86\xdd" + packet + daddr + bytes(8))
+    three.lab.sim.run()
+    (frame,) = [each.data for each in three.lab.sim.recorder.packets if (each.host, each.direction) == ("c", "in")]
+    assert frame[:14] == c.device("eth0").mac + b.device("eth1").mac + b"\x86\xdd"
+    # the other one has no route
+    assert b.net.drops["IP_OUTNOROUTES"] == 1
+
+
 def test_redirects_at_egress_in_a_circle_end(lab: Lab) -> None:
     """XMIT_RECURSION_LIMIT, include/linux/netdevice.h: 8."""
     lab.b.attach_tcx(lab.load(REDIRECT.format(ifindex=2, flags=0)), "eth0", "egress")
