@@ -13,7 +13,8 @@ from ebpfsim.isa.alu import s32, s64, u32
 from ebpfsim.memory.user import UserFault
 from ebpfsim.progs.prog import Prog
 from netstack.ip_cmsg import recv_timestamp
-from netstack.msg import MSG_DONTWAIT, MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC, message_at, put_cmsg_to
+from netstack.marks import touch
+from netstack.msg import MSG_DONTWAIT, MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC, copied_to_user, message_at, put_cmsg_to
 from netstack.packet_sock import AF_PACKET, SOCK_DGRAM, SOCK_RAW, Fanout, FanoutKind, PacketSock
 from netstack.sk_alloc import SOCK_MAKERS
 from netstack.skb import CHECKSUM_PARTIAL, SkBuff
@@ -189,7 +190,8 @@ def packet_recvmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, size: int, fl
     copied = seen.data[: s64(size)]
     if len(copied) < len(seen.data):
         to.msg_flags |= MSG_TRUNC
-    k.functions.skb_copy_datagram_iter(cpu, 0, 0, 0, len(copied))
+    watched = k.net.functions.watched or k.net.tracepoints.watched
+    copied_to_user(k, cpu, seen.skb.struct_address if watched else 0, len(copied))
     err = 0 if to.put(copied) else -Errno.EFAULT
     if to.msg_name and not err:
         dev = _device(k, seen.ifindex)
@@ -208,6 +210,9 @@ def packet_recvmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, size: int, fl
         sk.queue.popleft()
         sk.rmem -= seen.truesize
         k.functions.skb_free_datagram(cpu, sk.struct_address, 0)
+        if k.net.functions.watched or k.net.tracepoints.watched:
+            touch(cpu, "consume_skb", sk_buff=seen.skb)
+        seen.skb.release()
     return err or (len(seen.data) if flags & MSG_TRUNC else len(copied))
 
 

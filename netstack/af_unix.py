@@ -240,6 +240,8 @@ def unix_stream_connect(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, addr_l
         return is_err(newsk)
     new = unix_at(k, newsk)
     functions.sock_wmalloc(cpu, newsk, 1, 1, GFP_KERNEL)
+    if k.net.functions.watched:
+        touch(cpu, "__alloc_skb", "skb_set_owner_w", sock=new)
     patience = Patience(socket.sndtimeo_ns, nonblock=bool(flags & O_NONBLOCK))
     err = _connected(k, cpu, socket, new, asked, patience)
     if err:
@@ -279,6 +281,8 @@ def _connected(k: SocketKernel, cpu: Cpu, socket: TaskSocket, new: UnixSock, nam
         new.set_name(other.name)
     if other.dentry is not None:
         new.struct.path_mnt, new.struct.path_dentry = other.struct.path_mnt, other.struct.path_dentry
+        functions.path_get(cpu, other.path)
+        new.dentry = other.dentry
     sk.peer_cred = other.peer_cred
     socket.struct.state, sk.state = SS_CONNECTED, TCP_ESTABLISHED
     sk.set_peer(new)
@@ -487,7 +491,7 @@ def release_sock(k: SocketKernel, cpu: Cpu, sk: UnixSock, *, embryo: bool = Fals
         free_skb(k, cpu, skb, purged=True)
     functions.skb_dequeue(cpu, 0)
     if sk.dentry is not None:
-        k.vfs.unhold(sk.dentry)
+        k.functions.path_put(cpu, sk.path)
         sk.dentry = sk.inode = None
     put_sock(k, cpu, sk)
 
@@ -495,7 +499,7 @@ def release_sock(k: SocketKernel, cpu: Cpu, sk: UnixSock, *, embryo: bool = Fals
 @kernel_function
 def unix_sock_destructor(k: SocketKernel, cpu: Cpu, sk: int) -> None:
     """Nobody has the socket any more."""
-    touch(cpu, "skb_queue_purge_reason") if k.net.functions.watched else None
+    k.functions.skb_queue_purge_reason(cpu, 0, 0)
     k.functions.put_pid(cpu, 0)
 
 

@@ -219,7 +219,8 @@ def ip_push_pending_frames(cpu: Cpu, sk: Any, skb: SkBuff) -> int:
 @packet_function
 def __ip_make_skb(cpu: Cpu, sk: Any, _fl4: Any, _queue: Any, _cork: Any) -> int:
     """Write the header of what was put together."""
-    touch(cpu, "ipv4_mtu", "__ip_select_ident")
+    # connected sockets count for themselves
+    touch(cpu, "ipv4_mtu", *(("__ip_select_ident",) if getattr(sk, "peer", None) is None else ()))
     if getattr(sk, "protocol", 0) == IpProto.ICMP:
         touch(cpu, *(("ip_options_build",) if sk.has_options else ()), "icmp_out_count")
     return 0
@@ -259,7 +260,8 @@ def __ip_append_data(
     _flags: int,
 ) -> int:
     """Put data into a packet."""
-    touch(cpu, "sock_alloc_send_pskb", "skb_put", *((getfrag,) if length > transhdrlen else ()), sock=sk)
+    alloc = "sock_alloc_send_pskb" if transhdrlen else "__alloc_skb"
+    touch(cpu, alloc, "skb_put", *((getfrag,) if length > transhdrlen else ()), sock=sk)
     return 0
 
 

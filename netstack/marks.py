@@ -26,7 +26,8 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "eth_type_trans": (), "skb_clone_tx_timestamp": (), "cls_bpf_classify": (), "tcf_classify": ("cls_bpf_classify",),
     "tc_run": ("tcf_classify",),
     # and in
-    "skb_defer_rx_timestamp": (), "skb_scrub_packet": (), "__dev_forward_skb": ("__dev_forward_skb2",),
+    "skb_defer_rx_timestamp": (), "eth_header_parse": (), "sk_dst_check": ("ipv4_dst_check",),
+    "ipv4_dst_check": (), "skb_scrub_packet": (), "__dev_forward_skb": ("__dev_forward_skb2",),
     "__dev_forward_skb2": ("skb_scrub_packet", "eth_type_trans"),
     # net/core/gro.c
     "tcp_gro_receive": (), "tcp4_gro_receive": ("tcp_gro_receive",), "inet_gro_receive": ("tcp4_gro_receive",),
@@ -50,7 +51,8 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "__xfrm_decode_session": ("__skb_flow_dissect", "security_xfrm_decode_session"),
     # packets that are made
     "ipv4_mtu": (), "ip_setup_cork": ("ipv4_mtu",), "ip_generic_getfrag": (), "icmp_out_count": (),
-    "icmp_glue_bits": ("skb_copy_and_csum_bits", "nf_ct_attach"), "raw_getfrag": ("csum_partial_copy_nocheck",),
+    "icmp_glue_bits": ("skb_copy_and_csum_bits", "nf_ct_attach"),
+    "raw_getfrag": ("csum_partial_copy_nocheck", "ip_generic_getfrag"),
     "__ip_select_ident": (), "ip_options_build": (), "ip_send_check": (), "udp4_hwcsum": (), "__ip_options_echo": (),
     "udp_v4_early_demux": (), "inet_lookup_reuseport": (), "ipv4_pktinfo_prepare": (), "fib_compute_spec_dst": (),
     "raw_local_deliver": (), "raw_icmp_error": (), "ping_lookup": (), "ip_mc_sf_allow": (),

@@ -17,8 +17,23 @@ from tracing.functions import kernel_function
 from tracing.read_write import IovIter
 
 __all__ = [
-    "MSG_CMSG_CLOEXEC", "MSG_CTRUNC", "MSG_DONTWAIT", "MSG_EOR", "MSG_ERRQUEUE", "MSG_NOSIGNAL", "MSG_OOB", "MSG_PEEK",
-    "MSG_TRUNC", "MSG_WAITALL", "MSG_WAITFORONE", "Control", "Message", "message", "message_at", "put_cmsg_to",
+    "MSG_CMSG_CLOEXEC",
+    "MSG_CTRUNC",
+    "MSG_DONTWAIT",
+    "MSG_EOR",
+    "MSG_ERRQUEUE",
+    "MSG_NOSIGNAL",
+    "MSG_OOB",
+    "MSG_PEEK",
+    "MSG_TRUNC",
+    "MSG_WAITALL",
+    "MSG_WAITFORONE",
+    "Control",
+    "Message",
+    "copied_to_user",
+    "message",
+    "message_at",
+    "put_cmsg_to",
 ]  # fmt: skip
 
 # include/linux/socket.h
@@ -127,6 +142,13 @@ def put_cmsg_to(k: Any, cpu: Cpu, msg: Message, level: int, kind: int, data: byt
     k.mem.write(room, data)
     k.functions.put_cmsg(cpu, msg.address, level, kind, len(data), room)
     k.mem.free(room)
+
+
+def copied_to_user(k: Any, cpu: Cpu, skb: int, size: int) -> None:
+    """Tell that bytes of a packet are copied to the task."""
+    k.functions.skb_copy_datagram_iter(cpu, skb, 0, 0, size)
+    if k.net.tracepoints.watched:
+        k.net.tracepoints.skb_copy_datagram_iovec(cpu, skb, size)
 
 
 @kernel_function

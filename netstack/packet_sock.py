@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ebpfsim.btf.view import place, size_of
 from ebpfsim.cpu import Cpu
-from ebpfsim.errnos import Errno
-from ebpfsim.errors import KernelError
 from ebpfsim.isa.alu import u32
 from ebpfsim.memory import Memory
 from ebpfsim.progs.prog import Prog
-from ebpfsim.uapi.bpf import MapType, ProgType
+from ebpfsim.uapi.bpf import MapType
 from hooks.cgroup import Cgroup
 from hooks.link import HookStats
 from netstack.device import NetDevice
 from netstack.drop_reasons import SkbDropReason
+from netstack.filtered import Filtered
 from netstack.marks import touch
+from netstack.raw import received
 from netstack.skb import PacketType, SkBuff
 from netstack.skb_run import skb_struct
 from netstack.sock_file import SockFile
@@ -50,6 +50,7 @@ class Seen(NamedTuple):
     size: int
     truesize: int
     ip_summed: int
+    skb: SkBuff
 
 
 class FanoutKind:
@@ -104,13 +105,14 @@ def flow_hash(skb: SkBuff) -> int:
     return value
 
 
-class PacketSock:
+class PacketSock(Filtered):
     """A ``struct packet_sock``."""
 
     sk_family = AF_PACKET
     rcu_free, destructor = False, "packet_sock_destruct"
 
     def __init__(self, k: "SocketKernel", cgroup: Cgroup) -> None:
+        super().__init__()
         self.net: Net = k.net
         self.mem: Memory = k.mem
         self.cgroup = cgroup
@@ -121,8 +123,6 @@ class PacketSock:
         self.packets = self.drops = 0
         self.sk_shutdown = self._error = self.priority = self.mark = 0
         self.is_running = self.auxdata = self.ignore_outgoing = False
-        self.filter: Prog | None = None
-        self.filter_stats = HookStats()
         self.fanout: Fanout | None = None
         self.data_ready: Callable[[Cpu], object] | None = None
         self.error_report: Callable[[Cpu], object] | None = None
@@ -178,25 +178,6 @@ class PacketSock:
         if self._file is None:
             self._file = SockFile(self, self.net.next_cookie())
         return self._file
-
-    def attach_bpf(self, prog: Prog) -> None:
-        """Set its filter (SO_ATTACH_BPF): EINVAL for other types of programs."""
-        if prog.type != ProgType.SOCKET_FILTER:
-            raise KernelError("setsockopt", Errno.EINVAL, f"program '{prog.name}' is of type {prog.type.lower}")
-        prog.get()
-        self._drop_filter()
-        self.filter, self.filter_stats = prog, HookStats()
-
-    def detach_filter(self) -> None:
-        """Take the filter off: ENOENT without one."""
-        if self.filter is None:
-            raise KernelError("setsockopt", Errno.ENOENT, "the socket has no filter")
-        self._drop_filter()
-
-    def _drop_filter(self) -> None:
-        if self.filter is not None:
-            self.filter.put()
-            self.filter = None
 
     def destruct(self) -> None:
         """Let go what a closed socket holds."""
@@ -268,9 +249,10 @@ def packet_rcv(cpu: Cpu, skb: SkBuff, dev: NetDevice, hook: _Hook, orig_dev: Net
         touch(cpu, "eth_header_parse", sk_buff=skb, net_device=dev)
     source = skb.data[6:12] if len(skb.data) >= 14 else b""
     seen = Seen(data[:size], skb.protocol, orig_dev.ifindex, skb.pkt_type, source, cpu.now_ns,
-                skb.network_header - start, len(data), skb.truesize, skb.ip_summed)  # fmt: skip
+                skb.network_header - start, len(data), skb.truesize, skb.ip_summed, skb.clone())  # fmt: skip
     sk.rmem += seen.truesize
     sk.packets += 1
+    received(seen.skb, sk)
     sk.queue.append(seen)
     if sk.data_ready is not None:
         sk.data_ready(cpu)

@@ -16,7 +16,7 @@ from netstack.sock import UdpSocket
 from netstack.sock_struct import SKC_STATE, TCP_ESTABLISHED, SockStruct
 from tracing.functions import packet_function
 
-__all__ = ["RawSock", "queue_rcv_skb"]
+__all__ = ["RawSock", "queue_rcv_skb", "received"]
 
 SOCK_RAW = 3
 
@@ -29,6 +29,7 @@ class RawSock(UdpSocket):
 
     def __init__(self, net: Any, cgroup: Cgroup) -> None:
         super().__init__(net, cgroup)
+        self.has_options = False
         self.number, self.hdrincl, self.icmp_filter, self.bound_dev_if = 0, False, 0, 0
 
     @property
@@ -37,6 +38,11 @@ class RawSock(UdpSocket):
         if self._struct is None:
             self._struct = SockStruct(self.net.kernel.mem, self.number, SOCK_RAW)
         return self._struct
+
+    @property
+    def protocol(self) -> int:
+        """The protocol that it is for."""
+        return self.number
 
     @property
     def readable(self) -> bool:
@@ -118,12 +124,26 @@ def __sock_queue_rcv_skb(cpu: Cpu, sock: Any, skb: SkBuff) -> int:
     return queue_rcv_skb(cpu, sock, skb)
 
 
+class ReceivedSkb(SkBuff):
+    """A packet that counts for a socket that receives (``skb_set_owner_r``)."""
+
+    __slots__ = ()
+    destructor = "sock_rfree"
+
+
+def received(skb: SkBuff, sock: Any) -> None:
+    """Let a packet be one that a socket has received."""
+    skb.__class__ = ReceivedSkb
+    skb.sk = sock
+
+
 def queue_rcv_skb(cpu: Cpu, sock: Any, skb: SkBuff) -> int:
     """Queue a packet at a socket and wake who waits: 0, or ENOMEM when the socket's buffer is full."""
     if sock.rmem >= sock.rcvbuf:
         sock.drops += 1
         return -Errno.ENOMEM
     skb.tstamp = cpu.now_ns
+    received(skb, sock)
     sock.rmem += skb.truesize
     sock.queue.append(skb)
     sock.data_ready(cpu)

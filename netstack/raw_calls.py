@@ -18,7 +18,7 @@ from netstack.inet import DESTROY, RECVMSG, SENDMSG, SOCKADDR_BYTES, errno_of, r
 from netstack.ip_cmsg import recv_cmsgs
 from netstack.ip_output import ip_make_packet, ip_send_made, route_output
 from netstack.marks import touch
-from netstack.msg import MSG_DONTWAIT, MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC, Message, message_at
+from netstack.msg import MSG_DONTWAIT, MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC, Message, copied_to_user, message_at
 from netstack.raw import RawSock
 from netstack.sk_alloc import SOCK_MAKERS
 from netstack.skb import SkBuff
@@ -194,7 +194,7 @@ def deliver(
     if len(copied) < len(packet):
         to.msg_flags |= MSG_TRUNC
     watched = k.net.functions.watched or k.net.tracepoints.watched
-    k.functions.skb_copy_datagram_iter(cpu, skb.struct_address if watched else 0, 0, 0, len(copied))
+    copied_to_user(k, cpu, skb.struct_address if watched else 0, len(copied))
     err = 0 if to.put(copied) else -Errno.EFAULT
     if not err and socket.options:
         recv_cmsgs(k, cpu, socket, to, skb, skb.tstamp)

@@ -43,7 +43,12 @@ class SkFilter:
     ) -> int:
         """Run a program of a socket and count what it says: SK_DROP or SK_PASS unless ``verdict`` says otherwise."""
         kernel, time_ns = self.kernel, cpu.now_ns
+        functions: Any = kernel.functions
+        if functions.watched:
+            functions.migrate_disable(cpu)
         ran = bpf_prog_run(kernel, prog, ctx, cpu, self._execute, self._call_ps)
+        if functions.watched:
+            functions.migrate_enable(cpu)
         if verdict is None:
             verdict = _VERDICTS.get(ran.retval, str(ran.retval))
         stats.count(verdict, self._call_ps + ran.cost_ps, self._call_ps + ran.cost_ps)

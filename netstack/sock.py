@@ -14,15 +14,16 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
 from ebpfsim.progs.prog import Prog
-from ebpfsim.uapi.bpf import AttachType, MapType, ProgType
+from ebpfsim.uapi.bpf import AttachType, MapType
 from ebpfsim.uapi.net import IpProto
 from hooks.cgroup import Cgroup
-from hooks.link import HookStats
 from netstack.cgroup_bpf import CgroupSock, SockAddr
 from netstack.fib import RouteType
+from netstack.filtered import Filtered
 from netstack.flow import Flow4
 from netstack.headers import IP_HLEN, UDP_HLEN, format_ip, icmp_bytes, parse_ip
 from netstack.ip_output import ip_route_output, ip_send, route_output
+from netstack.marks import touch
 from netstack.reuseport import ReuseportGroup
 from netstack.skb import SkBuff
 from netstack.sock_file import SockFile
@@ -109,7 +110,7 @@ class _Socket:
         return self.received[self._read - 1]
 
 
-class UdpSocket(_Socket):
+class UdpSocket(_Socket, Filtered):
     """A bound UDP socket; ``broadcast`` is SO_BROADCAST, ``reuseport`` SO_REUSEPORT."""
 
     header_bytes = UDP_HLEN
@@ -123,8 +124,7 @@ class UdpSocket(_Socket):
         self.cgroup = cgroup
         self.address = self.port = 0
         self.peer: tuple[int, int] | None = None
-        self.filter: Prog | None = None
-        self.filter_stats = HookStats()
+        Filtered.__init__(self)
         self.broadcast = self.reuseport = False
         self.reuseport_group: ReuseportGroup | None = None
         self._file: SockFile | None = None
@@ -225,25 +225,6 @@ class UdpSocket(_Socket):
             raise KernelError("send", Errno.EDESTADDRREQ)
         self._send(data, *self.peer, cpu, saddr=0, op="send", connected=True)
 
-    def attach_bpf(self, prog: Prog) -> None:
-        """Set the socket's filter (SO_ATTACH_BPF), in place of another one: EINVAL for other types of programs."""
-        if prog.type != ProgType.SOCKET_FILTER:
-            raise KernelError("setsockopt", Errno.EINVAL, f"program '{prog.name}' is of type {prog.type.lower}")
-        prog.get()
-        self._drop_filter()
-        self.filter, self.filter_stats = prog, HookStats()
-
-    def detach_filter(self) -> None:
-        """Take the filter off (SO_DETACH_FILTER): ENOENT without one."""
-        if self.filter is None:
-            raise KernelError("setsockopt", Errno.ENOENT, "the socket has no filter")
-        self._drop_filter()
-
-    def _drop_filter(self) -> None:
-        if self.filter is not None:
-            self.filter.put()
-            self.filter = None
-
     @property
     def file(self) -> SockFile:
         """What descriptors of it stand for."""
@@ -312,7 +293,13 @@ class UdpSocket(_Socket):
         daddr = daddr or LOOPBACK
         saddr = saddr if net.fib.is_local(saddr) else 0
         flow = Flow4(net, daddr, saddr, IpProto.UDP, self.port, port, tos=self.tos, mark=self.mark)
-        route, saddr = route_output(net, cpu, flow, self)
+        if connected:
+            # sk_dst_check(): the socket has its way
+            route, saddr = ip_route_output(net, daddr, saddr, flow)
+            if net.functions.watched:
+                touch(cpu, "sk_dst_check", sock=self)
+        else:
+            route, saddr = route_output(net, cpu, flow, self)
         if route.type == RouteType.BROADCAST and not self.broadcast:
             raise KernelError(op, Errno.EACCES, f"{format_ip(daddr)} is a broadcast address")
         err = udp_send(cpu, self, route, (saddr, daddr, port), data)

@@ -24,7 +24,8 @@ from tracing.functions import kernel_function
 from tracing.syscalls import syscall
 
 __all__ = [
-    "FAMILY_OPTIONS", "GETTERS", "INT_OPTIONS", "SETTERS", "Rule", "int_option", "set_option", "tell_option", "value_of",
+    "FAMILY_OPTIONS", "GETTERS", "INT_OPTIONS", "SETTERS", "Rule", "int_option", "set_option", "tell_option",
+    "value_of",
 ]  # fmt: skip
 
 SOL_SOCKET, SOL_IP, SOL_TCP, SOL_UDP, SOL_IPV6, SOL_RAW, SOL_PACKET = 1, 0, 6, 17, 41, 255, 263

@@ -74,7 +74,12 @@ def sock_write_iter(k: SocketKernel, cpu: Cpu, iocb: int, from_: int) -> int:
 def sock_sendmsg(k: SocketKernel, cpu: Cpu, socket: TaskSocket, msg: Message) -> int:
     """Ask the security modules, then send (``__sock_sendmsg``)."""
     err = int_of(k.functions.security_socket_sendmsg(cpu, socket.address, msg.address, msg.count))
-    return err or int_of(op_of(k, socket, "sendmsg")(cpu, socket.address, msg.address, msg.count))
+    if err:
+        return err
+    ret = int_of(op_of(k, socket, "sendmsg")(cpu, socket.address, msg.address, msg.count))
+    if k.net.tracepoints.watched and socket.sk is not None:
+        k.net.tracepoints.sock_send_length(cpu, socket.sk, ret, 0)
+    return ret
 
 
 # ---- poll ------------------------------------------------------------------------------------------------------------

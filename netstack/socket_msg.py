@@ -97,7 +97,13 @@ def sock_recvmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, flags: int) -> 
     """Ask the security modules, then receive."""
     size = message_at(k, msg).count
     err = int_of(k.functions.security_socket_recvmsg(cpu, sock, msg, size, flags))
-    return err or int_of(op_of(k, k.sockfs.at(sock), "recvmsg")(cpu, sock, msg, size, flags))
+    if err:
+        return err
+    socket = k.sockfs.at(sock)
+    ret = int_of(op_of(k, socket, "recvmsg")(cpu, sock, msg, size, flags))
+    if k.net.tracepoints.watched and socket.sk is not None:
+        k.net.tracepoints.sock_recv_length(cpu, socket.sk, ret, flags)
+    return ret
 
 
 # ---- sendmsg, recvmsg ------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from netstack.msg import (
     MSG_TRUNC,
     MSG_WAITALL,
     Message,
+    copied_to_user,
     message_at,
     put_cmsg_to,
 )  # fmt: skip
@@ -415,7 +416,7 @@ class _Reader:
         chunk = min(len(skb), room)
         data = skb.data[skb.consumed : skb.consumed + chunk]
         self.data = data
-        done = int_of(k.functions.unix_stream_read_actor(cpu, skb.struct_address if k.net.functions.watched else 0,
+        done = int_of(k.functions.unix_stream_read_actor(cpu, _seen(k, skb),
                                                          skb.consumed, chunk, self.state))  # fmt: skip
         if done < 0:
             self.failed = not self.copied
@@ -448,9 +449,9 @@ def unix_stream_read_actor(k: SocketKernel, cpu: Cpu, skb: int, _skip: int, chun
     return chunk if reader.to.put(reader.data) else -Errno.EFAULT
 
 
-def copied_to_user(k: SocketKernel, cpu: Cpu, skb: int, size: int) -> None:
-    """Tell that bytes of a packet are copied to the task."""
-    k.functions.skb_copy_datagram_iter(cpu, skb, 0, 0, size)
+def _seen(k: SocketKernel, skb: UnixSkb) -> int:
+    # where a packet lies, for those who look
+    return skb.struct_address if k.net.functions.watched or k.net.tracepoints.watched else 0
 
 
 def copy_name(k: SocketKernel, cpu: Cpu, sk: UnixSock, msg: Message, sender: UnixSock) -> None:
@@ -551,6 +552,8 @@ def _deliver(
             err = k.net.functions.sk_filter_trim_cap(cpu, other, _ForFilter(skb), 1, _Reason())
             if err:
                 return 1
+        if other.filter is not None and not _wanted(k, cpu, other, skb):
+            return 1
         if other.peer is not None and other.peer is not sk:
             return -Errno.EPERM
         if other.is_dead:
@@ -572,6 +575,16 @@ def _deliver(
     other.push(skb)
     functions.sock_def_readable(cpu, other.struct_address)
     return 0
+
+
+def _wanted(k: SocketKernel, cpu: Cpu, other: UnixSock, skb: UnixSkb) -> bool:
+    # sk_filter(): the other end's filter says how much is kept
+    assert other.filter is not None
+    kept = k.net.sk_filter.run_prog(
+        other.filter, skb.struct_address, cpu, "socket_filter", other.filter_stats, "", verdict=""
+    )
+    skb.data = skb.data[: u32(kept)]
+    return bool(kept)
 
 
 class _Reason:
@@ -635,7 +648,7 @@ def __unix_dgram_recvmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, size: int
     copied = skb.data[:wanted]
     if len(copied) < len(skb.data):
         to.msg_flags |= MSG_TRUNC
-    copied_to_user(k, cpu, skb.struct_address if k.net.functions.watched else 0, len(copied))
+    copied_to_user(k, cpu, _seen(k, skb), len(copied))
     if not to.put(copied):
         err = -Errno.EFAULT
     scm = Scm(PeerCred(0, 0, 0))

@@ -95,6 +95,7 @@ def _named(k: SocketKernel, cpu: Cpu, sk: UnixSock, name: bytes, path: int, dent
     sk.inode = sk.dentry.inode
     assert sk.inode is not None
     sk.struct.path_mnt, sk.struct.path_dentry = k.mem.load(path, 8), dentry
+    k.functions.mntget(cpu, sk.struct.path_mnt)
     k.vfs.hold(sk.dentry)
     names_of(k).files[sk.inode.address] = sk
     new_name(k, cpu, sk, name)
@@ -135,7 +136,7 @@ def unix_find_other(k: SocketKernel, cpu: Cpu, _net: int, sunaddr: int, addr_len
     if found is None:
         return u64(-Errno.ECONNREFUSED)
     if found.dentry is not None:
-        k.functions.touch_atime(cpu, found.struct.member_address("path_mnt"))
+        k.functions.touch_atime(cpu, found.path)
     return found.struct_address
 
 

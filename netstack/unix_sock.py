@@ -10,6 +10,7 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.objects import KernelObject
 from ebpfsim.uapi.bpf import MapType
 from hooks.cgroup import Cgroup
+from netstack.filtered import Filtered
 from netstack.sk_buff import SkbStruct
 from netstack.sock_file import SockFile
 from tracing.functions import packet_function
@@ -138,13 +139,14 @@ class _Dev:
         self.net = net
 
 
-class UnixSock:
+class UnixSock(Filtered):
     """A ``struct unix_sock``."""
 
     sk_family = AF_UNIX
     rcu_free, destructor = False, "unix_sock_destructor"
 
     def __init__(self, k: "SocketKernel", cgroup: Cgroup) -> None:
+        super().__init__()
         self.net, self.mem, self.cgroup = k.net, k.mem, cgroup
         self.type = SOCK_STREAM
         self.struct = UnixStruct.alloc(k.mem)
@@ -175,6 +177,11 @@ class UnixSock:
     def struct_address(self) -> int:
         """Where it lies."""
         return self.struct.address
+
+    @property
+    def path(self) -> int:
+        """Where its ``struct path`` lies."""
+        return self.struct.address + place("unix_sock", "path")[0]
 
     @property
     def state(self) -> int:
@@ -315,6 +322,7 @@ class UnixSock:
 
     def destruct(self) -> None:
         """Nobody has the socket any more (``__sk_destruct``)."""
+        self._drop_filter()
         if self._file is not None:
             self._file.closed()
         self.net.kernel.forget_owner(MapType.SK_STORAGE, self.struct_address)

@@ -65,6 +65,12 @@ class _Flow(KernelStruct):
     dport = Field("uli.ports.dport")
 
 
+class _Sock(KernelStruct):
+    struct_name = "sock"
+    family = Field("__sk_common.skc_family")
+    protocol = Field("sk_protocol")
+
+
 class _NextHop(KernelStruct):
     struct_name = "fib_nh_common"
     dev = Field("nhc_dev")
@@ -297,6 +303,15 @@ def _icmp_send(k: Any, skb: int, kind: int, code: int) -> Values:
     return values
 
 
+def _sock_length(k: Any, sk: int, ret: int, flags: int) -> Values:
+    sock = _Sock(k.mem, sk)
+    return {"sk": sk, "family": sock.family, "protocol": sock.protocol, "ret": ret, "flags": flags}
+
+
+def _skb_copy_datagram_iovec(_k: Any, skb: int, length: int) -> Values:
+    return {"skbaddr": skb, "len": length}
+
+
 NET_BUILDERS: Mapping[str, Callable[..., Values]] = {
     "skb:kfree_skb": _kfree_skb,
     "skb:consume_skb": _consume_skb,
@@ -320,5 +335,8 @@ NET_BUILDERS: Mapping[str, Callable[..., Values]] = {
     "neigh:neigh_event_send_done": _neigh_done,
     "udp:udp_fail_queue_rcv_skb": _udp_fail_queue_rcv_skb,
     "icmp:icmp_send": _icmp_send,
+    "sock:sock_send_length": _sock_length,
+    "sock:sock_recv_length": _sock_length,
+    "skb:skb_copy_datagram_iovec": _skb_copy_datagram_iovec,
 }
 NET_TRACEPOINTS = tuple(name.partition(":")[2] for name in NET_BUILDERS)

@@ -46,6 +46,8 @@ CLASSES = {
     "net_dev_queue": "net_dev_template",
     "netif_receive_skb": "net_dev_template",
     "netif_rx": "net_dev_template",
+    "sock_send_length": "sock_msg_length",
+    "sock_recv_length": "sock_msg_length",
     "netif_rx_entry": "net_dev_rx_verbose_template",
     "netif_receive_skb_entry": "net_dev_rx_verbose_template",
     "napi_gro_receive_entry": "net_dev_rx_verbose_template",

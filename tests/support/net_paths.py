@@ -115,6 +115,7 @@ TRACEPOINTS = (
     *("fib_table_lookup", "net_dev_queue", "net_dev_start_xmit", "net_dev_xmit", "netif_rx_entry", "netif_rx"),
     *("netif_rx_exit", "netif_receive_skb", "sk_data_ready", "napi_poll", "kfree_skb", "consume_skb", "icmp_send"),
     *("neigh_create", "neigh_update", "neigh_update_done", "neigh_event_send_done", "neigh_timer_handler"),
+    *("sock_send_length", "sock_recv_length", "skb_copy_datagram_iovec"),
 )
 
 

@@ -168,7 +168,7 @@ def test_a_datagram_that_is_read() -> None:
     ours, recorded = functions(paths, "udp_recvfrom", "__x64_sys_recvfrom")
     quiet = ("__do_softirq", "handle_softirqs")
     assert ours == [name for name in recorded if name not in quiet]
-    assert [name for name, _ in paths.events] == ["consume_skb"]
+    assert [name for name, _ in paths.events] == ["consume_skb", "sock_recv_length"]
 
 
 def test_a_full_buffer_drops_and_reading_makes_room() -> None:
