@@ -200,6 +200,7 @@ class Kernel:
         self.net = Net(self, index)
         # the namespace of the task that calls bpf(2)
         self.current_net = self.net
+        self.cgroup_runner = self.net.cgroup_bpf
         self.functions.add(TestFunctions(mem))
         self.execute = execute
         self.kprobes = Kprobes(self)

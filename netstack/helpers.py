@@ -1,8 +1,8 @@
 """The helpers of the network floor, for the composition root to merge with those of the core."""
 
 from ebpfsim.progs.runtime import Helper
+from hooks import cgroup_run
 from netstack import (
-    cgroup_bpf,
     fib_helpers,
     redirect_helpers,
     reuseport,
@@ -29,7 +29,7 @@ HELPERS: dict[int, Helper] = {
     **skb_verdict.HELPERS,
     **skmsg.HELPERS,
     **sock_helpers.HELPERS,
-    **cgroup_bpf.HELPERS,
+    **cgroup_run.HELPERS,
     **reuseport.HELPERS,
     **sk_lookup.HELPERS,
     **tcp_sock_ops.HELPERS,

@@ -17,6 +17,7 @@ from netstack.headers import IP_DF, IP_HLEN, IP_MF, IP_OFFSET, IpHdr, format_ip
 from netstack.icmp import IcmpType, IcmpUnreach, icmp_send
 from netstack.ip_options import IPOPT_LSRR, IPOPT_SSRR, PARAMETERPROB, bad_option, forwarded_options, source_route
 from netstack.ip_output import INADDR_BROADCAST, is_multicast
+from netstack.ip_tos import rt_tos2priority
 from netstack.marks import touch
 from netstack.nf_hook import nf_hook
 from netstack.skb import PacketType, SkBuff
@@ -356,7 +357,7 @@ def ip_forward(cpu: Cpu, skb: SkBuff) -> int:
     skb.ip = ip._replace(ttl=ip.ttl - 1, check=int.from_bytes(packet[10:12], "big"))
     if route.dev is skb.dev and ip.ihl == 5 and net.conf(route.dev).send_redirects:
         _send_redirect(cpu, skb, route.gateway or ip.daddr)
-    skb.priority = TOS_PRIORITY[ip.tos >> 1 & 15]
+    skb.priority = rt_tos2priority(ip.tos)
     if nf_hook(net, "FORWARD", skb, cpu, indev=skb.dev, out=route.dev):
         return NET_RX_DROP
     result: int = net.functions.ip_forward_finish(cpu, net, None, skb)
@@ -397,7 +398,3 @@ def ip_forward_finish(cpu: Cpu, net: "Net", _sk: Any, skb: SkBuff) -> int:
     skb.tstamp = 0
     result: int = net.functions.ip_output(cpu, net, None, skb)
     return result
-
-
-# ip_tos2prio[], net/ipv4/route.c: by the four bits of TOS; TC_PRIO_* of include/uapi/linux/pkt_sched.h
-TOS_PRIORITY = (0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)

@@ -222,7 +222,7 @@ def raw_setsockopt(
         return -Errno.ENOPROTOOPT
     if k.sockfs.at(sk).sk.number != IpProto.ICMP:
         return -Errno.EOPNOTSUPP
-    return set_option(k, cpu, sk, level, optname, optval, optlen)
+    return set_option(k, cpu, sk, level, optname, optval, optlen, is_kernel=bool(is_kernel))
 
 
 @kernel_function

@@ -16,12 +16,15 @@ from ebpfsim.isa.alu import s32, u32
 from ebpfsim.memory.user import UserFault
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.bpf import ProgType
+from netstack.cgroup_sockopt import run_filter_getsockopt, run_filter_setsockopt
+from netstack.ip_tos import rt_tos2priority
 from netstack.socket_api import int_of, op_of, socket_of
 from netstack.sockfs import SocketKernel, TaskSocket
 from netstack.sockopt import get_tcp_option, set_tcp_option
 from tracing.fs import task_of
 from tracing.functions import kernel_function
 from tracing.syscalls import syscall
+from tracing.task import Task
 
 __all__ = [
     "FAMILY_OPTIONS", "GETTERS", "INT_OPTIONS", "SETTERS", "Rule", "int_option", "set_option", "tell_option",
@@ -135,12 +138,28 @@ def do_sock_setsockopt(
     err = int_of(functions.security_socket_setsockopt(cpu, sock, level, optname))
     if err:
         return err
-    args = (level, optname, optval, is_kernel, optlen)
+    asked = (s32(u32(level)), s32(u32(optname)), optval, int_of(optlen))
+    done = run_filter_setsockopt(k.net.cgroup_bpf, cpu, task_of(k, cpu), socket.sk, *asked)
+    if done.err:
+        return min(done.err, 0)
+    level, optname, optlen = u32(done.level), u32(done.optname), done.optlen
+    if done.value is None:
+        return _set_sockopt(k, cpu, socket, (level, optname, optval, is_kernel, optlen))
+    copy = k.mem.alloc(len(done.value))
+    try:
+        k.mem.write(copy, done.value)
+        return _set_sockopt(k, cpu, socket, (level, optname, copy, 1, optlen))
+    finally:
+        k.mem.free(copy)
+
+
+def _set_sockopt(k: SocketKernel, cpu: Cpu, socket: TaskSocket, args: tuple[int, int, int, int, int]) -> int:
+    level, functions = args[0], k.functions
     if level == SOL_SOCKET and socket.prot not in CUSTOM:
         return int_of(functions.sk_setsockopt(cpu, socket.struct.sk, *args))
     if "setsockopt" not in socket.ops:
         return -Errno.EOPNOTSUPP
-    return int_of(op_of(k, socket, "setsockopt")(cpu, sock, *args))
+    return int_of(op_of(k, socket, "setsockopt")(cpu, socket.address, *args))
 
 
 @kernel_function
@@ -185,10 +204,10 @@ def tcp_setsockopt(
 
 @kernel_function
 def do_tcp_setsockopt(
-    k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, _is_kernel: int, optlen: int
+    k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, is_kernel: int, optlen: int
 ) -> int:
     """Set an option of TCP."""
-    return _locked(k, cpu, sk, level, optname, optval, optlen)
+    return _locked(k, cpu, sk, level, optname, optval, is_kernel, optlen)
 
 
 @kernel_function
@@ -203,39 +222,48 @@ def ip_setsockopt(
 
 @kernel_function
 def do_ip_setsockopt(
-    k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, _is_kernel: int, optlen: int
+    k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, is_kernel: int, optlen: int
 ) -> int:
     """Set an option of IP."""
-    return _locked(k, cpu, sk, level, optname, optval, optlen)
+    return _locked(k, cpu, sk, level, optname, optval, is_kernel, optlen)
 
 
-def _locked(k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, optlen: int) -> int:
+def _locked(
+    k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, is_kernel: int, optlen: int
+) -> int:
     k.functions.sockopt_lock_sock(cpu, sk)
-    err = set_option(k, cpu, sk, level, optname, optval, optlen)
+    err = set_option(k, cpu, sk, level, optname, optval, optlen, is_kernel=bool(is_kernel))
     if (level, optname) == (SOL_IP, IP_TOS) and not err:
         k.functions.__ip_sock_set_tos(cpu, sk, 0)
+        socket = k.sockfs.at(sk)
+        if not socket.is_stream:
+            priority = rt_tos2priority(value_of(socket, SOL_IP, IP_TOS))
+            socket.sk.priority = socket.values[SOL_SOCKET, SO_PRIORITY] = priority
     k.functions.sockopt_release_sock(cpu, sk)
     return err
 
 
 @kernel_function
 def sk_setsockopt(
-    k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, _is_kernel: int, optlen: int
+    k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, is_kernel: int, optlen: int
 ) -> int:
     """Set an option that all sockets have: EINVAL, EFAULT, EDOM, EPERM, ENOPROTOOPT."""
-    err = set_option(k, cpu, sk, level, optname, optval, optlen)
+    err = set_option(k, cpu, sk, level, optname, optval, optlen, is_kernel=bool(is_kernel))
     socket = k.sockfs.at(sk)
     if not socket.is_stream and socket.prot in SETTERS:
         k.functions.release_sock(cpu, socket.sk)
     return err
 
 
-def set_option(k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, optlen: int) -> int:
+def set_option(
+    k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, optlen: int, *, is_kernel: bool = False
+) -> int:
     """Set an option of a socket, by the tables: 0 or -errno."""
     socket, user = k.sockfs.at(sk), task_of(k, cpu).user
     level, optname = s32(u32(level)), s32(u32(optname))
     try:
-        value = user.read(optval, int_of(optlen)) if optlen and user is not None else b""
+        memory = k.mem if is_kernel else user
+        value = memory.read(optval, int_of(optlen)) if optlen and memory is not None else b""
     except UserFault:
         return -Errno.EFAULT
     own = FAMILY_OPTIONS.get((level, optname)) if (level, optname) in socket.own_options else None
@@ -316,13 +344,25 @@ def do_sock_getsockopt(
     err = int_of(functions.security_socket_getsockopt(cpu, sock, level, optname))
     if err:
         return err
+    task = task_of(k, cpu)
+    room = _room(task, optlen)
     if level == SOL_SOCKET:
-        return int_of(
-            functions.sk_getsockopt(cpu, socket.struct.sk, level, optname, optval, is_kernel, optlen, len_is_kernel)
-        )
-    if "getsockopt" not in socket.ops:
-        return -Errno.EOPNOTSUPP
-    return int_of(op_of(k, socket, "getsockopt")(cpu, sock, level, optname, optval, optlen))
+        args = (level, optname, optval, is_kernel, optlen, len_is_kernel)
+        err = int_of(functions.sk_getsockopt(cpu, socket.struct.sk, *args))
+    elif "getsockopt" in socket.ops:
+        err = int_of(op_of(k, socket, "getsockopt")(cpu, sock, level, optname, optval, optlen))
+    else:
+        err = -Errno.EOPNOTSUPP
+    asked = (s32(u32(level)), s32(u32(optname)), optval, optlen, room, err)
+    return run_filter_getsockopt(k.net.cgroup_bpf, cpu, task, socket.sk, *asked)
+
+
+def _room(task: Task, optlen: int) -> int:
+    # what getsockopt() may write at most; where that cannot be read the option itself fails
+    try:
+        return s32(int.from_bytes(task.user.read(optlen, 4), "little")) if task.user is not None else 0
+    except UserFault:
+        return 0
 
 
 @kernel_function

@@ -12,6 +12,7 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError, NotModelled
 from netstack.inet_csk import reset_keepalive_timer
+from netstack.ip_tos import rt_tos2priority
 from netstack.tcp_output import push_pending_frames
 from netstack.tcp_sock import TcpSock
 from netstack.tcp_states import NAGLE_CORK, NAGLE_OFF, NAGLE_PUSH, TcpState
@@ -57,7 +58,10 @@ def set_tcp_option(cpu: Cpu, tp: TcpSock, level: int, optname: int, value: bytes
             return -Errno.ENOPROTOOPT
         raise NotModelled(f"option {optname} of level {level} of TCP sockets", "setsockopt(2)")
     if len(value) < _INT.size:
-        return -Errno.EINVAL
+        if level != IPPROTO_IP:
+            return -Errno.EINVAL
+        # options of IP may be one byte, or none
+        return setter(cpu, tp, value[0] if value else 0) or 0
     return setter(cpu, tp, _int_of(value)) or 0
 
 
@@ -111,7 +115,9 @@ def _max_pacing_rate(_cpu: Cpu, tp: TcpSock, value: int) -> None:
 
 def _tos(_cpu: Cpu, tp: TcpSock, value: int) -> None:
     # a stream keeps its own ECN bits
-    tp.tos = tp.tos & 3 | value & 0xFC
+    tos = tp.tos & 3 | value & 0xFC
+    if tos != tp.tos:
+        tp.tos, tp.priority = tos, rt_tos2priority(tos)
 
 
 def _ttl(_cpu: Cpu, tp: TcpSock, value: int) -> int:

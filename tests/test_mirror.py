@@ -14,6 +14,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "ebpfsim/recorder.py": "records without behaviour: every test of netstack and report",
     "ebpfsim/jit/text_listing.py": "listings of trampolines and dispatchers with names: test_kallsyms.py",
     "ebpfsim/test_run/tracing.py": "which functions a test run calls: tests/facts/test_trampolines.py",
+    "tracing/rooms.py": "lists of modules: test_syscalls.py, test_functions.py",
     "tracing/fs.py": "what the rooms of files share: test_namei.py, test_open.py, test_read_write.py",
     "netstack/device.py": "what cards, loopback and tests derive from: test_nic.py, test_loopback.py, test_rx.py",
     "netstack/ip_output.py": "the way down of every packet: test_ipv4.py, test_icmp.py, test_udp.py",

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.memory import Memory
+from hooks.cgroup_run import CgroupRunner
 from tracing.sched import Scheduler
 from tracing.task import Task
 from tracing.vfs import Dentry, File, Inode, Vfs
@@ -41,6 +42,11 @@ class FsKernel(Protocol):
     @property
     def functions(self) -> Any:
         """Its functions, to be called through their slots."""
+        ...
+
+    @property
+    def cgroup_runner(self) -> CgroupRunner:
+        """What runs programs of control groups."""
         ...
 
 

@@ -5,6 +5,7 @@ from typing import cast
 from ebpfsim.btf.view import Field, KernelStruct, size_of
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
+from tracing.devcgroup import devcgroup_inode_mknod
 from tracing.fs import FsKernel, dentry_at, inode_at, is_err, task_of
 from tracing.functions import kernel_function
 from tracing.namei import (
@@ -260,11 +261,18 @@ def do_mknodat(k: FsKernel, cpu: Cpu, dfd: int, name: int, mode: int, dev: int) 
             if not ret:
                 functions.security_path_post_mknod(cpu, 0, dentry)
         elif not ret:
-            ret = functions.vfs_mknod(cpu, 0, dir_, dentry, mode, dev if kind in (S_IFCHR, S_IFBLK) else 0)
+            number = new_decode_dev(dev) if kind in (S_IFCHR, S_IFBLK) else 0
+            ret = functions.vfs_mknod(cpu, 0, dir_, dentry, mode, number)
         end_creating(k, cpu, path, dentry)
     k.mem.free(path)
     functions.putname(cpu, name)
     return ret
+
+
+def new_decode_dev(dev: int) -> int:
+    """Return the kernel's number of a device from that of user space (include/linux/kdev_t.h)."""
+    major, minor = dev >> 8 & 0xFFF, dev & 0xFF | dev >> 12 & 0xF_FF00
+    return major << 20 | minor
 
 
 @kernel_function
@@ -286,7 +294,8 @@ def vfs_mknod(k: FsKernel, cpu: Cpu, idmap: int, dir_: int, dentry: int, mode: i
         ret = 0 if functions.capable(cpu, CAP_MKNOD) else -Errno.EPERM
     if not ret:
         functions.mode_strip_sgid(cpu, idmap, dir_, mode)
-        ret = functions.security_inode_mknod(cpu, dir_, dentry, mode, dev)
+        ret = devcgroup_inode_mknod(k, cpu, mode, dev)
+        ret = ret or functions.security_inode_mknod(cpu, dir_, dentry, mode, dev)
     return ret or inode_op(k, cpu, inode_at(k, dir_), "mknod", idmap, dir_, dentry, mode, dev)
 
 

@@ -2,6 +2,7 @@
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
+from tracing.devcgroup import devcgroup_inode_permission
 from tracing.fs import FsKernel, inode_at, task_of
 from tracing.functions import kernel_function
 from tracing.vfs import S_IFDIR, S_IFMT
@@ -84,6 +85,7 @@ def inode_permission(k: FsKernel, cpu: Cpu, idmap: int, inode: int, mask: int) -
         ret: int = getattr(functions, own)(cpu, idmap, inode, mask)
     else:
         ret = _permission(k, cpu, node.i_mode, node.i_uid, node.i_gid, mask & 7)
+    ret = ret or devcgroup_inode_permission(k, cpu, inode, mask)
     return ret or functions.security_inode_permission(cpu, inode, mask)
 
 

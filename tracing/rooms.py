@@ -7,6 +7,7 @@ from tracing import (
     bpf_files,
     cred,
     dcache,
+    devcgroup,
     exec,  # noqa: A004 - the kernel's name for it
     exit,  # noqa: A004
     faults,
@@ -37,5 +38,6 @@ SYSCALL_ROOMS: tuple[ModuleType, ...] = (
     signal_syscalls,
 )  # fmt: skip
 FUNCTION_ROOMS: tuple[ModuleType, ...] = (
-    *SYSCALL_ROOMS, bpf_files, dcache, faults, namei, names, open_, permission, read_write, shmem, signals, waiting,
+    *(*SYSCALL_ROOMS, bpf_files, dcache, devcgroup, faults, namei, names, open_, permission, read_write, shmem),
+    *(signals, waiting),
 )  # fmt: skip

@@ -90,6 +90,7 @@ class TaskStruct(KernelStruct):
     loginuid = Field("loginuid.val")
     sessionid = Field()
     cgroups = Field()
+    bpf_ctx = Field()
 
 
 class Cred(KernelStruct):
