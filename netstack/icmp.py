@@ -1,8 +1,8 @@
 """ICMP: echo replies, and errors about packets that cannot go on (net/ipv4/icmp.c, v6.18; RFC 792, RFC 1122, RFC 1812).
 
 Errors of the types in net.ipv4.icmp_ratemask are limited: by icmp_msgs_per_sec with bursts for the host, and by
-icmp_ratelimit for each destination (six at once, then one a second). Left out: extended echo, errors changing routes
-(redirects, PMTU discovery), the random number that the host's limit is made less exact with.
+icmp_ratelimit for each destination (six at once, then one a second). Left out: extended echo, redirects that change
+routes, the random number that the host's limit is made less exact with.
 """
 
 from enum import IntEnum
@@ -447,7 +447,12 @@ def icmp_unreach(cpu: Cpu, skb: SkBuff) -> int:
 def icmp_socket_deliver(cpu: Cpu, skb: SkBuff, info: int) -> None:
     """Tell raw sockets and the protocol of the quoted packet."""
     net = skb.dev.net
-    protocol = skb.data[skb.transport_header + ICMP_HLEN + 9]
+    quote = skb.transport_header + ICMP_HLEN
+    protocol = skb.data[quote + 9]
+    is_pmtu = skb.data[quote - ICMP_HLEN : quote - 6] == bytes([IcmpType.DEST_UNREACH, IcmpUnreach.FRAG_NEEDED])
+    if protocol == IpProto.ICMP and is_pmtu:
+        # icmp_err(): a message of this host was too long
+        net.path_mtu.learn(int.from_bytes(skb.data[quote + 16 : quote + 20], "big"), info & 0xFFFF)
     if net.functions.watched:
         touch(cpu, "raw_icmp_error", sk_buff=skb)
     handler = net.err_handlers.get(protocol)

@@ -151,7 +151,7 @@ def icmpv6_echo_reply(cpu: Cpu, skb: SkBuff) -> int:
 
 
 @packet_function
-def icmpv6_notify(cpu: Cpu, skb: SkBuff, kind: int, code: int, _info: int) -> int:
+def icmpv6_notify(cpu: Cpu, skb: SkBuff, kind: int, code: int, info: int) -> int:
     """Tell the socket that sent the quoted packet."""
     quote = skb.data[skb.transport_header + 8 :]
     net = skb.dev.net
@@ -159,6 +159,9 @@ def icmpv6_notify(cpu: Cpu, skb: SkBuff, kind: int, code: int, _info: int) -> in
         net.snmp.inc("Icmp6InErrors")
         return SkbDropReason.PKT_TOO_SMALL
     inner = Ip6Hdr.unpack(quote)
+    if kind == PKT_TOOBIG and inner.nexthdr == IpProto.ICMPV6:
+        # icmpv6_err()
+        net.path_mtu6.learn(inner.daddr, info)
     if inner.nexthdr == IpProto.UDP:
         udp = UdpHdr.unpack(quote, IP6_HLEN)
         offender = Ip6Hdr.unpack(skb.data, skb.network_header).saddr
@@ -166,6 +169,9 @@ def icmpv6_notify(cpu: Cpu, skb: SkBuff, kind: int, code: int, _info: int) -> in
         found = net.sockets6.receivers(inner.saddr, udp.source, (inner.daddr, udp.dest))
         if not found:
             net.snmp.inc("Icmp6InErrors")
+        elif kind == PKT_TOOBIG:
+            # ip6_sk_update_pmtu()
+            net.path_mtu6.learn(inner.daddr, info)
         for sock in found:
             sock.report_error(cpu.now_ns, errno, (inner.daddr, udp.dest), offender)
     return 0

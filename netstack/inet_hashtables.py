@@ -47,7 +47,6 @@ class InetHashinfo:
         self.rmem, self.wmem = (read_triple(settings, f"net.ipv4.tcp_{each}") for each in ("rmem", "wmem"))
         # connections that are established or wait to be closed (CurrEstab)
         self.curr_estab = 0
-        self._pmtu: dict[int, int] = {}
         self.established: dict[FourTuple, Any] = {}
         self._nr_groups = 0
         self._listeners: dict[int, list[TcpSock]] = {}
@@ -65,15 +64,11 @@ class InetHashinfo:
 
     def pmtu(self, route: "Route", daddr: int) -> int:
         """Return the longest packet that gets to an address, as far as is known (``dst_mtu``)."""
-        return min(self._pmtu.get(daddr, route.dev.mtu), route.dev.mtu)
+        return self._net.path_mtu.of(route, daddr)
 
     def learn_pmtu(self, daddr: int, mtu: int) -> None:
-        """Note what a router said (``ipv4_update_pmtu``).
-
-        Differs: a path MTU that was learned stays for ever.
-        """
-        # net.ipv4.route.min_pmtu
-        self._pmtu[daddr] = max(mtu, 552)
+        """Note what a router said (``ipv4_update_pmtu``)."""
+        self._net.path_mtu.learn(daddr, mtu)
 
     def random(self, bits: int) -> int:
         """Return random bits."""

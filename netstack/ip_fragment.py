@@ -221,6 +221,7 @@ def ip_fragment(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff, mtu: int, output: st
         icmp_send(skb, IcmpType.DEST_UNREACH, IcmpUnreach.FRAG_NEEDED, mtu, cpu)
         skb.drop(SkbDropReason.PKT_TOO_BIG, "", cpu, "ip_fragment")
         return -Errno.EMSGSIZE
+    skb.frag_mtu = mtu
     result: int = net.functions.ip_do_fragment(cpu, net, sk, skb, output)
     return result
 
@@ -231,7 +232,7 @@ def ip_do_fragment(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff, output: str) -> i
     assert skb.route is not None
     packet = skb.data
     hlen = (packet[0] & 15) * 4
-    room = (skb.route.dev.mtu - hlen) & ~7
+    room = (skb.frag_mtu - hlen) & ~7
     send, err = getattr(net.functions, output), 0
     for piece in _pieces(packet, hlen, room):
         out = SkBuff(piece, skb.dev, skb.protocol, skb.record)

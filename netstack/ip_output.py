@@ -192,7 +192,7 @@ def ip_send(
     With ``df`` it has Don't Fragment, when it fits; ``sk`` sends it.
     """
     ttl = ttl or net.sysctls["net.ipv4.ip_default_ttl"]
-    fits = IP_HLEN + len(options) + len(payload) <= route.dev.mtu
+    fits = IP_HLEN + len(options) + len(payload) <= net.path_mtu.of(route, daddr)
     header = IpHdr(0x45, tos, 0, 0, IP_DF if df and fits else 0, ttl, protocol, 0, saddr, daddr)
     skb = ip_make_packet(net, route, header, payload, sk, options)
     skb.icmp_owned = protocol == IpProto.ICMP
@@ -325,6 +325,9 @@ def __ip_finish_output(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
     """Send a packet, in pieces when it is too long for the device."""
     assert skb.route is not None
     mtu = skb.route.dev.mtu
+    if net.path_mtu.learned and not skb.skb_iif:
+        # of what is forwarded only the link counts (ip_dst_mtu_maybe_forward)
+        mtu = net.path_mtu.of(skb.route, int.from_bytes(skb.data[16:20], "big"))
     if skb.gso_size:
         return _finish_output_gso(cpu, net, sk, skb, mtu)
     if len(skb.data) > mtu:

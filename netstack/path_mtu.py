@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PathMtu"]
 
-IPV6_MIN_MTU = 1280
+IPV6_MIN_MTU, MAX_PACKET = 1280, 65535
 
 
 class PathMtu:
@@ -26,7 +26,7 @@ class PathMtu:
     def of(self, route: "Route", daddr: int) -> int:
         """Return the longest packet to an address by a route (``dst_mtu``)."""
         known = self.learned.get(daddr) if self.learned else None
-        if known is None:
+        if known is None or route.dev.loopback:
             return route.dev.mtu
         mtu, until_ns, _ = known
         if self.net.clock.now_ns >= until_ns:
@@ -38,9 +38,14 @@ class PathMtu:
         """Whether a router asked for less than anybody should: packets are sent without Don't Fragment then."""
         return bool(self.learned) and self.learned.get(daddr, (0, 0, False))[2]
 
-    def update(self, route: "Route", daddr: int, mtu: int) -> bool:
+    def learn(self, daddr: int, mtu: int) -> bool:
+        """Learn from a router about the way to an address, if there is one."""
+        route = self.net.fib.lookup(daddr) if self.version == 4 else self.net.ipv6.fib.lookup(daddr)
+        return self.update(route, daddr, mtu)
+
+    def update(self, route: "Route | None", daddr: int, mtu: int) -> bool:
         """Learn from a router what is the longest packet; False when that is nothing new."""
-        before, locked = self.of(route, daddr), False
+        before, locked = self.of(route, daddr) if route is not None else MAX_PACKET, False
         if self.version == 4:
             least = self.net.sysctls["net.ipv4.route.min_pmtu"]
             if mtu < least:

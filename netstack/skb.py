@@ -76,6 +76,7 @@ class SkBuff:
         "data",
         "dev",
         "frag6_done",
+        "frag_mtu",
         "from_ingress",
         "gso_segs",
         "gso_size",
@@ -135,8 +136,8 @@ class SkBuff:
         self.sk: UdpSocket | None = None
         self.route: Route | None = None
         self.ip: IpHdr | None = None
-        # the next address of a source route that leads through here
-        self.pulled = self.shift = self.source_hop = self.nexthdr_at = 0
+        # the next address of a source route that leads through here; how long its pieces may be
+        self.pulled = self.shift = self.source_hop = self.nexthdr_at = self.frag_mtu = 0
         self.has_mac_header = False
         self.where = ""
         self.input = ""

@@ -309,6 +309,10 @@ def __udp4_lib_err(cpu: Cpu, skb: SkBuff, _info: int, _table: Any) -> int:
             cpu, net, _be32(ip.daddr), _be16(udp.dest), _be32(ip.saddr), _be16(udp.source), skb.skb_iif, 0, None, None
         )
     offender = int.from_bytes(skb.data[skb.network_header + 12 : skb.network_header + 16], "big")
+    is_pmtu = (icmp.type, icmp.code) == (IcmpType.DEST_UNREACH, IcmpUnreach.FRAG_NEEDED)
+    if is_pmtu and net.sockets.udp_receivers(ip.saddr, udp.source, broadcast=False, source=(ip.daddr, udp.dest)):
+        # ipv4_sk_update_pmtu()
+        net.path_mtu.learn(ip.daddr, icmp.un & 0xFFFF)
     net.udp_err(ip.saddr, udp.source, (ip.daddr, udp.dest), icmp_errno(icmp), offender, cpu)
     return 0
 
@@ -323,10 +327,10 @@ def udp_send(
     net = sock.net
     saddr, daddr, port = ends
     ttl = sock.ttl or net.sysctls["net.ipv4.ip_default_ttl"]
-    fits = IP_HLEN + UDP_HLEN + len(data) <= route.dev.mtu
+    fits = IP_HLEN + UDP_HLEN + len(data) <= net.path_mtu.of(route, daddr)
     if not fits and sock.pmtudisc in PMTUDISC_REFUSING:
         return -Errno.EMSGSIZE
-    fits = fits and sock.pmtudisc in PMTUDISC_DF
+    fits = fits and sock.pmtudisc in PMTUDISC_DF and not net.path_mtu.is_locked(daddr)
     header = IpHdr(0x45, tos or sock.tos, 0, 0, IP_DF if fits else 0, ttl, IpProto.UDP, 0, saddr, daddr)
     datagram = udp_bytes(saddr, daddr, sock.port, port, data)
     skb = ip_make_packet(net, route, header, datagram, sock)
