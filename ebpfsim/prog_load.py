@@ -112,6 +112,7 @@ def load_prog(kernel: "BpfKernel", attr: "LoadAttr", parts: ProgParts) -> tuple[
         max_ctx_offset=verified.max_ctx_offset,
         max_rdonly_access=verified.max_rdonly_access,
         max_rdwr_access=verified.max_rdwr_access,
+        max_tp_access=verified.max_tp_access,
         enforce_expected_attach_type=verified.enforce_expected_attach_type,
         attach_target=verified.target,
         dst_key=trampoline_key(verified.target),

@@ -20,6 +20,9 @@ def raw_tracepoint_opener(kernel: Any) -> Callable[[Prog, str, int], KernelObjec
 
     def open_link(prog: Prog, name: str, cookie: int) -> KernelObject:
         by_btf = prog.type in (ProgType.TRACING, ProgType.LSM, ProgType.EXT)
+        if prog.expected_attach_type == AttachType.LSM_CGROUP:
+            # bpf_tracing_prog_attach()
+            raise KernelError("raw_tracepoint_open", Errno.EINVAL, "programs of control groups are attached to those")
         if by_btf and prog.expected_attach_type != AttachType.TRACE_RAW_TP:
             return bpf_tracing_prog_attach(kernel, prog, {}, kind=prog.expected_attach_type)
         return raw_tp_link_attach(kernel, prog, name, cookie)

@@ -101,7 +101,7 @@ class Tracepoint:
         if prog.max_ctx_offset > 8 * self.num_args:
             problem = f"program '{prog.name}' reads {prog.max_ctx_offset} bytes of {self.num_args} arguments"
             raise KernelError(OP, Errno.EINVAL, problem)
-        if prog.type == ProgType.RAW_TRACEPOINT_WRITABLE and self.name not in WRITABLE:
+        if prog.max_tp_access > WRITABLE.get(self.name, 0):
             raise KernelError(OP, Errno.EINVAL, f"tracepoint '{self.name}' has nothing to be written")
         self._set((*self.probes, link))
         link.tracepoint, link.tp_name = self, self.name

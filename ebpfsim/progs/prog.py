@@ -125,6 +125,8 @@ class Prog(KernelObject):
     # how far it reads keys and accesses values of maps that an iterator hands to it
     max_rdonly_access: int = 0
     max_rdwr_access: int = 0
+    # and of the buffer that a tracepoint lets it write
+    max_tp_access: int = 0
     enforce_expected_attach_type: bool = False
     # what it is for, where it is for one function (attach_btf_id); ``attach_tracing_prog`` when that traces in turn
     attach_target: AttachTarget | None = field(default=None, repr=False)

@@ -53,6 +53,11 @@ class AttachCalls(Calls):
         if prog.type != PROG_TYPES[kind]:
             raise KernelError(op, Errno.EINVAL, f"a {prog.type.lower} program for {kind.kernel_name}")
         check_attach_type(op, prog, kind)
+        if prog.type == P.LSM:
+            # by what it was loaded for: only those of a cgroup are attached this way
+            if prog.expected_attach_type != A.LSM_CGROUP:
+                raise KernelError(op, Errno.EINVAL, f"{prog.expected_attach_type.kernel_name} is attached by links")
+            self._object(op, target_fd, FdKind.CGROUP)
         self._attach_target(op, kind, target_fd)
         attach = self.kernel.attach_table.point(kind).prog_attach
         if attach is None:
@@ -106,6 +111,8 @@ class AttachCalls(Calls):
         prog = self._prog(op, prog_fd)
         if prog.type not in BY_BTF | RAW_TRACEPOINTS or (prog.type in BY_BTF and name):
             raise KernelError(op, Errno.EINVAL, f"a {prog.type.lower} program, tracepoint '{name}'")
+        if prog.type in RAW_TRACEPOINTS and not name:
+            raise KernelError(op, Errno.EFAULT, "the name of the tracepoint is NULL")
         open_link = self.kernel.attach_table.raw_tracepoint
         if open_link is None:
             raise NotModelled(

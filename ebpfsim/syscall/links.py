@@ -15,6 +15,8 @@ from hooks.struct_ops import StructOpsLink
 
 __all__ = ["LinkCalls"]
 
+LOADED_FOR_IT = frozenset({ProgType.TRACING, ProgType.LSM})
+
 
 class LinkCalls(Calls):
     """BPF_LINK_*, and the older ways to attach."""
@@ -28,6 +30,8 @@ class LinkCalls(Calls):
         prog = self._prog(op, prog_fd)
         kind = enum_value(op, AttachType, attach_type)
         check_attach_type(op, prog, kind)
+        if prog.type in LOADED_FOR_IT and kind != prog.expected_attach_type:
+            raise KernelError(op, Errno.EINVAL, f"it was loaded for {prog.expected_attach_type.kernel_name}")
         create = table.freplace if prog.type == ProgType.EXT else table.point(kind).link_create
         if create is None:
             raise NotModelled(f"bpf(BPF_LINK_CREATE) with {kind.kernel_name}", "kernel/bpf/syscall.c: link_create")

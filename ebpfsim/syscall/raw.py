@@ -185,6 +185,8 @@ def _raw_tracepoint_open(call: Call) -> int:
     name = ""
     if call.number("name"):
         name = call.user.read_string(call.number("name"), TP_NAME_BYTES)[: TP_NAME_BYTES - 1].decode("latin-1")
+        # a name of no characters is not the same as none
+        name = name or "\0"
     return call.bpf.raw_tracepoint_open(name, call.number("prog_fd"), cookie=call.number("cookie"))
 
 

@@ -115,6 +115,7 @@ class Verified:
     max_ctx_offset: int = 0
     max_rdonly_access: int = 0
     max_rdwr_access: int = 0
+    max_tp_access: int = 0
 
 
 def verify(attr: LoadAttr, kernel: VerifierKernel) -> Verified:
@@ -216,6 +217,7 @@ def _finish(env: Env, fixed: Fixed, xlated: Xlated) -> Verified:
         max_ctx_offset=env.max_ctx_offset,
         max_rdonly_access=env.max_buffer_access["rdonly"],
         max_rdwr_access=env.max_buffer_access["rdwr"],
+        max_tp_access=env.max_buffer_access["tracepoint"],
     )
 
 

@@ -96,8 +96,11 @@ def test_any_result_loads(load, value: int) -> None:
 
 
 def test_writable_programs_need_a_tracepoint_with_a_buffer(host, load, refused) -> None:
-    fd = load(prog_type=P.RAW_TRACEPOINT_WRITABLE)
+    code = "r2 = *(u64 *)(r1 + 0); *(u32 *)(r2 + 0) = 1; r0 = 0; exit"
+    fd = load(code, prog_type=P.RAW_TRACEPOINT_WRITABLE)
     assert refused(host.bpf.raw_tracepoint_open, TP, fd) == "EINVAL"
+    # one that does not write may be anywhere
+    assert host.bpf.raw_tracepoint_open(TP, load(prog_type=P.RAW_TRACEPOINT_WRITABLE))
 
 
 def test_info_has_the_name_and_its_length_with_the_nul(host, load) -> None:
