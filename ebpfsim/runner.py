@@ -48,7 +48,7 @@ class Runner:
         self._prog, self._cpu = prog, kernel.cpus[0]
         self._rxq = default_rxq(kernel)
         self._xdp = make_xdp_buff(kernel.mem, bytes(ETH_HLEN), self._rxq)
-        self._context = BpfNetContext()
+        self._context = BpfNetContext(self._cpu)
         # a packet must not find what another run left in front of it
         dirty = prog.changes_pkt_data or any(map_.type == MapType.PROG_ARRAY for map_ in prog.maps)
         self._headroom = bytes(XDP_PACKET_HEADROOM) if dirty else b""

@@ -5,14 +5,16 @@ It lives for one run of the receive softirq, so what a program asked for by ``bp
 XDP_REDIRECT is still there for the next frame of the run, as in Linux.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InternalError
 from ebpfsim.maps.cpumap import CpumapEntry
 from ebpfsim.maps.devmap import DevmapEntry, DevmapMap
+from ebpfsim.memory import KERNEL_BASE, Memory
 from ebpfsim.uapi.bpf import MapType
 
 if TYPE_CHECKING:
@@ -29,16 +31,53 @@ __all__ = [
     "bpf_net_ctx_get",
     "bpf_net_ctx_set",
     "bpf_net_ctx_swap",
+    "redirect_room",
+    "redirect_rooms",
 ]
 
 BY_IFINDEX = (1 << 31) - 1  # INT_MAX as map_id: the target is an interface index, not an entry of a map
-_KEY = "bpf_net_context"
+_KEY, _ROOM = "bpf_net_context", "bpf_redirect_info"
+# what machine code asks for: index, target and map, then whether that counts
+ROOM_BYTES, ROOM_VALID = 64, 24
+_ASKED = Struct("<QQQI")
+ASKED_BYTES = _ASKED.size
+
+
+class RedirectRoom(NamedTuple):
+    """Where machine code writes what it asks for on one CPU: index, target, map, and 1; ``maps`` finds a map."""
+
+    mem: Memory
+    address: int
+    maps: Callable[[int], object]
+
+    def forget(self) -> None:
+        """Let what is there not count any more."""
+        at = (self.address ^ KERNEL_BASE) + ROOM_VALID
+        self.mem.buf[at : at + 4] = bytes(4)
+
+
+def redirect_room(cpu: Cpu) -> RedirectRoom | None:
+    """Return the room of a CPU, None where no machine code asks for anything."""
+    room = cpu.scratch.get(_ROOM)
+    return room if isinstance(room, RedirectRoom) else None
+
+
+def redirect_rooms(cpus: Sequence[Cpu], mem: Memory, maps: Callable[[int], object]) -> int:
+    """Return where the rooms of all CPUs lie, one behind the other, made when first asked for."""
+    room = redirect_room(cpus[0])
+    if room is None:
+        address = mem.alloc(ROOM_BYTES * len(cpus), what="struct bpf_redirect_info")
+        for number, cpu in enumerate(cpus):
+            cpu.scratch[_ROOM] = RedirectRoom(mem, address + number * ROOM_BYTES, maps)
+        room = redirect_room(cpus[0])
+        assert room is not None
+    return room.address
 
 
 class BpfRedirectInfo:
     """``struct bpf_redirect_info``: where the last redirect helper wants the frame."""
 
-    __slots__ = ("flags", "map", "map_id", "map_type", "nexthop", "tgt_index", "tgt_value")
+    __slots__ = ("_room", "flags", "map", "map_id", "map_type", "nexthop", "tgt_index", "tgt_value")
 
     def __init__(self) -> None:
         self.tgt_index = 0
@@ -49,6 +88,33 @@ class BpfRedirectInfo:
         self.nexthop = 0
         self.map_id = 0
         self.map_type = MapType.UNSPEC
+        self._room: RedirectRoom | None = None
+
+    @classmethod
+    def of(cls, cpu: Cpu) -> "BpfRedirectInfo":
+        """Return a new one for a CPU."""
+        ri = cls()
+        ri._room = redirect_room(cpu)
+        ri.forget_native()
+        return ri
+
+    def forget_native(self) -> None:
+        """Let what machine code has asked for not count: somebody else has."""
+        if self._room is not None:
+            self._room.forget()
+
+    def fetch(self) -> "BpfRedirectInfo":
+        """Return this with what machine code has asked for, if it was the last to do so."""
+        room = self._room
+        if room is not None and room.mem.load(room.address + ROOM_VALID, 4):
+            index, target, map_at, valid = _ASKED.unpack(room.mem.read(room.address, _ASKED.size))
+            map_ = room.maps(map_at)
+            assert isinstance(map_, DevmapMap)
+            assert valid
+            self.tgt_index, self.tgt_value, self.map = index, map_.entry_of(target), None
+            self.map_id, self.map_type, self.flags = map_.id, map_.type, 0
+            self.forget_native()
+        return self
 
 
 class BpfNetContext:
@@ -56,8 +122,8 @@ class BpfNetContext:
 
     __slots__ = ("bulk_queues", "cpu_queues", "dev_flush_list", "ri", "xsk_flush_list")
 
-    def __init__(self) -> None:
-        self.ri = BpfRedirectInfo()
+    def __init__(self, cpu: Cpu) -> None:
+        self.ri = BpfRedirectInfo.of(cpu)
         self.bulk_queues: dict[int, BulkQueue] = {}
         self.dev_flush_list: list[BulkQueue] = []
         # AF_XDP sockets that have got frames
@@ -70,7 +136,7 @@ def bpf_net_ctx_set(cpu: Cpu) -> bool:
     """Begin a context on a CPU; False when one is under way, which then goes on being used."""
     if _KEY in cpu.scratch:
         return False
-    cpu.scratch[_KEY] = BpfNetContext()
+    cpu.scratch[_KEY] = BpfNetContext(cpu)
     return True
 
 

@@ -67,7 +67,7 @@ class _Target:
     __slots__ = ("broadcast", "entry", "flags", "index", "map", "map_id", "map_type")
 
     def __init__(self, context: BpfNetContext) -> None:
-        ri = context.ri
+        ri = context.ri.fetch()
         self.map_type, self.map_id, self.flags = ri.map_type, ri.map_id, ri.flags
         self.entry, self.index, self.map = ri.tgt_value, ri.tgt_index, ri.map
         self.broadcast = bool(self.flags & BPF_F_BROADCAST)
@@ -112,7 +112,7 @@ def xdp_do_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, prog: Pr
 
 def plain_target(dev: XdpNetDevice, cpu: Cpu) -> XdpNetDevice | None:
     """Return the device that ``bpf_redirect_info`` asks for, when it is one device without a program."""
-    ri = bpf_net_ctx_get(cpu).ri
+    ri = bpf_net_ctx_get(cpu).ri.fetch()
     if ri.map_type in _DEVMAPS:
         entry = ri.tgt_value
         if ri.flags & BPF_F_BROADCAST or not isinstance(entry, DevmapEntry) or entry.prog is not None:

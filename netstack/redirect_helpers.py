@@ -4,20 +4,24 @@ They only note the wish in ``bpf_redirect_info``; ``netstack.redirect`` acts on 
 XDP_REDIRECT, ``netstack.tc`` for tc programs. bpf_clone_redirect sends at once.
 """
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import NotModelled
 from ebpfsim.isa.alu import s32, u32
+from ebpfsim.jit.inline import MAP_ROUTINES, RoutineCall
+from ebpfsim.jit.routine import ASK_PYTHON, routine
 from ebpfsim.maps.cpumap import CpumapMap
 from ebpfsim.maps.devmap import DevmapMap
+from ebpfsim.maps.map import Map
 from ebpfsim.maps.xskmap import XskmapMap
 from ebpfsim.progs.runtime import Helper, Run
 from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.uapi.flags import BPF_F_BROADCAST, BPF_F_EXCLUDE_INGRESS
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.uapi.net import XdpAction
-from netstack.bpf_net_context import BY_IFINDEX, bpf_net_ctx_get
+from ebpfsim.vm.cost import helper_ps
+from netstack.bpf_net_context import BY_IFINDEX, ROOM_BYTES, ROOM_VALID, bpf_net_ctx_get, redirect_rooms
 from netstack.sk_buff import SkbStruct
 from netstack.skb import SkBuff
 from netstack.skb_run import be16
@@ -49,6 +53,7 @@ def bpf_redirect(run: Run, ifindex: int, flags: int, _r3: int, _r4: int, _r5: in
     if flags:
         return XdpAction.XDP_ABORTED
     ri = bpf_net_ctx_get(run.cpu).ri
+    ri.forget_native()
     ri.tgt_index, ri.map_id, ri.map_type = u32(ifindex), BY_IFINDEX, MapType.UNSPEC
     return XdpAction.XDP_REDIRECT
 
@@ -107,6 +112,7 @@ def bpf_redirect_map(run: Run, map_address: int, key: int, flags: int, _r4: int,
     if flags & ~(ACTION_MASK | BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS):
         return XdpAction.XDP_ABORTED
     ri = bpf_net_ctx_get(run.cpu).ri
+    ri.forget_native()
     broadcast = bool(flags & BPF_F_BROADCAST)
     ri.tgt_value = map_.entry_at(u32(key))
     if ri.tgt_value is None and not broadcast:
@@ -123,6 +129,7 @@ def _redirect_to_cpu(run: Run, map_: CpumapMap, key: int, flags: int) -> int:
     if flags & ~ACTION_MASK:
         return XdpAction.XDP_ABORTED
     ri = bpf_net_ctx_get(run.cpu).ri
+    ri.forget_native()
     ri.tgt_value = map_.entry_at(u32(key))
     if ri.tgt_value is None:
         ri.map_id, ri.map_type = BY_IFINDEX, MapType.UNSPEC
@@ -137,6 +144,7 @@ def _redirect_to_xsk(run: Run, map_: XskmapMap, key: int, flags: int) -> int:
     if flags & ~ACTION_MASK:
         return XdpAction.XDP_ABORTED
     ri, found = bpf_net_ctx_get(run.cpu).ri, map_.sock_at(u32(key))
+    ri.forget_native()
     if found is None:
         ri.tgt_value, ri.map_id, ri.map_type = None, BY_IFINDEX, MapType.UNSPEC
         return flags & ACTION_MASK
@@ -146,6 +154,40 @@ def _redirect_to_xsk(run: Run, map_: XskmapMap, key: int, flags: int) -> int:
     return XdpAction.XDP_REDIRECT
 
 
+def _devmap_routine(kernel: Any, map_: Map) -> RoutineCall | None:
+    # of a target that is there, and no broadcast; all else is asked in Python
+    assert isinstance(map_, DevmapMap)
+    room = redirect_rooms(kernel.cpus, kernel.mem, kernel.map_at)
+    text = f"""
+        r4 = r3
+        r4 &= {~ACTION_MASK}
+        if r4 != 0 goto ask
+        w2 = w2
+        if r2 >= {map_.max_entries} goto ask
+        r4 = {map_.pointers} ll
+        r5 = r2
+        r5 <<= 3
+        r4 += r5
+        r5 = *(u64 *)(r4 + 0)
+        if r5 == 0 goto ask
+        call bpf_get_smp_processor_id
+        r0 <<= {ROOM_BYTES.bit_length() - 1}
+        r4 = {room} ll
+        r4 += r0
+        *(u64 *)(r4 + 0) = r2
+        *(u64 *)(r4 + 8) = r5
+        *(u64 *)(r4 + 16) = r1
+        w0 = 1
+        *(u32 *)(r4 + {ROOM_VALID}) = r0
+        r0 = {int(XdpAction.XDP_REDIRECT)}
+        exit
+        ask: r0 = {ASK_PYTHON}
+        exit
+    """
+    return RoutineCall(routine(text), helper_ps(kernel.costs, HELPER_IDS["bpf_redirect_map"]))
+
+
+MAP_ROUTINES[bpf_redirect_map, DevmapMap] = _devmap_routine
 HELPERS: dict[int, Helper] = {
     HELPER_IDS["bpf_clone_redirect"]: bpf_clone_redirect,
     HELPER_IDS["bpf_redirect"]: bpf_redirect,

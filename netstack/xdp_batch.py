@@ -19,6 +19,7 @@ from ebpfsim.recorder import ProgRun
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.uapi.net import XdpAction
 from hooks.xdp import XDP_PACKET_HEADROOM, XdpSlot
+from netstack.bpf_net_context import ASKED_BYTES, ROOM_VALID, redirect_room
 from netstack.redirect import forget_target, plain_target
 from netstack.xdp import DROP_REASON, LINEAR_BYTES, Xdp, XdpResult
 from netstack.xdp_buff import XdpRing
@@ -124,19 +125,33 @@ class XdpBatch:
                 after_ps=stats_ps,
                 stops=_NOT_SENT,
             )
-            while loop.retvals[loop.done - 1] == _REDIRECT:
-                to, xdp = plain_target(self._device, cpu), pairs[2 * loop.done - 2]
-                card = card_of(to, _size(runner.kernel.mem, xdp)) if to is not None else None
-                if card is None:
-                    break
-                forget_target(cpu)
-                targets[loop.done - 1] = card
-                if loop.done == len(rows):
-                    break
-                loop.resume()
+            self._follow(loop, rows, cpu, card_of, targets)
         except BaseException as error:
             self.error = error
         return self._outcomes(slot, loop, cpu, (call_ps, stats_ps), rows.words[1::2], targets)
+
+    def _follow(self, loop: Loop, rows: Rows, cpu: Cpu, card_of: CardOf, targets: "dict[int, Nic]") -> None:
+        # go on behind each frame that is redirected to a card
+        mem, retvals, pairs = self._xdp.runner.kernel.mem, loop.retvals, self._pairs
+        room, known, card = redirect_room(cpu), b"", None
+        one_size = not self._moved and len(set(rows.words[1::2])) == 1
+        while retvals[(done := loop.done) - 1] == _REDIRECT:
+            asked = mem.read(room.address, ASKED_BYTES) if room is not None else b""
+            if room is not None and asked == known:
+                # the same as before, of machine code
+                room.forget()
+            else:
+                to = plain_target(self._device, cpu)
+                card = card_of(to, _size(mem, pairs[2 * done - 2])) if to is not None else None
+                if card is None:
+                    return
+                forget_target(cpu)
+                known = asked if one_size and room is not None and asked[ROOM_VALID] else b""
+            assert card is not None
+            targets[done - 1] = card
+            if done == len(rows):
+                return
+            loop.resume()
 
     def _buffers(self) -> "array[int]":
         # those of the ring in turn, always the same ones while nobody else takes any

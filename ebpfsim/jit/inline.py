@@ -137,7 +137,9 @@ MAP_ROUTINES: dict[tuple[Helper, type[Map]], MapRoutine] = {
     (ringbuf.ringbuf_output, RingbufMap): _record("bpf_ringbuf_output", ringbuf_routines.output),
 }
 # helpers whose first argument may name a map with a routine
-ON_MAPS = frozenset((*MAP_OPERATIONS, HELPER_IDS["bpf_ringbuf_reserve"], HELPER_IDS["bpf_ringbuf_output"]))
+ON_MAPS = frozenset(
+    (*MAP_OPERATIONS, *(HELPER_IDS[f"bpf_{name}"] for name in ("ringbuf_reserve", "ringbuf_output", "redirect_map")))
+)
 
 
 def routine_call(helper_id: int, kernel: Runtime, map_address: int | None, checked: bool = False) -> RoutineCall | None:

@@ -37,10 +37,13 @@ class DevmapEntry:
 class DevmapMap(ProgHolder):
     """An array of devices."""
 
+    has_pointers = True
+
     def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
         super().__init__(attr, mem, nr_cpus, env)
         self.map_flags |= BPF_F_RDONLY_PROG
-        self._alloc_area(8 * attr.max_entries)  # the kernel's pointers; nothing reads them
+        # pointers to targets, as machine code reads them: those of the array by index, the hash has none
+        self.pointers = self._alloc_area(8 * attr.max_entries)
         self._entries: dict[int, DevmapEntry] = {}
 
     # ---- redirection --------------------------------------------------------------------------------------------
@@ -48,6 +51,10 @@ class DevmapMap(ProgHolder):
     def entry_at(self, index: int) -> DevmapEntry | None:
         """Return the target under an index (a key, for the hash), or None."""
         return self._entries.get(index)
+
+    def entry_of(self, address: int) -> DevmapEntry:
+        """Return the target whose value lies at an address."""
+        return next(entry for entry in self._entries.values() if entry.address == address)
 
     def device_at(self, index: int) -> object | None:
         """Return the device under an index, or None."""
@@ -62,7 +69,7 @@ class DevmapMap(ProgHolder):
     def device_removed(self, device: object) -> None:
         """Forget a device that goes away (``dev_map_notification``)."""
         for entry in [entry for entry in self.targets() if entry.device is device]:
-            self._drop(self._entries.pop(entry.index))
+            self._replace(entry.index, None)
 
     # ---- elements -----------------------------------------------------------------------------------------------
 
@@ -116,7 +123,7 @@ class DevmapMap(ProgHolder):
     def on_release(self) -> None:
         """Let go of the programs."""
         for index in sorted(self._entries):
-            self._drop(self._entries.pop(index))
+            self._replace(index, None)
         super().on_release()
 
     def _resolve(self, index: int, ifindex: int, fd: int) -> DevmapEntry:
@@ -143,6 +150,8 @@ class DevmapMap(ProgHolder):
         old = self._entries.pop(index, None)
         if entry is not None:
             self._entries[index] = entry
+        if self.has_pointers:
+            self.mem.store(self.pointers + 8 * index, 8, entry.address if entry is not None else 0)
         if old is not None:
             self._drop(old)
 
@@ -155,6 +164,7 @@ class DevmapMap(ProgHolder):
 class DevmapHashMap(DevmapMap):
     """A hash map of devices: keys are any numbers, buckets are the low bits of the key, newest first."""
 
+    has_pointers = False
     holds_progs = False  # map_type_contains_progs() names the array only
 
     def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:

@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+import ebpfsim
+from ebpfsim.isa.asm import assemble
+from ebpfsim.isa.insn import encode
 from ebpfsim.uapi.bpf import MapType, ProgType
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.uapi.net import XdpAction
@@ -86,3 +89,47 @@ def test_a_broadcast_needs_no_entry(caller: Caller, key: int) -> None:
 def test_redirect_of_tc(caller: Caller, flags: int, action: int) -> None:
     caller.run.prog.type = ProgType.SCHED_CLS
     assert caller.call("bpf_redirect", 2, flags) == action
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "r1 = map_fd[{map}]; r2 = 1; r3 = 0; call bpf_redirect_map",
+        "r1 = map_fd[{map}]; r2 = 2; r3 = 1; call bpf_redirect_map",
+        "r1 = map_fd[{map}]; r2 = 0; r2 |= 256; r3 = 2; call bpf_redirect_map",
+        "r1 = map_fd[{map}]; r2 = 0; r3 = 4; call bpf_redirect_map",
+        "r1 = map_fd[{map}]; r2 = 0x100000000 ll; r3 = 0; call bpf_redirect_map",
+        # the last call counts, whoever serves it
+        "r1 = map_fd[{map}]; r2 = 0; r3 = 0; call bpf_redirect_map; r1 = map_fd[{map}]; r2 = 1; r3 = 0;"
+        "call bpf_redirect_map",
+        "r1 = map_fd[{map}]; r2 = 0; r3 = 0; call bpf_redirect_map; r1 = 2; r2 = 0; call bpf_redirect",
+        "r1 = 2; r2 = 0; call bpf_redirect; r1 = map_fd[{map}]; r2 = 0; r3 = 0; call bpf_redirect_map",
+        "r1 = map_fd[{map}]; r2 = 0; r3 = 0; call bpf_redirect_map; r1 = map_fd[{map}]; r2 = 3; r3 = 1;"
+        "call bpf_redirect_map; r0 = 4",
+        "r1 = map_fd[{map}]; r2 = 0; r3 = 0; call bpf_redirect_map; r0 = 1",
+        "r0 = 4",
+    ],
+)
+def test_machine_code_asks_for_the_same(text) -> None:
+    """bpf_redirect_map() of an array of devices has a native routine; what comes of it is what Python says."""
+    seen = []
+    for engine in ("auto", "interp"):
+        sim = ebpfsim.Simulation(seed=1)
+        a, c = sim.host("a"), sim.host("c")
+        b = sim.host("b", engine=engine)
+        for number, other in enumerate((a, c)):
+            sim.link(other.nic("eth0"), b.nic(f"eth{number}"))
+        devmap = b.bpf.map_create(MapType.DEVMAP, 4, 4, 4)
+        for key, ifindex in ((0, 3), (1, 2)):
+            b.bpf.map_update_elem(devmap, key.to_bytes(4, "little"), ifindex.to_bytes(4, "little"))
+        code = encode(assemble(text.format(map=devmap) + "; exit"))
+        b.attach_xdp(b.bpf.prog_load(ProgType.XDP, code, license="GPL").fd, "eth0")
+        a.send("eth0", bytes.fromhex("020000000201 020000000101 88b5") + bytes(46), count=40, every="50ns")
+        sim.run()
+        b.bpf.map_delete_elem(devmap, bytes(4))
+        a.send("eth0", bytes.fromhex("020000000201 020000000101 88b5") + bytes(46), count=2, every="50ns")
+        sim.run()
+        stats = [device.stats.as_dict() for host in (a, b, c) for device in host.net.devices.values()]
+        notes = [(note.time_ns, note.kind, note.details) for note in sim.recorder.notes if note.kind != "attach"]
+        seen.append((stats, notes, [(run.time_ns, run.retval, run.cost_ps) for run in sim.recorder.runs]))
+    assert seen[0] == seen[1]
