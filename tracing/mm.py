@@ -37,7 +37,7 @@ CAP_SYS_RAWIO = 17
 class Vma(KernelStruct):
     """``struct vm_area_struct``. ``anon`` is an area with pages of its own; ``own`` one that the task has mapped."""
 
-    __slots__ = ("anon", "anon_prepared", "file", "own")
+    __slots__ = ("anon", "anon_prepared", "file", "origin", "own")
     struct_name = "vm_area_struct"
     vm_start = Field()
     vm_end = Field()
@@ -49,6 +49,8 @@ class Vma(KernelStruct):
     anon: bool
     # whether it has what its own pages need (anon_vma)
     anon_prepared: bool
+    # the area that it is a copy of after fork, by its address
+    origin: int
     file: File | None
     own: bool
 
@@ -58,7 +60,7 @@ class Vma(KernelStruct):
         vma = cls.alloc(task.mem)
         vma.vm_start, vma.vm_end, vma.vm_flags = start, end, flags
         vma.vm_mm = task.mm.address if task.mm is not None else 0
-        vma.anon, vma.file, vma.own, vma.anon_prepared = anon, file, False, False
+        vma.anon, vma.file, vma.own, vma.anon_prepared, vma.origin = anon, file, False, False, vma.address
         if file is not None:
             vma.vm_file = file.address
             file.get()
@@ -67,7 +69,8 @@ class Vma(KernelStruct):
     def copy(self, task: Task) -> "Vma":
         """Return the same area in the address space of another task."""
         vma = Vma.make(task, self.vm_start, self.vm_end, self.vm_flags, anon=self.anon, file=self.file)
-        vma.vm_pgoff, vma.own, vma.anon_prepared = self.vm_pgoff, self.own, self.anon_prepared
+        vma.vm_pgoff, vma.own = self.vm_pgoff, self.own
+        vma.anon_prepared, vma.origin = self.anon_prepared, self.origin
         return vma
 
 
@@ -471,10 +474,10 @@ def do_vmi_align_munmap(
     """Unmap a range of whole pages; areas across its ends are split."""
     functions, task = k.functions, k.sched.current(cpu)
     vmas = [area for area in layout_of(task) if area.own and area.vm_start < end and start < area.vm_end]
+    functions.vms_gather_munmap_vmas(cpu, 0, 0)
     for area in list(vmas):
         if area.vm_start < start or area.vm_end > end:
             functions.__split_vma(cpu, 0, area.address, start if area.vm_start < start else end, 0)
-    functions.vms_gather_munmap_vmas(cpu, 0, 0)
     for area in vmas:
         functions.userfaultfd_unmap_prep(cpu, area.address, start, end, 0)
     functions.vms_complete_munmap_vmas(cpu, 0, 0)
@@ -490,8 +493,43 @@ def do_vmi_align_munmap(
     return 0
 
 
+@kernel_function
+def __split_vma(k: Any, cpu: Cpu, _vmi: int, vma: int, _addr: int, _new_below: int) -> int:
+    """Make two areas of one."""
+    functions = k.functions
+    area = next((area for area in layout_of(k.sched.current(cpu)) if area.address == vma), None)
+    has_pages = area is not None and area.anon_prepared
+    functions.vm_area_dup(cpu, vma)
+    functions.vma_dup_policy(cpu, vma, vma)
+    functions.anon_vma_clone(cpu, vma, vma)
+    if has_pages:
+        functions.anon_vma_interval_tree_insert(cpu, 0, 0)
+    functions.init_multi_vma_prep(cpu, 0, vma, 0)
+    functions.vma_prepare(cpu, 0)
+    if has_pages:
+        functions.anon_vma_interval_tree_remove(cpu, 0, 0)
+    functions.vma_adjust_trans_huge(cpu, vma, 0, 0, 0)
+    functions.vma_complete(cpu, 0, 0, 0)
+    if has_pages:
+        functions.anon_vma_interval_tree_insert(cpu, 0, 0)
+    return 0
+
+
+@kernel_function
+def unlink_anon_vmas(k: Any, cpu: Cpu, vma: int) -> None:
+    """Let the pages of an area no longer know of it."""
+    areas: list[Vma] = k.sched.current(cpu).leader.layout or []
+    if any(area.address == vma and area.own and area.anon_prepared for area in areas):
+        k.functions.anon_vma_interval_tree_remove(cpu, 0, 0)
+
+
 def _cut(k: Any, cpu: Cpu, task: Task, area: Vma, start: int, end: int) -> None:
     low, high = area.vm_start, area.vm_end
+    if low < start or high > end:
+        # what goes has become an area of its own
+        gone = area.copy(task)
+        layout_of(task).append(gone)
+        k.functions.remove_vma(cpu, gone.address)
     if low < start and high > end:
         rest = area.copy(task)
         rest.vm_start = end
@@ -543,6 +581,8 @@ def mprotect_fixup(k: Any, cpu: Cpu, vmi: int, tlb: int, vma: int, _pprev: int, 
     functions, task = k.functions, k.sched.current(cpu)
     area = next(area for area in layout_of(task) if area.address == vma)
     functions.vma_modify_flags(cpu, vmi, 0, vma, start, end, 0)
+    if end == area.vm_end:
+        functions.can_vma_merge_right(cpu, 0, 0)
     low, high = area.vm_start, area.vm_end
     if low < start or high > end:
         functions.__split_vma(cpu, vmi, vma, start if low < start else end, 0)

@@ -15,7 +15,7 @@ from tracing.signals import ERESTART_RESTARTBLOCK, interrupted
 from tracing.syscalls import syscall
 from tracing.task import Task
 
-__all__: list[str] = []
+__all__ = ["LIMITS", "named"]
 
 NSEC_PER_SEC = 1_000_000_000
 TIMER_ABSTIME = 1
@@ -76,7 +76,8 @@ def sys_getpgid(k: Any, cpu: Cpu, pid: int) -> int:
     return int(k.functions.do_getpgid(cpu, u32(pid)))
 
 
-def _named(k: Any, cpu: Cpu, pid: int) -> Task | None:
+def named(k: Any, cpu: Cpu, pid: int) -> Task | None:
+    """Return the task of a pid, the running one for 0."""
     found: Task | None = k.sched.tasks.get(s32(pid)) if s32(pid) else k.sched.current(cpu)
     return found
 
@@ -84,7 +85,7 @@ def _named(k: Any, cpu: Cpu, pid: int) -> Task | None:
 @kernel_function
 def do_getpgid(k: Any, cpu: Cpu, pid: int) -> int:
     """Return the process group of a process, 0 for the caller; ESRCH."""
-    task = _named(k, cpu, pid)
+    task = named(k, cpu, pid)
     if task is None:
         return -Errno.ESRCH
     ret: int = k.functions.security_task_getpgid(cpu, task.address)
@@ -94,7 +95,7 @@ def do_getpgid(k: Any, cpu: Cpu, pid: int) -> int:
 @syscall(109)
 def sys_setpgid(k: Any, cpu: Cpu, pid: int, pgid: int) -> int:
     own: Task = k.sched.current(cpu).leader
-    task, group = _named(k, cpu, pid), s32(pgid)
+    task, group = named(k, cpu, pid), s32(pgid)
     if group < 0:
         return -Errno.EINVAL
     if task is None or task.leader is not task or task not in (own, *own.children):
@@ -128,7 +129,7 @@ def ksys_setsid(k: Any, cpu: Cpu) -> int:
 
 @syscall(124)
 def sys_getsid(k: Any, cpu: Cpu, pid: int) -> int:
-    task = _named(k, cpu, pid)
+    task = named(k, cpu, pid)
     if task is None:
         return -Errno.ESRCH
     ret: int = k.functions.security_task_getsid(cpu, task.address)
@@ -275,7 +276,7 @@ def sys_prctl(k: Any, cpu: Cpu, option: int, arg2: int, arg3: int, arg4: int, ar
 
 @syscall(302)
 def sys_prlimit64(k: Any, cpu: Cpu, pid: int, resource: int, new_rlim: int, old_rlim: int) -> int:
-    task, functions = _named(k, cpu, pid), k.functions
+    task, functions = named(k, cpu, pid), k.functions
     if task is None:
         return -Errno.ESRCH
     own: Task = k.sched.current(cpu)

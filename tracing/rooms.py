@@ -13,8 +13,11 @@ from tracing import (
     faults,
     fork,
     fs_syscalls,
+    futex,
+    limits,
     mm,
     mount,
+    mremap,
     name_syscalls,
     namei,
     names,
@@ -28,14 +31,15 @@ from tracing import (
     signal_syscalls,
     signals,
     waiting,
+    xattr,
 )
 from tracing import open as open_
 
 __all__ = ["FUNCTION_ROOMS", "SYSCALL_ROOMS"]
 
 SYSCALL_ROOMS: tuple[ModuleType, ...] = (
-    attr, cred, exec, exit, fork, fs_syscalls, mm, mount, name_syscalls, perf_open, pipe, poll, process,
-    signal_syscalls,
+    attr, cred, exec, exit, fork, fs_syscalls, futex, limits, mm, mount, mremap, name_syscalls, perf_open, pipe,
+    poll, process, signal_syscalls, xattr,
 )  # fmt: skip
 FUNCTION_ROOMS: tuple[ModuleType, ...] = (
     *(*SYSCALL_ROOMS, bpf_files, dcache, devcgroup, faults, namei, names, open_, permission, read_write, shmem),

@@ -142,6 +142,8 @@ class Scheduler:
             self.by_address[idle.address] = idle
             self.queues.append(Runqueue(mem, cpu, idle))
             cpu.current = idle.address
+        # who waits for words of memory, and for which bits of a wake-up (futex(2))
+        self.futexes: dict[tuple[int, int] | None, list[tuple[Task, int]]] = {}
         self.init = self._add(1, "init", None, None)
         self.init.new_mm(["/sbin/init"])
         self._next_pid = FIRST_PID
@@ -244,6 +246,11 @@ class Scheduler:
         del self._threads[task]
         task.alive = False
         self.release(task)
+
+    def runtime_ns(self, task: Task) -> int:
+        """Return how long a task has run."""
+        thread = self._threads.get(task)
+        return thread.entity.runtime_ns if thread is not None else 0
 
     def child_exits(self, task: Task) -> WaitQueue:
         """Return who waits for the children of a process."""

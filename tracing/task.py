@@ -268,6 +268,8 @@ class Task:
         self.layout: list[Any] | None = None
         self.brk = 0
         self.limits: dict[int, tuple[int, int]] = {}
+        self.policy = self.personality = 0
+        self.groups: list[int] = []
         # what the next process that it makes does in user space
         self.program: Callable[[Task], int] | None = None
         # who waits until it has a program of its own, or ends (vfork)

@@ -48,7 +48,7 @@ DEVICES = {"/dev/full": 0x0010_0007, "/dev/null": 0x0010_0003, "/dev/zero": 0x00
 class Inode(KernelStruct):
     """``struct inode``, and the bytes of a file. ``data`` is what it holds, for a link the path that it names."""
 
-    __slots__ = ("data", "dirty", "opens", "sb")
+    __slots__ = ("data", "dirty", "opens", "sb", "xattrs")
     struct_name = "inode"
     i_mode = Field()
     i_uid = Field("i_uid.val")
@@ -73,6 +73,8 @@ class Inode(KernelStruct):
     dirty: bool
     opens: int
     sb: SuperBlock
+    # extended attributes, once there are any
+    xattrs: dict[bytes, bytes] | None
 
     @property
     def is_dir(self) -> bool:
@@ -360,7 +362,7 @@ class Vfs:
 
     def init_inode(self, inode: Inode, sb: SuperBlock, mode: int, uid: int, gid: int) -> None:
         """Fill in an inode that its maker has allocated."""
-        inode.data, inode.dirty, inode.opens, inode.sb = bytearray(), False, 0, sb
+        inode.data, inode.dirty, inode.opens, inode.sb, inode.xattrs = bytearray(), False, 0, sb, None
         inode.i_mode, inode.i_uid, inode.i_gid, inode.i_nlink = mode, uid, gid, 1
         inode.i_ino, inode.i_sb = sb.next_ino(), sb.address
         self.by_address[inode.address] = inode

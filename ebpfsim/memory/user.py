@@ -1,10 +1,10 @@
 """The address space of a task: areas of the simulated RAM at user addresses.
 
-Memory that the task asks for is RAM of its own; a mapping shows RAM that somebody else owns, for instance the values of
-a map. Between areas there is always a page that is not mapped.
+Memory that the task asks for is RAM of its own; a mapping shows RAM that somebody else owns, for instance the values
+of a map. Between areas there is always a page that is not mapped.
 
-Pages of some areas come with their first access: ``pages`` has their states. The first access, one that writes to a page
-that cannot be written yet, and one where there is nothing ask ``pager``, if there is one.
+Pages of some areas come with their first access: ``pages`` has their states. The first access, one that writes to a
+page that cannot be written yet, and one where there is nothing ask ``pager``, if there is one.
 """
 
 from bisect import bisect_right
@@ -31,7 +31,7 @@ class UserFault(Exception):
 
 
 class PageState(IntEnum):
-    """What there is of a page that came, or is going to come, with an access: CLEAN and SHARED are copied by a write."""
+    """What there is of a page that comes with an access: CLEAN and SHARED ones are copied by a write."""
 
     ABSENT, CLEAN, SHARED, OWN = range(4)
 
@@ -99,6 +99,12 @@ class UserMemory:
         for page in range(start // PAGE_SIZE, -(-(start + size) // PAGE_SIZE)):
             self.pages[page] = PageState.ABSENT
 
+    def wipe(self, start: int, size: int) -> None:
+        """Let memory be zeroes, whoever may write it."""
+        for area in self._within(start, start + size):
+            low, high = max(start, area.start), min(start + size, area.start + area.size)
+            self._mem.fill(area.kernel_address + low - area.start, high - low)
+
     def touch(self, address: int, size: int, *, write: bool) -> None:
         """Let pages come that an access needs; UserFault where there is nothing."""
         self._pieces(address, size, write=write)
@@ -142,6 +148,19 @@ class UserMemory:
         for page in range(start // PAGE_SIZE, (start + size) // PAGE_SIZE):
             if page in states:
                 self.pages[page] = states[page]
+
+    def move(self, start: int, size: int, to: int, new_size: int) -> None:
+        """Let what is mapped be elsewhere, or have another size; what comes behind it is zeroes (move_page_tables)."""
+        areas = self._within(start, start + size)
+        states = {page - start // PAGE_SIZE: state for page, state in self.pages.items()}
+        data = b"".join(self._mem.read(area.kernel_address, area.size) for area in areas)[:new_size]
+        writable, readable = areas[0].writable, areas[0].readable
+        self.unmap_range(start, start + size)
+        self.place(to, new_size, data, writable=writable, readable=readable)
+        for page in range(new_size // PAGE_SIZE):
+            state = states.get(page) if page < size // PAGE_SIZE else PageState.ABSENT
+            if state is not None:
+                self.pages[to // PAGE_SIZE + page] = state
 
     def is_free(self, start: int, end: int) -> bool:
         """Whether nothing is mapped between two addresses."""

@@ -21,7 +21,7 @@ FAMILIES = {
     "pipes and polling": ("pipe_|poll|epoll|eventfd", 98, 100, 100), "memory": ("mm_", 95, 100, 100),
     "mounts": ("mount|umount", 77, 100, 100), "bpf(2)": ("bpf_", 56, 100, 100),
 }  # fmt: skip
-ALL_FUNCTIONS, ALL_HOOKS, SYSTEM_CALLS = 69, 100, 160
+ALL_FUNCTIONS, ALL_HOOKS, SYSTEM_CALLS = 70, 100, 195
 _EVENT = re.compile(r"\S+\s+\S+\s+(?:(sys_\w+)(\(| ->)|(\w+):)")
 
 
