@@ -3,7 +3,7 @@
 What a call reads or writes is a ``TcpMsg``, which also knows how to wait; without that, a call that would wait returns
 EAGAIN. Functions take sockets as objects.
 
-Left out: MSG_OOB, MSG_PEEK, MSG_ZEROCOPY, autocorking, limits of memory of the whole host.
+Left out: MSG_ZEROCOPY, autocorking, limits of memory of the whole host.
 """
 
 from collections.abc import Callable
@@ -28,6 +28,7 @@ from netstack.tcp_states import (
     SEND_SHUTDOWN,
     TcpState,
 )  # fmt: skip
+from netstack.tcp_urg import MSG_OOB, MSG_PEEK, mark_urg, passed, recv_urg, urg_offset
 from netstack.tcp_window import receive_window
 from tracing.functions import packet_function
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CLOSE", "CONNECT", "MSG_DONTWAIT", "READ", "TcpMsg", "poll_mask", "tcp_socket"]
 
-MSG_PEEK, MSG_WAITALL, MSG_TRUNC, MSG_DONTWAIT, MSG_MORE = 0x2, 0x100, 0x20, 0x40, 0x8000
+MSG_WAITALL, MSG_TRUNC, MSG_DONTWAIT, MSG_MORE = 0x100, 0x20, 0x40, 0x8000
 SHUTDOWN_MASK = RCV_SHUTDOWN | SEND_SHUTDOWN
 TIMEWAIT_LEN_US = 60_000_000
 S = TcpState
@@ -269,6 +270,8 @@ def tcp_push(cpu: Cpu, tp: TcpSock, flags: int, mss_now: int, nonagle: int, _siz
     if not flags & MSG_MORE or _forced_push(tp):
         tp.write_queue[-1].flags |= PSH
         tp.pushed_seq = tp.write_seq
+    if flags & MSG_OOB:
+        mark_urg(tp)
     if flags & MSG_MORE:
         nonagle = NAGLE_CORK
     tp.net.functions.__tcp_push_pending_frames(cpu, tp, mss_now, nonagle)
@@ -321,7 +324,7 @@ def tcp_sendmsg_locked(cpu: Cpu, tp: TcpSock, msg: TcpMsg, size: int) -> int:
             return _stream_error(tp, err)
     copied, data = 0, msg.data
     mss = int(functions.tcp_send_mss(cpu, tp, 0, flags))
-    goal = size_goal(tp, mss)
+    goal = mss if flags & MSG_OOB else size_goal(tp, mss)
     while copied < size:
         if tp.sk_err or tp.sk_shutdown & SEND_SHUTDOWN:
             err = -Errno.EPIPE
@@ -337,7 +340,7 @@ def tcp_sendmsg_locked(cpu: Cpu, tp: TcpSock, msg: TcpMsg, size: int) -> int:
                 if err:
                     return copied or _stream_error(tp, err)
                 mss = int(functions.tcp_send_mss(cpu, tp, 0, flags))
-                goal = size_goal(tp, mss)
+                goal = mss if flags & MSG_OOB else size_goal(tp, mss)
                 continue
             last = TcpSkb(tp.net.tcp.structs, tp.write_seq, b"", ACK, tp.write_seq)
             functions.tcp_skb_entail(cpu, tp, last)
@@ -358,7 +361,7 @@ def tcp_sendmsg_locked(cpu: Cpu, tp: TcpSock, msg: TcpMsg, size: int) -> int:
         if not copied:
             last.flags &= ~PSH
         copied += taken
-        if copied == size or len(last.data) < goal:
+        if copied == size or len(last.data) < goal or flags & MSG_OOB:
             continue
         if _forced_push(tp):
             last.flags |= PSH
@@ -405,6 +408,8 @@ def tcp_recvmsg(cpu: Cpu, tp: TcpSock, msg: TcpMsg, size: int, flags: int) -> in
     """Receive bytes: how many, 0 at the end, or -errno."""
     if tp.state == S.LISTEN:
         return -Errno.ENOTCONN
+    if flags & MSG_OOB:
+        return recv_urg(tp, msg, size, flags)
     return int(tp.net.functions.tcp_recvmsg_locked(cpu, tp, msg, size, flags, None, None))
 
 
@@ -416,15 +421,23 @@ def tcp_recvmsg_locked(
     functions = tp.net.functions
     # sock_rcvlowat()
     target = size if flags & MSG_WAITALL else min(tp.sk_rcvlowat, size) or 1
-    copied = 0
+    copied, peek = 0, flags & MSG_PEEK
     while copied < size:
-        taken, fin = _take(cpu, tp, msg, size - copied)
-        copied += taken
-        if taken:
-            functions.tcp_rcv_space_adjust(cpu, tp)
+        if copied and urg_offset(tp) == 0:
+            # what is urgent is read by itself
+            break
+        if peek:
+            msg.received.clear()
+            before, copied = copied, _peek(tp, msg, size)
+            taken, fin = copied - before, False
+        else:
+            taken, fin = _take(cpu, tp, msg, size - copied, keep=not flags & MSG_TRUNC)
+            copied += taken
+            if taken:
+                functions.tcp_rcv_space_adjust(cpu, tp)
         if fin:
             break
-        if taken:
+        if taken and not peek:
             continue
         if copied >= target:
             break
@@ -450,18 +463,54 @@ def tcp_recvmsg_locked(
     return copied
 
 
-def _take(cpu: Cpu, tp: TcpSock, msg: TcpMsg, size: int) -> tuple[int, bool]:
+def _peek(tp: TcpSock, msg: TcpMsg, size: int) -> int:
+    # what is there, without taking it (MSG_PEEK); up to the urgent byte, or from behind it
+    mark, seen, skipped = urg_offset(tp), 0, 0
+    for segment in tp.receive_queue:
+        data = segment.th.data
+        if mark == 0 and not tp.urginline and data and not skipped:
+            data, skipped = data[1:], 1
+        most = size - seen
+        if mark:
+            most = min(most, mark - seen)
+        if most <= 0:
+            break
+        part = data[:most]
+        if part:
+            msg.received.append(part)
+            seen += len(part)
+    return seen
+
+
+def _take(cpu: Cpu, tp: TcpSock, msg: TcpMsg, size: int, *, keep: bool = True) -> tuple[int, bool]:
     # what is in the queue: bytes, and whether the stream has come to its end
     queue, taken = tp.receive_queue, 0
     while queue and taken < size:
         segment: Segment = queue[0]
         th = segment.th
         data = th.data
+        if tp.urg_data and data:
+            offset = urg_offset(tp)
+            if offset == 0:
+                if taken:
+                    break
+                if not tp.urginline:
+                    # the byte beside the stream
+                    data = th.data = data[1:]
+                    th.seq = th.seq + 1 & M32
+                    tp.copied_seq = tp.copied_seq + 1 & M32
+                    passed(tp)
+            elif offset is not None and offset < len(data):
+                data = data[:offset]
         if data:
             part = data[: size - taken] if len(data) > size - taken else data
-            msg.received.append(part)
+            if keep:
+                msg.received.append(part)
             taken += len(part)
             tp.copied_seq = tp.copied_seq + len(part) & M32
+            if tp.urg_data:
+                passed(tp)
+                data = th.data
             if len(part) < len(data):
                 th.data = data[len(part) :]
                 th.seq = th.seq + len(part) & M32

@@ -55,6 +55,7 @@ from netstack.tcp_states import (
     FLAG_NOT_DUP,
     FLAG_ORIG_SACK_ACKED,
     FLAG_RETRANS_DATA_ACKED,
+    FLAG_SACK_RENEGING,
     FLAG_SET_XMIT_TIMER,
     FLAG_SLOWPATH,
     FLAG_SND_UNA_ADVANCED,
@@ -65,6 +66,7 @@ from netstack.tcp_states import (
     SACKED_ACKED,
     SACKED_RETRANS,
     TIME_PROBE0,
+    TIME_RETRANS,
     CaState,
 )
 from netstack.tcp_validate import send_challenge_ack
@@ -209,6 +211,11 @@ def _clean_rtx_queue(cpu: Cpu, tp: TcpSock, skb: Segment, prior_fack: int, prior
             tp.highest_sack = None
         free_skb(tp, item)
         head += 1
+    if tp.snd_up != una and (tp.snd_up - prior_una & M32) <= limit:
+        tp.snd_up = una
+    if head < size and queue[head].sacked & SACKED_ACKED:
+        # the peer has told of it, and does not acknowledge it now
+        flag |= FLAG_SACK_RENEGING
     if rack_seen is not None:
         rack_advance(tp, rack_seen.sacked, rack_seen.end_seq, rack_seen.mstamp_us)
     if head > 256 and head * 2 > size:
@@ -297,6 +304,10 @@ def _fastretrans_alert(cpu: Cpu, tp: TcpSock, prior_una: int, num_dupack: int, f
         tp.sacked_out = 0
     if ece_ack:
         tp.prior_ssthresh = 0
+    if flag & FLAG_SACK_RENEGING and flag & FLAG_SND_UNA_ADVANCED:
+        # tcp_check_sack_reneging(): soon there will be a timeout
+        reset_retrans_timer(tp, TIME_RETRANS, max(tp.srtt_us >> 4, 10_000), cpu)
+        return flag & ~FLAG_SET_XMIT_TIMER, REXMIT_NONE
     if tp.ca_state == CaState.OPEN:
         if not tp.retrans_out:
             tp.retrans_stamp = 0

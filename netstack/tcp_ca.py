@@ -3,7 +3,7 @@
 from ebpfsim.cpu import Cpu
 from netstack.tcp_hdr import M32, after, before
 from netstack.tcp_output import current_ssthresh, in_cwnd_reduction
-from netstack.tcp_rack import mark_skb_lost, rack_detect_loss, rack_reo_wnd
+from netstack.tcp_rack import mark_skb_lost, rack_detect_loss
 from netstack.tcp_sack import check_sack_reordering
 from netstack.tcp_sock import TcpSock
 from netstack.tcp_states import (
@@ -259,15 +259,24 @@ def enter_loss(cpu: Cpu, tp: TcpSock) -> None:
     net = tp.net
     new_recovery = tp.ca_state < CaState.RECOVERY
     # tcp_timeout_mark_lost()
-    for skb in tp.rtx_queue[tp.rtx_head :]:
-        if not tp.sack_ok:
-            skb.sacked &= ~SACKED_ACKED
-        reo = rack_reo_wnd(tp) if tp.sack_ok else 0
-        head = skb is tp.rtx_queue[tp.rtx_head]
-        if head or not tp.sack_ok or tp.rack_rtt_us + reo - (tp.tcp_mstamp - skb.mstamp_us) <= 0:
-            mark_skb_lost(tp, skb)
-    if not tp.sack_ok:
+    queue = tp.rtx_queue[tp.rtx_head :]
+    head = queue[0] if queue else None
+    reneging = head is not None and bool(head.sacked & SACKED_ACKED)
+    if reneging:
+        # what the peer has told of is not there any more (RFC 2018, 8)
+        net.snmp.inc("TcpExtTCPSACKReneging")
         tp.sacked_out = 0
+        tp.is_sack_reneg = True
+    elif not tp.sack_ok:
+        tp.sacked_out = 0
+    for skb in queue:
+        if reneging:
+            skb.sacked &= ~SACKED_ACKED
+        elif skb is not head and tp.rack_rtt_us - (tp.tcp_mstamp - skb.mstamp_us) > 0:
+            # sent only just now
+            continue
+        mark_skb_lost(tp, skb)
+    tp.retransmit_hint = None
     if (
         tp.ca_state <= CaState.DISORDER
         or not after(tp.high_seq, tp.snd_una)

@@ -2,7 +2,7 @@
 
 What an acknowledgment does to the sender is in ``netstack.tcp_ack``. Functions take sockets and segments as objects.
 
-Left out: urgent data (delivered in line), Fast Open, pruning of queues when memory is short (what does not fit is
+Left out: Fast Open, pruning of queues when memory is short (what does not fit is
 dropped), splicing, zero copy.
 """
 
@@ -27,6 +27,7 @@ from netstack.tcp_states import (
     SEND_SHUTDOWN,
     TcpState,
 )
+from netstack.tcp_urg import take_urg
 from netstack.tcp_validate import send_challenge_ack
 from netstack.tcp_window import init_buffer_space, receive_window, sndbuf_expand
 from tracing.functions import packet_function
@@ -53,7 +54,8 @@ def tcp_rcv_established(cpu: Cpu, tp: TcpSock, skb: Segment) -> None:
         tp.rcv_tsecr = th.tsecr - tp.tsoffset & M32 if th.tsecr else 0
     step5 = 0
     predicted = (
-        flags & (SYN | FIN | RST | URG | CWR | ECE | ACK) == ACK
+        not tp.urg_data
+        and flags & (SYN | FIN | RST | URG | CWR | ECE | ACK) == ACK
         and th.seq == tp.rcv_nxt
         and not th.sacks
         and not tp.out_of_order
@@ -85,6 +87,8 @@ def tcp_rcv_established(cpu: Cpu, tp: TcpSock, skb: Segment) -> None:
     if tp.state == S.CLOSE:
         skb.consume(cpu)
         return
+    if step5 and (flags & URG or tp.urg_data):
+        take_urg(cpu, tp, th)
     if th.seq != th.end_seq:
         functions.tcp_data_queue(cpu, tp, skb)
     else:
@@ -227,6 +231,8 @@ def _state_data(cpu: Cpu, tp: TcpSock, skb: Segment) -> int:
     net, th = tp.net, skb.th
     functions, state = net.functions, tp.state
     queued = False
+    if th.flags & URG or tp.urg_data:
+        take_urg(cpu, tp, th)
     if state in (S.CLOSE_WAIT, S.CLOSING, S.LAST_ACK):
         if before(th.seq, tp.rcv_nxt):
             functions.tcp_data_queue(cpu, tp, skb)

@@ -43,6 +43,7 @@ def send_segment(
     ecn: int,
     gso_size: int = 0,
     segs: int = 1,
+    urg_ptr: int = 0,
 ) -> int:
     """Send a segment of a connection, or ``segs`` of them as one packet: 0, NET_XMIT_* or -errno."""
     assert tp.peer is not None
@@ -51,7 +52,7 @@ def send_segment(
     if gso_size:
         segment = tcp_partial(tp.address, daddr, ports, seq, ack_seq, flags, window, options, data)
     else:
-        segment = tcp_bytes(tp.address, daddr, ports, seq, ack_seq, flags, window, options, data)
+        segment = tcp_bytes(tp.address, daddr, ports, seq, ack_seq, flags, window, options, data, urg_ptr)
     net, route = tp.net, tp.route
     assert route is not None
     # inet_id: a socket with another end counts its packets (ip_select_ident_segs)

@@ -3,7 +3,7 @@
 Functions take their kernel first, then have the arguments of the kernel's; a socket is a ``TcpSock`` or the address of
 its structure, a segment that was queued a ``TcpSkb`` or the address of its structure.
 
-Left out: pacing, MTU probing, small queues (TSQ), Fast Open, URG.
+Left out: pacing, MTU probing, small queues (TSQ), Fast Open.
 """
 
 from ebpfsim.cpu import Cpu
@@ -19,6 +19,7 @@ from netstack.tcp_hdr import (
     PSH,
     SYN,
     TSTAMP_ALIGNED,
+    URG,
     SynOptions,
     after,
     before,
@@ -28,6 +29,7 @@ from netstack.tcp_hdr import (
 from netstack.tcp_ip import send_segment
 from netstack.tcp_sock import TCP_ATO_MIN_US, TCP_INIT_CWND, TCP_MSS_DEFAULT, TcpSkb, TcpSock
 from netstack.tcp_states import NAGLE_CORK, NAGLE_PUSH, TIME_LOSS_PROBE, TIME_PROBE0, CaEvent, CaState, TcpState
+from netstack.tcp_urg import in_urgent_mode, urg_ptr
 from netstack.tcp_window import tcp_full_space, tcp_space
 from tracing.functions import packet_function
 
@@ -225,7 +227,12 @@ def __tcp_transmit_skb(cpu: Cpu, tp: TcpSock, skb: TcpSkb, _clone_it: int, _gfp:
     tp.segs_out += skb.pcount
     tp.wstamp_us = tp.tcp_mstamp
     ack = rcv_nxt if flags & ACK else 0
-    err = send_segment(cpu, tp, skb.seq, ack, flags, window, options, skb.data, ecn, skb.gso_size, skb.pcount)
+    pointer = urg_ptr(tp, skb.seq) if tp.snd_up != tp.snd_una else None
+    if pointer is not None:
+        flags |= URG
+    err = send_segment(
+        cpu, tp, skb.seq, ack, flags, window, options, skb.data, ecn, skb.gso_size, skb.pcount, pointer or 0
+    )
     if err > 0:
         # the queue of the device is full
         tp.net.functions.tcp_enter_cwr(cpu, tp)
@@ -383,7 +390,7 @@ def _nagle_check(tp: TcpSock, partial: bool, nonagle: int) -> bool:
 
 
 def _nagle_test(tp: TcpSock, skb: TcpSkb, mss: int, nonagle: int) -> bool:
-    if nonagle & NAGLE_PUSH or skb.flags & FIN:
+    if nonagle & NAGLE_PUSH or skb.flags & FIN or in_urgent_mode(tp):
         return True
     return not _nagle_check(tp, len(skb.data) < mss, nonagle)
 
@@ -457,7 +464,7 @@ def tcp_write_xmit(cpu: Cpu, tp: TcpSock, mss: int, nonagle: int, push_one: int,
             limited = limited or by_cwnd
             if defer:
                 break
-        limit = _split_point(tp, skb, mss, quota, nonagle) if segs > 1 else mss
+        limit = _split_point(tp, skb, mss, quota, nonagle) if segs > 1 and not in_urgent_mode(tp) else mss
         if len(skb.data) > limit:
             queue.insert(1, fragment(tp, skb, limit, mss))
         err = transmit_new(cpu, tp, skb)

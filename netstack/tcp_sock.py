@@ -261,7 +261,8 @@ class TcpSock:
         self.rcvq_seq = 0
         self.rcvq_time = 0
         self.last_oow_ack_time: int | None = None
-        self.urg_data = 0
+        self.urg_data = self.urg_seq = 0
+        self.urginline = False
 
     def _init_congestion(self) -> None:
         self.tcp_mstamp = 0

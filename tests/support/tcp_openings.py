@@ -58,3 +58,18 @@ TEN = """
 +0   > . 8001:9001(1000) ack 1
 +0   > P. 9001:10001(1000) ack 1
 """
+# all options, a round trip of 100 ms
+FULL = """
+0    listen
++0   < S 0:0(0) win 65535 <mss 1460,sackOK,TS val 100 ecr 0,nop,wscale 7>
++0   > S. 0:0(0) ack 1 win 65160 <mss 1460,sackOK,TS val 0 ecr 100,nop,wscale 10>
++.1  < . 1:1(0) ack 1 win 512 <nop,nop,TS val 200 ecr 0>
++0   accept
+"""
+# the host connects
+CONNECTED = """
+0    connect
++0   > S 0:0(0) win 64240 <mss 1460,sackOK,TS val 0 ecr 0,nop,wscale 10>
++.1  < S. 0:0(0) ack 1 win 65535 <mss 1000>
++0   > . 1:1(0) ack 1
+"""

@@ -6,6 +6,7 @@ A line is a time and what happens then. Times are seconds: ``0.1`` since the beg
     < S 0:0(0) win 65535 <mss 1460,sackOK,TS val 100 ecr 0,wscale 7>     the peer sends this segment
     > S. 0:0(0) ack 1 win 64240 <mss 1460>                               the host must send this one
     listen / accept / connect / write 1000 / read 500 / read eof / read EAGAIN / close / shutdown wr
+    write 1 oob / read 1 oob / read 10 peek          with MSG_OOB, MSG_PEEK
     icmp 3 1                      an ICMP error about the last segment: type, code, MTU
     set TCP_NODELAY 1             an option of the socket (before or after it is connected)
     state ESTABLISHED             the state of the socket
@@ -165,12 +166,14 @@ class Script:
         if self.isn is None and th.flags & SYN:
             self.isn = th.seq
         shown = self.text(record).split(" win ")[0]
-        flags, start, end, length, ack, window, _, options = found.groups()
+        flags, start, end, length, ack, window, urgent, options = found.groups()
         wanted = f"{flags} {start}:{end}({length})" + (f" ack {ack}" if ack is not None else "")
         if shown != wanted:
             self.fail(f"but it was {self.text(record)}")
         if window not in (None, "*") and th.window != int(window):
             self.fail(f"but its window is {th.window}")
+        if urgent is not None and th.urg_ptr != int(urgent):
+            self.fail(f"but its urgent pointer is {th.urg_ptr}")
         if options is not None and not self._same_options(options, record, th):
             self.fail(f"but it was {self.text(record)}")
 
@@ -230,12 +233,13 @@ class Script:
         found = SEGMENT.fullmatch(text)
         if found is None:
             self.fail("is no segment")
-        flags, start, _, length, ack, window, _, options = found.groups()
+        flags, start, _, length, ack, window, urgent, options = found.groups()
         bits = sum(FLAGS[each] for each in flags)
         ack_seq = (int(ack) + (self.isn or 0)) & M32 if ack is not None else 0
         seq, data = self.peer_isn + int(start) & M32, bytes(int(length))
         ports = (PEER_PORT, self.port)
-        segment = tcp_bytes(PEER, HOST, ports, seq, ack_seq, bits, int(window or 0), self._pack(options or ""), data)
+        packed = self._pack(options or "")
+        segment = tcp_bytes(PEER, HOST, ports, seq, ack_seq, bits, int(window or 0), packed, data, int(urgent or 0))
         packet = ip_bytes(IpHdr(0x45, self.ecn, 0, 0, 0x4000, 64, IpProto.TCP, 0, PEER, HOST), segment)
         self.wire.inject(EthHdr(self.mac, self.wire.mac, 0x0800).pack() + packet)
         # the interrupt and what it does take some microseconds
@@ -293,12 +297,15 @@ class Script:
 
     def do_write(self, size: str, result: str = "") -> None:
         data = bytes(int(size))
-        got = self.net.functions.tcp_sendmsg(self.cpu, self.sock, TcpMsg(data), len(data))
+        message = TcpMsg(data)
+        message.flags, result = (1, size) if result == "oob" else (0, result)
+        got = self.net.functions.tcp_sendmsg(self.cpu, self.sock, message, len(data))
         self._result(got, result or size)
 
-    def do_read(self, result: str) -> None:
+    def do_read(self, result: str, how: str = "") -> None:
         size = int(result) if result.isdecimal() else 1 << 20
-        got = self.net.functions.tcp_recvmsg(self.cpu, self.sock, TcpMsg(), size, 0)
+        flags = {"": 0, "oob": 1, "peek": 2}[how]
+        got = self.net.functions.tcp_recvmsg(self.cpu, self.sock, TcpMsg(), size, flags)
         self._result(got, "0" if result == "eof" else result)
 
     def _result(self, got: int, wanted: str) -> None:
@@ -339,7 +346,8 @@ class Script:
         self.ecn = int(bits)
 
     def do_isn(self, number: str) -> None:
-        self.peer_isn = int(number)
+        # another connection: the peer begins with that number, the host with one of its own
+        self.peer_isn, self.isn = int(number), None
 
     def do_state(self, name: str) -> None:
         sock = self.sock if self.sock is not None else self.listener

@@ -1,6 +1,7 @@
 """How connections are closed (RFC 9293, 3.6 and 3.10.4; RFC 1122, 4.2.2.13; RFC 2525, 2.17)."""
 
 import pytest
+from tcp_openings import CONNECTED
 from tcp_script import run_script
 
 OPEN = """
@@ -145,6 +146,40 @@ SCRIPTS = {
 +0   > S. 0:0(0) ack 1
 +.1  < . 1:1(0) ack 1 win 65535
 +0   accept
+""",
+    "half closed by the host: what the peer sends is read to its end": CONNECTED + """
++0   shutdown wr
++0   > F. 1:1(0) ack 1
++.01 < . 1:1(0) ack 2 win 65535
++0   state FIN_WAIT2
++.01 < P. 1:501(500) ack 2 win 65535
++0   > . 2:2(0) ack 501
++0   read 500
++.01 < F. 501:501(0) ack 2 win 65535
++0   > . 2:2(0) ack 502
++0   read eof
+""",
+    "shutdown of reading does not stop sending": OPEN + """
++0   shutdown rd
++0   write 100
++0   > P. 1:101(100) ack 1
++.01 < . 1:1(0) ack 101 win 65535
++0   read eof
+""",
+    "data for nobody behind the end: RST": OPEN + """
++0   close
++0   > F. 1:1(0) ack 1
++.01 < . 1:1(0) ack 2 win 65535
++.01 < P. 1:101(100) ack 2 win 65535
++0   > R 2:2(0)
+""",
+    "MSG_PEEK leaves what it shows": OPEN + """
++0   < P. 1:101(100) ack 1 win 65535
++0   > . 1:1(0) ack 101
++0   read 60 peek
++0   read 60
++0   read 40 peek
++0   read 40
 """,
 }  # fmt: skip
 

@@ -73,6 +73,12 @@ SCRIPTS = {
 +0   read 1000
 +0   read eof
 """,
+    "data that came already with some that is new: its beginning is told (RFC 2883, 4.1)": SACK + """
++0   < P. 1:1001(1000) ack 1 win 65535
++0   > . 1:1(0) ack 1001
++0   < P. 501:1501(1000) ack 1 win 65535
++0   > . 1:1(0) ack 1501 <nop,nop,sack 501:1001>
+""",
 }  # fmt: skip
 
 

@@ -217,6 +217,62 @@ SCRIPTS = {
 +0   < S 0:0(0) win 65535 <mss 1460>
 +1   silence
 """,
+    "a scale of more than 14 counts as 14 (RFC 7323, 2.3)": """
+0    listen
++0   < S 0:0(0) win 65535 <mss 1000,nop,wscale 15>
++0   > S. 0:0(0) ack 1 win 64240 <mss 1460,nop,wscale 10>
++.1  < . 1:1(0) ack 1 win 2
++0   accept
++0   tcp snd_wscale == 14
++0   tcp snd_wnd == 32768
+""",
+    "a host that does not scale ignores the offer": "sysctl net.ipv4.tcp_window_scaling 0\n" + """
+0    listen
++0   < S 0:0(0) win 65535 <mss 1000,nop,wscale 7>
++0   > S. 0:0(0) ack 1 win 64240 <mss 1460>
++.1  < . 1:1(0) ack 1 win 1000
++0   accept
++0   tcp snd_wnd == 1000
+""",
+    "an MSS that is too small counts as 48 (net.ipv4.tcp_min_snd_mss)": """
+0    listen
++0   < S 0:0(0) win 65535 <mss 10>
++0   > S. 0:0(0) ack 1 win 64240 <mss 1460>
++.1  < . 1:1(0) ack 1 win 65535
++0   accept
++0   write 100
++0   > . 1:49(48) ack 1
++0   > . 49:97(48) ack 1
++0   > P. 97:101(4) ack 1
+""",
+    "TIME_WAIT gives way to a SYN with a later timestamp (RFC 6191)": """
+0    listen
++0   < S 0:0(0) win 65535 <mss 1460,sackOK,TS val 100 ecr 0,nop,wscale 7>
++0   > S. 0:0(0) ack 1 win 65160 <mss 1460,sackOK,TS val 0 ecr 100,nop,wscale 10>
++.1  < . 1:1(0) ack 1 win 512 <nop,nop,TS val 200 ecr 0>
++0   accept
++0   close
++0   > F. 1:1(0) ack 1 <nop,nop,TS val * ecr 200>
++.01 < F. 1:1(0) ack 2 win 512 <nop,nop,TS val 210 ecr 0>
++0   > . 2:2(0) ack 2 <nop,nop,TS val * ecr 210>
+# a number that has been used, and a later time
++1   isn 0
++0   < S 1:1(0) win 65535 <mss 1460,sackOK,TS val 1300 ecr 0,nop,wscale 7>
++0   > S. 0:0(0) ack 2
+""",
+    "a SYN with ECE and CWR is answered with ECE (RFC 3168, 6.1.1)": """
+0    listen
++0   < SEW 0:0(0) win 65535 <mss 1000>
++0   > SE. 0:0(0) ack 1 win 64240 <mss 1460>
+""",
+    "a SYN that is sent again says nothing of ECN in the end (RFC 3168, 6.1.1.1)": "sysctl net.ipv4.tcp_ecn 1\n" + """
+0    connect
++0   > SEW 0:0(0) win 64240 <mss 1460,sackOK,TS val 0 ecr 0,nop,wscale 10>
++1   > SEW 0:0(0) win 64240 <mss 1460,sackOK,TS val 1000 ecr 0,nop,wscale 10>
++1   > S 0:0(0) win 64240 <mss 1460,sackOK,TS val 2000 ecr 0,nop,wscale 10>
++.1  < S. 0:0(0) ack 1 win 65535 <mss 1000>
++0   > . 1:1(0) ack 1
+""",
 }  # fmt: skip
 
 

@@ -142,6 +142,19 @@ SCRIPTS = {
 +0   > F. 1:1(0) ack 1
 +0   write 10 EPIPE
 """,
+    "a corked segment goes when the timer of probes fires (tcp(7): a ceiling of 200 ms)": OPEN + """
++0   set TCP_CORK 1
++0   write 500
+# 200 ms and the round trip of the handshake
++.3  > P. 1:501(500) ack 1
+""",
+    "uncorking sends what waits": OPEN + """
++0   set TCP_CORK 1
++0   write 1500
++0   > . 1:1001(1000) ack 1
++.05 set TCP_CORK 0
++0   > P. 1001:1501(500) ack 1
+""",
 }  # fmt: skip
 
 

@@ -60,6 +60,14 @@ SCRIPTS = {
 +.1  < W. 2001:3001(1000) ack 1 win 65535
 +0   > . 1:1(0) ack 3001
 """,
+    "a connection that talks acknowledges after 40 ms (TCP_ATO_MIN)": OPEN + """
++0   < P. 1:11(10) ack 1 win 65535
++0   > . 1:1(0) ack 11
++0   write 10
++0   > P. 1:11(10) ack 11
++.01 < P. 11:21(10) ack 11 win 65535
++.04 > . 11:11(0) ack 21
+""",
 }  # fmt: skip
 
 

@@ -43,6 +43,32 @@ SCRIPTS = {
 +0   silence
 +0   count TcpExtTCPSACKDiscard 1
 """,
+    "reneging: what was told and is not acknowledged counts as lost half a round trip later (RFC 2018, 8)": SACK_RENO
+    + TEN + """
++.1  < . 1:1(0) ack 1001 win 65535 <nop,nop,sack 2001:10001>
++0   > . 1001:2001(1000) ack 1
++.1  < . 1:1(0) ack 2001 win 65535
++.05 > . 2001:3001(1000) ack 1
++0   count TcpExtTCPSACKReneging 1
++0   tcp sacked_out == 0
+""",
+    "limited transmit: new data for the first duplicate ACKs (RFC 3042)": SACK_RENO + """
++0   write 12000
++0   > . 1:1001(1000) ack 1
++0   > . 1001:2001(1000) ack 1
++0   > . 2001:3001(1000) ack 1
++0   > . 3001:4001(1000) ack 1
++0   > . 4001:5001(1000) ack 1
++0   > . 5001:6001(1000) ack 1
++0   > . 6001:7001(1000) ack 1
++0   > . 7001:8001(1000) ack 1
++0   > . 8001:9001(1000) ack 1
++0   > . 9001:10001(1000) ack 1
++.1  < . 1:1(0) ack 1 win 65535 <nop,nop,sack 1001:2001>
++0   > . 10001:11001(1000) ack 1
++.001 < . 1:1(0) ack 1 win 65535 <nop,nop,sack 1001:3001>
++0   > P. 11001:12001(1000) ack 1
+""",
 }  # fmt: skip
 
 

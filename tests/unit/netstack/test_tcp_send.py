@@ -31,6 +31,21 @@ SCRIPTS = {
 +0   > P. 2001:3001(1000) ack 1
 +0   count TcpExtTCPWinProbe 3
 """,
+    "an answer that keeps the window closed lets the next probe wait twice as long (RFC 1122, 4.2.2.17)": """
+0    listen
++0   < S 0:0(0) win 1000 <mss 1000>
++0   > S. 0:0(0) ack 1 win 64240 <mss 1460>
++.1  < . 1:1(0) ack 1 win 0
++0   accept
++0   write 1000
++.3  > . 0:0(0) ack 1
++.01 < . 1:1(0) ack 1 win 0
++.6  > . 0:0(0) ack 1
++.01 < . 1:1(0) ack 1 win 0
++1.2 > . 0:0(0) ack 1
++.01 < . 1:1(0) ack 1 win 2000
++0   > P. 1:1001(1000) ack 1
+""",
 }  # fmt: skip
 
 

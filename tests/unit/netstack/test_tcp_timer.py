@@ -121,6 +121,18 @@ SCRIPTS = {
 +0   > P. 1:101(100) ack 1
 +.021 > P. 1:101(100) ack 1
 """,
+    "keepalive: what was received meanwhile puts it off (RFC 1122, 4.2.3.6)": OPEN + """
++0   set SO_KEEPALIVE 1
++0   set TCP_KEEPIDLE 10
++0   set TCP_KEEPINTVL 5
++5   < P. 1:101(100) ack 1 win 65535
++0   > . 1:1(0) ack 101
+# ten seconds after the data
++10  > . 0:0(0) ack 101
++.01 < . 101:101(0) ack 1 win 65535
+# the timer looks five seconds later, and waits for what is missing of ten
++10  > . 0:0(0) ack 101
+""",
 }  # fmt: skip
 
 
