@@ -43,6 +43,7 @@ from ebpfsim.jit.objects import ObjectRoutines, object_routines
 from ebpfsim.jit.outline import CALL, FUNCTION_ADDRESS, CodeBlock, Op, Outline
 from ebpfsim.jit.pairs import sets_flags
 from ebpfsim.jit.program import Image
+from ebpfsim.jit.recurrence import Folded, find_recurrences
 from ebpfsim.jit.routine import ASK_PYTHON, OTHER_COST
 from ebpfsim.jit.tail_call import DirectCall, arrived, emit_tail_call
 from ebpfsim.jit.unread import Unread
@@ -191,17 +192,45 @@ class Compiler:
         if self.unread is not None:
             self.leave_out(self.unread, block)
         last = len(block.ops) - 1 if block.ops[-1].flow > FUNCTION_ADDRESS else len(block.ops)
-        for _ in range(block.times - 1 if not self.account.exact else 0):
+        times = 1 if self.account.exact else block.times
+        folded = self.recurrences(block) if times > 1 else None
+        for number in range(1, times):
             # a round of a loop that ends here, when it is not the last one
             self.straight(block, last)
-            self.branch(NEGATED[_compare(self)], block.following)
+            self.leave_loop(block, folded, number)
             self.account.again(block)
+        if folded is not None:
+            code.add(folded.code(times))
         self.straight(block, last)
         if last < len(block.ops):
             op, idx = block.ops[last], block.slots[last]
             if self.asked:
                 self.before(op, idx)
             _END_EMITTERS[op.name](self, op, idx)
+
+    def recurrences(self, block: CodeBlock) -> Folded | None:
+        # rounds of the loop come without what is folded, which stands in the last one, and where the loop is left
+        folded = find_recurrences(block, partial(self.outline.constant_before, block)) if self.objects is None else None
+        if folded is not None:
+            for number in folded.numbers:
+                block.codes[number] = b""
+        return folded
+
+    def leave_loop(self, block: CodeBlock, folded: Folded | None, rounds: int) -> None:
+        condition, slot = NEGATED[_compare(self)], block.following
+        if folded is None:
+            self.branch(condition, slot)
+            return
+        label, difference = ("left", block.first, rounds), self.account.to(slot)
+        self.code.jump_if(condition, label)
+
+        def left() -> None:
+            self.code.label(label)
+            self.code.add(folded.code(rounds))
+            self.add_left(difference)
+            self.code.jump(slot)
+
+        self.rare.append(left)
 
     def leave_out(self, unread: Unread, block: CodeBlock) -> None:
         # values that nobody reads

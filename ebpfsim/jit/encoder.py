@@ -75,7 +75,8 @@ TABLE: dict[str, Encoding] = {
     "movsx8": Encoding(b"\x0f\xbe", byte_rm=True), "movsx16": Encoding(b"\x0f\xbf"), "movsxd": Encoding(b"\x63"),
     # rm = rm op immediate
     "add_imm": _group1(0), "or_imm": _group1(1), "and_imm": _group1(4), "sub_imm": _group1(5), "xor_imm": _group1(6),
-    "cmp_imm": _group1(7), "adc_imm": _group1(2), "test_imm": Encoding(b"\xf7", 0, 4), "mov_imm": Encoding(b"\xc7", 0, 4),
+    "cmp_imm": _group1(7), "adc_imm": _group1(2),
+    "test_imm": Encoding(b"\xf7", 0, 4), "mov_imm": Encoding(b"\xc7", 0, 4),
     "mov8_imm": Encoding(b"\xc6", 0, 1, byte_rm=True), "mov16_imm": Encoding(b"\xc7", 0, 2, prefix=b"\x66"),
     "cmp8_imm": Encoding(b"\x80", 7, 1, byte_rm=True),
     "ror_imm": Encoding(b"\xc1", 1, 1), "shl_imm": Encoding(b"\xc1", 4, 1), "shr_imm": Encoding(b"\xc1", 5, 1),

@@ -11,6 +11,7 @@ from struct import Struct
 from typing import cast
 
 from ebpfsim.errors import DecodeError, NotModelled
+from ebpfsim.isa.alu import u32, u64
 from ebpfsim.isa.insn import Insn
 from ebpfsim.isa.table import BY_CODE, TABLE, Form, Row, find
 from ebpfsim.jit.emit import AUX, COMPARISONS, EMITTERS, emit, emit_comparison
@@ -28,6 +29,8 @@ __all__ = ["FUNCTION_ADDRESS", "CodeBlock", "Op", "Outline"]
 
 # a loop of one block is repeated up to this length, because a processor takes one jump a cycle
 LOOP_OPS = 24
+# how many blocks back a constant is looked for
+MOST_BEFORE = 8
 _CACHED = 1 << 15
 _M32 = (1 << 32) - 1
 _TAIL_CALL = HELPER_IDS["bpf_tail_call"]
@@ -259,6 +262,31 @@ class Outline:
                 return None
             reg = op.insn.src
         return None
+
+    def constant_before(self, block: CodeBlock, reg: int) -> int | None:
+        """Return what a register is at the beginning of a block, where the one way there has loaded a constant.
+
+        A way from the block's own end does not count: it leaves the register alone.
+        """
+        for _ in range(MOST_BEFORE):
+            first = block.first
+            before = [found for found in self.blocks if first in (found.following, found.target) and found is not block]
+            if len(before) != 1 or first in self.functions:
+                return None
+            block = before[0]
+            for op, idx in zip(reversed(block.ops), reversed(block.slots), strict=True):
+                if op.flow in (CALL, LOCAL, LEAVE) and reg < _CALLEE_SAVED:
+                    return None
+                if op.written == reg:
+                    return self._loaded(op, idx)
+        return None
+
+    def _loaded(self, op: Op, idx: int) -> int | None:
+        if op.name == "ld_imm64":
+            return self.constant(idx)
+        if op.name == "mov64.imm":
+            return u64(op.insn.imm)
+        return u32(op.insn.imm) if op.name == "mov32.imm" else None
 
     def _explore(self, todo: list[int]) -> None:
         ops, insns, leaders, cached = self._ops, self.insns, self._leaders, _OPS
