@@ -299,10 +299,7 @@ def inet_sendmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, size: int) -> i
     """Send from a socket, which gets a port if it has none."""
     functions, socket = k.functions, k.sockfs.at(sock)
     if socket.is_stream:
-        message = message_at(k, msg)
-        if message.msg_flags & MSG_OOB:
-            raise NotModelled("urgent data", "net/ipv4/tcp.c")
-        return stream_sendmsg(k, cpu, socket, message, s64(size))
+        return stream_sendmsg(k, cpu, socket, message_at(k, msg), s64(size))
     if s32(u32(functions.inet_send_prepare(cpu, socket.struct.sk))):
         return -Errno.EAGAIN
     return s32(u32(getattr(functions, SENDMSG[socket.prot])(cpu, socket.struct.sk, msg, size)))

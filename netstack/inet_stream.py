@@ -14,7 +14,16 @@ from ebpfsim.errors import NotModelled
 from ebpfsim.isa.alu import s32, u32
 from ebpfsim.uapi.bpf import AttachType
 from netstack.headers import format_ip
-from netstack.msg import MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_WAITALL, Message
+from netstack.msg import (
+    MSG_CMSG_CLOEXEC,
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    MSG_OOB,
+    MSG_PEEK,
+    MSG_TRUNC,
+    MSG_WAITALL,
+    Message,
+)
 from netstack.skmsg import tcp_bpf_recvmsg, tcp_bpf_sendmsg
 from netstack.sock_wait import Patience
 from netstack.sockfs import SocketKernel, TaskSocket
@@ -30,7 +39,7 @@ __all__ = [
 
 AF_UNSPEC = 0
 O_NONBLOCK = 0o4000
-STREAM_FLAGS = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC
+STREAM_FLAGS = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC | MSG_PEEK | MSG_OOB | MSG_TRUNC
 SS_UNCONNECTED, SS_CONNECTING, SS_CONNECTED = 1, 2, 3
 SHUTDOWN_MASK = RCV_SHUTDOWN | SEND_SHUTDOWN
 S = TcpState
@@ -313,7 +322,7 @@ def stream_recvmsg(k: SocketKernel, cpu: Cpu, socket: TaskSocket, msg: Message, 
         got = s32(u32(functions.tcp_recvmsg(cpu, tp, message, size, flags)))
     functions.release_sock(cpu, tp)
     settle(k, cpu)
-    if got > 0 and not msg.put(b"".join(message.received)):
+    if got > 0 and not flags & MSG_TRUNC and not msg.put(b"".join(message.received)):
         return -Errno.EFAULT
     return got
 

@@ -21,7 +21,8 @@ __all__ = ["get_tcp_option", "set_tcp_option", "tcp_info"]
 
 SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP = 1, 0, 6
 SO_REUSEADDR, SO_TYPE, SO_ERROR, SO_BROADCAST, SO_SNDBUF, SO_RCVBUF, SO_KEEPALIVE = 2, 3, 4, 6, 7, 8, 9
-SO_PRIORITY, SO_LINGER, SO_REUSEPORT, SO_RCVLOWAT, SO_RCVTIMEO, SO_SNDTIMEO, SO_ACCEPTCONN = 12, 13, 15, 18, 20, 21, 30
+SO_OOBINLINE, SO_PRIORITY, SO_LINGER, SO_REUSEPORT = 10, 12, 13, 15
+SO_RCVLOWAT, SO_RCVTIMEO, SO_SNDTIMEO, SO_ACCEPTCONN = 18, 20, 21, 30
 SO_MARK, SO_PROTOCOL, SO_DOMAIN, SO_INCOMING_CPU, SO_MAX_PACING_RATE = 36, 38, 39, 49, 47
 IP_TOS, IP_TTL, IP_BIND_ADDRESS_NO_PORT = 1, 2, 24
 TCP_NODELAY, TCP_MAXSEG, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_SYNCNT = 1, 2, 3, 4, 5, 6, 7
@@ -221,6 +222,10 @@ def _user_timeout(_cpu: Cpu, tp: TcpSock, value: int) -> int:
     return 0
 
 
+def _oobinline(_cpu: Cpu, tp: TcpSock, value: int) -> None:
+    tp.urginline = bool(value)
+
+
 def _notsent_lowat(_cpu: Cpu, tp: TcpSock, value: int) -> None:
     tp.notsent_lowat = value & 0xFFFF_FFFF or 0xFFFF_FFFF
 
@@ -228,7 +233,7 @@ def _notsent_lowat(_cpu: Cpu, tp: TcpSock, value: int) -> None:
 _SETTERS: dict[tuple[int, int], Callable[[Cpu, TcpSock, int], int | None]] = {
     (SOL_SOCKET, SO_REUSEADDR): _reuse, (SOL_SOCKET, SO_REUSEPORT): _reuseport, (SOL_SOCKET, SO_SNDBUF): _sndbuf,
     (SOL_SOCKET, SO_RCVBUF): _rcvbuf, (SOL_SOCKET, SO_KEEPALIVE): _keepalive, (SOL_SOCKET, SO_RCVLOWAT): _rcvlowat,
-    (SOL_SOCKET, SO_MARK): _mark, (SOL_SOCKET, SO_PRIORITY): _priority,
+    (SOL_SOCKET, SO_MARK): _mark, (SOL_SOCKET, SO_PRIORITY): _priority, (SOL_SOCKET, SO_OOBINLINE): _oobinline,
     (SOL_SOCKET, SO_MAX_PACING_RATE): _max_pacing_rate,
     (IPPROTO_IP, IP_TOS): _tos, (IPPROTO_IP, IP_TTL): _ttl,
     (IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT): _bind_address_no_port,
@@ -269,6 +274,7 @@ def _default(tp: TcpSock, value: int, name: str, scale: int) -> int:
 _GETTERS: dict[tuple[int, int], Callable[[Any], int]] = {
     (SOL_SOCKET, SO_REUSEADDR): lambda tp: tp.reuse, (SOL_SOCKET, SO_REUSEPORT): lambda tp: tp.reuseport,
     (SOL_SOCKET, SO_SNDBUF): lambda tp: tp.sk_sndbuf, (SOL_SOCKET, SO_RCVBUF): lambda tp: tp.sk_rcvbuf,
+    (SOL_SOCKET, SO_OOBINLINE): lambda tp: tp.urginline,
     (SOL_SOCKET, SO_KEEPALIVE): lambda tp: tp.keepopen, (SOL_SOCKET, SO_RCVLOWAT): lambda tp: tp.sk_rcvlowat,
     (SOL_SOCKET, SO_ACCEPTCONN): lambda tp: tp.state == TcpState.LISTEN, (SOL_SOCKET, SO_BROADCAST): lambda _tp: 0,
     (SOL_SOCKET, SO_MARK): lambda tp: tp.mark, (SOL_SOCKET, SO_PRIORITY): lambda tp: tp.priority,
