@@ -9,20 +9,25 @@ from ebpfsim.clock import Clock
 from ebpfsim.memory import Memory
 from ebpfsim.memory.user import UserMemory
 
-__all__ = ["Cpu"]
+__all__ = ["REDIRECT_INFO_BYTES", "Cpu"]
 
 # MAX_CALL_FRAMES is 8 (include/linux/bpf_verifier.h) with at most 512 bytes each; room for nested activations
 STACK_BYTES = 64 * 1024
+REDIRECT_INFO_BYTES = 64
 
 
 class Cpu:
     """One simulated CPU.
 
     ``stack_base`` is the lowest address of its BPF stack, ``stack_top`` the lowest one in use: frames are taken below.
+    ``redirect_info`` is where its ``struct bpf_redirect_info`` is, which machine code writes.
     ``current`` is the address of the ``task_struct`` that runs here, ``user`` the address space in use (``cr3``).
     """
 
-    __slots__ = ("_clock", "current", "elapsed_ps", "number", "scratch", "stack_base", "stack_top", "user")
+    __slots__ = (
+        "_clock", "current", "elapsed_ps", "mem", "number", "redirect_info", "scratch", "stack_base", "stack_top",
+        "user",
+    )  # fmt: skip
 
     def __init__(self, number: int, clock: Clock, mem: Memory) -> None:
         self.number = number
@@ -32,7 +37,9 @@ class Cpu:
         self.user: UserMemory | None = None
         self.stack_base = mem.alloc_guarded(STACK_BYTES)
         self.stack_top = self.stack_base + STACK_BYTES
-        # per-CPU variables of subsystems, by name (bpf_redirect_info and the like)
+        self.mem = mem
+        self.redirect_info = mem.alloc(REDIRECT_INFO_BYTES, what="struct bpf_redirect_info")
+        # per-CPU variables of subsystems, by name
         self.scratch: dict[str, object] = {}
 
     @property

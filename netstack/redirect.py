@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, cast
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno, errno_name
 from ebpfsim.errors import NotModelled
-from ebpfsim.maps.cpumap import CpumapEntry
+from ebpfsim.maps.cpumap import CpumapEntry, CpumapMap
 from ebpfsim.maps.devmap import DevmapEntry, DevmapMap
+from ebpfsim.maps.targets import MAP
+from ebpfsim.maps.xskmap import SocketTarget, XskmapMap
 from ebpfsim.progs.prog import Prog
+from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.bpf import MapType
 from ebpfsim.uapi.flags import BPF_F_BROADCAST, BPF_F_EXCLUDE_INGRESS
 from ebpfsim.uapi.net import XdpAction
@@ -24,7 +27,7 @@ from netstack.cpumap import Waiting, cpu_map_enqueue, cpu_map_flush, cpu_map_gen
 from netstack.headers import ETH_HLEN, VLAN_HLEN
 from netstack.xdp_buff import XdpBuff, rxq_index
 from netstack.xdp_run import XdpNetDevice, XdpRunner
-from netstack.xsk import XdpSock
+from netstack.xsk import XdpSock, XskFile
 
 if TYPE_CHECKING:
     from netstack.device import NetDevice
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = [
     "DEV_MAP_BULK_SIZE",
     "BulkQueue",
-    "forget_target",
     "plain_target",
     "xdp_do_flush",
     "xdp_do_generic_redirect",
@@ -66,20 +68,27 @@ class _Target:
     # what the helper asked for, taken out of bpf_redirect_info as every redirect does first
     __slots__ = ("broadcast", "entry", "flags", "index", "map", "map_id", "map_type")
 
-    def __init__(self, context: BpfNetContext) -> None:
-        ri = context.ri.fetch()
-        self.map_type, self.map_id, self.flags = ri.map_type, ri.map_id, ri.flags
-        self.entry, self.index, self.map = ri.tgt_value, ri.tgt_index, ri.map
-        self.broadcast = bool(self.flags & BPF_F_BROADCAST)
-        ri.map_id, ri.flags, ri.map_type = 0, 0, MapType.UNSPEC
-        if self.broadcast:
-            ri.map = None
+    def __init__(self, context: BpfNetContext, kernel: Runtime) -> None:
+        found = context.ri.take()
+        self.map_type, self.map_id, self.flags, self.index = found.map_type, found.map_id, found.flags, found.tgt_index
+        self.broadcast = bool(found.flags & BPF_F_BROADCAST)
+        self.map = cast(DevmapMap, kernel.map_at(found.map)) if self.broadcast and found.map else None
+        self.entry = _entry(kernel, found.tgt_value) if found.map_type else None
+
+
+def _entry(kernel: Runtime, address: int) -> DevmapEntry | CpumapEntry | XdpSock | None:
+    # what tgt_value points to
+    if not address:
+        return None
+    holder = cast("DevmapMap | CpumapMap | XskmapMap", kernel.map_at(kernel.mem.load(address + MAP, 8)))
+    found = holder.table.at(address)
+    return cast(XskFile, found.sock).sock if isinstance(found, SocketTarget) else found
 
 
 def xdp_do_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, prog: Prog, cpu: Cpu) -> int:
     """Queue a frame for where its program sent it: 0, or a negative errno and the frame stays the caller's."""
     context = bpf_net_ctx_get(cpu)
-    target = _Target(context)
+    target = _Target(context, runner.kernel)
     if target.map_type in _DEVMAPS:
         if target.broadcast:
             err = _dev_map_enqueue_multi(runner, context, target, xdp, dev, cpu)
@@ -110,11 +119,11 @@ def xdp_do_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, prog: Pr
     return err
 
 
-def plain_target(dev: XdpNetDevice, cpu: Cpu) -> XdpNetDevice | None:
+def plain_target(runner: XdpRunner, dev: XdpNetDevice, cpu: Cpu) -> XdpNetDevice | None:
     """Return the device that ``bpf_redirect_info`` asks for, when it is one device without a program."""
-    ri = bpf_net_ctx_get(cpu).ri.fetch()
+    ri = bpf_net_ctx_get(cpu).ri
     if ri.map_type in _DEVMAPS:
-        entry = ri.tgt_value
+        entry = _entry(runner.kernel, ri.tgt_value)
         if ri.flags & BPF_F_BROADCAST or not isinstance(entry, DevmapEntry) or entry.prog is not None:
             return None
         return _device(entry)
@@ -123,15 +132,9 @@ def plain_target(dev: XdpNetDevice, cpu: Cpu) -> XdpNetDevice | None:
     return None
 
 
-def forget_target(cpu: Cpu) -> None:
-    """Let ``bpf_redirect_info`` be as behind a redirect."""
-    ri = bpf_net_ctx_get(cpu).ri
-    ri.map_id, ri.flags, ri.map_type = 0, 0, MapType.UNSPEC
-
-
 def xdp_do_generic_redirect(runner: XdpRunner, dev: XdpNetDevice, xdp: XdpBuff, prog: Prog, cpu: Cpu) -> int:
     """Send a frame of generic XDP where its program wants it: 0, or a negative errno and the frame is to be dropped."""
-    target = _Target(bpf_net_ctx_get(cpu))
+    target = _Target(bpf_net_ctx_get(cpu), runner.kernel)
     if target.map_type in _DEVMAPS:
         if target.broadcast:
             err = _dev_map_redirect_multi(runner, target, xdp, dev, cpu)
@@ -195,7 +198,7 @@ def _prog(entry: DevmapEntry) -> Prog | None:
 def _device_by_index(dev: XdpNetDevice, target: _Target) -> XdpNetDevice | int:
     # no helper was called, or its target was used up: EBADRQC
     if target.map_type != MapType.UNSPEC:
-        raise NotModelled(f"XDP_REDIRECT to a {target.map_type.lower}", "net/core/filter.c")
+        raise NotModelled(f"XDP_REDIRECT to a {MapType(target.map_type).lower}", "net/core/filter.c")
     if target.map_id != BY_IFINDEX:
         return -Errno.EBADRQC
     return dev.net.dev_get_by_index(target.index) or -Errno.EINVAL
@@ -213,7 +216,7 @@ def _trace(runner: XdpRunner, dev: XdpNetDevice, prog: Prog, target: _Target, er
         to = target.entry.address
     elif target.map_id == BY_IFINDEX:
         to = dev.net.dev_get_by_index(target.index)
-    place = (int(target.map_type), target.map_id, target.index)
+    place = (target.map_type, target.map_id, target.index)
     runner.trace.xdp_redirect(dev, prog, to, err, place, cpu)
 
 

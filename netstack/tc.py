@@ -24,7 +24,7 @@ from hooks.mprog import MprogItem
 from hooks.run import Execute, bpf_prog_run
 from hooks.tc import ActBpf, ClsBpf, TcAct, tc_act_name, tcf_classify
 from hooks.tcx import TcxEntry
-from netstack.bpf_net_context import BpfRedirectInfo, bpf_net_ctx_clear, bpf_net_ctx_get, bpf_net_ctx_set
+from netstack.bpf_net_context import NEXTHOP6, BpfRedirectInfo, bpf_net_ctx_clear, bpf_net_ctx_get, bpf_net_ctx_set
 from netstack.drop_reasons import SkbDropReason
 from netstack.eth import eth_type_trans
 from netstack.headers import IpHdr
@@ -43,8 +43,6 @@ __all__ = ["NET_XMIT_DROP", "NET_XMIT_SUCCESS", "Handled", "Tc", "skb_do_redirec
 
 TCX_NAMES = {-1: "TCX_NEXT", 0: "TCX_PASS", 2: "TCX_DROP", 7: "TCX_REDIRECT"}
 # include/linux/filter.h: flags of bpf_redirect_info beside BPF_F_INGRESS
-# beside a next hop: it is an address of IPv6
-NEXTHOP6 = 1 << 128
 BPF_F_INGRESS, BPF_F_NEIGH, BPF_F_PEER, BPF_F_NEXTHOP = 1 << 0, 1 << 16, 1 << 17, 1 << 18
 AF_INET = 2
 _UNSPEC, _OK = int(TcAct.UNSPEC), int(TcAct.OK)
@@ -141,12 +139,10 @@ class Tc:
                     result = self._bpf_prog_run(item.prog, run, item.stats, item.label, names)
                     if result != TcAct.UNSPEC:
                         break
-            ri = BpfRedirectInfo()
-            asked = bpf_net_ctx_get(cpu).ri
-            ri.tgt_index, ri.flags, ri.nexthop = asked.tgt_index, asked.flags, asked.nexthop
-            if result == TcAct.REDIRECT:
-                asked.tgt_index = asked.flags = asked.nexthop = 0
-            return result, lambda: skb_do_redirect(skb, ri, cpu, ingress=False)
+            if result != TcAct.REDIRECT:
+                return result, lambda: 0
+            asked = _take_redirect(bpf_net_ctx_get(cpu).ri)
+            return result, lambda: _redirect(skb, asked, cpu, ingress=False)
         finally:
             if own:
                 bpf_net_ctx_clear(cpu)
@@ -261,10 +257,20 @@ def _protocol(struct: SkbStruct) -> int:
 
 def skb_do_redirect(skb: SkBuff, ri: BpfRedirectInfo, cpu: Cpu, *, ingress: bool) -> int:
     """Send a packet where ``bpf_redirect`` and its kin said; EAGAIN when it goes on as one of another device."""
+    return _redirect(skb, _take_redirect(ri), cpu, ingress=ingress)
+
+
+def _take_redirect(ri: BpfRedirectInfo) -> tuple[int, int, int]:
+    # interface index, flags and next hop, which are forgotten
+    asked = ri.tgt_index, ri.flags, ri.nexthop
+    ri.tgt_index = ri.flags = ri.nexthop = 0
+    return asked
+
+
+def _redirect(skb: SkBuff, asked: tuple[int, int, int], cpu: Cpu, *, ingress: bool) -> int:
     net = skb.dev.net
     skb.from_ingress = ingress
-    ifindex, flags, nexthop = ri.tgt_index, ri.flags, ri.nexthop
-    ri.tgt_index, ri.flags, ri.nexthop = 0, 0, 0
+    ifindex, flags, nexthop = asked
     dev = net.dev_get_by_index(ifindex)
     if dev is None:
         skb.drop(SkbDropReason.NOT_SPECIFIED, f"redirect to ifindex {ifindex}")

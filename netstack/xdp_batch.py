@@ -19,8 +19,8 @@ from ebpfsim.recorder import ProgRun
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.uapi.net import XdpAction
 from hooks.xdp import XDP_PACKET_HEADROOM, XdpSlot
-from netstack.bpf_net_context import ASKED_BYTES, ROOM_VALID, redirect_room
-from netstack.redirect import forget_target, plain_target
+from netstack.bpf_net_context import bpf_net_ctx_get
+from netstack.redirect import plain_target
 from netstack.xdp import DROP_REASON, LINEAR_BYTES, Xdp, XdpResult
 from netstack.xdp_buff import XdpRing
 from netstack.xdp_run import ACTION_NAMES, XdpNetDevice
@@ -133,20 +133,18 @@ class XdpBatch:
     def _follow(self, loop: Loop, rows: Rows, cpu: Cpu, card_of: CardOf, targets: "dict[int, Nic]") -> None:
         # go on behind each frame that is redirected to a card
         mem, retvals, pairs = self._xdp.runner.kernel.mem, loop.retvals, self._pairs
-        room, known, card = redirect_room(cpu), b"", None
+        ri, known, card = bpf_net_ctx_get(cpu).ri, b"", None
         one_size = not self._moved and len(set(rows.words[1::2])) == 1
         while retvals[(done := loop.done) - 1] == _REDIRECT:
-            asked = mem.read(room.address, ASKED_BYTES) if room is not None else b""
-            if room is not None and asked == known:
-                # the same as before, of machine code
-                room.forget()
-            else:
-                to = plain_target(self._device, cpu)
+            asked = ri.asked()
+            if asked != known:
+                to = plain_target(self._xdp.runner, self._device, cpu)
                 card = card_of(to, _size(mem, pairs[2 * done - 2])) if to is not None else None
                 if card is None:
                     return
-                forget_target(cpu)
-                known = asked if one_size and room is not None and asked[ROOM_VALID] else b""
+                # where it goes does not change while the programs run
+                known = asked if one_size else b""
+            ri.forget()
             assert card is not None
             targets[done - 1] = card
             if done == len(rows):

@@ -44,7 +44,7 @@ from ebpfsim.jit.outline import CALL, FUNCTION_ADDRESS, CodeBlock, Op, Outline
 from ebpfsim.jit.pairs import sets_flags
 from ebpfsim.jit.program import Image
 from ebpfsim.jit.recurrence import Folded, find_recurrences
-from ebpfsim.jit.routine import ASK_PYTHON, OTHER_COST
+from ebpfsim.jit.routine import OTHER_COST
 from ebpfsim.jit.tail_call import DirectCall, arrived, emit_tail_call
 from ebpfsim.jit.unread import Unread
 from ebpfsim.progs.prog import Prog
@@ -376,7 +376,7 @@ class Compiler:
         code = self.code
         self.image.calls.append(call.routine)
         code.call_address(call.routine.address)
-        code.add(insn("cmp_imm", RAX, imm=ASK_PYTHON))
+        code.add(insn("cmp_imm", RAX, imm=call.ask))
         code.jump_if("e", ("ask", idx))
         if call.other_ps is not None:
             other = insn("xor", RAX, RAX, wide=False) + charge(call.other_ps - call.cost_ps)
@@ -501,7 +501,7 @@ def _call_helper(compiler: Compiler, op: Op, idx: int) -> None:
         return
     inline = inline_call(helper_id, kernel, address, compiler.account.end, compiler.key_at)
     compiler.key_at = None
-    call = None if inline else routine_call(helper_id, kernel, address, compiler.checked)
+    call = None if inline else routine_call(helper_id, kernel, address, compiler.unit.prog, checked=compiler.checked)
     if inline:
         compiler.inline(idx, inline)
     elif call:

@@ -19,7 +19,7 @@ from ebpfsim.helpers.native_text import text_of
 from ebpfsim.jit import layout
 from ebpfsim.jit.encoder import RAX, RDX, RSI, Mem, insn, mov_imm, pop, push
 from ebpfsim.jit.layout import BASE, LEFT, REGS, TMP, ram, word
-from ebpfsim.jit.routine import OTHER_COST, Routine, routine
+from ebpfsim.jit.routine import ASK_INSTEAD, ASK_PYTHON, OTHER_COST, Routine, routine
 from ebpfsim.jit.routines import array as array_routines
 from ebpfsim.jit.routines import hash as hash_routines
 from ebpfsim.jit.routines import queue as queue_routines
@@ -34,6 +34,7 @@ from ebpfsim.maps.percpu_hash import PercpuHashMap
 from ebpfsim.maps.queue import QueueMap, StackMap
 from ebpfsim.maps.ringbuf import RingbufMap
 from ebpfsim.memory import KERNEL_BASE
+from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Helper, Runtime
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.vm.cost import MAP_OPERATIONS, helper_ps, map_operation_ps, replace_extra_ps
@@ -83,12 +84,14 @@ def inlines_look_up(helper_id: int, kernel: Runtime, map_address: int | None) ->
 class RoutineCall:
     """A native routine in place of a helper, and the cost of the call in picoseconds.
 
-    ``other_ps`` is what a call costs whose routine returns ``OTHER_COST``; None where no routine does so.
+    ``other_ps`` is what a call costs whose routine returns ``OTHER_COST``; None where no routine does so. ``ask`` is
+    the result that asks for the helper.
     """
 
     routine: Routine | NumbersRoutine
     cost_ps: int
     other_ps: int | None = None
+    ask: int = ASK_PYTHON
 
 
 # what a helper in Python that programs call on a map of exactly this type has as its routine; None: this map has none
@@ -142,15 +145,20 @@ ON_MAPS = frozenset(
 )
 
 
-def routine_call(helper_id: int, kernel: Runtime, map_address: int | None, checked: bool = False) -> RoutineCall | None:
-    """Return the routine that serves a helper call, or None. ``map_address`` as in ``inline_call``."""
+def routine_call(
+    helper_id: int, kernel: Runtime, map_address: int | None, prog: Prog, *, checked: bool = False
+) -> RoutineCall | None:
+    """Return the routine that serves a helper call of a program, or None. ``map_address`` as in ``inline_call``."""
     helper = kernel.helpers.get(helper_id)
     if helper is misc.get_prandom_u32 and not checked:
         return RoutineCall(numbers_routine(misc.prandom_numbers(kernel)), helper_ps(kernel.costs, helper_id))
     text = text_of(helper) if helper is not None and not checked else None
-    if text is not None:
+    if isinstance(text, str):
         return RoutineCall(routine(text), helper_ps(kernel.costs, helper_id))
     map_ = _map_at(kernel, map_address)
+    if text is not None:
+        made = text(kernel, prog, map_)
+        return RoutineCall(routine(made), helper_ps(kernel.costs, helper_id), ask=ASK_INSTEAD) if made else None
     if helper is None or map_ is None:
         return None
     find = MAP_ROUTINES.get((helper, type(map_)))

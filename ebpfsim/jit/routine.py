@@ -50,9 +50,11 @@ from ebpfsim.memory import Memory
 from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.vm.compile import ENDS
 
-__all__ = ["ASK_PYTHON", "OTHER_COST", "Routine", "routine"]
+__all__ = ["ASK_INSTEAD", "ASK_PYTHON", "OTHER_COST", "Routine", "routine"]
 
 ASK_PYTHON, OTHER_COST = 1, 2
+# in place of ASK_PYTHON where 1 is a result
+ASK_INSTEAD = -1
 _FRAME, _AUX = 10, 11
 _CPU = HELPER_IDS["bpf_get_smp_processor_id"]
 _JUMPS = (Form.JMP_IMM, Form.JMP_REG, Form.JA, Form.JA32)

@@ -13,6 +13,7 @@ from ebpfsim.errors import KernelError
 from ebpfsim.maps.fd_array import IndexedMap
 from ebpfsim.maps.map import MapAttr, MapEnv
 from ebpfsim.maps.prog_array import MapProg, ProgHolder
+from ebpfsim.maps.targets import TargetTable
 from ebpfsim.memory import Memory
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_EXIST, BPF_NOEXIST
@@ -31,6 +32,7 @@ class CpumapEntry:
     cpu: int
     qsize: int
     prog: MapProg | None
+    address: int  # of the struct bpf_cpumap_val
 
 
 class CpumapMap(IndexedMap, ProgHolder):
@@ -38,7 +40,7 @@ class CpumapMap(IndexedMap, ProgHolder):
 
     def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
         super().__init__(attr, mem, nr_cpus, env)
-        self._alloc_area(8 * attr.max_entries)  # the kernel's pointers; nothing reads them
+        self.table = TargetTable[CpumapEntry](mem, self.address, self._alloc_area(8 * attr.max_entries))
         self._entries: dict[int, CpumapEntry] = {}
 
     def entry_at(self, index: int) -> CpumapEntry | None:
@@ -75,13 +77,18 @@ class CpumapMap(IndexedMap, ProgHolder):
         ):
             if wrong:
                 self._raise("map_update_elem", -errno, key)
-        self._replace(index, CpumapEntry(index, qsize, self._prog(fd) if fd > 0 else None) if qsize else None)
+        self._replace(index, self._entry(index, qsize, fd) if qsize else None)
 
     def on_release(self) -> None:
         """Let go of the programs."""
         for index in sorted(self._entries):
             self._replace(index, None)
         super().on_release()
+
+    def _entry(self, index: int, qsize: int, fd: int) -> CpumapEntry:
+        prog = self._prog(fd) if fd > 0 else None
+        address = self.table.block(index, _VAL.pack(qsize, prog.id if prog is not None else 0))
+        return CpumapEntry(index, qsize, prog, address)
 
     def _prog(self, fd: int) -> MapProg:
         # whatever is wrong with the program, the kernel's entry is not made: ENOMEM
@@ -99,7 +106,10 @@ class CpumapMap(IndexedMap, ProgHolder):
 
     def _replace(self, index: int, entry: CpumapEntry | None) -> None:
         old = self._entries.pop(index, None)
+        if old is not None:
+            self.table.take(index, old)
+            if old.prog is not None:
+                old.prog.put()
         if entry is not None:
             self._entries[index] = entry
-        if old is not None and old.prog is not None:
-            old.prog.put()
+            self.table.put(index, entry)

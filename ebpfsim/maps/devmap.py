@@ -13,6 +13,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
 from ebpfsim.maps.map import SYSCALL_CPU, MapAttr, MapEnv
 from ebpfsim.maps.prog_array import MapProg, ProgHolder
+from ebpfsim.maps.targets import TargetTable
 from ebpfsim.memory import Memory
 from ebpfsim.uapi.bpf import AttachType, ProgType
 from ebpfsim.uapi.flags import BPF_EXIST, BPF_F_RDONLY_PROG, BPF_NOEXIST
@@ -37,24 +38,20 @@ class DevmapEntry:
 class DevmapMap(ProgHolder):
     """An array of devices."""
 
-    has_pointers = True
-
     def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
         super().__init__(attr, mem, nr_cpus, env)
         self.map_flags |= BPF_F_RDONLY_PROG
-        # pointers to targets, as machine code reads them: those of the array by index, the hash has none
-        self.pointers = self._alloc_area(8 * attr.max_entries)
+        self.table = self._make_table()
         self._entries: dict[int, DevmapEntry] = {}
+
+    def _make_table(self) -> TargetTable[DevmapEntry]:
+        return TargetTable(self.mem, self.address, self._alloc_area(8 * self.max_entries))
 
     # ---- redirection --------------------------------------------------------------------------------------------
 
     def entry_at(self, index: int) -> DevmapEntry | None:
         """Return the target under an index (a key, for the hash), or None."""
         return self._entries.get(index)
-
-    def entry_of(self, address: int) -> DevmapEntry:
-        """Return the target whose value lies at an address."""
-        return next(entry for entry in self._entries.values() if entry.address == address)
 
     def device_at(self, index: int) -> object | None:
         """Return the device under an index, or None."""
@@ -69,7 +66,7 @@ class DevmapMap(ProgHolder):
     def device_removed(self, device: object) -> None:
         """Forget a device that goes away (``dev_map_notification``)."""
         for entry in [entry for entry in self.targets() if entry.device is device]:
-            self._replace(entry.index, None)
+            self._drop(self._entries.pop(entry.index))
 
     # ---- elements -----------------------------------------------------------------------------------------------
 
@@ -123,7 +120,7 @@ class DevmapMap(ProgHolder):
     def on_release(self) -> None:
         """Let go of the programs."""
         for index in sorted(self._entries):
-            self._replace(index, None)
+            self._drop(self._entries.pop(index))
         super().on_release()
 
     def _resolve(self, index: int, ifindex: int, fd: int) -> DevmapEntry:
@@ -142,21 +139,19 @@ class DevmapMap(ProgHolder):
                 detail = f"{self._who()}: the program is not of the kind BPF_XDP_DEVMAP"
                 raise KernelError("map_update_elem", Errno.EINVAL, detail)
             prog.get()
-        address = self.mem.alloc(_VAL.size)
-        self.mem.write(address, _VAL.pack(ifindex, prog.id if prog is not None else 0))
+        address = self.table.block(index, _VAL.pack(ifindex, prog.id if prog is not None else 0))
         return DevmapEntry(index, ifindex, device, prog, address)
 
     def _replace(self, index: int, entry: DevmapEntry | None) -> None:
         old = self._entries.pop(index, None)
-        if entry is not None:
-            self._entries[index] = entry
-        if self.has_pointers:
-            self.mem.store(self.pointers + 8 * index, 8, entry.address if entry is not None else 0)
         if old is not None:
             self._drop(old)
+        if entry is not None:
+            self._entries[index] = entry
+            self.table.put(index, entry)
 
     def _drop(self, entry: DevmapEntry) -> None:
-        self.mem.free(entry.address)
+        self.table.take(entry.index, entry)
         if entry.prog is not None:
             entry.prog.put()
 
@@ -164,12 +159,14 @@ class DevmapMap(ProgHolder):
 class DevmapHashMap(DevmapMap):
     """A hash map of devices: keys are any numbers, buckets are the low bits of the key, newest first."""
 
-    has_pointers = False
     holds_progs = False  # map_type_contains_progs() names the array only
 
     def __init__(self, attr: MapAttr, mem: Memory, nr_cpus: int, env: MapEnv | None = None) -> None:
-        super().__init__(attr, mem, nr_cpus, env)
         self._mask = (1 << (attr.max_entries - 1).bit_length()) - 1
+        super().__init__(attr, mem, nr_cpus, env)
+
+    def _make_table(self) -> TargetTable[DevmapEntry]:
+        return TargetTable(self.mem, self.address, self._alloc_area(8 * (self._mask + 1)), self._mask)
 
     def targets(self) -> Iterator[DevmapEntry]:
         """Yield the targets bucket by bucket."""
@@ -203,6 +200,7 @@ class DevmapHashMap(DevmapMap):
             self._raise("map_update_elem", -Errno.EEXIST, key)
         entry = self._resolve(index, ifindex, fd)
         if index not in self._entries and len(self._entries) >= self.max_entries:
+            self.table.put(index, entry)
             self._drop(entry)
             self._raise("map_update_elem", -Errno.E2BIG, key)
         self._replace(index, entry)

@@ -23,8 +23,8 @@ def test_a_context_is_new_and_empty(cpu: Cpu) -> None:
         MapType.UNSPEC,
         0,
         0,
-        None,
-        None,
+        0,
+        0,
     )
 
 

@@ -157,10 +157,10 @@ def test_programs_call_the_routine_of_a_map(
 
 def test_a_kernel_with_a_helper_of_its_own_keeps_it(make_machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     machine, map_ = _machine(make_machine)
-    call = inline.RoutineCall(routine("r0 = 0; exit"), 1)
+    call, prog = inline.RoutineCall(routine("r0 = 0; exit"), 1), machine.prog("r0 = 0; exit")
     monkeypatch.setitem(inline.MAP_ROUTINES, (map_helpers.map_lookup_elem, _Traced), lambda _kernel, _map: call)
-    assert inline.routine_call(LOOKUP, machine, map_.address) is call
-    assert inline.routine_call(LOOKUP, machine, None) is None
-    assert inline.routine_call(LOOKUP, machine, 0x1234) is None
+    assert inline.routine_call(LOOKUP, machine, map_.address, prog) is call
+    assert inline.routine_call(LOOKUP, machine, None, prog) is None
+    assert inline.routine_call(LOOKUP, machine, 0x1234, prog) is None
     machine.helpers = machine.helpers | {LOOKUP: lambda *_: 5}
-    assert inline.routine_call(LOOKUP, machine, map_.address) is None
+    assert inline.routine_call(LOOKUP, machine, map_.address, prog) is None

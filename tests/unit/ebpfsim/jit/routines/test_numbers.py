@@ -51,8 +51,9 @@ def test_the_numbers_are_those_of_the_helper(make_machine: Any) -> None:
 def test_a_number_that_means_something_else_is_left_to_the_helper(machine: Any) -> None:
     words = machine.rng.numbers("machine bpf_get_prandom_u32").words
     words[:4] = array("I", [0, 7, ASK_PYTHON, 9])
-    assert routine_call(PRANDOM, machine, None)
-    assert not routine_call(PRANDOM, machine, None, checked=True)
+    prog = machine.prog("r0 = 0; exit")
+    assert routine_call(PRANDOM, machine, None, prog)
+    assert not routine_call(PRANDOM, machine, None, prog, checked=True)
     assert taken(machine, 3, checked=False)[0] == [7, ASK_PYTHON, 9]
 
 
