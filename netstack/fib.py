@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from hashlib import blake2s
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
@@ -63,6 +63,8 @@ class Route:
     # a struct rtable was kept at the next hop, for packets from outside and for those of the host
     input_cached: bool = field(default=False, compare=False)
     output_cached: bool = field(default=False, compare=False)
+    # programs of its packets (netstack.lwt_bpf)
+    lwt: Any = field(default=None, compare=False)
 
     @property
     def struct_address(self) -> int:

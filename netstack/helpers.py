@@ -4,6 +4,7 @@ from ebpfsim.progs.runtime import Helper
 from hooks import cgroup_run
 from netstack import (
     fib_helpers,
+    lwt_bpf,
     redirect_helpers,
     reuseport,
     sk_lookup,
@@ -22,6 +23,7 @@ __all__ = ["HELPERS"]
 HELPERS: dict[int, Helper] = {
     **xdp_helpers.HELPERS,
     **fib_helpers.HELPERS,
+    **lwt_bpf.HELPERS,
     **tunnel_key.HELPERS,
     **redirect_helpers.HELPERS,
     **skb_helpers.HELPERS,

@@ -16,6 +16,7 @@ from netstack.fib import Route, RouteType
 from netstack.flow import LOCAL_TABLE, MAIN_TABLE, Flow4
 from netstack.gso import gso_network_seglen, gso_segment
 from netstack.headers import IP_DF, IP_HLEN, IpHdr, format_ip, ip_bytes
+from netstack.lwt_bpf import bpf_output, bpf_xmit
 from netstack.marks import functions_of, touch
 from netstack.nf_hook import nf_hook
 from netstack.skb import SkBuff
@@ -299,6 +300,10 @@ def ip_output(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
     """Send a packet that has its route: NET_XMIT_* or -errno."""
     route = skb.route
     assert route is not None
+    if route.lwt is not None:
+        err = bpf_output(cpu, net, skb, route.lwt)
+        if err:
+            return err
     indev, skb.dev = skb.dev, route.dev
     dropped = nf_hook(net, "POST_ROUTING", skb, cpu, indev=indev, out=route.dev)
     if dropped:
@@ -354,6 +359,10 @@ def ip_finish_output2(cpu: Cpu, net: "Net", _sk: Any, skb: SkBuff) -> int:
     assert route is not None
     dev = route.dev
     net.snmp.send_ip(len(skb.data), route.type == RouteType.BROADCAST)
+    if route.lwt is not None:
+        done = bpf_xmit(cpu, net, skb, route.lwt)
+        if done is not None:
+            return done
     if not dev.hard_header_len:
         return dev.dev_queue_xmit(skb, cpu)
     nexthop = route.gateway or int.from_bytes(skb.data[16:20], "big")

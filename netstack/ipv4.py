@@ -18,6 +18,7 @@ from netstack.icmp import IcmpType, IcmpUnreach, icmp_send
 from netstack.ip_options import IPOPT_LSRR, IPOPT_SSRR, PARAMETERPROB, bad_option, forwarded_options, source_route
 from netstack.ip_output import INADDR_BROADCAST, is_multicast
 from netstack.ip_tos import rt_tos2priority
+from netstack.lwt_bpf import bpf_input
 from netstack.marks import touch
 from netstack.nf_hook import nf_hook
 from netstack.skb import PacketType, SkBuff
@@ -66,7 +67,23 @@ def ip_rcv(cpu: Cpu, skb: SkBuff, dev: "NetDevice", _pt: Any, _orig_dev: Any) ->
         dev.net.snmp.inc("IpExtInBcastPkts")
         dev.net.snmp.inc("IpExtInBcastOctets", len(skb.data) - skb.network_header)
     assert skb.route is not None or skb.input == "ip_error"
+    if skb.route is not None and skb.route.lwt is not None:
+        done = bpf_input(cpu, skb, skb.route.lwt)
+        if done is not None:
+            return done
     result: int = getattr(functions, skb.input)(cpu, skb)
+    return result
+
+
+def route_again(cpu: Cpu, skb: SkBuff) -> int:
+    """Route a packet by the header that it has now, and let it go on (``bpf_lwt_input_reroute``)."""
+    ip = skb.ip
+    assert ip is not None
+    reason = _route_input(cpu, skb, ip.daddr, ip.saddr, skb.dev)
+    if reason:
+        skb.drop(SkbDropReason(reason), f"{format_ip(ip.saddr)} > {format_ip(ip.daddr)}", cpu, "bpf_input")
+        return NET_RX_DROP
+    result: int = getattr(skb.dev.net.functions, skb.input)(cpu, skb)
     return result
 
 

@@ -27,9 +27,9 @@ class SkFilter:
 
     def __init__(self, kernel: "NetKernel", execute: Execute) -> None:
         self.kernel = kernel
-        self._execute = execute
+        self.execute = execute
         row = "call.indirect" if kernel.config.mitigations == "off" else "call.indirect.retpoline"
-        self._call_ps = kernel.costs.ps(row)
+        self.call_ps = kernel.costs.ps(row)
 
     def sk_filter_trim_cap(self, sk: Any, prog: Prog, skb: SkBuff, cpu: Cpu) -> int:
         """Return how many bytes of the datagram, its header included, are kept; 0 drops it."""
@@ -46,12 +46,12 @@ class SkFilter:
         functions: Any = kernel.functions
         if functions.watched:
             functions.migrate_disable(cpu)
-        ran = bpf_prog_run(kernel, prog, ctx, cpu, self._execute, self._call_ps)
+        ran = bpf_prog_run(kernel, prog, ctx, cpu, self.execute, self.call_ps)
         if functions.watched:
             functions.migrate_enable(cpu)
         if verdict is None:
             verdict = _VERDICTS.get(ran.retval, str(ran.retval))
-        stats.count(verdict, self._call_ps + ran.cost_ps, self._call_ps + ran.cost_ps)
+        stats.count(verdict, self.call_ps + ran.cost_ps, self.call_ps + ran.cost_ps)
         # fmt: off
         kernel.recorder.runs.append(
             ProgRun(

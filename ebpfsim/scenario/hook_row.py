@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ebpfsim.attached import AttachedLink
 from ebpfsim.attached_filter import AttachedFilter
+from ebpfsim.attached_lwt import AttachedLwt
 from ebpfsim.attached_reuseport import AttachedReuseport, AttachedSocketFilter
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Attached", "HookRow"]
 
-Attached = AttachedLink | AttachedFilter | AttachedReuseport | AttachedSocketFilter
+Attached = AttachedLink | AttachedFilter | AttachedReuseport | AttachedSocketFilter | AttachedLwt
 # (scenario, host, block, descriptor of the program, name of the link) -> the attachment
 Attach = Callable[["Running", "Host", "AttachBlock", int, str], Attached]
 

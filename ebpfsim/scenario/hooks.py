@@ -15,6 +15,7 @@ from ebpfsim.scenario.hooks_tracing import TRACING_HOOKS
 from ebpfsim.uapi.net import XdpAction
 from hooks.tc import TcAct
 from netstack.flow_dissector import FLOW_DISSECTOR_VERDICTS
+from netstack.lwt_bpf import LWT_VERDICTS
 from netstack.netkit import NETKIT_NAMES
 from netstack.nf_hook import NF_VERDICTS
 from netstack.tc import TCX_NAMES
@@ -83,7 +84,7 @@ HOOKS: Mapping[str, HookRow] = {
     **OBJECT_HOOKS,
 }
 # hooks of Linux that scenarios cannot name yet
-LATER_HOOKS = ("lwt_in", "lwt_out", "lwt_xmit", "lwt_seg6local")
+LATER_HOOKS = ("lwt_seg6local",)
 VERDICTS = (
     *(action.name for action in XdpAction),
     *TCX_NAMES.values(),
@@ -93,4 +94,5 @@ VERDICTS = (
     *("SK_PASS", "SK_DROP"),
     *FLOW_DISSECTOR_VERDICTS.values(),
     *NF_VERDICTS.values(),
+    *LWT_VERDICTS.values(),
 )

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ebpfsim.attached import AttachedLink
+from ebpfsim.attached_lwt import AttachedLwt
 from ebpfsim.attached_reuseport import AttachedReuseport, AttachedSocketFilter
 from ebpfsim.errors import InputError
 from ebpfsim.scenario.hook_row import Attached, HookRow
 from ebpfsim.syscall.attach_types import SOCKMAP_TYPES
 from ebpfsim.uapi.bpf import AttachType, MapType
 from hooks.link import LinkBase
+from netstack.lwt_bpf import LWT_HOOKS
 from netstack.sock import UdpSocket
 
 if TYPE_CHECKING:
@@ -58,10 +60,15 @@ def _sockmap(running: "Running", host: "Host", block: "AttachBlock", fd: int, na
     return AttachedLink(host, link)
 
 
+def _lwt(_running: "Running", host: "Host", block: "AttachBlock", fd: int, name: str) -> AttachedLwt:
+    return AttachedLwt(host, str(block.target), block.hook, host.prog(fd), name)
+
+
 SOCKET_HOOKS: Mapping[str, HookRow] = {
     "flow_dissector": HookRow("", (), _netns),
     "sk_lookup": HookRow("", (), _netns),
     "netfilter": HookRow("target", ("priority",), _netfilter),
+    **{name: HookRow("target", (), _lwt) for name in LWT_HOOKS},
     "sk_msg": HookRow("map", ("map",), _sockmap),
     "sk_skb": HookRow("map", ("map",), _sockmap),
     "socket_filter": HookRow("socket", (), _socket_filter),
