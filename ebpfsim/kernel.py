@@ -76,6 +76,7 @@ from netstack.socket_rooms import SOCKET_ROOMS, SOCKET_SYSCALL_ROOMS
 from netstack.sockfs import Sockfs
 from netstack.tcp_cong import BpfTcpCa
 from netstack.tcp_cong_kfuncs import KFUNCS as CONG_KFUNCS
+from netstack.unix_kfuncs import KFUNCS as UNIX_KFUNCS
 from tracing import hrtimer, perf_event, pidfd, sched_functions, uprobe
 from tracing import irq as interrupts
 from tracing import more_kfuncs as more
@@ -119,7 +120,7 @@ SYSCALL_MODULES = (*SYSCALL_ROOMS, pidfd, *SOCKET_SYSCALL_ROOMS, task_bpf)
 
 
 # programs call these by name
-KFUNC_HELPERS.update(TASK_KFUNCS | more.KFUNCS | CONG_KFUNCS)
+KFUNC_HELPERS.update(TASK_KFUNCS | more.KFUNCS | CONG_KFUNCS | UNIX_KFUNCS)
 
 
 class MapTable(IdTable[Map]):

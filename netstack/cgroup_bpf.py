@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["CgroupBpf", "CgroupSock", "SockAddr"]
 
 BPF_RET_SET_CN = 1 << 0  # include/linux/bpf.h
-AF_INET = 2
+AF_INET, AF_INET6 = 2, 10
 _SOCKADDR_IN = Struct("<H2s4s8x")
+_SOCKADDR_IN6 = Struct("<H2sI16sI")
 _SOCK_ADDR_KERN = Struct("<QQQQI4x")  # struct bpf_sock_addr_kern: sk, uaddr, tmp_reg, t_ctx, uaddrlen
 # where it has uaddrlen; sizeof(struct sockaddr_un) and a NUL
 SOCK_ADDR_LEN, UNIX_NAME_BYTES, UNIX_PATH_MAX = 32, 112, 108
@@ -108,6 +109,29 @@ class CgroupBpf(CgroupRunner):
             err, flags = self.run_array(items, place, cpu, kind, split=split)
             _, port_be, address_be = _SOCKADDR_IN.unpack(mem.read(uaddr, _SOCKADDR_IN.size))
             source_be = mem.read(t_ctx, 4)
+        finally:
+            mem.free(place)
+        address, port, source = (int.from_bytes(each, "big") for each in (address_be, port_be, source_be))
+        return SockAddr(err, address, port, source, flags)
+
+    def run_filter_sock_addr6(
+        self, sk: CgroupSock, kind: AttachType, address: int, port: int, cpu: Cpu, source: int = 0
+    ) -> SockAddr:
+        """Ask about an IPv6 address that a task gives or gets; programs may change it."""
+        items = sk.cgroup.effective.get(kind)
+        if not items:
+            return SockAddr(0, address, port, source)
+        mem = self.kernel.mem
+        place = mem.alloc(_SOCK_ADDR_KERN.size + _SOCKADDR_IN6.size + 4 + 16)
+        uaddr = place + _SOCK_ADDR_KERN.size
+        t_ctx = uaddr + _SOCKADDR_IN6.size + 4
+        mem.write(place, _SOCK_ADDR_KERN.pack(sk.struct_address, uaddr, 0, t_ctx, _SOCKADDR_IN6.size))
+        mem.write(uaddr, _SOCKADDR_IN6.pack(AF_INET6, port.to_bytes(2, "big"), 0, address.to_bytes(16, "big"), 0))
+        mem.write(t_ctx, source.to_bytes(16, "big"))
+        try:
+            err, flags = self.run_array(items, place, cpu, kind, split=kind == AttachType.CGROUP_INET6_BIND)
+            _, port_be, _, address_be, _ = _SOCKADDR_IN6.unpack(mem.read(uaddr, _SOCKADDR_IN6.size))
+            source_be = mem.read(t_ctx, 16)
         finally:
             mem.free(place)
         address, port, source = (int.from_bytes(each, "big") for each in (address_be, port_be, source_be))

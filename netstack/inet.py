@@ -38,7 +38,7 @@ from tracing.functions import kernel_function
 
 SOCK_MAKERS["UDP"] = lambda k, group: UdpSocket(k.net, group)
 SOCK_MAKERS["TCP"] = lambda k, group: TcpSock(k.net, group)
-__all__ = ["autobind", "errno_of", "read_address", "write_address"]
+__all__ = ["autobind", "errno_of", "read_address", "wait_for_datagram", "write_address"]
 
 AF_UNSPEC = 0
 SOCK_RAW = 3
@@ -208,7 +208,8 @@ def udp_v4_get_port(k: SocketKernel, cpu: Cpu, sk: int, snum: int) -> int:
 def udp_lib_get_port(k: SocketKernel, _cpu: Cpu, sk: int, snum: int, _hash2_nulladdr: int) -> int:
     """Take a port, 0 for a free one; 1 when somebody has it."""
     sock = k.sockfs.at(sk).udp
-    if errno_of(k.net.sockets.get_port, sock, sock.address, snum & 0xFFFF):
+    table = k.net.sockets6 if k.sockfs.at(sk).prot == "UDPv6" else k.net.sockets
+    if errno_of(table.get_port, sock, sock.address, snum & 0xFFFF):
         return 1
     sock.bound_struct()
     return 0
@@ -216,9 +217,10 @@ def udp_lib_get_port(k: SocketKernel, _cpu: Cpu, sk: int, snum: int, _hash2_null
 
 def autobind(k: SocketKernel, cpu: Cpu, socket: TaskSocket) -> int:
     """Let a socket that sends have a port: EAGAIN (``inet_autobind``)."""
-    if socket.prot == "UDP" and not socket.udp.port and k.functions.udp_v4_get_port(cpu, socket.struct.sk, 0):
-        return -Errno.EAGAIN
-    return 0
+    get_port = {"UDP": "udp_v4_get_port", "UDPv6": "udp_v6_get_port"}.get(socket.prot)
+    if get_port is None or socket.udp.port:
+        return 0
+    return -Errno.EAGAIN if getattr(k.functions, get_port)(cpu, socket.struct.sk, 0) else 0
 
 
 @kernel_function
@@ -230,12 +232,16 @@ def inet_dgram_connect(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, addr_le
     sk = socket.struct.sk
     if read_address(k, uaddr)[0] == AF_UNSPEC:
         raise NotModelled("connect() to AF_UNSPEC", "net/ipv4/udp.c, __udp_disconnect")
-    if AttachType.CGROUP_INET4_CONNECT in socket.udp.cgroup.effective:
-        err = s32(u32(functions.udp_pre_connect(cpu, sk, uaddr, addr_len)))
+    is_v6 = socket.prot == "UDPv6"
+    kind = AttachType.CGROUP_INET6_CONNECT if is_v6 else AttachType.CGROUP_INET4_CONNECT
+    if kind in socket.udp.cgroup.effective:
+        ask = functions.udpv6_pre_connect if is_v6 else functions.udp_pre_connect
+        err = s32(u32(ask(cpu, sk, uaddr, addr_len)))
         if err:
             return err
     err = autobind(k, cpu, socket)
-    return err or s32(u32(functions.ip4_datagram_connect(cpu, sk, uaddr, addr_len)))
+    connect = functions.ip6_datagram_connect if is_v6 else functions.ip4_datagram_connect
+    return err or s32(u32(connect(cpu, sk, uaddr, addr_len)))
 
 
 @kernel_function
@@ -362,7 +368,7 @@ def udp_recvmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int, flags
     if flags & MSG_ERRQUEUE:
         # nothing is kept there without IP_RECVERR
         return -Errno.EAGAIN
-    err = _wait_for_datagram(k, cpu, socket, Patience(socket.rcvtimeo_ns, nonblock=bool(flags & MSG_DONTWAIT)))
+    err = wait_for_datagram(k, cpu, socket, nonblock=bool(flags & MSG_DONTWAIT))
     if k.net.functions.watched:
         k.functions.__skb_recv_udp(cpu, socket.udp, flags, None, None)
     if err:
@@ -385,8 +391,9 @@ def udp_recvmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int, flags
     return err or (len(datagram.data) if flags & MSG_TRUNC else len(copied))
 
 
-def _wait_for_datagram(k: SocketKernel, cpu: Cpu, socket: TaskSocket, patience: Patience) -> int:
-    # __skb_recv_udp(): 0 once there is a datagram
+def wait_for_datagram(k: SocketKernel, cpu: Cpu, socket: TaskSocket, *, nonblock: bool) -> int:
+    """Wait for a datagram: 0 once there is one, -errno, -ESHUTDOWN at the end (``__skb_recv_udp``)."""
+    patience = Patience(socket.rcvtimeo_ns, nonblock=nonblock)
     sk, sock = socket.struct.sk, socket.udp
     room = k.mem.alloc(16)
     err = 0
@@ -437,4 +444,7 @@ def udp_destroy_sock(_k: SocketKernel, _cpu: Cpu, _sk: int) -> None:
 @kernel_function
 def udp_lib_unhash(k: SocketKernel, _cpu: Cpu, sk: int) -> None:
     """Give the port back."""
-    k.net.sockets.remove_udp(k.sockfs.at(sk).udp)
+    socket = k.sockfs.at(sk)
+    k.net.sockets.remove_udp(socket.udp)
+    if socket.prot == "UDPv6":
+        k.net.sockets6.remove_task(socket.udp)

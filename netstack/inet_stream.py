@@ -241,7 +241,7 @@ def inet_shutdown(k: SocketKernel, cpu: Cpu, sock: int, how: int) -> int:
     if not socket.is_stream:
         socket.sk.sk_shutdown |= how
         functions.sock_def_wakeup(cpu, socket.struct.sk)
-        return 0 if socket.sk.peer is not None else -Errno.ENOTCONN
+        return 0 if socket.sk.is_connected else -Errno.ENOTCONN
     tp = socket.tcp
     functions.lock_sock_nested(cpu, tp, 0)
     if socket.struct.state == SS_CONNECTING:

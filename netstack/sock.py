@@ -33,7 +33,7 @@ from netstack.udp import udp_send
 if TYPE_CHECKING:
     from netstack.net import Net
 
-__all__ = ["Datagram", "Endpoint", "PingSocket", "SockError", "SocketTable", "UdpSocket"]
+__all__ = ["FATAL", "Datagram", "Endpoint", "PingSocket", "SockError", "SocketTable", "UdpSocket"]
 
 # net.ipv4.ip_local_port_range
 FIRST_FREE_PORT, LAST_FREE_PORT = 32768, 60999
@@ -41,7 +41,7 @@ MAX_DATAGRAM = 0xFFFF - IP_HLEN - UDP_HLEN
 ICMP_ECHO = 8
 RMEM_DEFAULT = 212992  # net.core.rmem_default
 # ICMP errors that are final whatever their code (icmp_err_convert[], net/ipv4/icmp.c)
-_FATAL = (Errno.ECONNREFUSED, Errno.ENOPROTOOPT, Errno.EHOSTDOWN, Errno.ENONET)
+FATAL = (Errno.ECONNREFUSED, Errno.ENOPROTOOPT, Errno.EHOSTDOWN, Errno.ENONET)
 LOOPBACK = 0x7F000001  # where packets to 0.0.0.0 go
 
 
@@ -160,6 +160,11 @@ class UdpSocket(_Socket, Filtered):
         return bool(self.cgroup.effective)
 
     @property
+    def is_connected(self) -> bool:
+        """Whether it has another end."""
+        return self.peer is not None
+
+    @property
     def struct_address(self) -> int:
         """Where its ``struct sock`` lies."""
         return self.struct.address
@@ -170,7 +175,7 @@ class UdpSocket(_Socket, Filtered):
     def report_error(self, time_ns: int, errno: Errno, destination: tuple[int, int], offender: int) -> None:
         """Take an ICMP error from the protocol; a connected socket keeps one that is final (``__udp4_lib_err``)."""
         super().report_error(time_ns, errno, destination, offender)
-        if self.peer is not None and errno in _FATAL:
+        if self.peer is not None and errno in FATAL:
             self._error = errno
 
     @property
@@ -370,6 +375,10 @@ class SocketTable:
     def any_udp(self) -> bool:
         """Whether any UDP socket is open."""
         return any(self._udp.values())
+
+    def has_udp(self, port: int) -> bool:
+        """Whether a UDP socket has a port."""
+        return bool(self._udp.get(port))
 
     def bind_udp(self, address: str, port: int, cgroup: Cgroup, *, reuseport: bool = False) -> UdpSocket:
         """Return a new socket bound to an address of the host (``0.0.0.0``: any) and a port (0: a free one).

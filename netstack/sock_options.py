@@ -46,6 +46,7 @@ IP_TOS, IP_TTL, IP_HDRINCL, IP_RECVOPTS, IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVERR
 IP_FREEBIND, IP_TRANSPARENT, IP_RECVORIGDSTADDR, IP_BIND_ADDRESS_NO_PORT, IP_MULTICAST_TTL, IP_MULTICAST_LOOP = (
     *(15, 19, 20, 24, 33, 34),
 )
+IPV6_MULTICAST_HOPS, IPV6_TCLASS = 18, 67
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 SOCK_MIN_SNDBUF, SOCK_MIN_RCVBUF, MEM_DEFAULT = 4608, 2304, 212992
 _TIMEVAL, _INT, _LINGER, _U64 = Struct("<qq"), Struct("<i"), Struct("<ii"), Struct("<Q")
@@ -310,6 +311,8 @@ def _set_int(k: SocketKernel, cpu: Cpu, socket: TaskSocket, level: int, optname:
 _ADJUSTED: dict[tuple[int, int], Callable[[int], int]] = {
     (SOL_SOCKET, SO_RCVLOWAT): lambda value: value or 1, (SOL_IP, IP_TOS): lambda value: value & 0xFF,
     (SOL_IP, IP_MULTICAST_TTL): lambda value: 1 if value == -1 else value,
+    (SOL_IPV6, IPV6_MULTICAST_HOPS): lambda value: 1 if value == -1 else value,
+    (SOL_IPV6, IPV6_TCLASS): lambda value: max(value, 0),
 }  # fmt: skip
 _PRIVILEGED: dict[tuple[int, int], Callable[[int], bool]] = {
     (SOL_SOCKET, SO_PRIORITY): lambda value: 0 <= value <= 6, (SOL_SOCKET, SO_MARK): lambda _value: False,

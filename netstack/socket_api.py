@@ -26,8 +26,8 @@ SOCK_TYPE_MASK, SOCK_NONBLOCK, SOCK_CLOEXEC, SOCK_MAX, NPROTO = 0xF, 0o4000, 0o2
 SOCK_PACKET, AF_PACKET = 10, 17
 # what makes the sockets of a family
 FAMILIES = {AF_INET: "inet_create"}
-# families that Linux has, made here or not: inet6, key, netlink, packet, can, tipc, bluetooth, alg, vsock, smc, xdp
-OTHER_FAMILIES = (10, 15, 16, 17, 29, 30, 31, 38, 40, 43, 44)
+# families that Linux has, not made here: key, netlink, can, tipc, bluetooth, alg, vsock, smc, xdp
+OTHER_FAMILIES = (15, 16, 29, 30, 31, 38, 40, 43, 44)
 O_NONBLOCK = 0o4000
 
 

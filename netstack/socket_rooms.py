@@ -6,6 +6,7 @@ from netstack import (
     af_packet,
     af_unix,
     inet,
+    inet6,
     inet_stream,
     msg,
     raw_calls,
@@ -23,6 +24,6 @@ __all__ = ["SOCKET_ROOMS", "SOCKET_SYSCALL_ROOMS"]
 
 SOCKET_SYSCALL_ROOMS: tuple[ModuleType, ...] = (socket_api, socket_msg, sock_options)
 SOCKET_ROOMS: tuple[ModuleType, ...] = (
-    *SOCKET_SYSCALL_ROOMS, af_packet, af_unix, inet, inet_stream, msg, raw_calls, sk_alloc, sock_wait, socket_file,
-    unix_data, unix_path,
+    *SOCKET_SYSCALL_ROOMS, af_packet, af_unix, inet, inet6, inet_stream, msg, raw_calls, sk_alloc, sock_wait,
+    socket_file, unix_data, unix_path,
 )  # fmt: skip

@@ -24,7 +24,7 @@ from netstack.icmpv6 import ECHO_REQUEST, count_out
 from netstack.ip6_output import ip6_send
 from netstack.sk_lookup import bpf_sk_lookup_run_v6
 from netstack.skb import SkBuff
-from netstack.sock import FIRST_FREE_PORT, Datagram, Endpoint, SockError
+from netstack.sock import FIRST_FREE_PORT, Datagram, Endpoint, SockError, UdpSocket
 from tracing.functions import packet_function
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ class _Socket6:
 
 class UdpSocket6(_Socket6):
     """A bound UDP socket of IPv6."""
+
+    # those of tasks may be connected (``netstack.udpv6``)
+    peer6: tuple[int, int] | None = None
 
     def __init__(self, net: "Net", address: int, port: int) -> None:
         super().__init__(net)
@@ -139,13 +142,44 @@ class SocketTable6:
         users.append(UdpSocket6(self._net, wanted, port))
         return users[-1]
 
+    def get_port(self, sock: Any, address: int, port: int) -> None:
+        """Give a task's socket a port, 0 for a free one, in both families if it speaks both; EADDRINUSE."""
+        v4 = self._net.sockets
+        both = not sock.v6only and (sock.is_v4 or not address)
+        if not port:
+            port = next(
+                number
+                for number in range(FIRST_FREE_PORT, 0x10000)
+                if not self._udp.get(number) and not v4.has_udp(number)
+            )
+        if both:
+            v4.get_port(sock, address, port)
+        if not sock.is_v4:
+            rivals = [user for user in self._udp.get(port, ()) if user is not sock]
+            shared = all(sock.reuseport and getattr(user, "reuseport", False) for user in rivals)
+            if not shared and any(not address or not user.address or user.address == address for user in rivals):
+                if both:
+                    v4.remove_udp(sock)
+                    sock.port = 0
+                raise KernelError("bind", Errno.EADDRINUSE, f"UDP port {port} of {self._net.name}")
+            self._udp.setdefault(port, []).append(sock)
+        sock.address, sock.port = address, port
+
+    def remove_task(self, sock: Any) -> None:
+        """Forget a task's socket, if it is here."""
+        if sock in self._udp.get(sock.port, ()):
+            self._udp[sock.port].remove(sock)
+
     def remove(self, sock: UdpSocket6) -> None:
         """Forget a socket."""
         self._udp[sock.port].remove(sock)
 
-    def receivers(self, address: int, port: int, _source: tuple[int, int]) -> list[UdpSocket6]:
-        """Return the socket that gets a datagram: one of that address, or one of any."""
-        users = self._udp.get(port, [])
+    def receivers(self, address: int, port: int, source: tuple[int, int]) -> list[UdpSocket6]:
+        """Return the socket that gets a datagram: one that is connected, one of that address, or one of any."""
+        users = [user for user in self._udp.get(port, []) if user.peer6 in (None, source)]
+        connected = [user for user in users if user.peer6 is not None and user.address == address]
+        if connected:
+            return connected[:1]
         exact = [user for user in users if user.address == address]
         return (exact or [user for user in users if not user.address])[:1]
 
@@ -215,7 +249,43 @@ def udpv6_queue_rcv_one_skb(cpu: Cpu, sock: UdpSocket6, skb: SkBuff) -> int:
     net, off = skb.dev.net, skb.transport_header
     ip, udp = Ip6Hdr.unpack(skb.data, skb.network_header), UdpHdr.unpack(skb.data, off)
     skb.pulled = off + UDP_HLEN
+    if isinstance(sock, UdpSocket):
+        return _to_task(cpu, sock, skb, (ip.saddr, udp.source), skb.data[off + UDP_HLEN : off + udp.len])
     net.snmp.inc("Udp6InDatagrams")
     sock.deliver(cpu.now_ns, (ip.saddr, udp.source), skb.data[off + UDP_HLEN : off + udp.len])
     skb.release()
     return 0
+
+
+def _to_task(cpu: Cpu, sock: Any, skb: SkBuff, source: tuple[int, int], data: bytes) -> int:
+    # udpv6_queue_rcv_one_skb(), __udp_enqueue_schedule_skb(): for a socket of a task
+    net = skb.dev.net
+    if net.functions.watched or sock.cgroup.effective or sock.filter is not None:
+        reason = _Reason()
+        if net.functions.sk_filter_trim_cap(cpu, sock, skb, UDP_HLEN, reason):
+            net.snmp.inc("Udp6InErrors")
+            sock.drops += 1
+            skb.drop(SkbDropReason(reason.value), "", cpu, "udpv6_queue_rcv_one_skb")
+            return -1
+        data = skb.data[skb.pulled :]
+    if sock.rmem and sock.rmem + skb.truesize > sock.rcvbuf:
+        sock.drops += 1
+        net.snmp.inc("Udp6RcvbufErrors")
+        net.snmp.inc("Udp6InErrors")
+        skb.drop(SkbDropReason.SOCKET_RCVBUFF, "", cpu, "udpv6_queue_rcv_one_skb")
+        return -1
+    net.snmp.inc("Udp6InDatagrams")
+    sock.rmem += skb.truesize
+    sock.queue.append(skb)
+    sock.deliver6(cpu.now_ns, source, data)
+    if sock.data_ready is not None:
+        sock.data_ready(cpu)
+    return 0
+
+
+class _Reason:
+    # an ``enum skb_drop_reason *``
+    struct_address = 0
+
+    def __init__(self) -> None:
+        self.value = 0

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from inet6_cases import inet6_cases
 from packet_cases import masked, packet_cases, raw_cases
 from socket_scripts import Script, ask_linux, data, simulated, struct
 from unix_cases import unix_cases
@@ -163,7 +164,7 @@ def _options() -> None:
 
 for _make in (_messages, _files, _options):
     _make()
-for _module, _name, _script in (*unix_cases(), *raw_cases(), *packet_cases()):
+for _module, _name, _script in (*unix_cases(), *raw_cases(), *packet_cases(), *inet6_cases()):
     case(_module, _name, _script)
 
 

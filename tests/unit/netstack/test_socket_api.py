@@ -81,7 +81,7 @@ def test_low_ports_are_for_root(machine: SocketMachine, uid: int, port: int, err
 
 @pytest.mark.parametrize(
     ("name", "args", "feature"),
-    [("socket", (2, 1, 262), "MPTCP sockets"), ("socket", (10, 2, 0), "family 10"),
+    [("socket", (2, 1, 262), "MPTCP sockets"), ("socket", (16, 3, 0), "family 16"),
      ("socket", (2, 2, 136), "UDP-Lite"),
      ("setsockopt", (FD, 1, 53, bytes(4), 4), "option 53"),
      ("connect", (FD, sockaddr("0.0.0.0", 0, 0), 16), "AF_UNSPEC")],

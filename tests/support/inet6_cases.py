@@ -1,0 +1,89 @@
+"""Scripts of calls on sockets of AF_INET6 (``socket_cases`` has their answers)."""
+
+from collections.abc import Iterator
+from ipaddress import IPv6Address
+from struct import pack
+from typing import Any
+
+from socket_scripts import Script, data
+from unix_cases import message, poll, room, word
+
+UDP: list[Any] = ["socket", 10, 2, 0]
+
+
+def at(address: str, port: int, *, scope: int = 0, family: int = 10) -> tuple[dict[str, str], int]:
+    """Return ``struct sockaddr_in6`` and its size."""
+    words = pack("<H", family) + pack(">HI", port, 0) + IPv6Address(address).packed + pack("<I", scope)
+    return data(words), len(words)
+
+
+def v4(address: int, port: int) -> tuple[dict[str, str], int]:
+    """Return ``struct sockaddr_in`` and its size."""
+    return data(b"\2\0" + pack(">HI", port, address) + bytes(8)), 16
+
+
+def recv(fd: int, size: int = 20, flags: int = 0x40) -> list[Any]:
+    """Return a step that receives without waiting."""
+    return ["recvfrom", fd, room(size), size, flags, room(28), word(28)]
+
+
+def send(fd: int, what: bytes, *to: Any) -> list[Any]:
+    """Return a step that sends."""
+    return ["sendto", fd, data(what), len(what), 0, *(to or (0, 0))]
+
+
+def names(fd: int) -> Script:
+    """Return steps that ask for both names."""
+    return [["getsockname", fd, room(28), word(28)], ["getpeername", fd, room(28), word(28)]]
+
+
+def inet6_cases() -> Iterator[tuple[str, str, Script]]:
+    """Return module, name, and script."""
+    local, mapped = 0x7F00_0001, "::ffff:127.0.0.1"
+    yield "inet6", "making and binding", [
+        *(["socket", 10, kind, protocol] for kind, protocol in ((2, 6), (5, 0), (2, -1), (2, 300), (1, 17))), UDP,
+        *names(3), ["bind", 3, at("::1", 0)[0], 16], ["bind", 3, *at("::1", 5000, family=2)],
+        ["bind", 3, *at("2001:db8::1", 5000)], ["bind", 3, *at("fe80::1", 5000)], ["bind", 3, *at("::1", 5000)],
+        *names(3), ["bind", 3, *at("::1", 5001)], UDP, ["bind", 4, *at("::1", 5000)], ["bind", 4, *at("::", 5000)],
+        ["bind", 4, *at(mapped, 5000)], *names(4), UDP, ["bind", 5, *at("::", 6000)], *names(5),
+        ["socket", 2, 2, 0], ["bind", 6, *v4(local, 6000)], ["bind", 6, *v4(local, 5000)],
+        ["bind", 6, *v4(local, 7000)],
+        UDP, ["bind", 7, *at("::", 7000)], ["setsockopt", 7, 41, 26, word(1), 4], ["bind", 7, *at(mapped, 7001)],
+        ["bind", 7, *at("::", 7000)], ["setsockopt", 7, 41, 26, word(0), 4], ["bind", 7, *at("::ffff:9.9.9.9", 1)],
+        ["listen", 3, 1], ["accept", 3, 0, 0], ["getsockopt", 3, 1, 39, room(4), word(4)],
+    ]  # fmt: skip
+    yield "udpv6", "datagrams", [
+        UDP, ["bind", 3, *at("::1", 5000)], UDP, ["bind", 4, *at("::1", 6000)], send(4, b"one", *at("::1", 5000)),
+        recv(3, 20, 0x42), recv(3, 2), send(4, b"x"), send(4, b"x", *at("::1", 0)), send(4, b"x", at("::1", 1)[0], 20),
+        send(4, b"x", *at("::1", 5000, family=7)), send(4, b"x", *at("fe80::1", 5000)),
+        ["connect", 4, *at("::1", 5000)],
+        *names(4), send(4, b"two"), recv(3), send(3, b"back", *at("::1", 6000)), recv(4), poll(3, 4),
+        ["socket", 10, 2, 0], ["bind", 5, *at("::1", 6001)], send(5, b"other", *at("::1", 6000)), recv(4),
+        ["connect", 5, *at("::1", 9)], send(5, b"refused"), send(5, b"refused"), recv(5), ["close", 3],
+        send(4, b"gone"),
+        recv(4), send(5, bytes(65537), *at("::1", 9)), ["connect", 5, at("::1", 9)[0], 10],
+        ["connect", 5, *at("::1", 9, family=7)], send(4, b"x", *at(mapped, 5000)), ["shutdown", 4, 1], send(4, b"x"),
+    ]  # fmt: skip
+    yield "udpv6", "IPv4 in IPv6", [
+        UDP, ["bind", 3, *at("::", 5000)], ["socket", 2, 2, 0], ["bind", 4, *v4(local, 6000)],
+        send(4, b"four", *v4(local, 5000)), recv(3), send(3, b"back", *at(mapped, 6000)), recv(4),
+        send(3, b"plain", *v4(local, 6000)), recv(4), ["connect", 3, *at(mapped, 6000)], *names(3), send(3, b"con"),
+        recv(4), send(4, b"again", *v4(local, 5000)), recv(3), UDP, ["bind", 5, *at(mapped, 5001)], *names(5),
+        send(5, b"m", *v4(local, 6000)), recv(4), UDP, ["setsockopt", 6, 41, 26, word(1), 4],
+        ["connect", 6, *at(mapped, 6000)], send(6, b"no", *at(mapped, 6000)), ["connect", 6, *v4(local, 6000)],
+        send(6, b"no", *v4(local, 6000)), UDP, ["bind", 7, *at("::", 7007)], ["connect", 7, *v4(local, 6000)],
+        send(7, b"v4"), recv(4, 20, 0x42),
+    ]  # fmt: skip
+    for number in (16, 18, 23, 26, 49, 51, 66, 67):
+        get: list[Any] = ["getsockopt", 3, 41, number, room(8), word(8)]
+        yield "inet6", f"option {number}", [
+            UDP, get, ["setsockopt", 3, 41, number, word(2), 4], get, ["setsockopt", 3, 41, number, data(b"\1"), 1],
+            ["setsockopt", 3, 41, number, word(0x1FF), 4], get,
+            ["setsockopt", 3, 41, number, word(0xFFFF_FFFF), 4], get,
+        ]  # fmt: skip
+    yield "inet6", "what comes beside datagrams", [
+        UDP, ["bind", 3, *at("::", 5000)], UDP, ["bind", 4, *at("::1", 6000)],
+        *(["setsockopt", 3, 41, number, word(1), 4] for number in (49, 51, 66)), ["setsockopt", 4, 41, 16, word(9), 4],
+        send(4, b"x", *at("::1", 5000)), ["recvmsg", 3, message(room(4), room(128), 128), 0x40],
+        ["socket", 2, 2, 0], send(5, b"y", *v4(local, 5000)), ["recvmsg", 3, message(room(4), room(128), 128), 0x40],
+    ]  # fmt: skip

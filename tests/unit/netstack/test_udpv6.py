@@ -1,0 +1,9 @@
+"""UDP sockets of tasks over IPv6: what Linux 6.18 answered."""
+
+import pytest
+import socket_cases
+
+
+@pytest.mark.parametrize("name", socket_cases.CASES["udpv6"])
+def test_answers_are_those_of_linux(name: str) -> None:
+    assert not socket_cases.differences("udpv6", name)
