@@ -18,9 +18,12 @@ from ebpfsim.uapi.net import EtherType
 from netstack import rtnl
 from netstack.bridge import Bridge
 from netstack.headers import parse_ip
+from netstack.headers6 import parse_ip6
+from netstack.l3_tunnel import L3Tunnel
 from netstack.net import Net
 from netstack.netkit import Netkit
 from netstack.stacked import Bond, Dummy, Ifb, Macvlan, VlanDevice
+from netstack.tun import Tap, Tun
 from netstack.tunnel import GENEVE_PORT, VXLAN_PORT, Tunnel, TunnelConfig
 from netstack.veth import Veth
 from netstack.xsk_user import XskSocket
@@ -251,6 +254,108 @@ class HostDevices:
         )  # fmt: skip
         return self._tunnel("gretap", name, config, address, mac, mtu)
 
+    def ipip(
+        self,
+        name: str,
+        *,
+        remote: str = "",
+        local: str = "",
+        external: bool = False,
+        address: str | Iterable[str] = (),
+        mtu: int = 0,
+        ttl: int = 0,
+        tos: int = 0,
+        df: bool = True,
+    ) -> L3Tunnel:
+        """Add a tunnel of IPv4 in IPv4; with ``external`` programs say where each packet goes."""
+        return self._l3_tunnel("ipip", name, (remote, local), None, external, address, mtu, ttl, tos, df)
+
+    def gre(
+        self,
+        name: str,
+        *,
+        remote: str = "",
+        local: str = "",
+        key: int | None = None,
+        external: bool = False,
+        address: str | Iterable[str] = (),
+        mtu: int = 0,
+        ttl: int = 0,
+        tos: int = 0,
+        df: bool = True,
+        csum: bool = False,
+    ) -> L3Tunnel:
+        """Add a tunnel of IP in GRE."""
+        return self._l3_tunnel("gre", name, (remote, local), key, external, address, mtu, ttl, tos, df, csum)
+
+    def sit(
+        self,
+        name: str,
+        *,
+        remote: str = "",
+        local: str = "",
+        address: str | Iterable[str] = (),
+        mtu: int = 0,
+        ttl: int = 0,
+        tos: int = 0,
+        df: bool = True,
+    ) -> L3Tunnel:
+        """Add a tunnel of IPv6 in IPv4."""
+        return self._l3_tunnel("sit", name, (remote, local), None, False, address, mtu, ttl, tos, df)
+
+    def ip6tnl(
+        self,
+        name: str,
+        *,
+        remote: str = "",
+        local: str = "",
+        address: str | Iterable[str] = (),
+        mtu: int = 0,
+        ttl: int = 64,
+        tos: int = 0,
+    ) -> L3Tunnel:
+        """Add a tunnel of IPv4 and IPv6 in IPv6."""
+        return self._l3_tunnel("ip6tnl", name, (remote, local), None, False, address, mtu, ttl, tos, False)
+
+    def tun(
+        self,
+        name: str,
+        *,
+        mode: str = "tun",
+        address: str | Iterable[str] = (),
+        mac: str | None = None,
+        mtu: int = 1500,
+    ) -> Tap | Tun:
+        """Add a device whose other end is Python, of packets (``tun``) or frames (``tap``).
+
+        ``frames`` are what the stack has sent (``read()`` gives the next), ``reader`` a function that gets them at
+        once; ``write(packet)``, bytes or scapy's, is what the stack receives.
+        """
+        net, name = self.place(name)
+        return _with_addresses(rtnl.add_tun(net, name, mode=mode, mac=mac, mtu=mtu), address)
+
+    def _l3_tunnel(
+        self,
+        kind: str,
+        name: str,
+        ends: tuple[str, str],
+        key: int | None,
+        external: bool,
+        address: str | Iterable[str],
+        mtu: int,
+        ttl: int,
+        tos: int,
+        df: bool,
+        csum: bool = False,
+    ) -> L3Tunnel:
+        parse = _ip6 if kind == "ip6tnl" else _ip
+        config = TunnelConfig(
+            key or 0, parse(ends[0]), parse(ends[1]), 0, ttl, tos, df, csum, external, learning=False,
+            has_key=key is not None,
+        )  # fmt: skip
+        net, name = self.place(name)
+        return _with_addresses(rtnl.add_l3_tunnel(net, kind, name, config, mtu=mtu), address)
+
     def _tunnel(
         self, kind: str, name: str, config: TunnelConfig, address: str | Iterable[str], mac: str | None, mtu: int
     ) -> Tunnel:
@@ -265,6 +370,10 @@ class HostDevices:
 
 def _ip(text: str) -> int:
     return parse_ip(text) if text else 0
+
+
+def _ip6(text: str) -> int:
+    return parse_ip6(text) if text else 0
 
 
 def _with_addresses(dev: _Device, addresses: str | Iterable[str]) -> _Device:

@@ -85,11 +85,12 @@ def ip6_send(
     cpu: Cpu,
     *,
     hop_limit: int = 0,
+    tclass: int = 0,
     sk: Any = None,
 ) -> int:
     """Build an IPv6 packet around ``payload`` and send it: 0, NET_XMIT_DROP or -errno."""
     hops = hop_limit or net.sysctls["net.ipv6.conf.all.hop_limit"]
-    skb = SkBuff(ip6_bytes(saddr, daddr, nexthdr, hops, payload), route.dev, EtherType.IPV6)
+    skb = SkBuff(ip6_bytes(saddr, daddr, nexthdr, hops, payload, tclass), route.dev, EtherType.IPV6)
     skb.route, skb.sk, skb.transport_header = route, sk, IP6_HLEN
     result: int = net.functions.ip6_send_skb(cpu, skb)
     return result
@@ -140,6 +141,8 @@ def ip6_finish_output2(cpu: Cpu, net: "Net", _sk: Any, skb: SkBuff) -> int:
     daddr = int.from_bytes(skb.data[24:40], "big")
     net.snmp.inc("Ip6OutTransmits")
     net.snmp.inc("Ip6OutOctets", len(skb.data))
+    if not dev.hard_header_len:
+        return dev.dev_queue_xmit(skb, cpu)
     if is_multicast6(daddr):
         net.snmp.inc("Ip6OutMcastPkts")
         mac = b"\x33\x33" + (daddr & 0xFFFF_FFFF).to_bytes(4, "big")

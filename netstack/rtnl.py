@@ -8,8 +8,10 @@ from ebpfsim.errors import KernelError
 from ebpfsim.uapi.net import EtherType
 from netstack.bridge import Bridge
 from netstack.headers import ZERO_MAC
+from netstack.l3_tunnel import L3_TUNNELS, L3Tunnel
 from netstack.netkit import Netkit
 from netstack.stacked import Bond, Dummy, Ifb, Macvlan, VlanDevice
+from netstack.tun import Tap, Tun
 from netstack.tunnel import Geneve, Gretap, Tunnel, TunnelConfig, Vxlan
 from netstack.veth import Veth
 
@@ -22,8 +24,10 @@ __all__ = [
     "add_bridge",
     "add_dummy",
     "add_ifb",
+    "add_l3_tunnel",
     "add_macvlan",
     "add_netkit",
+    "add_tun",
     "add_tunnel",
     "add_veth",
     "add_vlan",
@@ -184,5 +188,30 @@ def add_tunnel(
     net.check_new(name, mtu)
     ifindex = net.new_ifindex()
     dev = TUNNELS[kind](net, name, ifindex, net.new_mac(mac, ifindex), mtu, config)
+    net.register(dev)
+    return dev
+
+
+def add_l3_tunnel(net: "Net", kind: str, name: str, config: TunnelConfig, *, mtu: int = 0) -> L3Tunnel:
+    """Return a tunnel of packets; its MTU leaves room for what is put in front of one."""
+    mtu = mtu or DEFAULT_MTU - L3_TUNNELS[kind].overhead(config)
+    net.check_new(name, mtu)
+    dev = L3_TUNNELS[kind](net, name, net.new_ifindex(), mtu, config)
+    net.register(dev)
+    return dev
+
+
+def add_tun(net: "Net", name: str, *, mode: str = "tun", mac: str | None = None, mtu: int = DEFAULT_MTU) -> Tap | Tun:
+    """Return a device whose other end is user space, of packets or of frames."""
+    if mode not in ("tun", "tap"):
+        raise KernelError("tuntap add", Errno.EINVAL, f"mode '{mode}', expected tun or tap")
+    net.check_new(name, mtu)
+    ifindex = net.new_ifindex()
+    dev: Tap | Tun
+    dev = (
+        Tap(net, name, ifindex, net.new_mac(mac, ifindex), mtu)
+        if mode == "tap"
+        else Tun(net, name, ifindex, bytes(6), mtu)
+    )
     net.register(dev)
     return dev

@@ -2,9 +2,10 @@
 geneve.c and net/ipv4/{ip_gre,ip_tunnel,ip_tunnel_core,udp_tunnel_core}.c, v6.18.
 
 A device has one remote end, or takes what each packet says (``external``: metadata mode). Left out: IPv6 underneath,
-multicast, more than one remote end for an address, PMTU, sequence numbers of GRE, ERSPAN, IP in IP.
+multicast, more than one remote end for an address, PMTU, sequence numbers of GRE, ERSPAN.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -25,7 +26,17 @@ from netstack.tunnel_key import IP_TUNNEL_INFO_TX, TunnelFlag, TunnelInfo
 if TYPE_CHECKING:
     from netstack.net import Net
 
-__all__ = ["GENEVE_PORT", "VXLAN_PORT", "Geneve", "Gretap", "Tunnel", "TunnelConfig", "Vxlan"]
+__all__ = [
+    "GENEVE_PORT",
+    "VXLAN_PORT",
+    "Geneve",
+    "GreReceiver",
+    "Gretap",
+    "Tunnel",
+    "TunnelConfig",
+    "Vxlan",
+    "gre_receiver",
+]
 
 PORT_RANGE = (32768, 60999)  # net.ipv4.ip_local_port_range
 VXLAN_PORT, GENEVE_PORT = 8472, 6081  # the kernel's default is older than IANA's 4789
@@ -309,19 +320,14 @@ class Gretap(Tunnel):
 
     def open(self) -> None:
         """Take packets of GRE, with the devices that do already."""
-        handler = self.net.protocols.get(IpProto.GRE)
-        if not isinstance(handler, _GreReceiver):
-            handler = _GreReceiver()
-            self.net.protocols[IpProto.GRE] = handler
-        handler.devices.append(self)
+        gre_receiver(self.net).devices.append(self)
 
     def close(self) -> None:
         """Take no more."""
-        handler = self.net.protocols.get(IpProto.GRE)
-        if isinstance(handler, _GreReceiver):
-            handler.devices.remove(self)
-            if not handler.devices:
-                del self.net.protocols[IpProto.GRE]
+        handler = gre_receiver(self.net)
+        handler.devices.remove(self)
+        if not handler.devices and handler.packets is None:
+            del self.net.protocols[IpProto.GRE]
 
     def encapsulate(self, skb: SkBuff, info: TunnelInfo, saddr: int, cpu: Cpu) -> tuple[int, bytes]:
         """Return a packet of GRE: with a checksum and a key where they are wanted."""
@@ -344,15 +350,20 @@ class Gretap(Tunnel):
         return key == config.key if config.has_key else key is None
 
 
-class _GreReceiver:
-    """What takes packets of GRE (``gre_rcv``)."""
+class GreReceiver:
+    """What takes packets of GRE (``gre_rcv``): frames for ``devices``, others by ``packets``."""
 
     def __init__(self) -> None:
         self.devices: list[Gretap] = []
+        self.packets: Callable[[SkBuff, Cpu], None] | None = None
 
     def __call__(self, skb: SkBuff, cpu: Cpu) -> None:
+        """Take a packet."""
         data, ip = skb.data[skb.transport_header :], skb.ip
         assert ip is not None
+        if self.packets is not None and data[2:4] != EtherType.TEB.to_bytes(2, "big"):
+            self.packets(skb, cpu)
+            return
         flags = int.from_bytes(data[:2], "big")
         size, key = GRE_HLEN, None
         if flags & GRE_CSUM:
@@ -373,3 +384,11 @@ class _GreReceiver:
         shown = (TunnelFlag.CSUM if flags & GRE_CSUM else 0) | (TunnelFlag.KEY if key is not None else 0)
         info = TunnelInfo(key or 0, ip.saddr, ip.daddr, shown, ip.tos, ip.ttl)
         device.decapsulated(skb, data[size:], info, cpu)
+
+
+def gre_receiver(net: "Net") -> GreReceiver:
+    """Return what takes the packets of GRE of a host."""
+    found = net.protocols.get(IpProto.GRE)
+    if not isinstance(found, GreReceiver):
+        found = net.protocols[IpProto.GRE] = GreReceiver()
+    return found

@@ -22,6 +22,9 @@ _PAIR = (*_COMMON, "peer_address", "peer_mac")
 _TUNNEL = (*_COMMON, "remote", "external", "ttl", "tos", "df")
 
 
+_L3 = ("address", "mtu", "remote", "local", "ttl", "tos")
+
+
 @dataclass(frozen=True)
 class DeviceType:
     """A type: the keys that it needs, those that it may have, and keys that ``Host`` has another word for."""
@@ -38,6 +41,11 @@ DEVICE_TYPES: dict[str, DeviceType] = {
     "geneve": DeviceType((), (*_TUNNEL, "id", "port", "csum"), {"id": "vni", "port": "dstport", "csum": "udpcsum"}),
     "gretap": DeviceType((), (*_TUNNEL, "local", "key")),
     "ifb": DeviceType((), ("mac", "mtu")),
+    "gre": DeviceType((), (*_L3, "external", "key", "df", "csum")),
+    "ip6tnl": DeviceType(("remote",), tuple(key for key in _L3 if key != "df")),
+    "ipip": DeviceType((), (*_L3, "external", "df")),
+    "sit": DeviceType((), (*_L3, "df")),
+    "tun": DeviceType((), (*_COMMON, "mode")),
     "macvlan": DeviceType(("link",), (*_COMMON, "mode")),
     "netkit": DeviceType(("peer",), (*_PAIR, "mode", "policy", "peer_policy", "scrub", "peer_scrub")),
     "veth": DeviceType(("peer",), _PAIR),

@@ -166,7 +166,8 @@ class DeviceBlock(Block):
     """
 
     type: Literal[
-        "bond", "bridge", "dummy", "geneve", "gretap", "ifb", "macvlan", "netkit", "veth", "vlan", "vxlan"
+        "bond", "bridge", "dummy", "geneve", "gre", "gretap", "ifb", "ip6tnl", "ipip", "macvlan", "netkit", "sit",
+        "tun", "veth", "vlan", "vxlan"
     ]  # fmt: skip
     address: Annotated[list[Address], BeforeValidator(_as_list, json_schema_input_type=Address | list[Address])] = []
     peer_address: Annotated[

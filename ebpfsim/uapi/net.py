@@ -38,7 +38,9 @@ class IpProto(IntEnum):
     """``IPPROTO_*``, include/uapi/linux/in.h."""
 
     ICMP = 1
+    IPIP = 4
     TCP = 6
     UDP = 17
+    IPV6 = 41
     GRE = 47
     ICMPV6 = 58
