@@ -1,6 +1,7 @@
 """Settings and fixtures that every test may use."""
 
 import os
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,17 @@ settings.register_profile(
     "ebpfsim", derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("ebpfsim")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the processes that tests start a place for compiled modules where Python was told to write none.
+
+    Each of them would compile hundreds of modules else.
+    """
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", "") and "PYTHONPYCACHEPREFIX" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="ebpfsim-pycache-", ignore_cleanup_errors=True)
+        os.environ["PYTHONPYCACHEPREFIX"] = folder.name
+        config.add_cleanup(folder.cleanup)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,15 +1,19 @@
 """Who may import whom: the floors of ARCHITECTURE.md, and the libraries that have one place each."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+MACHINE = {"environ", "getenv", "urandom"}
+SUSPICIOUS = re.compile(r"\b(id|hash)\(|os\.(environ|getenv|urandom)")
 PACKAGES = ["ebpfsim", "hooks", "netstack", "tracing"]
 
 # Rooms from the ground up. A module imports from its own room and from those on lower lines.
@@ -116,12 +120,14 @@ def within(module: str, homes: list[str]) -> bool:
     return any(module == home or module.startswith(f"{home}.") for home in homes)
 
 
-ALL_IMPORTS = [found for path in sources() for found in imports(path)]
+@cache
+def all_imports() -> tuple[Import, ...]:
+    return tuple(found for path in sources() for found in imports(path))
 
 
 def test_modules_import_only_from_floors_below() -> None:
     wrong = []
-    for found in ALL_IMPORTS:
+    for found in all_imports():
         if found.target.split(".")[0] not in PACKAGES:
             continue
         here, there = room(found.module), room(found.target)
@@ -137,7 +143,7 @@ def test_modules_import_only_from_floors_below() -> None:
 
 @pytest.mark.parametrize("library", sorted(HOMES))
 def test_library_is_used_only_in_its_place(library: str) -> None:
-    users = [found for found in ALL_IMPORTS if found.target.split(".")[0] == library]
+    users = [found for found in all_imports() if found.target.split(".")[0] == library]
     wrong = [str(found) for found in users if not within(found.module, HOMES[library])]
     assert not wrong, "\n".join(wrong)
 
@@ -155,14 +161,17 @@ def test_model_does_not_look_at_the_environment_or_at_identities() -> None:
     for path in sources():
         if within(module_name(path), MAY_ASK_THE_MACHINE):
             continue
-        tree = ast.parse(path.read_text())
+        text = path.read_text()
+        if not SUSPICIOUS.search(text):
+            continue
+        tree = ast.parse(text)
         # how a key of a dict hashes itself shows nowhere: dicts keep their order
         inside = {child for node in ast.walk(tree) if _is_hash(node) for child in ast.walk(node)}
         for node in ast.walk(tree):
             if node in inside:
                 continue
             calls = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"id", "hash"}
-            reads = isinstance(node, ast.Attribute) and ast.unparse(node) in {"os.environ", "os.getenv", "os.urandom"}
+            reads = isinstance(node, ast.Attribute) and node.attr in MACHINE and ast.unparse(node) == f"os.{node.attr}"
             if calls or reads:
                 wrong.append(f"{module_name(path)}:{node.lineno} uses {ast.unparse(node)}")
     assert not wrong, "\n".join(wrong)

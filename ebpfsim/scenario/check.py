@@ -54,6 +54,7 @@ COUNTERS = tuple(LinkStats().as_dict())
 # hooks whose programs name the place in their SEC()
 LOADED_FOR = ("fentry", "fexit", "fmod_ret", "lsm", "tp_btf")
 # any device will do to see whether a packet string can be built
+ANY_ADDRESS = "0.0.0.0"
 _SOMEBODY = Sender("02:00:00:00:00:01", "192.0.2.1", lambda _address: None)
 
 
@@ -345,15 +346,20 @@ class _Check:
                 self.rodata(name, block.rodata)
 
     def sockets(self) -> None:
-        bound: dict[tuple[str, int], str] = {}
+        bound: dict[tuple[str, int], dict[str, str]] = {}
         for name, socket in self.model.sockets.items():
             path: Path = ("sockets", name)
             self.host_name((*path, "host"), socket.host)
             address, port = socket.udp
             if ":" in address:
                 self.not_modelled((*path, "udp"), "IPv6 sockets")
-            if (owner := bound.setdefault((socket.host, port), name)) != name and not socket.reuseport:
+            here = bound.setdefault((socket.host, port), {})
+            # all addresses overlap with each
+            meets = [address, ANY_ADDRESS] if address != ANY_ADDRESS else list(here)
+            owner = next((here[each] for each in meets if each in here), "")
+            if owner and not socket.reuseport:
                 self.wrong((*path, "udp"), f"port {port} of '{socket.host}' is that of socket '{owner}' already")
+            here.setdefault(address, name)
 
     def rodata(self, name: str, variables: Mapping[str, object]) -> None:
         scratch = self.opened.get(name)

@@ -19,6 +19,7 @@ U64 = (1 << 64) - 1
 HELPERS = {helper.__name__: helper for helper in xdp_helpers.HELPERS.values() if text_of(helper) is not None}
 # INT_MIN and INT_MAX, the borders of headroom and tailroom, what 32 bits cut off
 OFFSETS = (0, 1, 3, 4, 8, 13, 14, 50, 51, 216, 217, 252, 255, 256, 3456, 3457, 1 << 31, (1 << 31) - 1, 1 << 32, 1 << 40)
+BUFFER = bytes(number % 255 for number in range(0x10000))
 SIZES = (14, 15, 60, 64, 1514, 3520)
 
 
@@ -40,7 +41,7 @@ def both(mem: Memory, rxq: int, name: str, frame: bytes, metadata: bytes, *args:
     for native in (True, False):
         xdp = make_xdp_buff(mem, frame, rxq, metadata=metadata)
         mem.write(xdp.hard_start + 3776, b"\xee" * 8)
-        mem.write(buffer, bytes(number % 255 for number in range(0x10000)))
+        mem.write(buffer, BUFFER)
         arguments = [buffer if value == -1 else value & U64 for value in args]
         if native:
             result = routine(text).bind(mem)(xdp.address, *arguments)

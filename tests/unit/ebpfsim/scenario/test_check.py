@@ -112,6 +112,11 @@ WRONG = [
     ("[client/eth0, server/eth0]", "[client/eth0, ¦server/eth1]", "unknown interface of 'server': 'eth1'"),
     ("[client/eth0, server/eth0]", "[¦client, server/eth0]", "link end 'client' is not HOST/INTERFACE"),
     ("[client/eth0, server/eth0]", "[client/eth0, ¦client/eth0]", "interface 'client/eth0' has a link already"),
+    (
+        "  dns: {host: server, udp: 0.0.0.0:53}",
+        '  dns: {host: server, udp: 0.0.0.0:53}\n  two: {host: server, udp: ¦"10.0.0.2:53"}',
+        "port 53 of 'server' is that of socket 'dns' already",
+    ),
     ("program: fw/firewall", "program: ¦fw/firewal", "unknown program of 'fw': 'firewal'; did you mean 'firewall'?"),
     ("program: fw/firewall", "program: ¦wf/firewall", "unknown object 'wf'"),
     ("program: fw/firewall", "program: ¦chain", "object 'chain' has 5 programs, expected the name of one"),
@@ -343,3 +348,9 @@ def test_flows_that_are_wrong(old: str, new: str, message: str, folder: Path) ->
     found = errors_of(FLOWS.replace(old, new.replace("¦", "")), folder)
     assert found
     assert message in found[0].problem
+
+
+def test_a_port_may_be_used_once_for_each_address(folder: Path) -> None:
+    two = 'sockets:\n  local: {host: server, udp: "127.0.0.1:53"}\n'
+    text = RIGHT.replace("udp: 0.0.0.0:53", 'udp: "10.0.0.2:53"').replace("sockets:\n", two)
+    assert errors_of(text, folder) == []
