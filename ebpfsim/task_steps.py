@@ -14,6 +14,10 @@ of C. ``sleep`` and ``exec`` are words for calls whose arguments nobody wants to
     {call: [/usr/bin/app:handle, 7, text], returns: -1, takes: 3us}
     {usdt: [/usr/bin/app:provider:name, 7]}
 
+Sockets are ``socket: [inet, dgram]``, ``socketpair: [unix, stream]`` and so on; ``bind``, ``connect`` and ``sendto``
+take addresses as ``ebpfsim.socket_steps`` has them, ``send``, ``recv``, ``poll``, ``send_fds`` and ``recv_fds`` what
+their names say. ``setsockopt: [$fd, SOL_SOCKET, SO_RCVBUF, 4096]`` sets numbers and bytes.
+
 ``bpf`` takes a command and its fields (``ebpfsim.bpf_step``); ``fork`` and ``vfork`` take the steps of the child, which
 ``id`` names::
 
@@ -23,7 +27,6 @@ of C. ``sleep`` and ``exec`` are words for calls whose arguments nobody wants to
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import NamedTuple, TypeAlias
 
 from ebpfsim.bpf_step import BpfCall, attr_problems, is_by_name, parse_attr, write_attr
@@ -33,6 +36,14 @@ from ebpfsim.clock import parse_duration
 from ebpfsim.errnos import ERRNO_NAMES
 from ebpfsim.errors import InputError
 from ebpfsim.memory.user import UserMemory
+from ebpfsim.socket_steps import (
+    SENDER_BYTES,
+    SOCKET_CONSTANTS,
+    SOCKET_WORDS,
+    endpoint,
+    int_option,
+    rights,
+)  # fmt: skip
 from ebpfsim.suggest import did_you_mean
 from tracing.syscalls import Syscall
 from tracing.task import Task
@@ -46,15 +57,12 @@ Value: TypeAlias = int | str | bytes
 # the system calls that there are, by name
 Calls: TypeAlias = Mapping[str, Syscall]
 
-# asm-generic/fcntl.h, linux/fcntl.h, linux/prctl.h, linux/time.h, linux/socket.h, asm-generic/socket.h
+# asm-generic/fcntl.h, linux/fcntl.h, linux/prctl.h, linux/time.h; those of sockets
 CONSTANTS = {
     "AT_FDCWD": -100, "O_RDONLY": 0, "O_WRONLY": 1, "O_RDWR": 2, "O_CREAT": 0o100, "O_EXCL": 0o200, "O_TRUNC": 0o1000,
     "O_APPEND": 0o2000, "O_NONBLOCK": 0o4000, "O_DIRECTORY": 0o200000, "O_NOFOLLOW": 0o400000, "O_CLOEXEC": 0o2000000,
     "SEEK_SET": 0, "SEEK_CUR": 1, "SEEK_END": 2, "PR_SET_NAME": 15, "PR_GET_NAME": 16, "CLOCK_REALTIME": 0,
-    "CLOCK_MONOTONIC": 1, "AF_UNSPEC": 0, "AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "SOCK_STREAM": 1, "SOCK_DGRAM": 2,
-    "SOCK_RAW": 3, "SOCK_NONBLOCK": 0o4000, "SOCK_CLOEXEC": 0o2000000, "IPPROTO_IP": 0, "IPPROTO_ICMP": 1,
-    "IPPROTO_TCP": 6, "IPPROTO_UDP": 17, "MSG_TRUNC": 0x20, "MSG_DONTWAIT": 0x40, "SOL_SOCKET": 1, "SO_BROADCAST": 6,
-    "SO_RCVTIMEO": 20,
+    "CLOCK_MONOTONIC": 1, **SOCKET_CONSTANTS,
 }  # fmt: skip
 # what a step may say beside its call
 _OPTIONS = ("as", "returns", "takes", "id")
@@ -158,8 +166,8 @@ class Room:
 class Param(NamedTuple):
     """An argument as it is written: its name, what it is, and what it is when it is left out.
 
-    It is a path, text, data, number, size, duration, socket (a word of socket()), endpoint (address and port), or any
-    of them.
+    It is a path, text, data, number, size, duration, timeout (a duration or ``forever``), socket (a word of socket()),
+    endpoint (an address, see ``ebpfsim.socket_steps``), or any of them.
     """
 
     name: str
@@ -245,37 +253,21 @@ def _prctl(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
     return "prctl", (number(option), room.text(value), 0, 0, 0)
 
 
-# what people write for socket()'s first two arguments
-_WORDS = {
-    "inet": "AF_INET", "inet6": "AF_INET6", "unix": "AF_UNIX", "dgram": "SOCK_DGRAM", "stream": "SOCK_STREAM",
-    "raw": "SOCK_RAW",
-}  # fmt: skip
-
-
 def _socket(_room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
     return "socket", tuple(map(_socket_word, args))
 
 
+def _socketpair(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
+    return "socketpair", (*map(_socket_word, args), room.put(b"", 8))
+
+
 def _socket_word(value: Value) -> int:
-    return number(_WORDS.get(value, value) if isinstance(value, str) else value)
-
-
-def _endpoint(value: Value) -> bytes:
-    # struct sockaddr_in of "ADDRESS:PORT"
-    address, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
-    try:
-        packed = ip_address(address)
-        if packed.version == 4 and 0 <= int(port) <= 0xFFFF:
-            words = CONSTANTS["AF_INET"].to_bytes(2, "little") + int(port).to_bytes(2, "big")
-            return words + packed.packed + bytes(8)
-    except ValueError:
-        pass
-    raise InputError("", f"{value!r} is no IPv4 address with a port", "for instance '10.0.0.2:53'")
+    return number(SOCKET_WORDS.get(value, value) if isinstance(value, str) else value)
 
 
 def _with_endpoint(call: str) -> Callable[[Room, Sequence[Value]], tuple[str, tuple[int, ...]]]:
     def make(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
-        address = _endpoint(args[1])
+        address = endpoint(args[1])
         return call, (number(args[0]), room.put(address), len(address))
 
     return make
@@ -283,7 +275,7 @@ def _with_endpoint(call: str) -> Callable[[Room, Sequence[Value]], tuple[str, tu
 
 def _sendto(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
     fd, data, target, flags = args
-    address = _endpoint(target)
+    address = endpoint(target)
     return "sendto", (number(fd), *room.data(data), number(flags), room.put(address), len(address))
 
 
@@ -295,8 +287,54 @@ def _send(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
 def _recv(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
     fd, count, flags = map(number, args)
     # room for the sender, so that programs that look at it run
-    size = room.put((16).to_bytes(4, "little"))
-    return "recvfrom", (fd, room.put(b"", _size(count)), count, flags, room.put(b"", 16), size)
+    size = room.put(int_option(SENDER_BYTES))
+    return "recvfrom", (fd, room.put(b"", _size(count)), count, flags, room.put(b"", SENDER_BYTES), size)
+
+
+def _message(room: Room, data: bytes, size: int, control: bytes, room_for: int) -> int:
+    # struct user_msghdr with one piece of memory, and control messages or room for them
+    piece = room.put(b"".join(word.to_bytes(8, "little") for word in (room.put(data, size), max(len(data), size))))
+    length = max(len(control), room_for)
+    words = (0, 0, piece, 1, room.put(control, length) if length else 0, length, 0)
+    return room.put(b"".join(word.to_bytes(8, "little") for word in words))
+
+
+def _send_fds(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
+    fd, data, *files = args
+    text = data.encode() if isinstance(data, str) else data
+    if isinstance(text, int):
+        raise InputError("", f"{text} is a number, expected text")
+    return "sendmsg", (number(fd), _message(room, text, 0, rights([number(file) for file in files]), 0), 0)
+
+
+def _recv_fds(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
+    fd, count, flags = map(number, args)
+    return "recvmsg", (fd, _message(room, b"", _size(count), b"", 1040), flags)
+
+
+def _setsockopt(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
+    fd, level, option, value, size = args
+    data = int_option(value) if isinstance(value, int) else value.encode() if isinstance(value, str) else value
+    length = number(size)
+    return "setsockopt", (
+        number(fd),
+        number(level),
+        number(option),
+        room.put(data),
+        len(data) if length < 0 else length,
+    )
+
+
+def _getsockopt(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
+    fd, level, option = map(number, args)
+    return "getsockopt", (fd, level, option, room.put(b"", SENDER_BYTES), room.put(int_option(SENDER_BYTES)))
+
+
+def _poll(room: Room, args: Sequence[Value]) -> tuple[str, tuple[int, ...]]:
+    fd, events, timeout = args
+    milliseconds = -1 if timeout == "forever" else _duration_ns(timeout) // 10**6
+    pollfd = number(fd).to_bytes(4, "little") + number(events).to_bytes(4, "little")
+    return "poll", (room.put(pollfd), 1, milliseconds)
 
 
 _SOCKET_PARAMS = (Param("family", "socket"), Param("type", "socket", "dgram"), Param("protocol", "socket", 0))
@@ -320,6 +358,21 @@ FORMS: Mapping[str, Form] = {
     "sendto": Form(_sendto, (Param("fd", "number"), Param("data", "data"), Param("address", "endpoint"), _FLAGS)),
     "send": Form(_send, (Param("fd", "number"), Param("data", "data"), _FLAGS)),
     "recv": Form(_recv, (Param("fd", "number"), Param("count", "size"), _FLAGS)),
+    "socketpair": Form(_socketpair, (Param("family", "socket", "unix"), *_SOCKET_PARAMS[1:])),
+    "send_fds": Form(_send_fds, (Param("fd", "number"), Param("data", "data"), Param("file", "number")), more=True),
+    "recv_fds": Form(_recv_fds, (Param("fd", "number"), Param("count", "size", 64), _FLAGS)),
+    "setsockopt": Form(
+        _setsockopt,
+        (
+            Param("fd", "number"),
+            Param("level", "number"),
+            Param("optname", "number"),
+            Param("value", "any"),
+            Param("optlen", "number", -1),
+        ),
+    ),
+    "getsockopt": Form(_getsockopt, (Param("fd", "number"), Param("level", "number"), Param("optname", "number"))),
+    "poll": Form(_poll, (Param("fd", "number"), Param("events", "number", "POLLIN"), Param("timeout", "timeout", 0))),
     "prctl": Form(_prctl, (Param("option", "number"), Param("value", "text"))),
 }
 
@@ -428,12 +481,12 @@ def _argument_problem(call: str, param: Param, arg: object, named: Sequence[str]
             number(arg)
         elif param.kind == "size":
             _size(number(arg))
-        elif param.kind == "duration":
+        elif param.kind == "duration" or (param.kind == "timeout" and arg != "forever"):
             _duration_ns(arg)
         elif param.kind == "socket":
             _socket_word(arg)
         elif param.kind == "endpoint":
-            _endpoint(arg)
+            endpoint(arg)
         elif param.kind == "data" and isinstance(arg, int):
             raise InputError("", f"argument '{param.name}' of {call} is text, have {arg}", f"quote it: '{arg}'")
     except InputError as error:
