@@ -94,7 +94,7 @@ def _route(host: "HostNet | Host", to: str) -> "Route":
         prefix = ip_network("0.0.0.0/0" if to == "default" else to)
     except ValueError as error:
         raise InputError("", f"route to {to!r}: {error}", "a prefix such as '10.1.0.0/16', or 'default'") from None
-    fib = host.net.fib  # type: ignore[union-attr]
+    fib = host.net.fib
     for table in (MAIN_TABLE, LOCAL_TABLE):
         for route in fib.table(table).routes():
             if (route.prefix, route.prefixlen) == (int(prefix.network_address), prefix.prefixlen):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ebpfsim.loader import Program
     from ebpfsim.syscall import Bpf
     from netstack.device import NetDevice
+    from netstack.net import Net
 
 __all__ = ["HostNet"]
 
@@ -52,6 +53,7 @@ class HostNet:
     name: str
     kernel: "Kernel"
     bpf: "Bpf"
+    net: "Net"
 
     def device(self, name: str) -> "NetDevice":
         """Return a device by its name; KernelError ENODEV."""
@@ -195,8 +197,9 @@ class HostNet:
 
     def netns_fd(self) -> int:
         """Return a descriptor of the host's network namespace (open("/proc/self/ns/net"))."""
-        self.kernel.netns.get()
-        return self.kernel.fds.install(self.kernel.netns)
+        netns = self.net.hooks[0]
+        netns.get()
+        return self.kernel.fds.install(netns)
 
     def attach_netns(self, program: "Program | Prog | int", *, label: str = "") -> AttachedLink:
         """Attach a flow dissector or a program of sk_lookup to the host's network namespace by a link."""
@@ -205,7 +208,7 @@ class HostNet:
         kind = kinds.get(prog.type)
         if kind is None:
             raise KernelError("link_create", Errno.EINVAL, f"program '{prog.name}' is of type {prog.type.lower}")
-        return AttachedLink(self, netns_bpf_link_create(self.kernel, self.kernel.netns, prog, kind, label))
+        return AttachedLink(self, netns_bpf_link_create(self.kernel, self.net.hooks[0], prog, kind, label))
 
     def attach_netfilter(
         self,
@@ -226,7 +229,7 @@ class HostNet:
         if prog.type != ProgType.NETFILTER:
             raise KernelError("link_create", Errno.EINVAL, f"program '{prog.name}' is of type {prog.type.lower}")
         family = NFPROTO_IPV6 if pf == "ipv6" else NFPROTO_IPV4
-        link = self.kernel.netfilter.attach(prog, family, NF_HOOKS[word], priority, 0, label)
+        link = self.net.hooks[1].attach(prog, family, NF_HOOKS[word], priority, 0, label)
         return AttachedLink(self, link)
 
     def tc_qdisc_add(self, device: str, kind: str = "clsact") -> TcQdisc:

@@ -227,7 +227,7 @@ class Kernel:
                 tracepoint_points(self),
                 kprobe_points(self),
                 uprobe.points(self),
-                netfilter_points(self, lambda: self.netfilter),
+                netfilter_points(self, lambda: self.current_net.hooks[1]),
                 lsm_cgroup_points(self, self.net.cgroup_bpf.run_lsm),
                 iterators,
             ],
@@ -322,6 +322,11 @@ class Kernel:
     def bpf_in(self, net: Net) -> Bpf:
         """Return bpf(2) for a task in a network namespace."""
         return cast(Bpf, NamespaceBpf(self, net))
+
+    @property
+    def current_netns(self) -> NetNs:
+        """The namespace of the task that asks, as programs are attached to it."""
+        return self.current_net.hooks[0]
 
     @property
     def nr_cpus(self) -> int:

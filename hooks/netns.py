@@ -1,10 +1,10 @@
 """Programs of a network namespace: flow dissector and sk_lookup (kernel/bpf/net_namespace.c, v6.18).
 
 Links are made on a descriptor of the namespace; a flow dissector may also be attached by itself, to the caller's own
-namespace, but not beside links. Each simulated host is one namespace.
+namespace, but not beside links. That of the first namespace is for all of them: there is one there, or in others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import ClassVar
 
@@ -26,8 +26,12 @@ NET_NS_INIT_INO = 0xEFFF_FFF9  # include/uapi/linux/nsfs.h
 class NetNs(KernelObject):
     """A network namespace, as descriptors of /proc/PID/ns/net stand for it."""
 
-    def __init__(self, kernel: HookKernel, inum: int = NET_NS_INIT_INO) -> None:
+    def __init__(
+        self, kernel: HookKernel, inum: int = NET_NS_INIT_INO, others: Callable[[], Iterable["NetNs"]] = lambda: ()
+    ) -> None:
+        """``others`` are those that may have no flow dissector beside this one: all, or the first."""
         super().__init__()
+        self.others = others
         self.kernel = kernel
         self.inum = inum
         self.progs: dict[AttachType, tuple[Prog, HookStats]] = {}
@@ -46,6 +50,7 @@ class NetNs(KernelObject):
             raise KernelError(op, Errno.E2BIG, f"{MAX_LINKS[kind]} links of {kind.kernel_name} are the most")
         if kind in self.progs:
             raise KernelError(op, Errno.EEXIST, "a program is attached without a link")
+        self._check_others(op, kind)
         self.links[kind].append(link)
         self.note("attach", kind, link.prog, link.label)
 
@@ -57,6 +62,7 @@ class NetNs(KernelObject):
         if kind != AttachType.FLOW_DISSECTOR:
             raise KernelError(op, Errno.EINVAL, f"{kind.kernel_name} is attached by links")
         old = self.progs.get(kind)
+        self._check_others(op, kind)
         if old is not None and old[0] is prog:
             raise KernelError(op, Errno.EINVAL, "it is attached already")
         prog.get()
@@ -64,6 +70,11 @@ class NetNs(KernelObject):
         self.note("update" if old is not None else "attach", kind, prog, "")
         if old is not None:
             old[0].put()
+
+    def _check_others(self, op: str, kind: AttachType) -> None:
+        # flow_dissector_bpf_prog_attach_check()
+        if kind == AttachType.FLOW_DISSECTOR and any(other.running(kind) for other in self.others()):
+            raise KernelError(op, Errno.EEXIST, "a flow dissector is attached to another namespace")
 
     def prog_detach(self, prog: Prog, kind: AttachType) -> None:
         """Take a program off (netns_bpf_prog_detach)."""
@@ -138,6 +149,11 @@ def netns_bpf_link_create(kernel: LinkKernel, net: NetNs, prog: Prog, kind: Atta
 def points(kernel: AttachKernel) -> Points:
     """Return the rows of BPF_FLOW_DISSECTOR and BPF_SK_LOOKUP."""
 
+    def own() -> NetNs:
+        # of the task that asks
+        found: NetNs = getattr(kernel, "current_netns", kernel.netns)
+        return found
+
     def net_of(op: str, fd: int) -> NetNs:
         obj = kernel.fds.lookup(fd)
         if not isinstance(obj, NetNs):
@@ -153,7 +169,7 @@ def points(kernel: AttachKernel) -> Points:
     def attach(kind: AttachType, prog: Prog, fd: int, flags: int, opts: Opts) -> None:
         if fd or flags or opts.get("replace_bpf_fd"):
             raise KernelError("prog_attach", Errno.EINVAL, "a program goes to the caller's own namespace")
-        kernel.netns.prog_attach(prog, kind)
+        own().prog_attach(prog, kind)
 
     def detach(kind: AttachType, prog_fd: int, fd: int, _flags: int, _opts: Opts) -> None:
         op, prog = "prog_detach", kernel.fds.lookup(prog_fd)
@@ -161,7 +177,7 @@ def points(kernel: AttachKernel) -> Points:
             raise KernelError(op, Errno.EINVAL, "a program is taken off the caller's own namespace")
         if not isinstance(prog, Prog) or prog.type != ProgType.FLOW_DISSECTOR:
             raise KernelError(op, Errno.EBADF if prog is None else Errno.EINVAL, f"fd {prog_fd}")
-        kernel.netns.prog_detach(prog, kind)
+        own().prog_detach(prog, kind)
 
     def query(kind: AttachType, fd: int, _query_flags: int) -> Queried:
         return Queried(tuple(prog.id for prog, _, _ in net_of("prog_query", fd).running(kind)))

@@ -38,7 +38,7 @@ def skb_get_hash(skb: SkBuff, cpu: Cpu) -> int:
     """Return a packet's hash; one that has none is dissected."""
     if not skb.hash:
         kernel = skb.dev.net.kernel
-        if kernel.netns.running(AttachType.FLOW_DISSECTOR):
+        if _dissectors(kernel, skb.dev.net):
             with skb_struct(skb, kernel.mem, ingress=True) as struct:
                 struct_get_hash(kernel, struct, cpu)
         else:
@@ -59,6 +59,14 @@ def struct_get_hash(kernel: Any, skb: SkbStruct, cpu: Cpu) -> int:
     return skb.hash
 
 
+def _dissectors(kernel: Any, net: Any) -> list[Any]:
+    # that of the first namespace is for all of them
+    running: list[Any] = kernel.netns.running(AttachType.FLOW_DISSECTOR)
+    if not running and net.netns:
+        running = net.hooks[0].running(AttachType.FLOW_DISSECTOR)
+    return running
+
+
 def _flow_hash(kernel: Any, keys: FlowKeys) -> int:
     return jhash(keys.hash_words(), u32(kernel.rng.seed)) or 1
 
@@ -66,7 +74,8 @@ def _flow_hash(kernel: Any, keys: FlowKeys) -> int:
 def dissect_struct(kernel: Any, skb: SkbStruct, cpu: Cpu, flags: int = 0) -> tuple[FlowKeys, bool]:
     """Return the flow of a packet and whether it was understood (``__skb_flow_dissect`` of a ``struct sk_buff``)."""
     nhoff = skb.network_header - skb.headroom
-    for prog, stats, label in kernel.netns.running(AttachType.FLOW_DISSECTOR)[:1]:
+    dev = kernel.net.devices_by_address.get(skb.dev) if kernel.net.namespaces else None
+    for prog, stats, label in _dissectors(kernel, dev.net if dev is not None else kernel.net)[:1]:
         retval, keys = _bpf_flow_dissect(kernel, prog, (stats, label), skb, cpu, nhoff, flags)
         if retval != BPF_FLOW_DISSECTOR_CONTINUE:
             return keys, retval == BPF_OK

@@ -31,6 +31,7 @@ from ebpfsim.uapi.bpf import MapType
 from ebpfsim.uapi.net import EtherType, IpProto
 from hooks.cgroup import Cgroup, CgroupTree
 from hooks.dispatcher import Dispatcher
+from hooks.netfilter import Netfilter
 from hooks.netns import NetNs
 from netstack.arp import arp_error, arp_request
 from netstack.cgroup_bpf import CgroupBpf
@@ -72,6 +73,8 @@ from tracing.net_records import NET_TRACEPOINTS
 
 __all__ = ["Net", "NetKernel"]
 
+PROC_DYNAMIC_FIRST = 0xF000_0000  # of inode numbers of namespaces (fs/proc/generic.c)
+
 ErrorHandler = Callable[[SkBuff, int, Cpu], object]
 
 DEFAULT_MTU = 1500  # ETH_DATA_LEN
@@ -95,6 +98,7 @@ class NetKernel(Runtime, Protocol):
     xdp_dispatcher: Dispatcher
     cgroups: CgroupTree
     netns: NetNs
+    netfilter: Netfilter
 
     @property
     def maps(self) -> IdTable[Map]:
@@ -141,6 +145,7 @@ class Net:
         self.kernel = kernel
         self.init_net = init_net if init_net is not None else self
         self.netns = netns
+        self._hooks: tuple[NetNs, Netfilter] | None = None
         self.name = f"{kernel.name}/{netns}" if netns else kernel.name
         self.clock = kernel.clock
         self.rng = kernel.rng
@@ -174,6 +179,7 @@ class Net:
         }
         self.protocols6: dict[int, PacketHandler] = {
             IpProto.ICMPV6: lambda skb, cpu: functions.icmpv6_rcv(cpu, skb),
+            IpProto.TCP: lambda skb, cpu: functions.tcp_v6_rcv(cpu, skb),
             IpProto.UDP: lambda skb, cpu: functions.udpv6_rcv(cpu, skb),
         }
         # who is told of an ICMP error, by the protocol of the packet that it quotes: err_handler()
@@ -279,6 +285,7 @@ class Net:
             raise KernelError("netns add", Errno.EEXIST, f"namespace '{name}' of host '{self.kernel.name}'")
         net = Net(self.kernel, self.host_index, init_net=self.init_net, netns=name)
         self.namespaces[name] = net
+        self.kernel.netns.others = lambda: [other.hooks[0] for other in self.namespaces.values()]
         return net
 
     def add_nic(
@@ -567,6 +574,16 @@ class Net:
         if route is None:
             raise KernelError("route add", Errno.ENETUNREACH, f"{to}: nexthop {format_ip(gateway)} has invalid gateway")
         return route.dev
+
+    @property
+    def hooks(self) -> "tuple[NetNs, Netfilter]":
+        """What programs of this namespace are attached to; those of the first one belong to its kernel."""
+        if not self.netns:
+            return self.kernel.netns, self.kernel.netfilter
+        if self._hooks is None:
+            number, first = PROC_DYNAMIC_FIRST + list(self.namespaces).index(self.netns), self.kernel.netns
+            self._hooks = NetNs(self.kernel, number, lambda: (first,)), Netfilter(self.kernel)
+        return self._hooks
 
     def _auto_mac(self, ifindex: int) -> bytes:
         # ifindex 1 is lo, so that the first card of the first host has 02:00:00:00:01:01

@@ -36,8 +36,8 @@ def nf_hook(
     pf: int = NFPROTO_IPV4,
 ) -> int:
     """Ask the programs of a hook: 0 lets the packet go on, EPERM (negative) says that it was dropped."""
-    netfilter = getattr(net.kernel, "netfilter", None)
-    links = netfilter.running(pf, HOOKS[name]) if netfilter is not None and not net.netns else ()
+    netfilter = net.hooks[1] if net.netns else getattr(net.kernel, "netfilter", None)
+    links = netfilter.running(pf, HOOKS[name]) if netfilter is not None else ()
     if not links:
         return 0
     kernel: Any = net.kernel

@@ -63,8 +63,8 @@ def bpf_sk_lookup_run_v6(net: "Net", skb: SkBuff | None, ends: Ends, protocol: i
 
 def _run(net: "Net", skb: SkBuff | None, head: tuple[Any, ...], addresses: bytes, cpu: Cpu) -> SkLookup:
     # BPF_PROG_SK_LOOKUP_RUN_ARRAY(): SK_DROP of one counts unless one chose a socket
-    running = net.kernel.netns.running(AttachType.SK_LOOKUP)
-    if not running or net.netns:
+    running = (net.hooks[0] if net.netns else net.kernel.netns).running(AttachType.SK_LOOKUP)
+    if not running:
         return SkLookup()
     mem, all_pass, selected, no_reuseport = net.kernel.mem, True, 0, False
     ifindex = skb.skb_iif if skb is not None else 0
@@ -92,7 +92,7 @@ def udp4_lib_lookup(net: "Net", skb: SkBuff | None, ends: Ends, cpu: Cpu) -> "Ud
     sock = found[0] if found else None
     if sock is not None and sock.peer is not None:
         return sock
-    if net.kernel.netns.running(AttachType.SK_LOOKUP):
+    if (net.hooks[0] if net.netns else net.kernel.netns).running(AttachType.SK_LOOKUP):
         said = bpf_sk_lookup_run_v4(net, skb, ends, IpProto.UDP, cpu)
         if said.refused:
             return None
