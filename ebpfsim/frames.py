@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ebpfsim.errors import InputError
 from netstack.device import NetDevice
-from netstack.headers import format_ip, parse_ip
+from netstack.headers import format_ip, format_ip6, parse_ip
+from netstack.headers6 import is_link_local, parse_ip6
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
@@ -25,25 +26,36 @@ BROADCAST = "ff:ff:ff:ff:ff:ff"
 class Sender:
     """What a packet that leaves addresses out gets: those of the sending device and of its next hop.
 
-    ``next_hop_mac`` returns the MAC address that a frame to an IPv4 address is sent to, None when no host has it.
+    ``next_hop_mac`` returns the MAC address that a frame to an address is sent to, None when no host has it;
+    ``ipv6_source`` the source of a packet to an address.
     """
 
     mac: str
     ipv4: str
     next_hop_mac: Callable[[str], str | None]
+    ipv6_source: Callable[[str], str] = lambda _destination: "::"
 
 
 def sender_of(dev: NetDevice, owners: dict[int, bytes]) -> Sender:
-    """Return the sender that a device is; ``owners`` gives the MAC address of each IPv4 address of the simulation."""
+    """Return the sender that a device is; ``owners`` gives the MAC address of each address of the simulation."""
 
     def next_hop_mac(address: str) -> str | None:
-        destination = parse_ip(address)
-        route = dev.net.fib.lookup(destination)
+        if ":" in address:
+            destination = parse_ip6(address)
+            route = dev.net.ipv6.fib.lookup(destination, dev if is_link_local(destination) else None)
+        else:
+            destination = parse_ip(address)
+            route = dev.net.fib.lookup(destination)
         owner = owners.get(route.gateway if route is not None and route.gateway else destination)
         return owner.hex(":") if owner is not None else None
 
+    def ipv6_source(address: str) -> str:
+        if dev.ifindex not in dev.net.ipv6.devices:
+            return "::"
+        return format_ip6(dev.net.ipv6.select_addr(dev, parse_ip6(address)))
+
     ipv4 = format_ip(dev.addresses[0].address) if dev.addresses else "0.0.0.0"
-    return Sender(dev.mac.hex(":"), ipv4, next_hop_mac)
+    return Sender(dev.mac.hex(":"), ipv4, next_hop_mac, ipv6_source)
 
 
 def to_frames(
@@ -51,7 +63,7 @@ def to_frames(
 ) -> list[bytes]:
     """Return the frames of a packet, of bytes, or of several of either, as ``dev`` would send them.
 
-    ``owners`` gives the MAC address of each IPv4 address of the simulation.
+    ``owners`` gives the MAC address of each address of the simulation.
     """
     if isinstance(packets, (bytes, bytearray, memoryview)):
         return [bytes(packets)]
@@ -93,7 +105,7 @@ def _fill(layer: Any, sender: Sender) -> None:
         case "IP":
             _default(layer, "src", sender.ipv4)
         case "IPv6":
-            _default(layer, "src", "::")
+            _default(layer, "src", sender.ipv6_source(_one_address(layer.dst)))
         case "ARP":
             _default(layer, "hwsrc", sender.mac)
             _default(layer, "psrc", sender.ipv4)
@@ -121,7 +133,15 @@ def _destination_mac(layer: Any, sender: Sender) -> str:
         return BROADCAST
     if destination.is_multicast:
         return _multicast_mac(destination)
-    return (sender.next_hop_mac(str(destination)) if destination.version == 4 else None) or BROADCAST
+    return sender.next_hop_mac(str(destination)) or BROADCAST
+
+
+def _one_address(value: object) -> str:
+    # what scapy takes for an address may be something else
+    try:
+        return str(IPv6Address(str(value)))
+    except ValueError:
+        return "::"
 
 
 def _multicast_mac(address: IPv4Address | IPv6Address) -> str:

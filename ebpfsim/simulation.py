@@ -354,15 +354,17 @@ class Simulation:
             gc.set_threshold(*thresholds)
 
     def owners(self) -> dict[int, bytes]:
-        """Return the MAC address behind each IPv4 address of the simulation."""
-        return {
-            address.address: dev.mac
-            for host in self.hosts.values()
-            for net in (host.net, *host.net.namespaces.values())
-            for dev in net.devices.values()
-            if not dev.loopback
-            for address in dev.addresses
-        }
+        """Return the MAC address behind each address of the simulation, of IPv4 and IPv6."""
+        found: dict[int, bytes] = {}
+        for host in self.hosts.values():
+            for net in (host.net, *host.net.namespaces.values()):
+                for dev in net.devices.values():
+                    if dev.loopback:
+                        continue
+                    found |= {address.address: dev.mac for address in dev.addresses}
+                    if dev.ifindex in net.ipv6.devices:
+                        found |= {address: dev.mac for address, _ in net.ipv6.devices[dev.ifindex].addresses}
+        return found
 
 
 def _probability(value: float | str) -> float:

@@ -25,6 +25,7 @@ from ebpfsim.rng import Rng
 from ebpfsim.scenario.check_tasks import check_expected_task, check_files, check_task
 from ebpfsim.scenario.devices import check_devices, device_names
 from ebpfsim.scenario.document import Key, Node
+from ebpfsim.scenario.expect_net import check_drops, check_neighbour, check_snmp
 from ebpfsim.scenario.flows import FLOW_EXPECTS, check_flow
 from ebpfsim.scenario.frames import build_frames
 from ebpfsim.scenario.hooks import HOOKS, LATER_HOOKS, VERDICTS, HookRow
@@ -32,7 +33,7 @@ from ebpfsim.scenario.hooks_objects import STRUCT_OPS
 from ebpfsim.scenario.layers import PacketProblem, check_value, field_of, layer_class
 from ebpfsim.scenario.load import Scenario
 from ebpfsim.scenario.mapvalues import PERCPU, SOCKET_MAPS, check_wanted, record_type
-from ebpfsim.scenario.networks import unjoined
+from ebpfsim.scenario.networks import check_route, unjoined
 from ebpfsim.scenario.objects import CheckedObject, place_in, read_block, read_types
 from ebpfsim.scenario.packets import PacketError, PacketExpr
 from ebpfsim.scenario.paths import PathProblem, locate
@@ -283,8 +284,14 @@ class _Check:
                 self.device_name((*here, "device"), name, route.device)
                 if route.via is not None:
                     self.gateway((*here, "via"), route.via)
-                if route.via is None and route.device is None:
-                    self.wrong(here, "a route needs 'via' or 'device'", "{to: default, via: 10.0.0.1}")
+                for number, hop in enumerate(route.nexthops):
+                    self.gateway((*here, "nexthops", number, "via"), hop.via)
+                check_route(self, here, route)
+            for index, rule in enumerate(host.rules):
+                here = (*path, "rules", index)
+                if rule.netns is not None and rule.netns not in host.namespaces:
+                    self.unknown((*here, "netns"), f"namespace of '{name}':", rule.netns, host.namespaces)
+                self.device_name((*here, "iif"), name, rule.iif)
             check_files(self, (*path, "files"), host.files)
 
     def gateway(self, path: Path, text: str) -> None:
@@ -696,6 +703,9 @@ EXPECT_CHECKS: dict[str, ExpectCheck] = {
     "socket": _Check.expect_socket,
     "flow": _Check.expect_flow,
     "device": _Check.expect_device,
+    "snmp": check_snmp,
+    "drops": check_drops,
+    "neighbour": check_neighbour,
     "trace_pipe": _Check.expect_lines,
     "audit": _Check.expect_lines,
     "read": _Check.expect_read,

@@ -12,6 +12,7 @@ from ebpfsim.recorder import PacketRecord
 from ebpfsim.records import find_type
 from ebpfsim.report.values import readable, words
 from ebpfsim.scenario.check_tasks import step_names
+from ebpfsim.scenario.expect_net import drop_rows, neighbour_rows, snmp_rows
 from ebpfsim.scenario.flows import flow_rows
 from ebpfsim.scenario.layers import check_value, field_of, layer_class
 from ebpfsim.scenario.mapvalues import (
@@ -200,6 +201,9 @@ def _socket(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
     refused: dict[str, int] = dict(running.refused.get(name, {}))
     for errno, want in (expect.refused or {}).items():
         yield _counted(f"socket '{name}': calls refused with {errno}", want, refused.get(errno, 0))
+    if expect.payloads is not None:
+        have = [datagram.data.decode(errors="backslashreplace") for datagram in received]
+        yield f"socket '{name}': data received", words(expect.payloads), words(have), have == expect.payloads
     if expect.contains is not None:
         text = str(expect.contains)
         count = sum(1 for datagram in received if text.encode() in datagram.data)
@@ -319,6 +323,10 @@ def _task(running: Running, expect: ExpectBlock, path: Path) -> Iterator[Row]:
         yield f"task '{name}'", "ended" if expect.ended else "not ended", have, ended == expect.ended
 
 
+def _each(rows: Callable[..., Iterator[Row]], running: Running, expect: ExpectBlock, _path: Path) -> Iterator[Row]:
+    yield from rows(running, expect)
+
+
 KINDS: dict[str, Callable[[Running, ExpectBlock, Path], Iterator[Row]]] = {
     "link": _link,
     "map": _map,
@@ -326,6 +334,9 @@ KINDS: dict[str, Callable[[Running, ExpectBlock, Path], Iterator[Row]]] = {
     "socket": _socket,
     "flow": _flow,
     "device": _device,
+    "snmp": partial(_each, snmp_rows),
+    "drops": partial(_each, drop_rows),
+    "neighbour": partial(_each, neighbour_rows),
     "trace_pipe": _trace_pipe,
     "audit": _audit,
     "read": _read,

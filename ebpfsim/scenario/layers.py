@@ -18,11 +18,14 @@ __all__ = ["LAYERS", "PacketProblem", "check_value", "field_of", "layer_class", 
 _MODULES = {
     "scapy.packet": "Raw Padding",
     "scapy.layers.l2": "Ether Dot1Q Dot1AD Dot3 LLC SNAP STP ARP GRE",
-    "scapy.layers.inet": "IP TCP UDP ICMP IPOption_NOP IPOption_EOL IPOption_RR IPOption_Router_Alert",
+    "scapy.layers.inet": "IP TCP UDP ICMP IPOption_NOP IPOption_EOL IPOption_RR IPOption_Router_Alert "
+    "IPOption_LSRR IPOption_SSRR IPOption_Timestamp",
     "scapy.layers.inet6": (
         "IPv6 IPv6ExtHdrFragment IPv6ExtHdrHopByHop IPv6ExtHdrDestOpt IPv6ExtHdrRouting IPv6ExtHdrSegmentRouting "
         "ICMPv6EchoRequest ICMPv6EchoReply ICMPv6DestUnreach ICMPv6PacketTooBig ICMPv6TimeExceeded ICMPv6ParamProblem "
-        "ICMPv6ND_NS ICMPv6ND_NA ICMPv6ND_RS ICMPv6ND_RA ICMPv6NDOptSrcLLAddr ICMPv6NDOptDstLLAddr"
+        "ICMPv6ND_NS ICMPv6ND_NA ICMPv6ND_RS ICMPv6ND_RA ICMPv6ND_Redirect ICMPv6NDOptSrcLLAddr ICMPv6NDOptDstLLAddr "
+        "ICMPv6NDOptPrefixInfo ICMPv6NDOptMTU ICMPv6NDOptRedirectedHdr ICMPv6NDOptRDNSS ICMPv6MLQuery ICMPv6MLReport "
+        "ICMPv6MLDone ICMPv6MLQuery2 ICMPv6MLReport2 ICMPv6MLDMultAddrRec Pad1 PadN RouterAlert Jumbo HBHOptUnknown"
     ),
     "scapy.layers.dns": "DNS DNSQR DNSRR",
     "scapy.layers.vxlan": "VXLAN",

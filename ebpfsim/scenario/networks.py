@@ -2,20 +2,29 @@
 
 from collections.abc import Iterator
 from ipaddress import ip_interface
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ebpfsim.errors import ScenarioError
 from ebpfsim.scenario.document import Key, Node
 from ebpfsim.scenario.problems import raise_together
-from ebpfsim.scenario.schema import HostBlock, InterfaceBlock, LinkBlock, ScenarioModel, TopologyBlock
+from ebpfsim.scenario.schema import (
+    HostBlock,
+    InterfaceBlock,
+    LinkBlock,
+    RouteBlock,
+    RuleBlock,
+    ScenarioModel,
+    TopologyBlock,
+)
 from ebpfsim.scenario.source import listed
 from ebpfsim.topology import ROUTER, SWITCH_BRIDGE, End, Plan, plan_topology
 
 if TYPE_CHECKING:
     from ebpfsim.scenario.load import Scenario
     from ebpfsim.simulation import Host
+    from netstack.net import Net
 
-__all__ = ["expand_topology", "finish_role", "role_sysctls", "unjoined"]
+__all__ = ["add_route", "add_rule", "check_route", "expand_topology", "finish_role", "role_sysctls", "unjoined"]
 
 Path = tuple[Key, ...]
 
@@ -77,6 +86,44 @@ def finish_role(built: "Host", host: HostBlock) -> None:
     """Make the bridge of a switch, once its interfaces are there."""
     if host.role == "switch":
         built.bridge(SWITCH_BRIDGE, list(host.interfaces))
+
+
+def add_route(net: "Net", route: RouteBlock) -> None:
+    """Add a route of a host or namespace."""
+    to, hops = route.to, [(hop.via, hop.weight) for hop in route.nexthops]
+    if to == "0.0.0.0/0" and any(":" in via for via in (route.via or "", *(via for via, _ in hops))):
+        # 'default' is of the version that its gateway has
+        to = "::/0"
+    if hops:
+        net.add_multipath_route(to, hops, metric=route.metric, table=route.table)
+    else:
+        net.add_route(to, via=route.via, dev=route.device, metric=route.metric, table=route.table, type=route.type)
+
+
+def add_rule(net: "Net", rule: RuleBlock) -> None:
+    """Add a rule of a host or namespace."""
+    net.add_rule(
+        rule.priority, rule.table, source=rule.source or "", to=rule.to or "", mark=rule.mark, iif=rule.iif,
+        family=rule.family,
+    )  # fmt: skip
+
+
+def check_route(check: "Check", path: Path, route: RouteBlock) -> None:
+    """Tell what a route lacks, and what does not go together."""
+    ways = [key for key in ("via", "device", "nexthops") if getattr(route, key)]
+    if route.type != "unicast" and ways:
+        check.wrong((*path, ways[0]), f"a route of type {route.type} leads nowhere, and has no '{ways[0]}'", key=True)
+    elif route.type == "unicast" and not ways:
+        check.wrong(path, "a route needs 'via' or 'device'", "{to: default, via: 10.0.0.1}")
+    elif "nexthops" in ways and len(ways) > 1:
+        check.wrong((*path, ways[0]), f"a route has either '{ways[0]}' or 'nexthops'", key=True)
+
+
+class Check(Protocol):
+    """What gathers the errors of a scenario."""
+
+    def wrong(self, path: Path, problem: str, hint: str = "", *, key: bool = False) -> None:
+        """Tell that something is wrong at a place."""
 
 
 def unjoined(scenario: "Scenario") -> Iterator[ScenarioError]:

@@ -25,7 +25,7 @@ from ebpfsim.scenario.hooks import HOOKS, Attached
 from ebpfsim.scenario.hooks_objects import STRUCT_OPS
 from ebpfsim.scenario.load import Scenario
 from ebpfsim.scenario.mapvalues import update_map
-from ebpfsim.scenario.networks import finish_role, role_sysctls
+from ebpfsim.scenario.networks import add_route, add_rule, finish_role, role_sysctls
 from ebpfsim.scenario.paths import locate
 from ebpfsim.scenario.schema import AttachBlock, HostBlock, KernelBlock
 from ebpfsim.scenario.targets import load_order
@@ -353,8 +353,10 @@ def _build_host(running: Running, name: str, host: HostBlock, defaults: KernelBl
             add_device(built, device, software)
     for index, route in enumerate(host.routes):
         with running.at("hosts", name, "routes", index):
-            net = built.netns(route.netns).net if route.netns is not None else built.net
-            net.add_route(route.to, via=route.via, dev=route.device)
+            add_route(built.netns(route.netns).net if route.netns is not None else built.net, route)
+    for index, rule in enumerate(host.rules):
+        with running.at("hosts", name, "rules", index):
+            add_rule(built.netns(rule.netns).net if rule.netns is not None else built.net, rule)
     for path, binary in host.binaries.items():
         with running.at("hosts", name, "binaries", path):
             elf = b""

@@ -56,6 +56,7 @@ __all__ = [
     "ObjectBlock",
     "PacketsBlock",
     "RouteBlock",
+    "RuleBlock",
     "ScenarioModel",
     "SocketBlock",
     "TaskBlock",
@@ -80,9 +81,12 @@ EXPECT_KINDS: dict[str, tuple[str, ...]] = {
     "link": ("runs", "verdicts"),
     "map": ("key", "equals", "contains", "entries"),
     "packets": ("count",),
-    "socket": ("received", "contains", "refused"),
+    "socket": ("received", "contains", "payloads", "refused"),
     "flow": tuple(dict.fromkeys(key for keys in FLOW_EXPECTS.values() for key in keys)),
     "device": ("counters",),
+    "snmp": ("counters",),
+    "drops": ("reasons", "total"),
+    "neighbour": ("address", "state"),
     "trace_pipe": ("contains", "count"),
     "audit": ("contains", "count"),
     "read": ("contains", "count"),
@@ -210,11 +214,40 @@ class DeviceBlock(Block):
 
 
 class RouteBlock(Block):
-    """A static route of a host, or of its namespace ``netns``."""
+    """A static route of a host, or of its namespace ``netns``: ``via`` a gateway, by a ``device``, or by several
+    ``nexthops``. A ``type`` of unreachable, prohibit or blackhole refuses packets.
+    """
 
     to: Subnet
     via: str | None = None
     device: DeviceName | None = None
+    netns: Name | None = None
+    type: Literal["unicast", "unreachable", "prohibit", "blackhole"] = "unicast"
+    metric: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    table: Annotated[int, Field(ge=1, lt=1 << 32)] = 254
+    nexthops: list["NextHopBlock"] = []
+
+
+class NextHopBlock(Block):
+    """One of several next hops of a route: its share of the flows is its ``weight`` of all."""
+
+    via: str
+    weight: Annotated[int, Field(ge=1, le=256)] = 1
+
+
+class RuleBlock(Block):
+    """A routing rule (``ip rule``): packets from a ``source``, ``to`` a network, with a ``mark`` or that came in by the
+    device ``iif`` are looked up in ``table``; the lowest ``priority`` comes first. ``family`` is 6 for one of IPv6 that
+    names no network.
+    """
+
+    table: Annotated[int, Field(ge=1, lt=1 << 32)]
+    priority: Annotated[int, Field(ge=0, lt=1 << 32)] = 32765
+    source: Subnet | None = None
+    to: Subnet | None = None
+    mark: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    iif: DeviceName | None = None
+    family: Literal[4, 6] = 4
     netns: Name | None = None
 
 
@@ -255,6 +288,7 @@ class HostBlock(KernelBlock):
     namespaces: list[Name] = []
     devices: Annotated[dict[DeviceName, DeviceBlock], BeforeValidator(_without_free_keys)] = {}
     routes: list[RouteBlock] = []
+    rules: list[RuleBlock] = []
     binaries: dict[FilePath, BinaryBlock] = {}
     files: dict[
         FilePath, Annotated[FileBlock, BeforeValidator(_as_file, json_schema_input_type=str | FileBlock | None)]
@@ -547,6 +581,9 @@ class ExpectBlock(Block):
     ``refused``. ``flow``: ``received`` bytes, all of them right and in order, segments sent again (``retransmits``),
     whether both ends have closed (``ended``); of UDP ``sent``, ``datagrams``, ``lost``, ``reordered``, of requests
     ``responses`` and ``failed`` connections. ``device`` HOST/INTERFACE: ``counters`` as in ip -s link.
+    ``snmp`` of HOST or HOST/NAMESPACE: ``counters`` by the names of nstat. ``drops`` at HOST or HOST/INTERFACE: frames
+    by ``reasons``, or all of them (``total``). ``neighbour`` of HOST/INTERFACE: the ``state`` of an ``address``, as in
+    ip neigh, or none.
     ``trace_pipe`` and ``audit``, the log of loaded and unloaded programs, of a host: ``contains``, ``count``. ``read``,
     the link of an iterator: lines that were read, by ``contains`` and ``count``. ``load`` OBJECT or OBJECT/PROGRAM:
     ``verdict`` accept or reject, ``errno``, ``message`` (part of the verifier's log). ``records`` of a ring buffer:
@@ -579,6 +616,14 @@ class ExpectBlock(Block):
     failed: Count | None = None
     device: str | None = None
     counters: dict[str, Count] | None = None
+    snmp: str | None = None
+    drops: str | None = None
+    reasons: dict[str, Count] | None = None
+    total: Count | None = None
+    neighbour: str | None = None
+    address: str | None = None
+    state: str | None = None
+    payloads: list[str] | None = None
     trace_pipe: str | None = None
     audit: str | None = None
     read: str | None = None
@@ -604,7 +649,7 @@ class ExpectBlock(Block):
     def _one_kind(self) -> "ExpectBlock":
         _check_kind("an expectation", EXPECT_KINDS, self.model_fields_set, self.__dict__)
         companions = EXPECT_KINDS[self.kind]
-        said = [key for key in companions if key not in ("key", "type", "step")]
+        said = [key for key in companions if key not in ("key", "type", "step", "address")]
         if not any(key in self.model_fields_set for key in said):
             raise Wrong(f"'{self.kind}' expects nothing", f"one of {listed(said)}")
         return self
