@@ -9,10 +9,10 @@ from netstack.skb import PacketType, SkBuff
 if TYPE_CHECKING:
     from netstack.device import NetDevice
 
-__all__ = ["ETH_P_802_2", "eth_type_trans", "set_protocol"]
+__all__ = ["ETH_P_802_2", "ETH_P_802_3_MIN", "eth_type_trans", "length_protocol", "set_protocol"]
 
 ETH_P_802_3_MIN = 0x0600  # include/uapi/linux/if_ether.h: below it the field is a length
-ETH_P_802_2 = 0x0004
+ETH_P_802_3, ETH_P_802_2 = 0x0001, 0x0004
 
 
 def eth_type_trans(frame: bytes, dev: "NetDevice", record: PacketRecord, queue: int = 0) -> SkBuff:
@@ -25,13 +25,18 @@ def eth_type_trans(frame: bytes, dev: "NetDevice", record: PacketRecord, queue: 
     return skb
 
 
+def length_protocol(frame: bytes, start: int) -> int:
+    """Return the protocol of a frame that has a length in the type's place: raw IPX begins with a missing checksum."""
+    return ETH_P_802_3 if frame[start : start + 2] == b"\xff\xff" else ETH_P_802_2
+
+
 def set_protocol(skb: SkBuff) -> None:
     """Set protocol, packet type and where the network header begins from the frame."""
     frame, mac = skb.data, skb.dev.mac
     skb.network_header = skb.pulled = ETH_HLEN
     skb.has_mac_header = True
-    protocol = int.from_bytes(frame[12:14], "big")
-    skb.protocol = protocol if protocol >= ETH_P_802_3_MIN else ETH_P_802_2
+    protocol = frame[12] << 8 | frame[13]
+    skb.protocol = protocol if protocol >= ETH_P_802_3_MIN else length_protocol(frame, ETH_HLEN)
     if frame.startswith(mac):
         skb.pkt_type = PacketType.HOST
     elif not frame[0] & 1:

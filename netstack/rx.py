@@ -10,7 +10,7 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.uapi.net import EtherType, XdpAction
 from netstack.device import RxResult
 from netstack.drop_reasons import SkbDropReason
-from netstack.eth import ETH_P_802_2, set_protocol
+from netstack.eth import ETH_P_802_2, ETH_P_802_3_MIN, length_protocol, set_protocol
 from netstack.headers import VLAN_HLEN
 from netstack.marks import touch
 from netstack.packet_sock import ETH_P_ALL, deliver_taps
@@ -202,6 +202,8 @@ def _skb_vlan_untag(skb: SkBuff) -> bool:
     # skb_reorder_vlan_header(): the addresses move to where the tag was
     skb.vlan_proto = skb.protocol
     skb.vlan_tci = int.from_bytes(skb.data[off : off + 2], "big")
-    skb.protocol = int.from_bytes(skb.data[off + 2 : off + 4], "big")
+    # vlan_set_encap_proto()
+    protocol = int.from_bytes(skb.data[off + 2 : off + 4], "big")
+    skb.protocol = protocol if protocol >= ETH_P_802_3_MIN else length_protocol(skb.data, off + VLAN_HLEN)
     skb.data = skb.data[: off - 2] + skb.data[off + 2 :]
     return True

@@ -31,7 +31,7 @@ from netstack.headers import IpHdr
 from netstack.headers6 import IP6_HLEN, Ip6Hdr
 from netstack.ip_output import ip_route_output
 from netstack.sk_buff import SkbStruct
-from netstack.skb import SkBuff
+from netstack.skb import SkBuff, tagged_frame
 from netstack.skb_run import SkbRooms, be16, is_plain, skb_struct, take_back
 from netstack.skb_xmit import NET_XMIT_DROP, NET_XMIT_SUCCESS
 
@@ -282,6 +282,9 @@ def _redirect(skb: SkBuff, asked: tuple[int, int, int], cpu: Cpu, *, ingress: bo
             skb.drop(SkbDropReason.NOT_SPECIFIED, f"'{dev.name}' has no peer in another namespace")
             return -Errno.EINVAL
         skb.dev = peer
+        record = peer.record("in", tagged_frame(skb), net.cpu)
+        record.packet = skb.record.packet if skb.record is not None else record.packet
+        skb.record = record
         peer.stats.rx_packets += 1
         peer.stats.rx_bytes += len(skb.data)
         return -Errno.EAGAIN

@@ -16,7 +16,8 @@ from ebpfsim.uapi.net import EtherType, IpProto
 from netstack.checksum import csum_replace2, ip_compute_csum
 from netstack.drop_reasons import SkbDropReason
 from netstack.flow_dissector import skb_get_hash
-from netstack.headers import ETH_HLEN, IP_HLEN, UDP_HLEN, IpHdr, UdpHdr, udp_bytes
+from netstack.headers import ETH_HLEN, IP_HLEN, UDP_HLEN, VLAN_HLEN, IpHdr, UdpHdr, udp_bytes
+from netstack.headers6 import IP6_HLEN
 from netstack.ip_output import ip_route_output, ip_send
 from netstack.skb import SkBuff, tagged_frame
 from netstack.soft_device import SoftDevice, receive_from, skb_scrub_packet
@@ -124,6 +125,10 @@ class Tunnel(SoftDevice):
             skb.drop(SkbDropReason.NOT_SPECIFIED, "the route to the other end leads into the tunnel")
             return NET_XMIT_SUCCESS
         saddr = info.src or saddr
+        if self.kind in ("vxlan", "geneve") and _is_cut_short(skb.data):
+            if self.kind == "geneve":
+                self.stats.tx_errors += 1
+            return self._lost(skb, SkbDropReason.PKT_TOO_SMALL, counted=self.kind == "vxlan")
         # skb_protocol(): what is behind VLAN tags
         inner = skb.network_header
         inner_tos = skb.data[inner + 1] if skb.data[inner - 2 : inner] == b"\x08\0" and len(skb.data) > inner + 1 else 0
@@ -392,3 +397,12 @@ def gre_receiver(net: "Net") -> GreReceiver:
     if not isinstance(found, GreReceiver):
         found = net.protocols[IpProto.GRE] = GreReceiver()
     return found
+
+
+def _is_cut_short(frame: bytes) -> bool:
+    # skb_vlan_inet_prepare(): the header of IP that the frame says it has must be there, behind VLAN tags
+    at = 12
+    while frame[at : at + 2] in (b"\x81\0", b"\x88\xa8"):
+        at += VLAN_HLEN
+    least = {b"\x08\0": IP_HLEN, b"\x86\xdd": IP6_HLEN}.get(frame[at : at + 2], 0)
+    return len(frame) < at + 2 + least

@@ -101,6 +101,10 @@ class LiveWorld:
 
     def bridge(self, device: str, ports: Sequence[str], mac: str) -> None:
         netns, dev = device.split("/")
+        with self.inside(netns), contextlib.suppress(FileNotFoundError):
+            # br_netfilter, where it is loaded, looks at IP headers of what is bridged
+            for table in ("iptables", "ip6tables", "arptables"):
+                Path(f"/proc/sys/net/bridge/bridge-nf-call-{table}").write_text("0")
         self.ip(netns, "link", "add", dev, "address", mac, "type", "bridge", "mcast_snooping", "0", "stp_state", "0")
         for port in ports:
             self.ip(netns, "link", "set", port, "master", dev)
