@@ -128,7 +128,7 @@ class HostTracing(HostUprobes):
     def attach_kprobe(
         self, program: "Program | Prog | int", function: str, *, cookie: int = 0, label: str = ""
     ) -> AttachedLink:
-        """Attach a program to the beginning of a function by a perf event of its own."""
+        """Attach a program to the beginning of a function, or to FUNCTION+OFFSET, by a perf event of its own."""
         return self._kprobe(program, function, False, cookie, label)
 
     def attach_kretprobe(
@@ -252,7 +252,12 @@ class HostTracing(HostUprobes):
     def _kprobe(
         self, program: "Program | Prog | int", function: str, is_return: bool, cookie: int, label: str
     ) -> AttachedLink:
-        event = self.kernel.kprobes.open(function, is_return=is_return)
+        symbol, plus, offset = function.partition("+")
+        try:
+            number = int(offset, 0) if plus else 0
+        except ValueError:
+            raise InputError("", f"'{function}' is not FUNCTION+OFFSET", "for instance do_sys_openat2+0x1b") from None
+        event = self.kernel.kprobes.open(symbol, number, is_return=is_return)
         try:
             return self._attached(self.kernel.kprobes.attach(self.prog(program), event, cookie, label))
         finally:

@@ -15,7 +15,7 @@ sees addresses, and a name stands for the address of the kernel function that it
 Functions that the kernel has and nobody has written here can be attached to, and never fire: ``silent`` are those.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ebpfsim.btf.types import Func, FuncProto, Kind
@@ -29,7 +29,7 @@ from hooks.text import function_address
 from hooks.trampoline import Function
 from tracing.frames import FRAMES
 
-__all__ = ["NO_FTRACE_SITE", "FunctionSite", "KernelFunctions", "kernel_function", "packet_function", "word"]
+__all__ = ["NO_FTRACE_SITE", "FunctionSite", "Inside", "KernelFunctions", "kernel_function", "packet_function", "word"]
 
 # functions that have BTF and no place for a call at their beginning: notrace, noinstr, assembly (observed on 6.12)
 NO_FTRACE_SITE = frozenset(
@@ -43,6 +43,8 @@ KPROBE_BLACKLIST = frozenset(("int3_exception_notify", "get_kprobe"))
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 Around = Callable[[Function], Function]
+# what sees a call in the middle of a function: (CPU, arguments as words)
+Inside = Callable[[Cpu, Sequence[int]], None]
 # the name of a function -> the function, or None where there is none
 Maker = Callable[[str], Function | None]
 
@@ -108,7 +110,8 @@ class FunctionSite:
     """One function: its slot, and what is around it. ``original`` calls the Python function."""
 
     __slots__ = (
-        *("_alone", "_around", "_calls", "_function", "_objects", "_owner", "_trampoline", "address", "model", "name"),
+        *("_alone", "_around", "_calls", "_function", "_inside", "_objects", "_owner", "_trampoline"),
+        *("address", "model", "name"),
     )
 
     def __init__(self, owner: "KernelFunctions", name: str, original: Function) -> None:
@@ -122,9 +125,12 @@ class FunctionSite:
         self.address = function_address(name)
         self._trampoline: Function | None = None
         self._around: Around | None = None
+        self._inside: Inside | None = None
 
     def original(self, cpu: Cpu, /, *args: int) -> int:
         """Call the Python function itself."""
+        if self._inside is not None:
+            self._inside(cpu, args)
         if self._alone:
             return 0
         return self._with_objects(cpu, *args) if self._objects else self._function(cpu, *args)
@@ -153,15 +159,20 @@ class FunctionSite:
         self._around = around
         self._fill()
 
+    def look_inside(self, inside: Inside | None) -> None:
+        """Let probes see calls once they are in the function, behind what trampolines do at its entry."""
+        self._inside = inside
+        self._fill()
+
     def _fill(self) -> None:
         if not self._objects:
-            call = self._trampoline or self._function
+            call = self._trampoline or (self.original if self._inside is not None else self._function)
             self._owner.__dict__[self.name] = self._around(call) if self._around is not None else call
             return
-        call = self._trampoline or self._with_objects
+        call = self._trampoline or (self.original if self._inside is not None else self._with_objects)
         if self._around is not None:
             call = self._around(call)
-        is_watched = self._trampoline is not None or self._around is not None
+        is_watched = any(each is not None for each in (self._trampoline, self._around, self._inside))
         self._owner.__dict__[self.name] = self._with_words(call) if is_watched else self._function
         self._owner.watch(self.name, is_watched)
 

@@ -6,8 +6,10 @@ perf events are one user together, from the first that is opened anywhere to the
 one that was opened last is called first. Programs are skipped and counted while another one of these kinds runs on the
 CPU (``bpf_prog_active``); a perf probe inside a probe is missed without a trace in the program.
 
-Left out: probes at an offset in a function, limits of what returns at once (maxactive), override_return.
-Differs: registers that are no arguments are 0, and so is the return address that a return probe sees.
+Left out: limits of what returns at once (maxactive), override_return.
+Differs: registers that are no arguments are 0, and so is the return address that a return probe sees. Probes at an
+offset are hit one after the other behind the entry, with the registers of that, whether or not an instruction begins
+there.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +34,7 @@ from hooks.link import Link, note
 from hooks.point import AttachPoint, Opts, Points
 from hooks.run import bpf_prog_run
 from hooks.trampoline import Function
-from tracing.functions import KPROBE_BLACKLIST, NO_FTRACE_SITE, FunctionSite
+from tracing.functions import KPROBE_BLACKLIST, NO_FTRACE_SITE, FunctionSite, Inside
 from tracing.trace_pipe import PROBE_CONTEXT, enter_context, leave_context
 
 __all__ = ["KprobeEvent", "KprobeLink", "KprobeMultiLink", "Kprobes", "points"]
@@ -56,8 +58,9 @@ class KprobeEvent(KernelObject):
 
     fd_kind = FdKind.PERF_EVENT
 
-    def __init__(self, kprobes: "Kprobes", site: FunctionSite, is_return: bool) -> None:
+    def __init__(self, kprobes: "Kprobes", site: FunctionSite, is_return: bool, offset: int = 0) -> None:
         super().__init__()
+        self.offset = offset
         self.kprobes = kprobes
         self.site = site
         self.is_return = is_return
@@ -92,8 +95,8 @@ class KprobeLink(Link):
             "perf_event_type": PERF_EVENT_KRETPROBE if event.is_return else PERF_EVENT_KPROBE,
             "func_name": event.site.name,
             "name_len": len(event.site.name) + 1,
-            "offset": 0,
-            "addr": event.site.address,
+            "offset": event.offset,
+            "addr": event.site.address + event.offset,
             "missed": event.missed,
             "cookie": self.cookie,
         }
@@ -160,9 +163,17 @@ class _Chain:
         self.multis: list[KprobeMultiLink] = []
         self.entries: list[KprobeLink] = []
         self.returns: list[KprobeLink] = []
+        # at an offset
+        self.inside: list[KprobeLink] = []
 
     def __bool__(self) -> bool:
         return bool(self.multis or self.entries or self.returns)
+
+    def links_of(self, event: KprobeEvent) -> list[KprobeLink]:
+        """Return the list that the program of an event belongs to."""
+        if event.is_return:
+            return self.returns
+        return self.inside if event.offset else self.entries
 
 
 class Kprobes:
@@ -188,15 +199,17 @@ class Kprobes:
         self._armed -= 1
 
     def open(self, symbol: str, offset: int = 0, *, is_return: bool = False) -> KprobeEvent:
-        """Return an event on a function: ENOENT, EINVAL where probes must not be."""
+        """Return an event on a function, or inside of one: ENOENT, EINVAL, EILSEQ where probes must not be."""
         op = "perf_event_open"
         if vmlinux().find(symbol, Kind.FUNC) is None:
             raise KernelError(op, Errno.ENOENT, f"no symbol '{symbol}'")
         if symbol in NO_FTRACE_SITE or symbol in KPROBE_BLACKLIST:
             raise KernelError(op, Errno.EINVAL, f"{symbol}() must not be probed")
-        if offset:
-            raise NotModelled(f"probe at {symbol}+{offset:#x}", "kernel/trace/trace_kprobe.c")
-        return KprobeEvent(self, self.kernel.functions.site(symbol, op), is_return)
+        if offset and is_return:
+            raise KernelError(op, Errno.EINVAL, f"{symbol}+{offset:#x} is no entry that could be returned from")
+        if 0 < offset < FENTRY_BYTES:
+            raise KernelError(op, Errno.EILSEQ, f"{symbol}+{offset:#x} is inside of the call of ftrace")
+        return KprobeEvent(self, self.kernel.functions.site(symbol, op), is_return, offset)
 
     def attach(self, prog: Prog, event: KprobeEvent, cookie: int = 0, label: str = "") -> KprobeLink:
         """Attach a program to an event: EINVAL, EEXIST."""
@@ -210,9 +223,10 @@ class Kprobes:
         event.get()
         event.user, link.attached = link, True
         chain = self._chain(event.site)
-        links = chain.returns if event.is_return else chain.entries
+        links = chain.links_of(event)
         links.append(link)
-        links.sort(key=lambda each: each.event.number)
+        # inside of the function the one that came last is called first as well
+        links.sort(key=lambda each: (each.event.offset, (-1 if event.offset else 1) * each.event.number))
         self._changed(event.site, chain)
         self._note("attach", link, event.site.name)
         return link
@@ -246,7 +260,7 @@ class Kprobes:
         """Take a link of an event off its function."""
         site = link.event.site
         chain = self._chains[site.name]
-        (chain.returns if link.event.is_return else chain.entries).remove(link)
+        chain.links_of(link.event).remove(link)
         self._changed(site, chain)
         self._note("detach", link, site.name)
 
@@ -263,6 +277,7 @@ class Kprobes:
 
     def _changed(self, site: FunctionSite, chain: _Chain) -> None:
         site.surround(self._around(site, chain) if chain else None)
+        site.look_inside(self._inside(site, tuple(chain.inside)) if chain.inside else None)
 
     def _note(self, kind: str, link: Link, target: str) -> None:
         hook = _hook_of(link)
@@ -299,6 +314,16 @@ class Kprobes:
 
         return around
 
+    def _inside(self, site: FunctionSite, links: tuple[KprobeLink, ...]) -> Inside:
+        masks = site.model.masks()
+
+        def hit(cpu: Cpu, args: Sequence[int]) -> None:
+            words = [value & mask for value, mask in zip(args, masks, strict=True)]
+            for link in links:
+                self._perf(link, cpu, words, None)
+
+        return hit
+
     def _enter(
         self,
         multis: tuple[KprobeMultiLink, ...],
@@ -332,7 +357,7 @@ class Kprobes:
             return
         scratch[RUNNING] = 1
         try:
-            behind = INT3_BYTES if result is None else 0
+            behind = event.offset + INT3_BYTES if result is None else 0
             self._run(link, event.site, cpu, (words, result, behind), link.cookie)
         finally:
             scratch[RUNNING] = 0
@@ -355,7 +380,8 @@ class Kprobes:
             prog.stats.recursion_misses += 1
             return 0
         saved = {name: scratch.get(name) for name in (COOKIE, ENTRY_IP)}
-        scratch.update({ACTIVE: 1, COOKIE: cookie, ENTRY_IP: site.address})
+        at_entry = not isinstance(link, KprobeLink) or not link.event.offset
+        scratch.update({ACTIVE: 1, COOKIE: cookie, ENTRY_IP: site.address if at_entry else 0})
         before = enter_context(scratch, PROBE_CONTEXT if isinstance(link, KprobeLink) else MULTI_CONTEXT)
         size = _frame_bytes(regs[0])
         frame = push_frame(kernel.mem, cpu, size)

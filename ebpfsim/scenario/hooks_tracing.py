@@ -32,12 +32,13 @@ def _cookie(block: "AttachBlock") -> int:
 
 
 def _function(host: "Host", block: "AttachBlock") -> str:
-    name = str(block.target)
+    target = str(block.target)
+    name = target.partition("+")[0]
     known = [*host.kernel.functions.names()]
     hint = did_you_mean(name, known) if name not in known else ""
     if hint:
         raise InputError("", f"function '{name}' is not modelled{hint}")
-    return name
+    return target
 
 
 def _loaded_for(running: "Running", host: "Host", block: "AttachBlock", fd: int) -> int:
