@@ -86,9 +86,14 @@ class CpuMapThread(Napi):
             after = xdp.xdp_frame()
             xdp.recycle()
             return _build_skb(waiting, after)
-        if run.verdict is XdpAction.XDP_REDIRECT and not self.net.xdp.redirect(dev, xdp, prog, cpu):
-            counts["redirect"] += 1
-            return None
+        if run.verdict is XdpAction.XDP_REDIRECT:
+            # of an skb it is that of generic XDP, which leaves the buffer
+            redirect = self.net.xdp.generic_redirect if waiting.generic else self.net.xdp.redirect
+            if not redirect(dev, xdp, prog, cpu):
+                counts["redirect"] += 1
+                if waiting.generic:
+                    xdp.recycle()
+                return None
         counts["drop"] += 1
         xdp.recycle()
         if waiting.record is not None:

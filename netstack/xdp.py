@@ -115,6 +115,10 @@ class Xdp:
         """Queue a frame for where its program sent it: 0, or a negative errno and the frame stays the caller's."""
         return xdp_do_redirect(self.runner, device, xdp, prog, cpu)
 
+    def generic_redirect(self, device: XdpNetDevice, xdp: XdpBuff, prog: Prog, cpu: Cpu) -> int:
+        """Send a frame of generic XDP where its program sent it: 0, or a negative errno; it stays the caller's."""
+        return xdp_do_generic_redirect(self.runner, device, xdp, prog, cpu)
+
     def xdp_do_flush(self, cpu: Cpu) -> None:
         """Send what redirects have queued on this CPU; a driver calls it at the end of its poll."""
         xdp_do_flush(self.runner, cpu)

@@ -70,6 +70,9 @@ int change(struct __sk_buff *skb)
 	int done = 0;
 	__u8 byte = 0;
 
+	// of a network header that is cut short nobody knows what is moved
+	if (skb->len < 34)
+		return TCX_DROP;
 	switch (way) {
 	case 0:
 		done = bpf_skb_change_head(skb, 14, 0);
