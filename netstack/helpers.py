@@ -5,6 +5,7 @@ from hooks import cgroup_run
 from netstack import (
     fib_helpers,
     lwt_bpf,
+    owner_helpers,
     redirect_helpers,
     reuseport,
     sk_lookup,
@@ -24,6 +25,7 @@ HELPERS: dict[int, Helper] = {
     **xdp_helpers.HELPERS,
     **fib_helpers.HELPERS,
     **lwt_bpf.HELPERS,
+    **owner_helpers.HELPERS,
     **tunnel_key.HELPERS,
     **redirect_helpers.HELPERS,
     **skb_helpers.HELPERS,

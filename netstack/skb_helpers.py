@@ -40,6 +40,7 @@ SKB_MAX_CSUM_LEVEL = 3
 CSUM_MANGLED_0 = 0xFFFF
 PACKET_OTHERHOST = 3
 ETH_P_IP_LE, ETH_P_IPV6_LE = 0x0008, 0xDD86  # how a __be16 reads on a little-endian machine
+VLAN_PROTOCOLS_LE, ETH_HLEN = (0x0081, 0xA888), 14
 SKF_NET_OFF, SKF_LL_OFF = -0x100000, -0x200000  # include/uapi/linux/filter.h
 
 
@@ -232,11 +233,20 @@ def bpf_get_hash_recalc(run: Run, address: int, _r2: int, _r3: int, _r4: int, _r
     return struct_get_hash(run.kernel, _skb(run, address), run.cpu)
 
 
+def _vlan_protocol(skb: SkbStruct) -> int:
+    # skb_protocol(skb, true): what is behind tags in the data; headers stay where they are
+    protocol, at = skb.protocol, skb.head + skb.mac_header + ETH_HLEN
+    while protocol in VLAN_PROTOCOLS_LE:
+        protocol, at = skb.mem.load(at + 2, 2), at + 4
+    return protocol
+
+
 def bpf_skb_ecn_set_ce(run: Run, address: int, _r2: int, _r3: int, _r4: int, _r5: int) -> int:
     """Mark the packet as having met congestion: 1, or 0 for one that does not know ECN (``INET_ECN_set_ce``)."""
     skb, mem = _skb(run, address), run.mem
     at, size = skb.head + skb.network_header, skb.tail - skb.network_header
-    if skb.protocol == ETH_P_IP_LE and size >= 20:
+    protocol = _vlan_protocol(skb)
+    if protocol == ETH_P_IP_LE and size >= 20:
         tos = mem.load(at + 1, 1)
         if not tos & 3 or tos & 3 == 3:
             return int(tos & 3 == 3)
@@ -245,7 +255,7 @@ def bpf_skb_ecn_set_ce(run: Run, address: int, _r2: int, _r3: int, _r4: int, _r5
         mem.store(at + 1, 1, tos | 3)
         mem.write(at + 10, check.to_bytes(2, "big"))
         return 1
-    if skb.protocol == ETH_P_IPV6_LE and size >= 40:
+    if protocol == ETH_P_IPV6_LE and size >= 40:
         word = int.from_bytes(mem.read(at, 4), "big")
         if not word >> 20 & 3:
             return 0
