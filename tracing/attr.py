@@ -258,7 +258,7 @@ def do_statx_fd(k: FsKernel, cpu: Cpu, fd: int, flags: int, mask: int, buffer: i
     if mask & STATX_RESERVED or flags & AT_STATX_SYNC == AT_STATX_SYNC:
         return -Errno.EINVAL
     stat = Kstat.alloc(k.mem)
-    ret: int = k.functions.vfs_fstat(cpu, fd, stat.address)
+    ret = vfs_fstat(k, cpu, fd, stat.address)
     ret = ret or k.functions.cp_statx(cpu, stat.address, buffer)
     stat.free()
     return ret

@@ -95,7 +95,10 @@ def _become(k: Any, cpu: Cpu, kind: str, asked: tuple[int, int, int], how: int, 
     functions, cred = k.functions, k.sched.current(cpu).cred
     names = [f"{prefix}{kind}" for prefix in ("", "e", "s")]
     old = [getattr(cred, name) for name in names]
-    functions.prepare_creds(cpu)
+    # what becomes of three ids is clear before anything is made for it
+    early = how == LSM_SETID_RES
+    if not early:
+        functions.prepare_creds(cpu)
     # what an id may be without the capability; setuid() asks for that first, as it does more with it
     allowed = set(old) if how == LSM_SETID_RES else {old[0], old[1], old[2] if how == LSM_SETID_ID else old[1]}
     if how == LSM_SETID_ID:
@@ -106,22 +109,33 @@ def _become(k: Any, cpu: Cpu, kind: str, asked: tuple[int, int, int], how: int, 
         capable = bool(functions.ns_capable_setid(cpu, cred.user_ns, CAP_SETUID if kind == "uid" else CAP_SETGID))
         if not capable and any(value != KEEP and value not in allowed for value in asked):
             return -Errno.EPERM
+    if early:
+        functions.prepare_creds(cpu)
+    if kind == "uid" and wanted[0] != old[0]:
+        functions.free_uid(cpu, 0)
     if all_with_cap and not capable:
         wanted = [old[0], asked[1], old[2]]
     hook = functions.security_task_fix_setuid if kind == "uid" else functions.security_task_fix_setgid
     ret: int = hook(cpu, cred.address, cred.address, how)
     if ret:
         return ret
-    if kind == "uid":
-        functions.cap_task_fix_setuid(cpu, cred.address, cred.address, how)
     for name, value in zip(names, wanted, strict=True):
         setattr(cred, name, value)
     setattr(cred, f"fs{kind}", wanted[1])
     if kind == "uid":
         _fix_capabilities(cred, old, wanted)
         functions.set_cred_ucounts(cpu, cred.address)
+        if wanted[0] != old[0]:
+            functions.alloc_ucounts(cpu, cred.user_ns, wanted[0])
         functions.flag_nproc_exceeded(cpu, cred.address)
+        if wanted[0] != old[0]:
+            functions.is_rlimit_overlimit(cpu, 0, 0, 0)
     functions.commit_creds(cpu, cred.address)
+    if wanted[1] != old[1]:
+        functions.set_dumpable(cpu, k.sched.current(cpu).struct.mm_ptr, 0)
+    if kind == "uid" and wanted[0] != old[0]:
+        functions.inc_rlimit_ucounts(cpu, 0, 0, 1)
+        functions.dec_rlimit_ucounts(cpu, 0, 0, 1)
     return 0
 
 

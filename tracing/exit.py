@@ -44,7 +44,8 @@ def do_group_exit(k: Any, cpu: Cpu, exit_code: int) -> None:
     """End the calling task and all other threads of its process; does not return."""
     task: Task = k.sched.current(cpu)
     group = task.sig.group
-    if group.exit_code is not None and task.sig.group.exit_code != exit_code:
+    if group.exit_code is not None:
+        # the process ends already (SIGNAL_GROUP_EXIT)
         exit_code = group.exit_code
     else:
         group.exit_code = exit_code
@@ -208,8 +209,7 @@ def kernel_wait4(k: Any, cpu: Cpu, upid: int, stat_addr: int, options: int, _ru:
     wo = _Wait(k, cpu, upid, options)
     ret: int = functions.do_wait(cpu, wo.address)
     code, _ = wo.done()
-    if upid != -1:
-        functions.put_pid(cpu, 0)
+    functions.put_pid(cpu, 0)
     task: Task = k.sched.current(cpu)
     if ret > 0 and stat_addr and task.user is not None:
         try:
@@ -342,6 +342,7 @@ def sys_waitid(k: Any, cpu: Cpu, which: int, upid: int, infop: int, options: int
     wo = _Wait(k, cpu, wanted, flags)
     ret: int = k.functions.do_wait(cpu, wo.address)
     code, _ = wo.done()
+    k.functions.put_pid(cpu, 0)
     task: Task = k.sched.current(cpu)
     if ret > 0 and infop and task.user is not None:
         status, kind = (code & 0x7F, CLD_KILLED) if code & 0x7F else (code >> 8, CLD_EXITED)

@@ -19,7 +19,7 @@ from tracing.signal_state import SIG_DFL, SIG_IGN, Action
 from tracing.signals import PIDTYPE_PID, Siginfo, exit_to_user
 from tracing.task import Task
 
-__all__ = ["EXCEPTION_TRACEPOINTS", "touch", "watch_pages"]
+__all__ = ["EXCEPTION_TRACEPOINTS", "handle_fault", "touch", "watch_pages"]
 
 EXCEPTION_TRACEPOINTS = ("page_fault_user", "page_fault_kernel")
 # arch/x86/include/asm/trap_pf.h
@@ -86,7 +86,7 @@ def _user_fault(k: Any, task: Task, address: int, write: bool, allowed: bool) ->
         k.functions.__bad_area(cpu, task.regs.address, code, address, task.struct.mm_ptr, vma.address, 0, SEGV_ACCERR)
         k.functions.force_sig_fault(cpu, SIGSEGV, SEGV_ACCERR, address)
     else:
-        _handle(k, cpu, (user, vma), address, FAULT_FLAG_USER | FAULT_FLAG_WRITE * write)
+        handle_fault(k, cpu, (user, vma), address, FAULT_FLAG_USER | FAULT_FLAG_WRITE * write)
 
 
 def _kernel_fault(k: Any, user: UserMemory, address: int, write: bool, allowed: bool) -> None:
@@ -104,7 +104,7 @@ def _kernel_fault(k: Any, user: UserMemory, address: int, write: bool, allowed: 
             functions.lock_mm_and_find_vma(cpu, owner.struct.mm_ptr, address, 0)
     if allowed and not user.atomic:
         if vma is not None:
-            _handle(k, cpu, (user, vma), address, FAULT_FLAG_WRITE * write)
+            handle_fault(k, cpu, (user, vma), address, FAULT_FLAG_WRITE * write)
         else:
             user.pages.pop(address // PAGE, None)
     elif owner is current:
@@ -115,7 +115,8 @@ def _vma(task: Task, address: int) -> Vma | None:
     return next((vma for vma in layout_of(task) if vma.vm_start <= address < vma.vm_end), None)
 
 
-def _handle(k: Any, cpu: Cpu, where: tuple[UserMemory, Vma], address: int, flags: int) -> None:
+def handle_fault(k: Any, cpu: Cpu, where: tuple[UserMemory, Vma], address: int, flags: int) -> None:
+    """Let a page of an area come, or be its memory's own."""
     user, vma = where
     fault = VmFault.alloc(k.mem)
     fault.user, fault.area = user, vma

@@ -147,4 +147,8 @@ def _cap_capable(mem: Memory) -> Function:
 
 
 # what the capability module says, which is asked before all others (security/commoncap.c)
-CAPABILITY = {"security_capable": "cap_capable", "security_inode_need_killpriv": "cap_inode_need_killpriv"}
+CAPABILITY = {
+    "security_capable": "cap_capable",
+    "security_inode_need_killpriv": "cap_inode_need_killpriv",
+    "security_task_fix_setuid": "cap_task_fix_setuid",
+}

@@ -21,6 +21,7 @@ __all__ = ["Vma", "copy_mm", "exit_mm", "new_layout"]
 
 PAGE = 4096
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
+MAP_POPULATE = 0x8000
 MAP_SHARED, MAP_PRIVATE, MAP_TYPE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE, MAP_FIXED_NOREPLACE = (
     1, 2, 15, 0x10, 0x20, 0x4000, 0x10_0000,
 )  # fmt: skip
@@ -275,14 +276,14 @@ def vm_mmap_pgoff(k: Any, cpu: Cpu, file: int, addr: int, length: int, prot: int
     if not ret:
         ret = functions.do_mmap(cpu, file, addr, length, prot, flag, 0, pgoff, 0, 0)
         functions.userfaultfd_unmap_complete(cpu, k.sched.current(cpu).struct.mm_ptr, 0)
+        if flag & MAP_POPULATE and not is_err(ret):
+            functions.__mm_populate(cpu, ret, -(-length // PAGE) * PAGE, 1)
     return ret
 
 
-def _map_refusal(file: File | None, length: int, prot: int, flags: int) -> int:
-    if not length or flags & MAP_TYPE not in (MAP_SHARED, MAP_PRIVATE, 3):
+def _map_refusal(file: File | None, prot: int, flags: int) -> int:
+    if flags & MAP_TYPE not in (MAP_SHARED, MAP_PRIVATE, 3):
         return -Errno.EINVAL
-    if length > TASK_SIZE:
-        return -Errno.ENOMEM
     if file is None:
         return 0
     if file.inode is None or not file.inode.is_plain or file.private is not None:
@@ -300,16 +301,16 @@ def do_mmap(
     """Find a place, and map there; EINVAL, ENOMEM, EACCES, ENODEV."""
     functions, task = k.functions, k.sched.current(cpu)
     opened = k.vfs.by_address[file] if file else None
-    ret = _map_refusal(opened, length, prot, flags)
     size = -(-length // PAGE) * PAGE
     user: UserMemory = task.user
-    if not ret and user.mapped_bytes + size > MAX_BYTES:
-        ret = -Errno.ENOMEM
+    if not length:
+        return -Errno.EINVAL
+    if length > TASK_SIZE or user.mapped_bytes + size > MAX_BYTES:
+        return -Errno.ENOMEM
+    start = functions.__get_unmapped_area(cpu, file, addr, size, pgoff, flags, 0)
+    ret = is_err(start) or _map_refusal(opened, prot, flags)
     if ret:
         return ret
-    start = functions.__get_unmapped_area(cpu, file, addr, size, pgoff, flags, 0)
-    if is_err(start):
-        return cast(int, start)
     if opened is not None:
         functions.path_noexec(cpu, opened.struct.member_address("f_path"))
         if "mmap" in opened.ops:

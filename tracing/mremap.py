@@ -8,9 +8,10 @@ from typing import Any, cast
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.memory.user import PageState, UserFault
+from tracing.faults import handle_fault
 from tracing.fs import is_err
 from tracing.functions import kernel_function
-from tracing.mm import MAP_FIXED, PAGE, TASK_SIZE, VM_ACCOUNT, Vma, layout_of
+from tracing.mm import MAP_FIXED, PAGE, TASK_SIZE, VM_ACCOUNT, VM_WRITE, Vma, layout_of
 from tracing.syscalls import syscall
 from tracing.task import Task
 
@@ -233,8 +234,7 @@ def __mm_populate(k: Any, cpu: Cpu, start: int, length: int, _ignore_errors: int
         functions.populate_vma_page_range(cpu, vma.address, low, high, 0)
         for page in range(low // PAGE, high // PAGE):
             if task.user.pages.get(page) == PageState.ABSENT:
-                functions.handle_mm_fault(cpu, vma.address, page * PAGE, 1, 0)
-                task.user.pages[page] = PageState.OWN
+                handle_fault(k, cpu, (task.user, vma), page * PAGE, bool(vma.vm_flags & VM_WRITE))
     return 0
 
 

@@ -14,7 +14,7 @@ from tracing.functions import kernel_function
 from tracing.open import FMODE_OPENED, FMODE_READ, FMODE_WRITE, O_CLOEXEC, O_NONBLOCK, close_fd, take_fd
 from tracing.pseudo_fs import PseudoFs
 from tracing.read_write import Kiocb
-from tracing.signals import ERESTARTSYS, PIDTYPE_PID, SEND_SIG_PRIV, interrupted
+from tracing.signals import ERESTARTSYS, PIDTYPE_PID, SEND_SIG_NOINFO, interrupted
 from tracing.syscalls import syscall
 from tracing.vfs import S_IFIFO, File, Inode
 from tracing.waiting import WaitHead, wait_for, wake
@@ -22,7 +22,7 @@ from tracing.waiting import WaitHead, wait_for, wake
 __all__ = ["PIPE_OPS", "Pipe"]
 
 PIPEFS_MAGIC = 0x5049_5045  # include/uapi/linux/magic.h
-PIPE_BYTES, PIPE_BUF = 65536, 4096
+PIPE_BYTES, PIPE_BUF, PAGE = 65536, 4096, 4096
 O_DIRECT, O_WRONLY, O_RDWR, O_NOTIFICATION = 0o40000, 1, 2, 0o200
 SIGPIPE = 13
 POLLIN, POLLOUT, POLLERR, POLLHUP = 1, 4, 8, 0x10
@@ -215,10 +215,9 @@ def anon_pipe_read(k: Any, cpu: Cpu, iocb: int, to: int) -> int:
         return 0
     waited = False
     while not pipe.data:
-        if not pipe.writers:
-            return 0
-        if file.struct.f_flags & O_NONBLOCK:
-            return -Errno.EAGAIN
+        if not pipe.writers or file.struct.f_flags & O_NONBLOCK:
+            functions.kill_fasync(cpu, 0, 29, 4)
+            return -Errno.EAGAIN if pipe.writers else 0
         if interrupted(task):
             return -ERESTARTSYS
         if not waited:
@@ -234,8 +233,10 @@ def anon_pipe_read(k: Any, cpu: Cpu, iocb: int, to: int) -> int:
     done = into.put(bytes(pipe.data[: into.count]))
     if not done:
         return -Errno.EFAULT
+    before = len(pipe.data)
     del pipe.data[:done]
-    if not pipe.data:
+    # buffers that are empty now, of a page each
+    for _ in range(-(-before // PAGE) - -(-len(pipe.data) // PAGE)):
         functions.anon_pipe_buf_release(cpu, 0, 0)
     if full:
         wake(k, cpu, pipe.wr_wait)
@@ -254,7 +255,7 @@ def anon_pipe_write(k: Any, cpu: Cpu, iocb: int, from_: int) -> int:
         return 0
     while done < wanted:
         if not pipe.readers:
-            functions.send_signal_locked(cpu, SIGPIPE, SEND_SIG_PRIV, task.address, PIDTYPE_PID)
+            functions.do_send_sig_info(cpu, SIGPIPE, SEND_SIG_NOINFO, task.address, PIDTYPE_PID)
             ret = -Errno.EPIPE
             break
         room = pipe.size - len(pipe.data)
@@ -279,7 +280,9 @@ def anon_pipe_write(k: Any, cpu: Cpu, iocb: int, from_: int) -> int:
         wait_for(k, task, [pipe.wr_wait])
     if done:
         wake(k, cpu, pipe.rd_wait)
+    if done or ret == -Errno.EPIPE:
         functions.kill_fasync(cpu, 0, 29, 1)
+    if done:
         functions.file_update_time(cpu, file.address)
     return done or ret
 

@@ -207,9 +207,19 @@ def _wait_until(k: Any, cpu: Cpu, files: list[File], look: Any, timeout_ns: int 
         left = None if end_ns is None else end_ns - k.sched.cpu_of(task).now_ns
         if left is not None and left <= 0:
             return 0
-        heads = [head for file in files for head in heads_of(file)]
-        if not wait_for(k, task, heads, left):
+        if not _slept(k, cpu, [head for file in files for head in heads_of(file)], left):
             return int(look())
+
+
+def _slept(k: Any, cpu: Cpu, heads: list[WaitHead], left_ns: int | None) -> bool:
+    # whether somebody came before the time was over
+    room = k.mem.alloc(16)
+    k.walks[room] = left_ns, heads
+    k.functions.schedule_hrtimeout_range(cpu, room, 0, 0)
+    woken = bool(k.walks.pop((room, "woken")))
+    del k.walks[room]
+    k.mem.free(room)
+    return woken
 
 
 def _timeout_ms(milliseconds: int) -> int | None:
@@ -221,6 +231,8 @@ def sys_poll(k: Any, cpu: Cpu, ufds: int, nfds: int, timeout_msecs: int) -> int:
     functions = k.functions
     if s32(timeout_msecs) >= 0:
         functions.poll_select_set_timeout(cpu, 0, s32(timeout_msecs) // 1000, 0)
+        if s32(timeout_msecs):
+            functions.timespec64_add_safe(cpu, 0, 0, 0, 0)
     return _polled(k, cpu, ufds, u32(nfds), _timeout_ms(timeout_msecs))
 
 
@@ -266,6 +278,34 @@ def _timespec(task: Task, address: int, *, micro: bool = False) -> int:
     return min(seconds, 1 << 32) * NSEC_PER_SEC + rest * unit
 
 
+class _Table:
+    # struct poll_wqueues: who waits at which files; with nothing to wait for nobody does, and none after one is ready
+    def __init__(self, k: Any, cpu: Cpu, timeout_ns: int | None) -> None:
+        self.k, self.cpu, self.waits = k, cpu, timeout_ns is None or timeout_ns > 0
+        if timeout_ns:
+            k.functions.select_estimate_accuracy(cpu, 0)
+        self.files: list[File] = []
+
+    def look(self, file: File) -> int:
+        mask = ready(self.k, self.cpu, file)
+        for _ in heads_of(file) if self.waits else ():
+            file.get()
+            self.files.append(file)
+            self.k.functions.add_wait_queue(self.cpu, 0, 0)
+        return mask
+
+    def found(self, mask: int) -> None:
+        if mask:
+            self.waits = False
+
+    def free(self) -> None:
+        functions = self.k.functions
+        functions.poll_freewait(self.cpu, 0)
+        for file in self.files:
+            functions.remove_wait_queue(self.cpu, 0, 0)
+            functions.fput(self.cpu, file.address)
+
+
 @kernel_function
 def do_sys_poll(k: Any, cpu: Cpu, ufds: int, nfds: int, end_time: int) -> int:
     """Wait until one of several files is ready: how many are; EINVAL, EFAULT."""
@@ -278,6 +318,7 @@ def do_sys_poll(k: Any, cpu: Cpu, ufds: int, nfds: int, end_time: int) -> int:
         return -Errno.EFAULT
     answers = [0] * nfds
     files = [file for fd, _, _ in rows if isinstance(file := task.files.lookup(fd), File)]
+    table = _Table(k, cpu, k.walks[end_time])
 
     def look() -> int:
         for index, (fd, events, _) in enumerate(rows):
@@ -287,13 +328,15 @@ def do_sys_poll(k: Any, cpu: Cpu, ufds: int, nfds: int, end_time: int) -> int:
                 functions.fdget(cpu, fd)
                 wanted = events | POLLERR | POLLHUP
                 if isinstance(file, File):
-                    answers[index] = ready(k, cpu, file) & wanted
+                    answers[index] = table.look(file) & wanted
                 else:
                     answers[index] = POLLNVAL if file is None else DEFAULT_POLLMASK & wanted
+                table.found(answers[index])
+        table.waits = False
         return sum(map(bool, answers))
 
     ret = _wait_until(k, cpu, files, look, k.walks[end_time])
-    functions.poll_freewait(cpu, 0)
+    table.free()
     data = b"".join(_POLLFD.pack(fd, events, got) for (fd, events, _), got in zip(rows, answers, strict=True))
     try:
         task.user.write(ufds, data)
@@ -338,18 +381,23 @@ def core_sys_select(k: Any, cpu: Cpu, n: int, inp: int, outp: int, exp: int, end
         return -Errno.EBADF
     answers = [0, 0, 0]
     files = [file for fd in wanted if isinstance(file := task.files.lookup(fd), File)]
+    table = _Table(k, cpu, k.walks[end_time])
 
     def look() -> int:
         answers[:] = [0, 0, 0]
         for fd in wanted:
             file = task.files.lookup(fd)
-            mask = ready(k, cpu, file) if isinstance(file, File) else DEFAULT_POLLMASK
+            k.functions.fdget(cpu, fd)
+            mask = table.look(file) if isinstance(file, File) else DEFAULT_POLLMASK
             for index, bits in enumerate(sets):
                 if bits >> fd & 1 and mask & masks[index]:
                     answers[index] |= 1 << fd
+            table.found(sum(answers))
+        table.waits = False
         return sum(bits.bit_count() for bits in answers)
 
     ret = _wait_until(k, cpu, files, look, k.walks[end_time])
+    table.free()
     try:
         for address, bits in zip((inp, outp, exp), answers, strict=True):
             if address and size and ret >= 0:
@@ -373,6 +421,10 @@ class _Item:
 
     def happened(self) -> int:
         return sum(head.events for head in heads_of(self.file))
+
+
+# an item whose places in queues are given back already (ep_unregister_pollwait)
+CLEARED = 1
 
 
 class Epoll:
@@ -488,11 +540,18 @@ def _control(k: Any, cpu: Cpu, epoll: Epoll, op: int, fd: int, file: File, event
     if item is None:
         return -Errno.ENOENT if op in (EPOLL_CTL_DEL, EPOLL_CTL_MOD) else -Errno.EINVAL
     if op == EPOLL_CTL_DEL:
-        epoll.remove(item)
+        room = k.mem.alloc(8)
+        k.walks[room], k.walks[room, "item"] = epoll, item
+        functions.ep_remove(cpu, room, 0)
+        del k.walks[room], k.walks[room, "item"]
+        k.mem.free(room)
         return 0
     if op != EPOLL_CTL_MOD:
         return -Errno.EINVAL
     item.events, item.data, item.seen = events, data, -1
+    if ready(k, cpu, file) & events:
+        wake(k, cpu, epoll.wait, sync=False)
+    _touch(k, cpu, file)
     return 0
 
 
@@ -600,11 +659,15 @@ def schedule_hrtimeout_range(k: Any, cpu: Cpu, expires: int, delta: int, mode: i
 
 @kernel_function
 def schedule_hrtimeout_range_clock(k: Any, cpu: Cpu, expires: int, _delta: int, _mode: int, _clock: int) -> int:
-    """Wait for an instance of epoll, at most so long as whoever asks wants."""
-    task: Task = k.sched.current(cpu)
+    """Wait for what whoever asks waits for, at most so long as it wants."""
+    task, asked = k.sched.current(cpu), k.walks[expires]
+    if isinstance(asked, tuple):
+        left_ns, heads = asked
+        k.walks[expires, "woken"] = wait_for(k, task, heads, left_ns)
+        return 0
     epolls = [file.private for fd in task.files.numbers() if isinstance(file := task.files.lookup(fd), File)]
     heads = [epoll.wait for epoll in epolls if isinstance(epoll, Epoll)]
-    k.walks[expires, "woken"] = wait_for(k, task, heads, k.walks[expires])
+    k.walks[expires, "woken"] = wait_for(k, task, heads, asked)
     return 0
 
 
@@ -623,6 +686,9 @@ def ep_eventpoll_release(k: Any, cpu: Cpu, _inode: int, file: int) -> int:
 def ep_remove(k: Any, cpu: Cpu, ep: int, epi: int) -> None:
     """Watch a file no more."""
     functions, item = k.functions, k.walks[ep, "item"]
+    if epi != CLEARED:
+        for _ in heads_of(item.file):
+            functions.remove_wait_queue(cpu, 0, 0)
     functions.ep_remove_epi(cpu, ep, epi)
     functions.ep_refcount_dec_and_test(cpu, ep)
     k.walks[ep].remove(item)
@@ -637,7 +703,7 @@ def ep_clear_and_put(k: Any, cpu: Cpu, ep: int) -> None:
         for _ in heads_of(item.file):
             functions.remove_wait_queue(cpu, 0, 0)
         k.walks[ep, "item"] = item
-        functions.ep_remove(cpu, ep, 0)
+        functions.ep_remove(cpu, ep, CLEARED)
         del k.walks[ep, "item"]
     functions.ep_refcount_dec_and_test(cpu, ep)
     functions.free_uid(cpu, 0)

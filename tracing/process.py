@@ -179,7 +179,8 @@ def _sleep(k: Any, cpu: Cpu, rqtp: int, rmtp: int, *, absolute: bool = False, cl
     if clock is None:
         ret: int = functions.hrtimer_nanosleep(cpu, max(0, wanted_ns), HRTIMER_MODE_REL, CLOCK_MONOTONIC)
     else:
-        ret = functions.common_nsleep(cpu, clock, TIMER_ABSTIME if absolute else 0, room)
+        nsleep = functions.common_nsleep_timens if clock == CLOCK_MONOTONIC else functions.common_nsleep
+        ret = nsleep(cpu, clock, TIMER_ABSTIME if absolute else 0, room)
     k.mem.free(room)
     if ret == -ERESTART_RESTARTBLOCK and rmtp and not absolute:
         left = max(0, end_ns - k.sched.cpu_of(task).now_ns)
@@ -192,8 +193,18 @@ def _sleep(k: Any, cpu: Cpu, rqtp: int, rmtp: int, *, absolute: bool = False, cl
 
 
 @kernel_function
-def common_nsleep(k: Any, cpu: Cpu, which_clock: int, _flags: int, rqtp: int) -> int:
+def common_nsleep_timens(k: Any, cpu: Cpu, which_clock: int, flags: int, rqtp: int) -> int:
+    """Sleep by a clock that name spaces of time may shift."""
+    return _slept(k, cpu, which_clock, flags, rqtp)
+
+
+@kernel_function
+def common_nsleep(k: Any, cpu: Cpu, which_clock: int, flags: int, rqtp: int) -> int:
     """Sleep on a clock, for so long as ``struct timespec64`` says."""
+    return _slept(k, cpu, which_clock, flags, rqtp)
+
+
+def _slept(k: Any, cpu: Cpu, which_clock: int, _flags: int, rqtp: int) -> int:
     duration_ns = k.mem.load(rqtp, 8) * NSEC_PER_SEC + k.mem.load(rqtp + 8, 8)
     ret: int = k.functions.hrtimer_nanosleep(cpu, duration_ns, HRTIMER_MODE_REL, which_clock)
     return ret

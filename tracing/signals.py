@@ -157,6 +157,10 @@ def send_signal_locked(k: Any, cpu: Cpu, sig: int, info: int, t: int, type_: int
             # has_si_pid_and_uid()
             functions.task_active_pid_ns(cpu, t)
             functions.__task_pid_nr_ns(cpu, k.sched.current(cpu).address, PIDTYPE_TGID, 0)
+    elif info == SEND_SIG_NOINFO:
+        # from a name space above it could not be ignored
+        functions.task_active_pid_ns(cpu, t)
+        functions.__task_pid_nr_ns(cpu, k.sched.current(cpu).address, PIDTYPE_PID, 0)
     ret: int = functions.__send_signal_locked(cpu, sig, info, t, type_, 0)
     return ret
 
