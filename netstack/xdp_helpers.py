@@ -1,7 +1,7 @@
 """Helpers on ``struct xdp_buff``: moving its pointers, reading and writing across fragments (net/core/filter.c, v6.18).
 
 They change the structure in RAM, so a program sees the change in its context at once. Left out: bpf_fib_lookup,
-bpf_xdp_output, the socket lookups, and the bpf_tcp_raw_* helpers.
+the socket lookups, and the bpf_tcp_raw_* helpers.
 """
 
 from typing import TYPE_CHECKING, Protocol, cast

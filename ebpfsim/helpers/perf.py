@@ -1,6 +1,7 @@
-"""bpf_perf_event_output() (kernel/trace/bpf_trace.c and net/core/filter.c, v6.18).
+"""bpf_perf_event_output() and its kin (kernel/trace/bpf_trace.c and net/core/filter.c, v6.18).
 
-Programs that see packets may append the first bytes of one; their context is an sk_buff or an xdp_buff. Left out:
+Programs that see packets may append the first bytes of one; their context is an sk_buff or an xdp_buff. Programs on
+functions that get one use bpf_skb_output() and bpf_xdp_output(). Left out:
 counters (bpf_perf_event_read(), bpf_perf_event_read_value()).
 """
 
@@ -20,6 +21,8 @@ BPF_F_CTXLEN_MASK = 0xFFFFF << 32
 _SKB_LENGTH_OFF = 112  # sk_buff.len in the BTF of Linux 6.18
 _SKB_LOAD, _XDP_LOAD = HELPER_IDS["bpf_skb_load_bytes"], HELPER_IDS["bpf_xdp_load_bytes"]
 _XDP_LENGTH = HELPER_IDS["bpf_xdp_get_buff_len"]
+# what a context is: sk_buff, xdp_buff
+_SKB, _XDP = "skb", "xdp"
 _SKB_TYPES = frozenset(
     {
         ProgType.SOCKET_FILTER, ProgType.SCHED_CLS, ProgType.SCHED_ACT, ProgType.CGROUP_SKB, ProgType.LWT_IN,
@@ -30,16 +33,30 @@ _SKB_TYPES = frozenset(
 
 def perf_event_output(run: Run, ctx: int, map_address: int, flags: int, data: int, size: int) -> int:
     """Write bytes, and of packets the first ones, to an event: 0, or a negative errno."""
-    packet = run.prog.type in _SKB_TYPES or run.prog.type == ProgType.XDP
-    if flags & ~(BPF_F_INDEX_MASK | (BPF_F_CTXLEN_MASK if packet else 0)):
+    kind = _XDP if run.prog.type == ProgType.XDP else _SKB if run.prog.type in _SKB_TYPES else None
+    return _output(run, ctx, kind, map_address, flags, run.mem.read(data, size))
+
+
+def skb_output(run: Run, skb: int, map_address: int, flags: int, data: int, size: int) -> int:
+    """Write bytes and the first ones of a packet that a function of the kernel got: 0, or a negative errno."""
+    return _output(run, skb, _SKB, map_address, flags, run.mem.read(data, size))
+
+
+def xdp_output(run: Run, xdp: int, map_address: int, flags: int, data: int, size: int) -> int:
+    """Write bytes and the first ones of a frame that a program of XDP got: 0, or a negative errno."""
+    return _output(run, xdp, _XDP, map_address, flags, run.mem.read(data, size))
+
+
+def _output(run: Run, ctx: int, kind: str | None, map_address: int, flags: int, data: bytes) -> int:
+    if flags & ~(BPF_F_INDEX_MASK | (BPF_F_CTXLEN_MASK if kind is not None else 0)):
         return -Errno.EINVAL
     count = (flags & BPF_F_CTXLEN_MASK) >> 32
-    if packet and count > _packet_length(run, ctx):
+    if kind is not None and count > _packet_length(run, ctx, kind):
         return -Errno.EFAULT
     event = _event(run, map_address, u32(flags))
     if isinstance(event, int):
         return event
-    return event.output(run.mem.read(data, size) + (_packet(run, ctx, count) if count else b""))
+    return event.output(data + (_packet(run, ctx, kind, count) if kind is not None and count else b""))
 
 
 def _event(run: Run, map_address: int, index: int) -> PerfEvent | int:
@@ -58,14 +75,14 @@ def _event(run: Run, map_address: int, index: int) -> PerfEvent | int:
     return event if event.cpu == run.cpu.number else -Errno.EOPNOTSUPP
 
 
-def _packet_length(run: Run, ctx: int) -> int:
-    if run.prog.type == ProgType.XDP:
+def _packet_length(run: Run, ctx: int, kind: str) -> int:
+    if kind == _XDP:
         return run.kernel.helpers[_XDP_LENGTH](run, ctx, 0, 0, 0, 0)
     return run.mem.load(ctx + _SKB_LENGTH_OFF, 4)
 
 
-def _packet(run: Run, ctx: int, count: int) -> bytes:
-    load = _XDP_LOAD if run.prog.type == ProgType.XDP else _SKB_LOAD
+def _packet(run: Run, ctx: int, kind: str, count: int) -> bytes:
+    load = _XDP_LOAD if kind == _XDP else _SKB_LOAD
     copy = run.mem.alloc(count)
     try:
         run.kernel.helpers[load](run, ctx, 0, copy, count, 0)
@@ -74,4 +91,8 @@ def _packet(run: Run, ctx: int, count: int) -> bytes:
         run.mem.free(copy)
 
 
-HELPERS: dict[int, Helper] = {HELPER_IDS["bpf_perf_event_output"]: perf_event_output}
+HELPERS: dict[int, Helper] = {
+    HELPER_IDS["bpf_perf_event_output"]: perf_event_output,
+    HELPER_IDS["bpf_skb_output"]: skb_output,
+    HELPER_IDS["bpf_xdp_output"]: xdp_output,
+}
