@@ -44,7 +44,9 @@ def ip_compute_csum(data: bytes | bytearray | memoryview) -> int:
 
 
 def csum_tcpudp_nofold(saddr: int, daddr: int, size: int, protocol: int) -> int:
-    """Return the sum of the IPv4 pseudo header; ``size`` is the length in bytes of the transport header and data."""
+    """Return the sum of the pseudo header, of IPv4 or IPv6; ``size`` are the bytes of the transport header and data."""
+    if (saddr | daddr) >> 32:
+        return saddr % _ONES + daddr % _ONES + protocol + size + _ONES
     return (saddr >> 16) + (saddr & 0xFFFF) + (daddr >> 16) + (daddr & 0xFFFF) + protocol + size
 
 

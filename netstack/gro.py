@@ -5,7 +5,7 @@ the poll is over, or it ends what was written (PSH) or the stream (FIN). What fo
 number, PSH, FIN, identification (one higher, or the same) and checksum (``tcp_gro_receive``, ``inet_gro_receive``).
 Programs of native XDP have seen each segment by then; those of tc and the stack see one packet with ``gso_segs``.
 
-Left out: UDP, IPv6, VLAN tags and tunnels, whose packets go up one by one; lists of packets
+Left out: UDP, VLAN tags and tunnels, whose packets go up one by one; lists of packets
 (``netif_receive_skb_list``): each goes up as it is done; the limit of eight held packets a bucket.
 """
 
@@ -18,7 +18,7 @@ from netstack.checksum import csum_fold, csum_partial, csum_replace2, csum_tcpud
 from netstack.eth import eth_type_trans
 from netstack.marks import touch
 from netstack.rx import netif_receive_skb
-from netstack.skb import CHECKSUM_PARTIAL, SKB_GSO_TCP_FIXEDID, SKB_GSO_TCPV4, SkBuff, skb_truesize
+from netstack.skb import CHECKSUM_PARTIAL, SKB_GSO_TCP_FIXEDID, SKB_GSO_TCPV4, SKB_GSO_TCPV6, SkBuff, skb_truesize
 
 if TYPE_CHECKING:
     from netstack.device import NetDevice
@@ -27,7 +27,9 @@ __all__ = ["Gro"]
 
 # addresses and type; version tos tot_len id frag_off ttl protocol check addresses; ports seq ack off flags window
 _HEADERS = Struct("!12sHBBHHHBBH8s4sIIBBH")
-_START = 14 + 20 + 20
+# addresses and type; version, class and label; length, next header, hops; addresses; ports seq ack off flags window
+_HEADERS6 = Struct("!14sIHBB32s4sIIBBH")
+_START, _START6 = 14 + 20 + 20, 14 + 40 + 20
 ETH_P_IP, IPPROTO_TCP = 0x0800, 6
 FIN, SYN, RST, PSH, ACK, URG, CWR = 1, 2, 4, 8, 16, 32, 128
 ENDS = URG | PSH | RST | SYN | FIN
@@ -43,15 +45,18 @@ BULK_BYTES = 1000
 class _Held:
     # one packet that may grow
     __slots__ = (
-        "count", "fixed_id", "flags", "frame", "ident", "like", "metadata", "mss", "next_seq", "parts", "record",
-        "size", "start",
+        "count", "fixed_id", "flags", "frame", "ident", "like", "may_repeat", "metadata", "mss", "parts", "record",
+        "seq", "size", "start", "transport",
     )  # fmt: skip
 
-    def __init__(self, frame: bytes, record: PacketRecord, start: int, like: tuple[object, ...]) -> None:
-        self.frame, self.record, self.start, self.like = frame, record, start, like
+    def __init__(
+        self, frame: bytes, record: PacketRecord, transport: int, start: int, like: tuple[object, ...]
+    ) -> None:
+        self.frame, self.record, self.transport, self.start, self.like = frame, record, transport, start, like
         self.parts: list[bytes] = []
-        self.count, self.fixed_id = 1, False
-        self.flags = self.ident = self.mss = self.next_seq = self.size = 0
+        self.count, self.fixed_id, self.may_repeat = 1, False, False
+        # the number that follows
+        self.flags = self.ident = self.mss = self.seq = self.size = 0
         self.metadata = b""
 
 
@@ -73,10 +78,12 @@ class Gro:
             self._show(frame, record, metadata, cpu)
         # netif_elide_gro(): generic XDP wants packets as they came
         size = len(frame)
-        if size > _START and dev.xdp.generic is None and frame[12:15] == b"\x08\x00\x45" and frame[23] == IPPROTO_TCP:
-            result = self._tcp4(frame, size, record, metadata, cpu)
-        else:
-            result = GRO_NORMAL
+        result = GRO_NORMAL
+        if size > _START and dev.xdp.generic is None:
+            if frame[12:15] == b"\x08\x00\x45" and frame[23] == IPPROTO_TCP:
+                result = self._tcp4(frame, size, record, metadata, cpu)
+            elif frame[12:14] == b"\x86\xdd" and size > _START6 and frame[20] == IPPROTO_TCP:
+                result = self._tcp6(frame, size, record, metadata, cpu)
         if result == GRO_NORMAL:
             self._normal(frame, record, metadata, cpu)
         if watched:
@@ -105,27 +112,53 @@ class Gro:
         ) = _HEADERS.unpack_from(frame)  # fmt: skip
         start = 34 + (off >> 4 << 2)
         key = addresses + ports
-        held = self._held.get(key)
-        if tot_len != size - 14 or start > size or start < _START or frag_off & IP_MF_OFFSET or not _right(frame, size):
-            if held is not None:
-                self._complete(key, cpu)
-            return GRO_NORMAL
-        length = size - start
+        if tot_len != size - 14 or frag_off & IP_MF_OFFSET or ip_compute_csum(frame[14:34]):
+            return self._refused(key, cpu)
         like = (ethernet, tos, ttl, frag_off & IP_DF, ack, flags & ~(FIN | PSH), off, window, frame[54:start], metadata)
+        offer = _Held(frame, record, 34, start, like)
+        offer.seq, offer.flags, offer.ident, offer.may_repeat = seq, flags, ident, bool(frag_off & IP_DF)
+        offer.metadata = metadata
+        return self._offer(key, offer, cpu)
+
+    def _tcp6(self, frame: bytes, size: int, record: PacketRecord, metadata: bytes, cpu: Cpu) -> int:
+        # ipv6_gro_receive(), tcp6_gro_receive(); the traffic class has to be the same, and the flow label
+        (ethernet, first, length, _, hops, addresses, ports, seq, ack, off, flags, window) = _HEADERS6.unpack_from(
+            frame
+        )
+        start = 54 + (off >> 4 << 2)
+        key = addresses + ports
+        if length != size - 54:
+            return self._refused(key, cpu)
+        like = (ethernet, first, hops, ack, flags & ~(FIN | PSH), off, window, frame[74:start], metadata)
+        offer = _Held(frame, record, 54, start, like)
+        offer.seq, offer.flags, offer.metadata = seq, flags, metadata
+        return self._offer(key, offer, cpu)
+
+    def _refused(self, key: bytes, cpu: Cpu) -> int:
+        if key in self._held:
+            self._complete(key, cpu)
+        return GRO_NORMAL
+
+    def _offer(self, key: bytes, new: _Held, cpu: Cpu) -> int:
+        # tcp_gro_receive()
+        frame, start, flags, held = new.frame, new.start, new.flags, self._held.get(key)
+        size = len(frame)
+        if start > size or start < new.transport + 20 or not _right(frame, new.transport):
+            return self._refused(key, cpu)
+        length = size - start
         if held is not None:
-            fits = (
-                held.like == like
-                and held.next_seq == seq
+            if (
+                held.like == new.like
+                and held.seq == new.seq
                 and 0 < length <= held.mss
                 and not flags & CWR
                 and held.size + length < GRO_MAX_SIZE
-                and self._same_ids(held, ident, frag_off)
-            )
-            if fits:
+                and (new.transport == 54 or self._same_ids(held, new))
+            ):
                 held.parts.append(frame[start:])
                 held.count += 1
                 held.size += length
-                held.next_seq = seq + length & 0xFFFF_FFFF
+                held.seq = held.seq + length & 0xFFFF_FFFF
                 held.flags |= flags
                 if length < held.mss or flags & ENDS:
                     self._complete(key, cpu)
@@ -133,17 +166,16 @@ class Gro:
             self._complete(key, cpu)
         if not length or flags & ENDS or not flags & ACK:
             return GRO_NORMAL
-        held = self._held[key] = _Held(frame, record, start, like)
-        held.flags, held.ident, held.mss, held.metadata = flags, ident, length, metadata
-        held.next_seq, held.size = seq + length & 0xFFFF_FFFF, size - 14
+        self._held[key] = new
+        new.mss, new.seq, new.size = length, new.seq + length & 0xFFFF_FFFF, size - 14
         if length >= BULK_BYTES:
             self._long = True
         return GRO_HELD
 
-    def _same_ids(self, held: _Held, ident: int, frag_off: int) -> bool:
+    def _same_ids(self, held: _Held, new: _Held) -> bool:
         # inet_gro_flush(): one that may not be fragmented may have the same number each time
-        offset = ident - held.ident & 0xFFFF
-        if held.count == 1 and frag_off & IP_DF and not offset:
+        offset = new.ident - held.ident & 0xFFFF
+        if held.count == 1 and new.may_repeat and not offset:
             held.fixed_id = True
         return offset == (0 if held.fixed_id else held.count)
 
@@ -153,21 +185,25 @@ class Gro:
         if held.count == 1:
             self._normal(held.frame, held.record, held.metadata, cpu)
             return
-        frame, start, net = held.frame, held.start, self.dev.net
+        frame, start, transport, net = held.frame, held.start, held.transport, self.dev.net
         total = held.size
         head = bytearray(frame[:start])
-        head[24:26] = csum_replace2(
-            int.from_bytes(frame[24:26], "big"), int.from_bytes(frame[16:18], "big"), total
-        ).to_bytes(2, "big")
-        head[16:18] = total.to_bytes(2, "big")
-        head[47] = held.flags
-        saddr, daddr = int.from_bytes(frame[26:30], "big"), int.from_bytes(frame[30:34], "big")
-        check = csum_fold(csum_tcpudp_nofold(saddr, daddr, total - 20, IPPROTO_TCP)) ^ 0xFFFF
-        head[50:52] = check.to_bytes(2, "big")
+        is_v4 = transport == 34
+        if is_v4:
+            head[24:26] = csum_replace2(
+                int.from_bytes(frame[24:26], "big"), int.from_bytes(frame[16:18], "big"), total
+            ).to_bytes(2, "big")
+            head[16:18] = total.to_bytes(2, "big")
+        else:
+            head[18:20] = (total - 40).to_bytes(2, "big")
+        head[transport + 13] = held.flags
+        head[transport + 16 : transport + 18] = (csum_fold(_pseudo(frame, transport, total + 14)) ^ 0xFFFF).to_bytes(
+            2, "big"
+        )
         skb = self._skb(b"".join((head, frame[start:], *held.parts)), held.record, held.metadata)
-        skb.transport_header = 34
+        skb.transport_header = transport
         skb.gso_size, skb.gso_segs, skb.ip_summed = held.mss, held.count, CHECKSUM_PARTIAL
-        skb.gso_type = SKB_GSO_TCPV4 | (SKB_GSO_TCP_FIXEDID if held.fixed_id else 0)
+        skb.gso_type = (SKB_GSO_TCPV4 if is_v4 else SKB_GSO_TCPV6) | (SKB_GSO_TCP_FIXEDID if held.fixed_id else 0)
         skb.truesize = skb_truesize(len(frame)) + (held.count - 1) * FRAGMENT_TRUESIZE
         if net.functions.watched:
             touch(cpu, "gro_complete", sk_buff=skb)
@@ -180,10 +216,14 @@ class Gro:
             self._complete(next(iter(self._held)), cpu)
 
 
-def _right(frame: bytes, size: int) -> bool:
-    # the card has verified the checksums (CHECKSUM_UNNECESSARY)
-    if ip_compute_csum(frame[14:34]):
-        return False
-    saddr, daddr = int.from_bytes(frame[26:30], "big"), int.from_bytes(frame[30:34], "big")
-    total = csum_partial(memoryview(frame)[34:]) + csum_tcpudp_nofold(saddr, daddr, size - 34, IPPROTO_TCP)
-    return not csum_fold(total)
+def _pseudo(frame: bytes, transport: int, size: int) -> int:
+    # the pseudo header of a frame of that size
+    if transport == 34:
+        saddr, daddr = int.from_bytes(frame[26:30], "big"), int.from_bytes(frame[30:34], "big")
+        return csum_tcpudp_nofold(saddr, daddr, size - 34, IPPROTO_TCP)
+    return csum_partial(frame[22:54]) + size - 54 + IPPROTO_TCP
+
+
+def _right(frame: bytes, transport: int) -> bool:
+    # the card has verified the checksum (CHECKSUM_UNNECESSARY)
+    return not csum_fold(csum_partial(frame[transport:]) + _pseudo(frame, transport, len(frame)))

@@ -21,7 +21,7 @@ from tracing.functions import packet_function
 if TYPE_CHECKING:
     from netstack.net import Net
 
-__all__ = ["Icmp6Limits"]
+__all__ = ["Icmp6Limits", "icmp6_errno"]
 
 ECHO_REQUEST, ECHO_REPLY = 128, 129
 DEST_UNREACH, PKT_TOOBIG, TIME_EXCEED, PARAMPROB = 1, 2, 3, 4
@@ -165,7 +165,9 @@ def icmpv6_notify(cpu: Cpu, skb: SkBuff, kind: int, code: int, info: int) -> int
     if inner.nexthdr == IpProto.UDP:
         udp = UdpHdr.unpack(quote, IP6_HLEN)
         offender = Ip6Hdr.unpack(skb.data, skb.network_header).saddr
-        errno = _errno(kind, code)
+    if inner.nexthdr == IpProto.TCP and net.functions.tcp_v6_err(cpu, skb, None, kind, code, 0, info):
+        net.snmp.inc("Icmp6InErrors")
+        errno = icmp6_errno(kind, code)
         found = net.sockets6.receivers(inner.saddr, udp.source, (inner.daddr, udp.dest))
         if not found:
             net.snmp.inc("Icmp6InErrors")
@@ -177,7 +179,8 @@ def icmpv6_notify(cpu: Cpu, skb: SkBuff, kind: int, code: int, info: int) -> int
     return 0
 
 
-def _errno(kind: int, code: int) -> Errno:
+def icmp6_errno(kind: int, code: int) -> Errno:
+    """Return what an ICMPv6 error means to a socket (``icmpv6_err_convert``)."""
     if kind == DEST_UNREACH:
         return _UNREACH[code] if code < len(_UNREACH) else Errno.EPROTO
     return {PKT_TOOBIG: Errno.EMSGSIZE, TIME_EXCEED: Errno.EHOSTUNREACH}.get(kind, Errno.EPROTO)

@@ -49,7 +49,7 @@ def release_sock(cpu: Cpu, sk: "TcpSock | UdpSocket") -> None:
     if isinstance(sk, TcpSock):
         functions = sk.net.functions
         while sk.backlog:
-            functions.tcp_v4_do_rcv(cpu, sk, sk.backlog.pop(0))
+            (functions.tcp_v4_do_rcv if sk.family == 2 else functions.tcp_v6_do_rcv)(cpu, sk, sk.backlog.pop(0))
         functions.tcp_release_cb(cpu, sk)
         sk.owned = False
     else:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["FourTuple", "InetHashinfo"]
 
 # those that TCP calls
+AF_INET = 2
 TRACEPOINTS = (
     "inet_sock_set_state", "sk_data_ready", "tcp_bad_csum", "tcp_cong_state_set", "tcp_destroy_sock", "tcp_probe",
     "tcp_rcv_space_adjust", "tcp_receive_reset", "tcp_retransmit_skb", "tcp_retransmit_synack", "tcp_send_reset",
@@ -57,13 +58,17 @@ class InetHashinfo:
 
     def secure_seq_and_ts_off(self, ends: FourTuple, now_ns: int) -> tuple[int, int]:
         """Return the initial sequence number of a connection and the offset of its timestamps."""
-        words = b"".join(end.to_bytes(4, "big") for end in ends)
-        number = int.from_bytes(sha256(self._secret + words).digest()[:4], "little")
-        offset = int.from_bytes(sha256(self._secret + words[:4] + words[8:12]).digest()[:4], "little")
+        size = 16 if (ends[0] | ends[2]) >> 32 else 4
+        widths = (size, 4, size, 4)
+        remote, rport, local, lport = (end.to_bytes(width, "big") for end, width in zip(ends, widths, strict=True))
+        number = int.from_bytes(sha256(self._secret + remote + rport + local + lport).digest()[:4], "little")
+        offset = int.from_bytes(sha256(self._secret + remote + local).digest()[:4], "little")
         return (number + (now_ns >> 6)) & M32, offset
 
-    def pmtu(self, route: "Route", daddr: int) -> int:
+    def pmtu(self, route: "Route", daddr: int, family: int = 2) -> int:
         """Return the longest packet that gets to an address, as far as is known (``dst_mtu``)."""
+        if family != AF_INET:
+            return self._net.path_mtu6.of(route, daddr)
         return self._net.path_mtu.of(route, daddr)
 
     def learn_pmtu(self, daddr: int, mtu: int) -> None:
@@ -74,10 +79,12 @@ class InetHashinfo:
         """Return random bits."""
         return self._net.rng.stream(f"{self._net.name} tcp").getrandbits(bits)
 
-    def lookup_listener(self, daddr: int, port: int) -> "TcpSock | None":
+    def lookup_listener(self, daddr: int, port: int, family: int = 2) -> "TcpSock | None":
         """Return who listens: one bound to the address before one bound to any; of several, the first."""
         found = None
         for sock in self._listeners.get(port, ()):
+            if sock.family != family:
+                continue
             if sock.address == daddr:
                 return sock
             if not sock.address and found is None:
@@ -129,7 +136,7 @@ class InetHashinfo:
     def listen_conflict(self, sock: "TcpSock") -> bool:
         """Whether a socket that was bound may not listen, because somebody else does."""
         return any(
-            other is not sock and not (sock.reuseport and other.reuseport)
+            other is not sock and other.family == sock.family and not (sock.reuseport and other.reuseport)
             and (not other.address or not sock.address or other.address == sock.address)
             for other in self._listeners.get(sock.port, ())
         )  # fmt: skip
@@ -137,7 +144,8 @@ class InetHashinfo:
     def _conflict(self, sock: "TcpSock", address: int, port: int) -> bool:
         # inet_bind_conflict(): SO_REUSEADDR among those that do not listen
         return any(
-            (not other.address or not address or other.address == address)
+            other.family == sock.family
+            and (not other.address or not address or other.address == address)
             and not (sock.reuse and other.reuse and other.state != TcpState.LISTEN)
             and not (sock.reuseport and other.reuseport)
             for other in self._bound.get(port, ())

@@ -8,6 +8,7 @@ from ebpfsim.uapi.net import EtherType
 from hooks.netfilter import NFPROTO_IPV6
 from netstack.drop_reasons import SkbDropReason
 from netstack.fib import Route
+from netstack.gso import gso_network_seglen
 from netstack.headers6 import IP6_HLEN, Ip6Hdr, Word, ip6_bytes, is_link_local, is_multicast6
 from netstack.nf_hook import nf_hook
 from netstack.skb import PacketType, SkBuff
@@ -49,7 +50,7 @@ def ip6_forward(cpu: Cpu, skb: SkBuff) -> int:
         return _refused(cpu, skb)
     net.snmp.inc("Ip6OutForwDatagrams")
     mtu = max(route.dev.mtu, MIN_MTU)
-    if len(skb.data) - off > mtu:
+    if len(skb.data) - off > mtu and not (skb.gso_size and gso_network_seglen(skb) <= mtu):
         functions.icmp6_send(cpu, skb, PKT_TOOBIG, 0, mtu, 0, None)
         net.snmp.inc("Ip6InTooBigErrors")
         net.snmp.inc("Ip6FragFails")
@@ -125,7 +126,7 @@ def ip6_finish_output(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
     """Send a packet, in pieces when it is too long for its way and this host has made it."""
     assert skb.route is not None
     mtu = net.path_mtu6.of(skb.route, int.from_bytes(skb.data[24:40], "big"))
-    if len(skb.data) > mtu:
+    if len(skb.data) > mtu and not (skb.gso_size and gso_network_seglen(skb) <= mtu):
         result: int = net.functions.ip6_fragment(cpu, net, sk, skb, "ip6_finish_output2")
     else:
         result = net.functions.ip6_finish_output2(cpu, net, sk, skb)

@@ -17,7 +17,7 @@ from netstack.tcp_hdr import ACK, FIN, M32, PSH, after
 from netstack.tcp_input import fin_time
 from netstack.tcp_output import current_mss, purge_write_queue, queue_skb, size_goal
 from netstack.tcp_segment import Segment
-from netstack.tcp_sock import TcpSkb, TcpSock
+from netstack.tcp_sock import AF_INET, TcpSkb, TcpSock
 from netstack.tcp_states import (
     ACK_PUSHED,
     ACK_PUSHED2,
@@ -63,10 +63,11 @@ class TcpMsg:
         self.flags = self.err = 0
 
 
-def tcp_socket(net: "Net", cpu: Cpu) -> TcpSock:
+def tcp_socket(net: "Net", cpu: Cpu, family: int = AF_INET) -> TcpSock:
     """Return a new socket of a host's own, without a task."""
-    tp = TcpSock(net, net.kernel.cgroups.root)
-    net.functions.tcp_v4_init_sock(cpu, tp)
+    tp = TcpSock(net, net.kernel.cgroups.root, family)
+    functions = net.functions
+    (functions.tcp_v4_init_sock if family == AF_INET else functions.tcp_v6_init_sock)(cpu, tp)
     return tp
 
 

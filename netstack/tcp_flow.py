@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errors import KernelError
-from netstack.headers import format_ip
+from netstack.headers import format_ip, format_ip6
 from netstack.sockopt import IPPROTO_TCP, TCP_CONGESTION, set_tcp_option
 from netstack.tcp import TcpMsg, tcp_socket
 from netstack.tcp_ipv4 import connect_to
-from netstack.tcp_sock import TcpSock
+from netstack.tcp_sock import AF_INET, AF_INET6, TcpSock
 from netstack.tcp_states import TcpState
 
 if TYPE_CHECKING:
@@ -41,10 +41,18 @@ def _listen(cpu: Cpu, sock: TcpSock, backlog: int) -> int:
 class TcpServer:
     """Listens at a port and gives every connection to ``serve``, which sets its callbacks."""
 
-    def __init__(self, net: "Net", port: int, serve: Callable[[TcpSock, Cpu], object], *, backlog: int = 128) -> None:
+    def __init__(
+        self,
+        net: "Net",
+        port: int,
+        serve: Callable[[TcpSock, Cpu], object],
+        *,
+        backlog: int = 128,
+        family: int = AF_INET,
+    ) -> None:
         self.net, self.serve = net, serve
         cpu = net.cpus[0]
-        self.sock = tcp_socket(net, cpu)
+        self.sock = tcp_socket(net, cpu, family)
         net.tcp.get_port(self.sock, 0, port)
         err = _listen(cpu, self.sock, backlog)
         if err:
@@ -87,11 +95,14 @@ class BulkFlow:
         self.error = 0
         self.sender: TcpSock | None = None
         self.receiver: TcpSock | None = None
-        self.server = TcpServer(target, port, self._serve)
+        # an address of more than 32 bits is one of IPv6
+        self.family = AF_INET6 if address >> 32 else AF_INET
+        self.server = TcpServer(target, port, self._serve, family=self.family)
         source.clock.call_at(max(start_ns, source.clock.now_ns), lambda: source.softnet[0].run_timer(self._start))
 
     def __repr__(self) -> str:
-        return f"<BulkFlow {self.source.name} > {format_ip(self.address)}:{self.port} {self.received} bytes>"
+        shown = format_ip(self.address) if self.family == AF_INET else f"[{format_ip6(self.address)}]"
+        return f"<BulkFlow {self.source.name} > {shown}:{self.port} {self.received} bytes>"
 
     @property
     def retransmits(self) -> int:
@@ -106,7 +117,7 @@ class BulkFlow:
     def _start(self) -> None:
         net = self.source
         cpu = net.cpus[0]
-        tp = self.sender = tcp_socket(net, cpu)
+        tp = self.sender = tcp_socket(net, cpu, self.family)
         if self.congestion:
             err = set_tcp_option(cpu, tp, IPPROTO_TCP, TCP_CONGESTION, self.congestion.encode())
             if err:

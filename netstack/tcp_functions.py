@@ -16,6 +16,7 @@ def tcp_modules() -> tuple[Any, ...]:
         tcp_input,
         tcp_ip,
         tcp_ipv4,
+        tcp_ipv6,
         tcp_minisocks,
         tcp_output,
         tcp_rate,
@@ -28,6 +29,6 @@ def tcp_modules() -> tuple[Any, ...]:
     )  # fmt: skip
 
     return (
-        inet_connection_sock, tcp, tcp_ack, tcp_ca, tcp_data, tcp_input, tcp_ip, tcp_ipv4, tcp_minisocks, tcp_output,
-        tcp_rate, tcp_rcv_ack, tcp_retransmit, tcp_rtt, tcp_send, tcp_timer, tcp_validate,
+        inet_connection_sock, tcp, tcp_ack, tcp_ca, tcp_data, tcp_input, tcp_ip, tcp_ipv4, tcp_ipv6, tcp_minisocks,
+        tcp_output, tcp_rate, tcp_rcv_ack, tcp_retransmit, tcp_rtt, tcp_send, tcp_timer, tcp_validate,
     )  # fmt: skip

@@ -158,7 +158,8 @@ def _rcv_listen(cpu: Cpu, tp: TcpSock, skb: Segment) -> int:
         if th.flags & FIN:
             skb.drop(SkbDropReason.TCP_FLAGS, cpu)
             return 0
-        tp.net.functions.tcp_v4_conn_request(cpu, tp, skb)
+        functions = tp.net.functions
+        (functions.tcp_v4_conn_request if skb.family == 2 else functions.tcp_v6_conn_request)(cpu, tp, skb)
         skb.consume(cpu)
         return 0
     skb.drop(SkbDropReason.TCP_FLAGS, cpu)

@@ -1,4 +1,4 @@
-"""Segments as IPv4 packets: from TCP to IP (``ip_queue_xmit``, ``ip_send_unicast_reply``, net/ipv4/ip_output.c)."""
+"""Segments as packets: from TCP to IP (``ip_queue_xmit``, net/ipv4/ip_output.c; ``inet6_csk_xmit``, net/ipv6)."""
 
 from struct import Struct
 from typing import TYPE_CHECKING, Any
@@ -8,17 +8,21 @@ from ebpfsim.errors import KernelError
 from ebpfsim.uapi.net import EtherType, IpProto
 from netstack.checksum import csum_fold
 from netstack.headers import IP_DF, IP_HLEN
+from netstack.headers6 import IP6_HLEN, ip6_bytes
 from netstack.ip_output import ip_route_output
 from netstack.nf_hook import nf_hook
-from netstack.skb import CHECKSUM_PARTIAL, SKB_GSO_TCP_ECN, SKB_GSO_TCPV4, SkBuff
+from netstack.skb import CHECKSUM_PARTIAL, SKB_GSO_TCP_ECN, SKB_GSO_TCPV4, SKB_GSO_TCPV6, SkBuff
 from netstack.tcp_hdr import CWR, tcp_bytes, tcp_partial
 from tracing.functions import packet_function
 
 if TYPE_CHECKING:
+    from netstack.fib import Route
     from netstack.net import Net
     from netstack.tcp_sock import TcpSock
 
-__all__ = ["reply", "send_segment"]
+__all__ = ["reply", "route_to", "send_segment"]
+
+AF_INET, AF_INET6 = 2, 10
 
 _IP = Struct("!BBHHHBBHII")
 
@@ -58,14 +62,23 @@ def send_segment(
     # inet_id: a socket with another end counts its packets (ip_select_ident_segs)
     ident = tp.inet_id + 1 & 0xFFFF
     tp.inet_id = tp.inet_id + segs & 0xFFFF
-    ttl = tp.ttl if tp.ttl >= 0 else net.sysctls["net.ipv4.ip_default_ttl"]
-    header = _ip_header(IP_HLEN + len(segment), tp.tos | ecn, ident, ttl, tp.address, daddr)
-    skb = SkBuff(header + segment, route.dev, EtherType.IP)
-    skb.transport_header = IP_HLEN
+    is_v4 = tp.family == AF_INET
+    if is_v4:
+        ttl = tp.ttl if tp.ttl >= 0 else net.sysctls["net.ipv4.ip_default_ttl"]
+        header = _ip_header(IP_HLEN + len(segment), tp.tos | ecn, ident, ttl, tp.address, daddr)
+        skb = SkBuff(header + segment, route.dev, EtherType.IP)
+        skb.transport_header = IP_HLEN
+    else:
+        hops = tp.ttl if tp.ttl >= 0 else net.sysctls["net.ipv6.conf.all.hop_limit"]
+        packet = ip6_bytes(tp.address, daddr, IpProto.TCP, hops, segment, tp.tos | ecn)
+        skb = SkBuff(packet, route.dev, EtherType.IPV6)
+        skb.transport_header = IP6_HLEN
     if gso_size:
         skb.gso_size, skb.gso_segs, skb.ip_summed = gso_size, segs, CHECKSUM_PARTIAL
-        skb.gso_type = SKB_GSO_TCPV4 | (SKB_GSO_TCP_ECN if flags & CWR else 0)
+        skb.gso_type = (SKB_GSO_TCPV4 if is_v4 else SKB_GSO_TCPV6) | (SKB_GSO_TCP_ECN if flags & CWR else 0)
     skb.sk, skb.route = tp, route  # type: ignore[assignment]
+    if not is_v4:
+        return int(net.functions.inet6_csk_xmit(cpu, tp, skb, None))
     return int(net.functions.ip_queue_xmit(cpu, tp, skb, None))
 
 
@@ -100,8 +113,39 @@ def ip_local_out(cpu: Cpu, net: "Net", sk: Any, skb: SkBuff) -> int:
     return dropped or int(functions.ip_output(cpu, net, sk, skb))
 
 
-def reply(cpu: Cpu, net: "Net", segment: bytes, saddr: int, daddr: int, tos: int = 0, sk: Any = None) -> int:
+def route_to(net: "Net", family: int, daddr: int, saddr: int = 0) -> "tuple[Route, int]":
+    """Return the route to an address and the source address; KernelError."""
+    if family == AF_INET:
+        return ip_route_output(net, daddr, saddr)
+    return net.ipv6.route_output(daddr, saddr, protocol=IpProto.TCP)
+
+
+@packet_function
+def inet6_csk_xmit(cpu: Cpu, tp: "TcpSock", skb: SkBuff, _fl: Any) -> int:
+    """Send a packet of a connection over IPv6."""
+    net = tp.net
+    assert tp.peer is not None
+    try:
+        route, _ = route_to(net, AF_INET6, tp.peer[0], tp.address)
+    except KernelError as error:
+        return -error.errno
+    tp.route = skb.route = route
+    skb.dev = route.dev
+    return int(net.functions.ip6_xmit(cpu, tp, skb, None, 0, None, tp.tos, tp.priority))
+
+
+@packet_function
+def ip6_xmit(cpu: Cpu, _sk: Any, skb: SkBuff, _fl6: Any, _mark: int, _opt: Any, _tclass: int, _priority: int) -> int:
+    """Send a packet that has its header."""
+    return int(skb.dev.net.functions.ip6_send_skb(cpu, skb))
+
+
+def reply(
+    cpu: Cpu, net: "Net", segment: bytes, saddr: int, daddr: int, tos: int = 0, sk: Any = None, family: int = AF_INET
+) -> int:
     """Send a segment that belongs to no connection (``ip_send_unicast_reply``, ``ip_build_and_send_pkt``)."""
+    if family != AF_INET:
+        return _reply6(cpu, net, segment, saddr, daddr, tos, sk)
     try:
         route, _ = ip_route_output(net, daddr, saddr)
     except KernelError as error:
@@ -111,3 +155,14 @@ def reply(cpu: Cpu, net: "Net", segment: bytes, saddr: int, daddr: int, tos: int
     skb.transport_header = IP_HLEN
     skb.route, skb.sk = route, sk
     return int(net.functions.ip_local_out(cpu, net, sk, skb))
+
+
+def _reply6(cpu: Cpu, net: "Net", segment: bytes, saddr: int, daddr: int, tos: int, sk: Any) -> int:
+    try:
+        route, _ = route_to(net, AF_INET6, daddr, saddr)
+    except KernelError as error:
+        return -error.errno
+    hops = net.sysctls["net.ipv6.conf.all.hop_limit"]
+    skb = SkBuff(ip6_bytes(saddr, daddr, IpProto.TCP, hops, segment, tos), route.dev, EtherType.IPV6)
+    skb.route, skb.sk, skb.transport_header = route, sk, IP6_HLEN
+    return int(net.functions.ip6_xmit(cpu, sk, skb, None, 0, None, tos, 0))

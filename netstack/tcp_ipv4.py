@@ -15,24 +15,33 @@ from netstack.drop_reasons import SkbDropReason
 from netstack.fib import RouteType
 from netstack.headers import ICMP_HLEN, IcmpHdr, IpHdr
 from netstack.icmp import IcmpType, IcmpUnreach, icmp_errno
-from netstack.ip_output import ip_route_output
 from netstack.reuseport import reuseport_select_sock
-from netstack.sk_lookup import bpf_sk_lookup_run_v4
+from netstack.sk_lookup import bpf_sk_lookup_run_v4, bpf_sk_lookup_run_v6
 from netstack.skb import PacketType, SkBuff
 from netstack.tcp_base import mstamp_refresh, security
 from netstack.tcp_hdr import ACK, M32, RST, SYN, TCP_HLEN, Tcphdr, established_options, tcp_bytes
-from netstack.tcp_ip import reply
+from netstack.tcp_ip import reply, route_to
 from netstack.tcp_minisocks import RequestSock, TimewaitSock, TwStatus, timewait_state_process
 from netstack.tcp_segment import Segment
 from netstack.tcp_send import initialize_rcv_mss
-from netstack.tcp_sock import TcpSock
+from netstack.tcp_sock import AF_INET, TcpSock
 from netstack.tcp_states import TcpState
 from tracing.functions import packet_function
 
 if TYPE_CHECKING:
     from netstack.net import Net
 
-__all__ = ["LOOPBACK", "connect_to"]
+__all__ = [
+    "LOOPBACK",
+    "by_family",
+    "connect_to",
+    "connection_error",
+    "do_rcv",
+    "new_child",
+    "receive",
+    "send_reset",
+    "send_synack",
+]
 
 S = TcpState
 LOOPBACK = 0x7F00_0001
@@ -50,8 +59,13 @@ def _parse(skb: SkBuff, cpu: Cpu) -> tuple[Segment, int, int] | None:
         net.snmp.inc("TcpInErrs")
         skb.drop(SkbDropReason.PKT_TOO_SMALL if small else SkbDropReason.NOT_SPECIFIED, "", cpu, "tcp_v4_rcv")
         return None
-    head = skb.data[skb.network_header :]
-    saddr, daddr = int.from_bytes(head[12:16], "big"), int.from_bytes(head[16:20], "big")
+    head = skb.data[skb.network_header : skb.network_header + 40]
+    if head[0] >> 4 == 4:
+        ecn = head[1] & 3
+        saddr, daddr = int.from_bytes(head[12:16], "big"), int.from_bytes(head[16:20], "big")
+    else:
+        ecn = head[1] >> 4 & 3
+        saddr, daddr = int.from_bytes(head[8:24], "big"), int.from_bytes(head[24:40], "big")
     # a packet of several segments was made here, or put together from some whose checksums were right
     if not skb.gso_size and csum_fold(csum_partial(data) + csum_tcpudp_nofold(saddr, daddr, size, IpProto.TCP)):
         net.snmp.inc("TcpInCsumErrors")
@@ -60,12 +74,17 @@ def _parse(skb: SkBuff, cpu: Cpu) -> tuple[Segment, int, int] | None:
         net.snmp.inc("TcpInErrs")
         skb.drop(SkbDropReason.TCP_CSUM, "", cpu, "tcp_v4_rcv")
         return None
-    return Segment(skb, Tcphdr(data), head[1] & 3), saddr, daddr
+    return Segment(skb, Tcphdr(data), ecn), saddr, daddr
 
 
 @packet_function
 def tcp_v4_rcv(cpu: Cpu, skb: SkBuff) -> int:
     """Take a segment from IP."""
+    return receive(cpu, skb)
+
+
+def receive(cpu: Cpu, skb: SkBuff) -> int:
+    """Take a segment from IP, of either version (``tcp_v4_rcv``, ``tcp_v6_rcv``)."""
     if skb.pkt_type != PacketType.HOST:
         skb.drop(SkbDropReason.NOT_SPECIFIED, "", cpu, "tcp_v4_rcv")
         return 0
@@ -94,10 +113,12 @@ def tcp_v4_rcv(cpu: Cpu, skb: SkBuff) -> int:
 
 def _lookup_listener(cpu: Cpu, net: "Net", segment: Segment, ends: tuple[int, int, int, int]) -> TcpSock | None:
     # __inet_lookup_listener(): programs may choose the socket, or say that there is none
-    said = bpf_sk_lookup_run_v4(net, segment.skb, ends, IpProto.TCP, cpu)
+    run = bpf_sk_lookup_run_v4 if segment.family == AF_INET else bpf_sk_lookup_run_v6
+    said = run(net, segment.skb, ends, IpProto.TCP, cpu)
     if said.refused:
         return None
-    sock = net.tcp.structs.at(said.selected) if said.selected else net.tcp.lookup_listener(ends[2], ends[3])
+    found = net.tcp.lookup_listener(ends[2], ends[3], segment.family)
+    sock = net.tcp.structs.at(said.selected) if said.selected else found
     if sock is None or said.no_reuseport or sock.reuseport_group is None:
         return sock
     chosen: TcpSock | None = reuseport_select_sock(sock, segment.skb, ends, cpu)
@@ -113,7 +134,7 @@ def _deliver(cpu: Cpu, net: "Net", tp: TcpSock, segment: Segment) -> None:
     if tp.owned and tp.state != S.LISTEN:
         net.functions.tcp_add_backlog(cpu, tp, segment, None)
     else:
-        net.functions.tcp_v4_do_rcv(cpu, tp, segment)
+        by_family(net, segment.family, "do_rcv")(cpu, tp, segment)
 
 
 @packet_function
@@ -140,13 +161,18 @@ def _filtered(cpu: Cpu, net: "Net", tp: TcpSock, segment: Segment) -> bool:
 
 
 def _no_socket(cpu: Cpu, net: "Net", segment: Segment) -> None:
-    net.functions.tcp_v4_send_reset(cpu, None, segment, SK_RST_REASON_NO_SOCKET)
+    by_family(net, segment.family, "send_reset")(cpu, None, segment, SK_RST_REASON_NO_SOCKET)
     segment.drop(SkbDropReason.NO_SOCKET, cpu)
 
 
 @packet_function
 def tcp_v4_do_rcv(cpu: Cpu, tp: TcpSock, skb: Segment) -> int:
     """Take a segment for a socket."""
+    return do_rcv(cpu, tp, skb)
+
+
+def do_rcv(cpu: Cpu, tp: TcpSock, skb: Segment) -> int:
+    """Take a segment for a socket (``tcp_v4_do_rcv``, ``tcp_v6_do_rcv``)."""
     net = tp.net
     functions = net.functions
     if tp.state == S.ESTABLISHED:
@@ -154,7 +180,7 @@ def tcp_v4_do_rcv(cpu: Cpu, tp: TcpSock, skb: Segment) -> int:
         return 0
     reason = int(functions.tcp_rcv_state_process(cpu, tp, skb))
     if reason:
-        net.functions.tcp_v4_send_reset(cpu, tp, skb, reason)
+        by_family(net, skb.family, "send_reset")(cpu, tp, skb, reason)
         skb.drop(SkbDropReason(reason), cpu)
     return 0
 
@@ -162,14 +188,19 @@ def tcp_v4_do_rcv(cpu: Cpu, tp: TcpSock, skb: Segment) -> int:
 # resets and acknowledgments without a socket --------------------------------------------------------------------------
 
 
-def _ends(segment: Segment) -> tuple[int, int]:
-    head = segment.skb.data[segment.skb.network_header :]
-    return int.from_bytes(head[12:16], "big"), int.from_bytes(head[16:20], "big")
+def by_family(net: "Net", family: int, name: str) -> Any:
+    """Return the function of that name for IPv4 or IPv6."""
+    return getattr(net.functions, f"tcp_v4_{name}" if family == AF_INET else f"tcp_v6_{name}")
 
 
 @packet_function
 def tcp_v4_send_reset(cpu: Cpu, tp: TcpSock | None, skb: Segment, reason: int) -> None:
     """Answer a segment that cannot be right with a RST (RFC 9293, 3.10.7.1)."""
+    send_reset(cpu, tp, skb, reason)
+
+
+def send_reset(cpu: Cpu, tp: TcpSock | None, skb: Segment, reason: int) -> None:
+    """Answer a segment that cannot be right with a RST."""
     segment, net, th = skb, skb.net, skb.th
     if th.flags & RST:
         return
@@ -181,11 +212,11 @@ def tcp_v4_send_reset(cpu: Cpu, tp: TcpSock | None, skb: Segment, reason: int) -
     else:
         seq, flags = 0, RST | ACK
         ack = th.end_seq
-    saddr, daddr = _ends(segment)
+    saddr, daddr = segment.saddr, segment.daddr
     data = tcp_bytes(daddr, saddr, (th.dest, th.source), seq, ack, flags, 0)
     if net.tracepoints.watched:
         net.tracepoints.tcp_send_reset(cpu, tp, segment, reason)
-    reply(cpu, net, data, daddr, saddr)
+    reply(cpu, net, data, daddr, saddr, family=segment.family)
     net.snmp.inc("TcpOutSegs")
     net.snmp.inc("TcpOutRsts")
 
@@ -195,10 +226,10 @@ def send_ack(
 ) -> None:
     """Send an ACK for a connection that has no socket (``tcp_v4_send_ack``)."""
     net, th = segment.net, segment.th
-    saddr, daddr = _ends(segment)
+    saddr, daddr = segment.saddr, segment.daddr
     options = established_options(tstamp)
     data = tcp_bytes(daddr, saddr, (th.dest, th.source), seq, ack, ACK, window, options)
-    reply(cpu, net, data, daddr, saddr, tos)
+    reply(cpu, net, data, daddr, saddr, tos, family=segment.family)
     net.snmp.inc("TcpOutSegs")
 
 
@@ -206,7 +237,7 @@ def _time_wait(cpu: Cpu, net: "Net", tw: TimewaitSock, segment: Segment) -> TcpS
     # do_time_wait: the listener when a new connection begins
     status, reason = timewait_state_process(cpu, tw, segment)
     if status == TwStatus.SYN:
-        listener = net.tcp.lookup_listener(tw.address, tw.port)
+        listener = net.tcp.lookup_listener(tw.address, tw.port, segment.family)
         if listener is not None:
             tw.kill()
             return listener
@@ -223,7 +254,7 @@ def _time_wait(cpu: Cpu, net: "Net", tw: TimewaitSock, segment: Segment) -> TcpS
             tstamp = (now // 1000 + tw.tsoffset & M32, tw.ts_recent) if tw.tstamp_ok else None
             send_ack(cpu, segment, tw.snd_nxt, tw.rcv_nxt, tw.rcv_wnd >> tw.rcv_wscale, tstamp, tw.tos)
     elif status == TwStatus.RST:
-        net.functions.tcp_v4_send_reset(cpu, None, segment, reason or 0)
+        by_family(net, segment.family, "send_reset")(cpu, None, segment, reason or 0)
         tw.kill()
     if reason is not None:
         segment.drop(reason, cpu)
@@ -250,9 +281,9 @@ def connect_to(cpu: Cpu, tp: TcpSock, daddr: int, dport: int) -> int:
     """Begin a connection: 0 or -errno."""
     net = tp.net
     functions = net.functions
-    daddr = daddr or LOOPBACK
+    daddr = daddr or (LOOPBACK if tp.family == AF_INET else 1)
     try:
-        route, saddr = ip_route_output(net, daddr, tp.address)
+        route, saddr = route_to(net, tp.family, daddr, tp.address)
     except KernelError as error:
         return -error.errno
     if route.type == RouteType.BROADCAST:
@@ -301,7 +332,7 @@ def tcp_conn_request(cpu: Cpu, _rsk_ops: Any, _af_ops: Any, tp: TcpSock, skb: Se
         net.snmp.inc("TcpExtListenOverflows")
         net.snmp.inc("TcpExtListenDrops")
         return 0
-    saddr, daddr = _ends(skb)
+    saddr, daddr = skb.saddr, skb.daddr
     th = skb.th
     req = RequestSock(tp, th, (daddr, th.dest), (saddr, th.source))
     req.take_options(th)
@@ -309,7 +340,7 @@ def tcp_conn_request(cpu: Cpu, _rsk_ops: Any, _af_ops: Any, tp: TcpSock, skb: Se
         net.snmp.inc("TcpExtListenDrops")
         return 0
     try:
-        route, _ = ip_route_output(net, saddr, daddr)
+        route, _ = route_to(net, skb.family, saddr, daddr)
     except KernelError:
         net.snmp.inc("TcpExtListenDrops")
         return 0
@@ -322,7 +353,7 @@ def tcp_conn_request(cpu: Cpu, _rsk_ops: Any, _af_ops: Any, tp: TcpSock, skb: Se
     tp.syn_young += 1
     req.timeout_us = net.tcp_sock_ops.timeout_init(tp, cpu, req)
     req.arm(cpu, req.timeout_us)
-    net.functions.tcp_v4_send_synack(cpu, tp, None, None, req, None, 0, None)
+    by_family(net, skb.family, "send_synack")(cpu, tp, None, None, req, None, 0, None)
     return 0
 
 
@@ -331,10 +362,15 @@ def tcp_v4_send_synack(
     cpu: Cpu, tp: TcpSock, _dst: Any, _fl: Any, req: RequestSock, _foc: Any, _type: int, _syn_skb: Any
 ) -> int:
     """Send a SYN-ACK."""
+    return send_synack(cpu, tp, req)
+
+
+def send_synack(cpu: Cpu, tp: TcpSock, req: RequestSock) -> int:
+    """Send a SYN-ACK over IPv4 or IPv6."""
     net = tp.net
     data = req.make_synack(cpu)
     net.snmp.inc("TcpOutSegs")
-    err = reply(cpu, net, data, req.local[0], req.remote[0], tp.tos | req.ecn_tos, sk=tp)
+    err = reply(cpu, net, data, req.local[0], req.remote[0], tp.tos | req.ecn_tos, sk=tp, family=req.family)
     return min(err, 0)
 
 
@@ -374,7 +410,7 @@ def tcp_check_req(
         skb.consume(cpu)
         return None
     if flags & ACK and th.ack_seq != req.snt_isn + 1 & M32:
-        net.functions.tcp_v4_send_reset(cpu, tp, skb, SkbDropReason.TCP_INVALID_ACK_SEQUENCE)
+        by_family(net, skb.family, "send_reset")(cpu, tp, skb, SkbDropReason.TCP_INVALID_ACK_SEQUENCE)
         skb.drop(SkbDropReason.TCP_INVALID_ACK_SEQUENCE, cpu)
         return tp
     if paws_reject or not _in_window(th, req.rcv_nxt, req.rcv_nxt + req.rcv_wnd & M32):
@@ -392,7 +428,7 @@ def tcp_check_req(
     if flags & (RST | SYN):
         net.snmp.inc("TcpAttemptFails")
         if not flags & RST:
-            net.functions.tcp_v4_send_reset(cpu, tp, skb, SkbDropReason.TCP_INVALID_SYN)
+            by_family(net, skb.family, "send_reset")(cpu, tp, skb, SkbDropReason.TCP_INVALID_SYN)
         else:
             net.tracepoints.tcp_receive_reset(cpu, tp)
         req.drop()
@@ -402,7 +438,8 @@ def tcp_check_req(
     if not flags & ACK:
         skb.drop(SkbDropReason.TCP_FLAGS, cpu)
         return None
-    child: TcpSock | None = net.functions.tcp_v4_syn_recv_sock(cpu, tp, skb, req, None, None, 0, 0)
+    syn_recv_sock = by_family(net, skb.family, "syn_recv_sock")
+    child: TcpSock | None = syn_recv_sock(cpu, tp, skb, req, None, None, 0, 0)
     if child is None:
         # the queue is full: the ACK counts as not there
         req.acked = True
@@ -430,6 +467,11 @@ def tcp_v4_syn_recv_sock(
     cpu: Cpu, tp: TcpSock, skb: Segment, req: RequestSock, _dst: Any, _unhash: Any, _own_req: int, _opt_init: int
 ) -> TcpSock | None:
     """Return a socket for a connection whose ACK has come; None when there is no room for it."""
+    return new_child(cpu, tp, skb, req)
+
+
+def new_child(cpu: Cpu, tp: TcpSock, skb: Segment, req: RequestSock) -> TcpSock | None:
+    """Return a socket for a connection whose ACK has come, over IPv4 or IPv6."""
     net = tp.net
     functions = net.functions
     if len(tp.accept_queue) > tp.max_ack_backlog:
@@ -438,14 +480,14 @@ def tcp_v4_syn_recv_sock(
         return None
     child: TcpSock = functions.tcp_create_openreq_child(cpu, tp, req, skb)
     try:
-        child.route, _ = ip_route_output(net, req.remote[0], req.local[0])
+        child.route, _ = route_to(net, req.family, req.remote[0], req.local[0])
     except KernelError:
         net.snmp.inc("TcpExtListenDrops")
         return None
     req.unlink()
     functions.tcp_ca_openreq_child(cpu, child, None)
-    functions.tcp_sync_mss(cpu, child, net.tcp.pmtu(child.route, req.remote[0]))
-    child.advmss = min(child.route.dev.mtu - 40, child.user_mss or 65535)
+    functions.tcp_sync_mss(cpu, child, net.tcp.pmtu(child.route, req.remote[0], req.family))
+    child.advmss = min(child.route.dev.mtu - child.headers, child.user_mss or 65535)
     initialize_rcv_mss(child)
     net.tcp.inherit_port(tp, child)
     net.tcp.established[req.ends] = child
@@ -466,7 +508,7 @@ def tcp_child_process(cpu: Cpu, parent: TcpSock, child: TcpSock, skb: Segment) -
     if child.state != S.SYN_RECV and parent.data_ready is not None:
         parent.data_ready(cpu)
     if reason:
-        net.functions.tcp_v4_send_reset(cpu, child, skb, reason)
+        by_family(net, skb.family, "send_reset")(cpu, child, skb, reason)
         skb.drop(SkbDropReason(reason), cpu)
     return reason
 
@@ -503,11 +545,12 @@ def tcp_v4_err(cpu: Cpu, skb: SkBuff, info: int) -> int:
         net.tcp.learn_pmtu(quoted.daddr, info)
         net.functions.tcp_v4_mtu_reduced(cpu, tp)
     else:
-        _error(cpu, tp, icmp_errno(icmp))
+        connection_error(cpu, tp, icmp_errno(icmp))
     return 0
 
 
-def _error(cpu: Cpu, tp: TcpSock, errno: int) -> None:
+def connection_error(cpu: Cpu, tp: TcpSock, errno: int) -> None:
+    """Take an error that somebody on the way has told of."""
     if tp.state not in (S.SYN_SENT, S.SYN_RECV):
         # the connection may get over it
         tp.sk_err_soft = errno

@@ -27,7 +27,7 @@ from netstack.tcp_hdr import (
     tcp_bytes,
 )  # fmt: skip
 from netstack.tcp_segment import Segment
-from netstack.tcp_sock import TCP_INIT_CWND, TCP_TIMEOUT_INIT_US, TcpSock
+from netstack.tcp_sock import AF_INET, TCP_INIT_CWND, TCP_TIMEOUT_INIT_US, TcpSock
 from netstack.tcp_states import TcpState
 from netstack.tcp_window import select_initial_window
 from tracing.functions import packet_function
@@ -78,6 +78,11 @@ class RequestSock:
         return self.listener.net
 
     @property
+    def family(self) -> int:
+        """Whose addresses it has."""
+        return self.listener.family
+
+    @property
     def ends(self) -> "FourTuple":
         """Both ends, the other one first."""
         return (*self.remote, *self.local)
@@ -102,7 +107,7 @@ class RequestSock:
     def openreq_init_rwin(self, cpu: Cpu, mtu: int) -> None:
         """Choose the window to begin with (``tcp_openreq_init_rwin``)."""
         listener = self.listener
-        self.advmss = min(mtu - 40, listener.user_mss or 65535)
+        self.advmss = min(mtu - listener.headers, listener.user_mss or 65535)
         rwnd = self.net.tcp_sock_ops.rwnd_init(listener, cpu, self)
         mss = self.advmss - (TSTAMP_ALIGNED if self.tstamp_ok else 0)
         self.rcv_wnd, self.window_clamp, self.rcv_wscale = select_initial_window(listener, mss, self.wscale_ok, rwnd)
@@ -169,7 +174,8 @@ class RequestSock:
     def rtx_synack(self, cpu: Cpu) -> None:
         """Send the answer again (``tcp_rtx_synack``)."""
         net = self.net
-        if not net.functions.tcp_v4_send_synack(cpu, self.listener, None, None, self, None, 0, None):
+        send_synack = net.functions.tcp_v4_send_synack if self.family == AF_INET else net.functions.tcp_v6_send_synack
+        if not send_synack(cpu, self.listener, None, None, self, None, 0, None):
             net.snmp.inc("TcpRetransSegs")
             net.snmp.inc("TcpExtTCPSynRetrans")
             self.num_retrans += 1
@@ -339,7 +345,7 @@ def tcp_create_openreq_child(cpu: Cpu, tp: TcpSock, req: RequestSock, skb: Segme
 def inet_csk_clone_lock(cpu: Cpu, tp: TcpSock, req: RequestSock, _priority: int) -> TcpSock:
     """Return a socket like its listener, for a connection."""
     listener = tp
-    child = TcpSock(listener.net, listener.cgroup)
+    child = TcpSock(listener.net, listener.cgroup, listener.family)
     child.listener = listener
     child.address, child.port = listener.address, req.local[1]
     child.state = S.LISTEN

@@ -325,7 +325,7 @@ def fragment(tp: TcpSock, skb: TcpSkb, size: int, mss: int) -> TcpSkb:
 # MSS --------------------------------------------------------------------------------------------------------------
 def mtu_to_mss(tp: TcpSock, pmtu: int) -> int:
     """Return the data that a segment of a path has room for, without SACK (``tcp_mtu_to_mss``)."""
-    mss = pmtu - 40
+    mss = pmtu - tp.headers
     mss = min(mss, tp.mss_clamp)
     return max(mss, tp.net.sysctls["net.ipv4.tcp_min_snd_mss"]) - (TSTAMP_ALIGNED if tp.tstamp_ok else 0)
 
@@ -361,7 +361,7 @@ def current_mss(cpu: Cpu, tp: TcpSock) -> int:
     mss = tp.mss_cache
     route = tp.route
     if route is not None and tp.peer is not None:
-        mtu = tp.net.tcp.pmtu(route, tp.peer[0])
+        mtu = tp.net.tcp.pmtu(route, tp.peer[0], tp.family)
         if mtu != tp.pmtu:
             mss = int(tp.net.functions.tcp_sync_mss(cpu, tp, mtu))
     if tp.selective_acks or tp.duplicate_sack is not None:

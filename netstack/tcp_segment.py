@@ -22,12 +22,21 @@ class Segment:
     It may be several that were put together: ``segs`` of them, of ``gso_size`` bytes (0 for one alone).
     """
 
-    __slots__ = ("ecn", "gso_size", "segs", "skb", "th", "truesize")
+    __slots__ = ("daddr", "ecn", "family", "gso_size", "saddr", "segs", "skb", "th", "truesize")
 
     def __init__(self, skb: SkBuff, th: Tcphdr, ecn: int) -> None:
         self.skb = skb
         self.th = th
         self.ecn = ecn
+        head, at = skb.data, skb.network_header
+        if head[at] >> 4 == 4:
+            self.family = 2
+            self.saddr = int.from_bytes(head[at + 12 : at + 16], "big")
+            self.daddr = int.from_bytes(head[at + 16 : at + 20], "big")
+        else:
+            self.family = 10
+            self.saddr = int.from_bytes(head[at + 8 : at + 24], "big")
+            self.daddr = int.from_bytes(head[at + 24 : at + 40], "big")
         self.gso_size, self.segs = skb.gso_size, skb.gso_segs or 1
         self.truesize = skb.truesize
 
@@ -50,7 +59,7 @@ class Segment:
 
     def drop(self, reason: SkbDropReason, cpu: Cpu) -> None:
         """The segment is not taken."""
-        self.skb.drop(reason, "", cpu, "tcp_v4_rcv")
+        self.skb.drop(reason, "", cpu, "tcp_v4_rcv" if self.family == 2 else "tcp_v6_rcv")
 
     def consume(self, cpu: Cpu) -> None:
         """The segment has served its purpose."""

@@ -124,9 +124,9 @@ def connect_init(cpu: Cpu, tp: TcpSock) -> None:
     if tp.user_mss:
         tp.mss_clamp = tp.user_mss
     tp.max_window = 0
-    mtu = tp.net.tcp.pmtu(tp.route, tp.peer[0])
+    mtu = tp.net.tcp.pmtu(tp.route, tp.peer[0], tp.family)
     tp.net.functions.tcp_sync_mss(cpu, tp, mtu)
-    tp.advmss = min(tp.route.dev.mtu - 40, 65535 - 40)
+    tp.advmss = min(tp.route.dev.mtu, 65535) - tp.headers
     if tp.user_mss and tp.user_mss < tp.advmss:
         tp.advmss = tp.user_mss
     initialize_rcv_mss(tp)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from netstack.tcp_struct import TcpStructs
 
 __all__ = [
+    "AF_INET",
+    "AF_INET6",
     "RTT_MIN_UNKNOWN",
     "TCP_ATO_MIN_US",
     "TCP_INIT_CWND",
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 # include/net/tcp.h
+AF_INET, AF_INET6 = 2, 10
 TCP_INIT_CWND = 10
 TCP_MSS_DEFAULT = 536
 TCP_MAX_QUICKACKS = 16
@@ -102,8 +105,10 @@ class TcpSock:
 
     header_bytes = 20
 
-    def __init__(self, net: "Net", cgroup: Cgroup) -> None:
+    def __init__(self, net: "Net", cgroup: Cgroup, family: int = AF_INET) -> None:
         self.net = net
+        # whose addresses it has: AF_INET, AF_INET6
+        self.family = family
         self.cgroup = cgroup
         self.state = TcpState.CLOSE
         self.address = self.port = 0
@@ -305,12 +310,18 @@ class TcpSock:
         self.sock_ops_cb_flags = 0
 
     def __repr__(self) -> str:
-        from netstack.headers import format_ip
+        from netstack.headers import format_ip, format_ip6
 
-        ends = f"{format_ip(self.address)}:{self.port}"
+        shown = format_ip if self.family == AF_INET else format_ip6
+        ends = f"{shown(self.address)}:{self.port}"
         if self.peer is not None:
-            ends += f" {format_ip(self.peer[0])}:{self.peer[1]}"
+            ends += f" {shown(self.peer[0])}:{self.peer[1]}"
         return f"<TcpSock {self.net.name} {ends} {self.state.name}>"
+
+    @property
+    def headers(self) -> int:
+        """How long the headers of IP and TCP are, without options."""
+        return 40 if self.family == AF_INET else 60
 
     @property
     def in_flight(self) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TcpStructs"]
 
-SOCK_STREAM = 1
+SOCK_STREAM, AF_INET = 1, 2
 HEADROOM = 128  # MAX_TCP_HEADER, less what VLANs and tunnels would take
 CB = 40  # skb->cb, where struct tcp_skb_cb is
 _TICK_US = TICK_NS // 1000
@@ -68,8 +68,9 @@ _SAME = (
 
 # by path: what the member has
 _MEMBERS: dict[str, Callable[["TcpSock"], int]] = {
-    _SKC + "skc_daddr": lambda tp: _be32(tp.peer[0]) if tp.peer else 0,
-    _SKC + "skc_rcv_saddr": lambda tp: _be32(tp.address),
+    _SKC + "skc_family": lambda tp: tp.family,
+    _SKC + "skc_daddr": lambda tp: _be32(tp.peer[0]) if tp.peer and tp.family == AF_INET else 0,
+    _SKC + "skc_rcv_saddr": lambda tp: _be32(tp.address) if tp.family == AF_INET else 0,
     _SKC + "skc_dport": lambda tp: _be16(tp.peer[1]) if tp.peer else 0,
     _SKC + "skc_num": lambda tp: tp.port,
     _SKC + "skc_state": lambda tp: tp.state,
@@ -89,7 +90,7 @@ _MEMBERS: dict[str, Callable[["TcpSock"], int]] = {
     _SK + "sk_max_ack_backlog": lambda tp: tp.max_ack_backlog,
     _SK + "sk_pacing_rate": lambda tp: tp.sk_pacing_rate,
     _SK + "sk_max_pacing_rate": lambda tp: tp.sk_max_pacing_rate,
-    _INET + "inet_saddr": lambda tp: _be32(tp.address),
+    _INET + "inet_saddr": lambda tp: _be32(tp.address) if tp.family == AF_INET else 0,
     _INET + "inet_sport": lambda tp: _be16(tp.port),
     _INET + "inet_id.counter": lambda tp: tp.inet_id,
     _INET + "tos": lambda tp: tp.tos,
@@ -178,9 +179,16 @@ class TcpStructs:
         rows, bits = _rows()
         for offset, pack, mask, value in rows:
             pack(buf, base + offset, value(tp) & mask)
+        if tp.family != AF_INET:
+            self._addresses6(tp, struct.address)
         for offset, shift, mask, value in bits:
             buf[base + offset] = buf[base + offset] & ~mask | int(value(tp)) << shift & mask
         return struct
+
+    def _addresses6(self, tp: "TcpSock", address: int) -> None:
+        ends = {"skc_v6_rcv_saddr": tp.address, "skc_v6_daddr": tp.peer[0] if tp.peer else 0}
+        for name, value in ends.items():
+            self.mem.write(address + place("sock_common", name)[0], value.to_bytes(16, "big"))
 
     def show_writable(self, tp: "TcpSock") -> None:
         """Bring those members up to date that congestion control changes."""
@@ -245,11 +253,11 @@ class TcpStructs:
             req.struct = mem.alloc(size_of("tcp_request_sock"), what="struct tcp_request_sock")
             self._by_address[req.struct] = req
         words = {
-            "req.req.__req_common.skc_daddr": _be32(req.remote[0]),
-            "req.req.__req_common.skc_rcv_saddr": _be32(req.local[0]),
+            "req.req.__req_common.skc_daddr": _be32(req.remote[0]) if req.family == AF_INET else 0,
+            "req.req.__req_common.skc_rcv_saddr": _be32(req.local[0]) if req.family == AF_INET else 0,
             "req.req.__req_common.skc_dport": _be16(req.remote[1]),
             "req.req.__req_common.skc_num": req.local[1],
-            "req.req.__req_common.skc_family": 2,
+            "req.req.__req_common.skc_family": req.family,
             "req.req.__req_common.skc_state": 12,
             "req.req.__req_common.skc_listener": req.listener.struct_address,
             "req.req.mss": req.mss,
@@ -262,6 +270,9 @@ class TcpStructs:
         for path, word in words.items():
             offset, size = place("tcp_request_sock", path)
             mem.store(req.struct + offset, size, word & (1 << 8 * size) - 1)
+        if req.family != AF_INET:
+            for name, value in (("skc_v6_rcv_saddr", req.local[0]), ("skc_v6_daddr", req.remote[0])):
+                mem.write(req.struct + place("sock_common", name)[0], value.to_bytes(16, "big"))
         return int(req.struct)
 
     def forget_request(self, req: "RequestSock") -> None:

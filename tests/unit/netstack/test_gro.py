@@ -7,7 +7,8 @@ import pytest
 import ebpfsim
 from netstack.gso import gso_frames
 from netstack.headers import IpHdr, ip_bytes, parse_ip
-from netstack.skb import SKB_GSO_TCP_FIXEDID, SKB_GSO_TCPV4, SkBuff
+from netstack.headers6 import ip6_bytes, parse_ip6
+from netstack.skb import SKB_GSO_TCP_FIXEDID, SKB_GSO_TCPV4, SKB_GSO_TCPV6, SkBuff
 from netstack.tcp_flow import BulkFlow
 from netstack.tcp_hdr import ACK, CWR, ECE, FIN, PSH, RST, URG, Tcphdr, established_options, tcp_bytes
 
@@ -117,6 +118,24 @@ def test_an_ack_lets_what_was_held_back_go_first(queue: Queue) -> None:
 def test_flows_are_put_together_each_by_itself(queue: Queue) -> None:
     frames = [queue.frame(seq, port=port) for seq in (0, 1000) for port in (5000, 5001)]
     assert sizes(queue.receive(*frames)) == [2000, 2000]
+
+
+def test_ipv6(queue: Queue) -> None:
+    source, target = parse_ip6("2001:db8::1"), parse_ip6("2001:db8::2")
+
+    def frame(seq: int, tclass: int = 0) -> bytes:
+        segment = tcp_bytes(source, target, (5000, 80), seq, 7, ACK, 500, b"", DATA[seq : seq + 1000])
+        packet = ip6_bytes(source, target, 6, 64, segment, tclass)
+        return bytes(queue.nic.mac + b"\2\0\0\0\0\1" + b"\x86\xdd" + packet)
+
+    queue.nic.net.packet_handlers[0x86DD] = lambda skb, _cpu: queue.up.append(skb)
+    frames = [frame(seq) for seq in (0, 1000, 2000)]
+    first, other = queue.receive(*frames, frame(3000, 3))
+    assert (first.gso_size, first.gso_segs, first.gso_type) == (1000, 3, SKB_GSO_TCPV6)
+    assert int.from_bytes(first.data[18:20], "big") == len(first.data) - 54
+    assert gso_frames(first) == frames
+    # a mark of ECN is another traffic class
+    assert (other.data, other.gso_size) == (frame(3000, 3), 0)
 
 
 def test_a_wrong_checksum_is_not_taken_up(queue: Queue) -> None:
