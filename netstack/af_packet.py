@@ -52,8 +52,8 @@ SOCK_MAKERS["PACKET"] = PacketSock
 @kernel_function
 def packet_create(k: SocketKernel, cpu: Cpu, net: int, sock: int, protocol: int, kern: int) -> int:
     """Put a packet socket behind a ``struct socket``: EPERM, ESOCKTNOSUPPORT, ENOBUFS."""
-    functions, socket, cred = k.functions, k.sockfs.at(sock), task_of(k, cpu).cred
-    if functions.security_capable(cpu, cred.address, cred.user_ns, CAP_NET_RAW, 0):
+    functions, socket = k.functions, k.sockfs.at(sock)
+    if not functions.ns_capable(cpu, task_of(k, cpu).cred.user_ns, CAP_NET_RAW):
         return -Errno.EPERM
     if socket.struct.type == SOCK_PACKET:
         raise NotModelled("SOCK_PACKET", "net/packet/af_packet.c: packet_rcv_spkt")
@@ -117,8 +117,10 @@ def packet_do_bind(k: SocketKernel, cpu: Cpu, sk: int, _name: int, ifindex: int,
     ifindex, protocol = s32(u32(ifindex)), _swap(proto & 0xFFFF)
     if sock.fanout is not None:
         return -Errno.EINVAL
-    if ifindex and _device(k, ifindex) is None:
-        return -Errno.ENODEV
+    if ifindex:
+        _look_up(k, cpu)
+        if _device(k, ifindex) is None:
+            return -Errno.ENODEV
     protocol = protocol or sock.protocol
     if (protocol, ifindex) != (sock.protocol, sock.ifindex) or not sock.is_running:
         _unhook(k, cpu, sock)
@@ -129,16 +131,22 @@ def packet_do_bind(k: SocketKernel, cpu: Cpu, sk: int, _name: int, ifindex: int,
     return 0
 
 
+def _look_up(k: SocketKernel, cpu: Cpu) -> None:
+    if k.net.functions.watched:
+        touch(cpu, "dev_get_by_index_rcu", net=k.net)
+
+
 def _device(k: SocketKernel, ifindex: int) -> Any:
     return next((dev for dev in k.net.devices.values() if dev.ifindex == ifindex), None)
 
 
 @kernel_function
-def packet_getname(k: SocketKernel, _cpu: Cpu, sock: int, uaddr: int, peer: int) -> int:
+def packet_getname(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, peer: int) -> int:
     """Tell what a socket is bound to; it has no other end."""
     if s32(u32(peer)):
         return -Errno.EOPNOTSUPP
     sk: PacketSock = k.sockfs.at(sock).sk
+    _look_up(k, cpu)
     dev = _device(k, sk.ifindex) if sk.ifindex else None
     hatype = (ARPHRD_LOOPBACK if dev.loopback else ARPHRD_ETHER) if dev is not None else 0
     mac = dev.mac if dev is not None else b""
@@ -160,6 +168,7 @@ def packet_release(k: SocketKernel, cpu: Cpu, sock: int) -> int:
     k.net.taps.remove(sk)
     sk.fanout = None
     sk.queue.clear()
+    k.functions.skb_queue_purge_reason(cpu, 0, 0)
     k.sockfs.leave(socket)
     k.functions.sk_free(cpu, sk.struct_address)
     return 0

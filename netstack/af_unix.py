@@ -32,7 +32,7 @@ from netstack.sock_wait import (
 from netstack.socket_api import FAMILIES, int_of
 from netstack.sockfs import GFP_KERNEL, PROTO_OPS, SocketKernel, TaskSocket
 from netstack.unix_data import free_skb, purge
-from netstack.unix_path import MAX_NAME, bind_file, checked_name, names_of, new_name, put_sock, unix_at
+from netstack.unix_path import MAX_NAME, bind_file, checked_name, hash_name, names_of, new_name, put_sock, unix_at
 from netstack.unix_sock import (
     AF_UNIX,
     NOBODY,
@@ -165,6 +165,7 @@ def _bind_abstract(k: SocketKernel, cpu: Cpu, sk: UnixSock, name: bytes) -> int:
     k.functions.unix_create_addr(cpu, 0, len(name))
     if sk.name:
         return -Errno.EINVAL
+    hash_name(k, cpu)
     if (sk.type, name) in names_of(k).abstract:
         return -Errno.EADDRINUSE
     new_name(k, cpu, sk, name)
@@ -243,14 +244,18 @@ def unix_stream_connect(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, addr_l
     if k.net.functions.watched:
         touch(cpu, "__alloc_skb", "skb_set_owner_w", sock=new)
     patience = Patience(socket.sndtimeo_ns, nonblock=bool(flags & O_NONBLOCK))
-    err = _connected(k, cpu, socket, new, asked, patience)
+    waiting = UnixSkb(new, b"")
+    waiting.destructor = "sock_wfree"
+    new.refs += 1
+    err = _connected(k, cpu, socket, waiting, asked, patience)
     if err:
-        release_sock(k, cpu, new)
+        free_skb(k, cpu, waiting, purged=True)
+        functions.unix_release_sock(cpu, newsk, 0)
     return err
 
 
-def _connected(k: SocketKernel, cpu: Cpu, socket: TaskSocket, new: UnixSock, name: bytes, patience: Patience) -> int:
-    functions, sk = k.functions, socket.sk
+def _connected(k: SocketKernel, cpu: Cpu, socket: TaskSocket, waiting: UnixSkb, name: bytes, patience: Patience) -> int:
+    functions, sk, new = k.functions, socket.sk, waiting.sender
     while True:
         found = _find(k, cpu, name, sk.type)
         if isinstance(found, int):
@@ -286,9 +291,6 @@ def _connected(k: SocketKernel, cpu: Cpu, socket: TaskSocket, new: UnixSock, nam
     sk.peer_cred = other.peer_cred
     socket.struct.state, sk.state = SS_CONNECTED, TCP_ESTABLISHED
     sk.set_peer(new)
-    new.refs += 1
-    waiting = UnixSkb(new, b"")
-    waiting.destructor = "sock_wfree"
     other.push(waiting)
     functions.sock_def_readable(cpu, other.struct_address)
     return 0
@@ -457,17 +459,16 @@ def unix_release(k: SocketKernel, cpu: Cpu, sock: int) -> int:
 
 
 @kernel_function
-def unix_release_sock(k: SocketKernel, cpu: Cpu, sk: int, _embrion: int) -> None:
+def unix_release_sock(k: SocketKernel, cpu: Cpu, sk: int, embrion: int) -> None:
     """Let the other end know, forget what was not read and those that wait to be accepted."""
     sock = unix_at(k, sk)
     socket = k.sockfs.find(sk)
     if socket is not None:
         k.sockfs.leave(socket)
-    release_sock(k, cpu, sock)
+    _release(k, cpu, sock, embryo=bool(embrion))
 
 
-def release_sock(k: SocketKernel, cpu: Cpu, sk: UnixSock, *, embryo: bool = False) -> None:
-    """Do what ``unix_release_sock`` does."""
+def _release(k: SocketKernel, cpu: Cpu, sk: UnixSock, *, embryo: bool) -> None:
     names_of(k).remove(sk)
     was, functions = sk.state, k.functions
     sk.is_dead, sk.state, sk.sk_shutdown = True, TCP_CLOSE, SHUTDOWN_MASK
@@ -487,7 +488,7 @@ def release_sock(k: SocketKernel, cpu: Cpu, sk: UnixSock, *, embryo: bool = Fals
         sk.unlink(skb)
         child = skb.sk
         if was == TCP_LISTEN and child is not None:
-            release_sock(k, cpu, child, embryo=True)
+            functions.unix_release_sock(cpu, child.struct_address, 1)
         free_skb(k, cpu, skb, purged=True)
     functions.skb_dequeue(cpu, 0)
     if sk.dentry is not None:
@@ -500,7 +501,6 @@ def release_sock(k: SocketKernel, cpu: Cpu, sk: UnixSock, *, embryo: bool = Fals
 def unix_sock_destructor(k: SocketKernel, cpu: Cpu, sk: int) -> None:
     """Nobody has the socket any more."""
     k.functions.skb_queue_purge_reason(cpu, 0, 0)
-    k.functions.put_pid(cpu, 0)
 
 
 # ---- options ---------------------------------------------------------------------------------------------------------

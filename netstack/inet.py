@@ -89,10 +89,8 @@ def inet_create(k: SocketKernel, cpu: Cpu, net: int, sock: int, protocol: int, k
     if err:
         return err
     kind = socket.struct.type
-    if kind == SOCK_RAW:
-        cred = task_of(k, cpu).cred
-        if functions.security_capable(cpu, cred.address, cred.user_ns, CAP_NET_RAW, 0):
-            return -Errno.EPERM
+    if kind == SOCK_RAW and not functions.ns_capable(cpu, task_of(k, cpu).cred.user_ns, CAP_NET_RAW):
+        return -Errno.EPERM
     is_stream = kind == SOCK_STREAM
     socket.protocol = protocol or (IpProto.TCP if is_stream else IpProto.UDP)
     ops, name = _SWITCH[kind]
@@ -386,8 +384,7 @@ def udp_recvmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int, flags
     err = 0 if header.put(copied) else -Errno.EFAULT
     if not err and skb is not None and socket.options:
         recv_cmsgs(k, cpu, socket, header, skb, datagram.time_ns)
-    if not flags & MSG_PEEK:
-        consume_datagram(cpu, socket.udp, len(datagram.data))
+    consume_datagram(cpu, socket.udp, len(datagram.data), peek=bool(flags & MSG_PEEK))
     return err or (len(datagram.data) if flags & MSG_TRUNC else len(copied))
 
 

@@ -27,6 +27,7 @@ from netstack.inet import (
     wait_for_datagram,
 )  # fmt: skip
 from netstack.ip_cmsg import recv_cmsgs, recv_timestamp
+from netstack.marks import touch
 from netstack.msg import MSG_DONTWAIT, MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC, Message, message_at, put_cmsg_to
 from netstack.sk_alloc import SOCK_MAKERS
 from netstack.skb import SkBuff
@@ -91,6 +92,12 @@ def read_address6(k: SocketKernel, uaddr: int) -> tuple[int, int, int, int]:
 def write_address6(k: SocketKernel, uaddr: int, address: int, port: int, scope: int = 0) -> None:
     """Write a ``struct sockaddr_in6``."""
     k.mem.write(uaddr, _SOCKADDR.pack(AF_INET6, port.to_bytes(2, "big"), 0, address.to_bytes(16, "big"), scope))
+
+
+def _look_at(k: SocketKernel, cpu: Cpu) -> None:
+    # what kind of address it is
+    if k.net.functions.watched:
+        touch(cpu, "__ipv6_addr_type")
 
 
 def _sock(k: SocketKernel, sk: int) -> Udp6Sock:
@@ -167,6 +174,7 @@ def __inet6_bind(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, _addr_len: int,
     sock, (family, address, port, scope) = _sock(k, sk), read_address6(k, uaddr)
     if family != AF_INET6:
         return -Errno.EAFNOSUPPORT
+    _look_at(k, cpu)
     if 0 < port < FIRST_UNPRIVILEGED_PORT and not flags & BIND_NO_CAP_NET_BIND_SERVICE:
         cred = task_of(k, cpu).cred
         if k.functions.security_capable(cpu, cred.address, cred.user_ns, CAP_NET_BIND_SERVICE, 0):
@@ -222,6 +230,7 @@ def inet6_getname(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, peer: int) -
     done = k.net.cgroup_bpf.run_filter_sock_addr6(sk, kind, address, port, cpu)
     if done.err:
         return done.err
+    _look_at(k, cpu)
     scope = sk.bound_dev_if if is_link_local(done.address) else 0
     write_address6(k, uaddr, done.address, done.port, scope)
     return SOCKADDR6_BYTES
@@ -256,7 +265,7 @@ def ip6_datagram_connect(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, addr_le
 
 
 @kernel_function
-def __ip6_datagram_connect(k: SocketKernel, _cpu: Cpu, sk: int, uaddr: int, addr_len: int) -> int:
+def __ip6_datagram_connect(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, addr_len: int) -> int:
     """Find the way to the other end and keep it: EINVAL, EAFNOSUPPORT, ENETUNREACH."""
     sock = _sock(k, sk)
     family, address, port, scope = read_address6(k, uaddr)
@@ -267,6 +276,9 @@ def __ip6_datagram_connect(k: SocketKernel, _cpu: Cpu, sk: int, uaddr: int, addr
         return -Errno.EINVAL
     if family != AF_INET6:
         return -Errno.EAFNOSUPPORT
+    if k.net.functions.watched and not is_mapped(address):
+        touch(cpu, "__ipv6_addr_type", "security_sk_classify_flow", "fl6_update_dst", "ip6_dst_lookup_flow", sock=sock)
+        touch(cpu, "ip6_sk_dst_store_flow", sock=sock)
     return errno_of(sock.connect6, address, port, scope)
 
 
@@ -356,6 +368,7 @@ def udpv6_recvmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int, fla
     datagram = sock.peek() if flags & MSG_PEEK else sock.take()
     skb = sock.queue[0] if sock.queue else None
     if to.msg_name:
+        _look_at(k, cpu)
         address, port = parse_ip6(datagram.source.address), datagram.source.port
         done = k.net.cgroup_bpf.run_filter_sock_addr6(sock, AttachType.CGROUP_UDP6_RECVMSG, address, port, cpu)
         scope = skb.skb_iif if skb is not None and is_link_local(done.address) else 0
@@ -367,8 +380,7 @@ def udpv6_recvmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int, fla
     err = 0 if to.put(copied) else -Errno.EFAULT
     if not err and skb is not None and socket.options:
         _cmsgs(k, cpu, socket, to, skb, datagram.time_ns)
-    if not flags & MSG_PEEK:
-        consume_datagram(cpu, sock, len(datagram.data))
+    consume_datagram(cpu, sock, len(datagram.data), peek=bool(flags & MSG_PEEK))
     return err or (len(datagram.data) if flags & MSG_TRUNC else len(copied))
 
 

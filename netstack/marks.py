@@ -26,7 +26,7 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "eth_type_trans": (), "skb_clone_tx_timestamp": (), "cls_bpf_classify": (), "tcf_classify": ("cls_bpf_classify",),
     "tc_run": ("tcf_classify",),
     # and in
-    "skb_defer_rx_timestamp": (), "eth_header_parse": (), "sk_dst_check": ("ipv4_dst_check",),
+    "skb_defer_rx_timestamp": (), "eth_header_parse": (), "sk_dst_check": (),
     "ipv4_dst_check": (), "skb_scrub_packet": (), "__dev_forward_skb": ("__dev_forward_skb2",),
     "__dev_forward_skb2": ("skb_scrub_packet", "eth_type_trans"),
     # net/core/gro.c
@@ -49,6 +49,21 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "l3mdev_master_ifindex_rcu": (), "__skb_flow_dissect": (),
     "security_sk_classify_flow": (), "security_skb_classify_flow": (), "security_xfrm_decode_session": (),
     "__xfrm_decode_session": ("__skb_flow_dissect", "security_xfrm_decode_session"),
+    # net/ipv6: routes, packets that are made, and who gets them
+    "fl6_update_dst": (), "__ipv6_addr_type": (), "fib6_node_lookup_1": (), "fib6_node_lookup": ("fib6_node_lookup_1",),
+    "fib6_table_lookup": ("fib6_node_lookup",), "fib6_select_path": (), "__rt6_find_exception_rcu": (),
+    "rt6_find_cached_rt": ("__rt6_find_exception_rcu",),
+    "ip6_pol_route": ("fib6_table_lookup", "fib6_select_path", "rt6_find_cached_rt"),
+    "ip6_pol_route_output": ("ip6_pol_route",), "fib6_rule_lookup": ("ip6_pol_route_output",),
+    "ip6_route_output_flags": ("__ipv6_addr_type", "__ipv6_addr_type", "fib6_rule_lookup"),
+    "ip6_dst_lookup_flow": ("ip6_route_output_flags", "xfrm_lookup_route"),
+    "ip6_sk_dst_lookup_flow": ("sk_dst_check", "ip6_dst_lookup_flow"), "ip6_dst_hoplimit": (), "ip6_mtu": (),
+    "ip6_setup_cork": ("ip6_mtu",), "__ip6_append_data": ("sock_alloc_send_pskb", "skb_put", "ip_generic_getfrag"),
+    "__ip6_make_skb": ("skb_push",), "ip6_cork_release": (),
+    "ip6_make_skb": ("ip6_setup_cork", "__ip6_append_data", "__ip6_make_skb", "ip6_cork_release"),
+    "csum_ipv6_magic": (), "udp_v6_send_skb": ("csum_ipv6_magic",), "inet6_lookup_reuseport": (),
+    "udp6_lib_lookup2": ("inet6_lookup_reuseport",), "__udp6_lib_lookup": ("udp6_lib_lookup2",),
+    "udp6_unicast_rcv_skb": (), "ip6_sk_dst_store_flow": (),
     # packets that are made
     "ipv4_mtu": (), "ip_setup_cork": ("ipv4_mtu",), "ip_generic_getfrag": (), "icmp_out_count": (),
     "icmp_glue_bits": ("skb_copy_and_csum_bits", "nf_ct_attach"),

@@ -25,7 +25,6 @@ class RawSock(UdpSocket):
     """A raw socket: ``number`` is the protocol that it is for."""
 
     header_bytes = 0
-    rcu_free = False
 
     def __init__(self, net: Any, cgroup: Cgroup) -> None:
         super().__init__(net, cgroup)

@@ -98,6 +98,7 @@ def __sk_destruct(k: SocketKernel, cpu: Cpu, head: int) -> None:
     if made.destructor:
         getattr(functions, made.destructor)(cpu, head)
     functions.bpf_sk_storage_free(cpu, head)
+    functions.put_pid(cpu, 0)
     functions.cgroup_sk_free(cpu, 0)
     functions.security_sk_free(cpu, head)
     made.destruct()

@@ -130,6 +130,8 @@ class UdpSocket(_Socket, Filtered):
         self._file: SockFile | None = None
         # what a task has not read yet, and how much memory that takes (sk_rmem_alloc, SO_RCVBUF)
         self.queue: deque[SkBuff] = deque()
+        # how many of those that wait were seen by a reader before (udp_sk(sk)->reader_queue)
+        self.in_reader = 0
         self.rmem, self.rcvbuf, self.drops = 0, RMEM_DEFAULT, 0
         self.sndbuf, self.reuse = RMEM_DEFAULT, False
         # IP_MTU_DISCOVER: IP_PMTUDISC_WANT
@@ -302,7 +304,7 @@ class UdpSocket(_Socket, Filtered):
             # sk_dst_check(): the socket has its way
             route, saddr = ip_route_output(net, daddr, saddr, flow)
             if net.functions.watched:
-                touch(cpu, "sk_dst_check", sock=self)
+                touch(cpu, "sk_dst_check", "ipv4_dst_check", sock=self)
         else:
             route, saddr = route_output(net, cpu, flow, self)
         if route.type == RouteType.BROADCAST and not self.broadcast:

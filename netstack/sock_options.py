@@ -190,7 +190,12 @@ def udp_lib_setsockopt(
 ) -> int:
     """Set an option of a UDP socket, or one that all sockets have."""
     if level == SOL_SOCKET:
-        return int_of(k.functions.sk_setsockopt(cpu, sk, level, optname, optval, is_kernel, optlen))
+        err = int_of(k.functions.sk_setsockopt(cpu, sk, level, optname, optval, is_kernel, optlen))
+        if optname == SO_RCVBUF:
+            # the threshold at which memory that was read is given back
+            k.functions.sockopt_lock_sock(cpu, sk)
+            k.functions.sockopt_release_sock(cpu, sk)
+        return err
     raise NotModelled(f"option {optname} of UDP", "include/uapi/linux/udp.h")
 
 
@@ -226,6 +231,9 @@ def do_ip_setsockopt(
     k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, is_kernel: int, optlen: int
 ) -> int:
     """Set an option of IP."""
+    if s32(u32(optname)) != IP_TOS:
+        # most need no lock
+        return set_option(k, cpu, sk, level, optname, optval, optlen)
     return _locked(k, cpu, sk, level, optname, optval, is_kernel, optlen)
 
 

@@ -103,6 +103,9 @@ def tcp_poll(k: SocketKernel, _cpu: Cpu, _file: int, sock: int, _wait: int) -> i
 @kernel_function
 def udp_poll(k: SocketKernel, cpu: Cpu, file: int, sock: int, wait: int) -> int:
     """Return what can be done with a UDP socket."""
+    # first_packet_length(): what waits is the reader's
+    udp = k.sockfs.at(sock).udp
+    udp.in_reader = len(udp.queue)
     return int(k.functions.datagram_poll(cpu, file, sock, wait))
 
 

@@ -3,6 +3,7 @@
 Left out: messages of 32-bit tasks, MSG_ZEROCOPY.
 """
 
+from functools import partial
 from struct import Struct
 
 from ebpfsim.btf.view import size_of
@@ -95,11 +96,13 @@ def __sys_recvfrom(
 @kernel_function
 def sock_recvmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, flags: int) -> int:
     """Ask the security modules, then receive."""
-    size = message_at(k, msg).count
-    err = int_of(k.functions.security_socket_recvmsg(cpu, sock, msg, size, flags))
-    if err:
-        return err
-    socket = k.sockfs.at(sock)
+    err = int_of(k.functions.security_socket_recvmsg(cpu, sock, msg, message_at(k, msg).count, flags))
+    return err or _recvmsg_nosec(k, cpu, sock, msg, flags)
+
+
+def _recvmsg_nosec(k: SocketKernel, cpu: Cpu, sock: int, msg: int, flags: int) -> int:
+    # sock_recvmsg_nosec()
+    socket, size = k.sockfs.at(sock), message_at(k, msg).count
     ret = int_of(op_of(k, socket, "recvmsg")(cpu, sock, msg, size, flags))
     if k.net.tracepoints.watched and socket.sk is not None:
         k.net.tracepoints.sock_recv_length(cpu, socket.sk, ret, flags)
@@ -238,9 +241,9 @@ def __sys_recvmsg(k: SocketKernel, cpu: Cpu, fd: int, msg: int, flags: int, _for
     return err if socket is None else _receive(k, cpu, socket, msg, flags)
 
 
-def _receive(k: SocketKernel, cpu: Cpu, socket: TaskSocket, umsg: int, flags: int) -> int:
+def _receive(k: SocketKernel, cpu: Cpu, socket: TaskSocket, umsg: int, flags: int, nosec: int = 0) -> int:
     with message(k, cpu, []) as msg:
-        return int_of(k.functions.___sys_recvmsg(cpu, socket.address, umsg, msg.address, flags, 0))
+        return int_of(k.functions.___sys_recvmsg(cpu, socket.address, umsg, msg.address, flags, nosec))
 
 
 @kernel_function
@@ -256,14 +259,17 @@ def ___sys_recvmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, msg_sys: int,
 
 @kernel_function
 def ____sys_recvmsg(
-    k: SocketKernel, cpu: Cpu, sock: int, msg_sys: int, msg: int, uaddr: int, flags: int, _nosec: int
+    k: SocketKernel, cpu: Cpu, sock: int, msg_sys: int, msg: int, uaddr: int, flags: int, nosec: int
 ) -> int:
     """Receive, and tell the task the address, the flags and how long the control messages are."""
     to, socket = message_at(k, msg_sys), k.sockfs.at(sock)
     with storage(k) as address:
         to.msg_name = address
         to.msg_flags = flags & (MSG_CMSG_CLOEXEC | MSG_ERRQUEUE)
-        ret = int_of(k.functions.sock_recvmsg(cpu, sock, msg_sys, _file_flags(socket, flags)))
+        flags = _file_flags(socket, flags)
+        # of several messages the first one is asked about
+        receive = partial(_recvmsg_nosec, k) if nosec else k.functions.sock_recvmsg
+        ret = int_of(receive(cpu, sock, msg_sys, flags))
         if ret < 0:
             return ret
         if uaddr:
@@ -324,7 +330,7 @@ def do_recvmmsg(k: SocketKernel, cpu: Cpu, fd: int, mmsg: int, vlen: int, flags:
     done = ret = 0
     while done < min(vlen, UIO_MAXIOV):
         entry = mmsg + MMSGHDR_BYTES * done
-        ret = _receive(k, cpu, socket, entry, flags & ~MSG_WAITFORONE)
+        ret = _receive(k, cpu, socket, entry, flags & ~MSG_WAITFORONE, done)
         if ret < 0:
             break
         try:

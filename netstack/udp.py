@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["consume_datagram", "udp_send"]
 
 Ends = tuple[int, int, int, int]
+MSG_PEEK = 2
 # IP_PMTUDISC_*: DO and PROBE send nothing that is too long; with them and WANT packets have Don't Fragment
 PMTUDISC_REFUSING, PMTUDISC_DF = (2, 3), (1, 2, 3)
 
@@ -228,8 +229,8 @@ def sk_filter_trim_cap(cpu: Cpu, sock: "UdpSocket", skb: SkBuff, _cap: int, reas
 @packet_function
 def __udp_enqueue_schedule_skb(cpu: Cpu, sock: "UdpSocket", skb: SkBuff) -> int:
     """Queue a datagram at a socket and wake who waits: 0, or ENOMEM when the socket's buffer is full."""
-    net, ip = skb.dev.net, skb.ip
-    assert ip is not None
+    net = skb.dev.net
+    is_v6 = skb.data[skb.network_header] >> 4 == 6
     if sock.data_ready is None:
         # an application that reads at once
         net.snmp.inc("UdpInDatagrams")
@@ -242,37 +243,56 @@ def __udp_enqueue_schedule_skb(cpu: Cpu, sock: "UdpSocket", skb: SkBuff) -> int:
     if sock.rmem and sock.rmem + size > sock.rcvbuf:
         sock.drops += 1
         return -Errno.ENOMEM
-    net.snmp.inc("UdpInDatagrams")
+    net.snmp.inc("Udp6InDatagrams" if is_v6 else "UdpInDatagrams")
     sock.rmem += size
     sock.queue.append(skb)
-    sock.deliver(cpu.now_ns, _source(skb), skb.data[skb.pulled :])
+    if is_v6:
+        # only sockets of AF_INET6 are found by IPv6
+        taker: Any = sock
+        taker.deliver6(cpu.now_ns, _source6(skb), skb.data[skb.pulled :])
+    else:
+        sock.deliver(cpu.now_ns, _source(skb), skb.data[skb.pulled :])
     sock.data_ready(cpu)
     return 0
 
 
-def consume_datagram(cpu: Cpu, sock: "UdpSocket", length: int) -> None:
-    """Let go the packet that a task has just read; its memory is the socket's again."""
+def consume_datagram(cpu: Cpu, sock: "UdpSocket", length: int, *, peek: bool = False) -> None:
+    """Let go the packet that a task has just read; its memory is the socket's again. One that was peeked at stays."""
     if not sock.queue:
         return
-    skb = sock.queue.popleft()
-    sock.rmem -= skb.truesize
     net = sock.net
-    if net.functions.watched or net.tracepoints.watched:
+    watched = net.functions.watched or net.tracepoints.watched
+    if peek:
+        if net.functions.watched:
+            net.functions.skb_consume_udp(cpu, sock, None, length)
+        return
+    skb = sock.queue.popleft()
+    sock.in_reader = max(0, sock.in_reader - 1)
+    sock.rmem -= skb.truesize
+    if watched:
         net.functions.skb_consume_udp(cpu, sock, skb, length)
     skb.release()
 
 
 @packet_function
-def __skb_recv_udp(cpu: Cpu, sock: "UdpSocket", _flags: int, _off: Any, _err: Any) -> int:
-    """Look for a datagram: in the reader's queue, then in the other one."""
-    names = ("__skb_try_recv_from_queue",)
-    touch(cpu, *((*names, *names, "udp_rmem_release") if sock.readable else names), sock=sock)
+def __skb_recv_udp(cpu: Cpu, sock: "UdpSocket", flags: int, _off: Any, _err: Any) -> int:
+    """Look for a datagram: in the reader's queue, then in the other one, which becomes the reader's."""
+    look = "__skb_try_recv_from_queue"
+    touch(cpu, look, sock=sock)
+    if sock.readable:
+        if not sock.in_reader:
+            touch(cpu, look, sock=sock)
+            sock.in_reader = len(sock.queue)
+        if not flags & MSG_PEEK:
+            touch(cpu, "udp_rmem_release", sock=sock)
     return 0
 
 
 @packet_function
-def skb_consume_udp(cpu: Cpu, sock: "UdpSocket", skb: SkBuff, _len: int) -> None:
-    """A datagram was read."""
+def skb_consume_udp(cpu: Cpu, sock: "UdpSocket", skb: SkBuff | None, _len: int) -> None:
+    """A datagram was read, or only looked at."""
+    if skb is None:
+        return
     sock.net.functions.__consume_stateless_skb(cpu, skb)
 
 
@@ -283,6 +303,11 @@ def __consume_stateless_skb(cpu: Cpu, skb: SkBuff) -> None:
     if net.tracepoints.watched:
         net.tracepoints.consume_skb(cpu, skb, "udp_recvmsg")
     net.functions.skb_release_data(cpu, skb, SkbDropReason.CONSUMED)
+
+
+def _source6(skb: SkBuff) -> tuple[int, int]:
+    at, port = skb.network_header + 8, skb.transport_header
+    return int.from_bytes(skb.data[at : at + 16], "big"), int.from_bytes(skb.data[port : port + 2], "big")
 
 
 def _source(skb: SkBuff) -> tuple[int, int]:

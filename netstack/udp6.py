@@ -22,6 +22,7 @@ from netstack.headers6 import (
 )
 from netstack.icmpv6 import ECHO_REQUEST, count_out
 from netstack.ip6_output import ip6_send
+from netstack.marks import touch
 from netstack.sk_lookup import bpf_sk_lookup_run_v6
 from netstack.skb import SkBuff
 from netstack.sock import FIRST_FREE_PORT, Datagram, Endpoint, SockError, UdpSocket
@@ -219,6 +220,8 @@ def __udp6_lib_rcv(cpu: Cpu, skb: SkBuff, _table: Any, _proto: int) -> int:
         net.snmp.inc("Udp6InErrors")
         skb.drop(SkbDropReason.UDP_CSUM, "", cpu, "__udp6_lib_rcv")
         return 0
+    if net.functions.watched:
+        touch(cpu, "__udp6_lib_lookup", net=net, sk_buff=skb)
     found = net.sockets6.receivers(ip.daddr, udp.dest, (ip.saddr, udp.source))
     # programs cannot choose one of these sockets, but may say that there is none
     if bpf_sk_lookup_run_v6(net, skb, (ip.saddr, udp.source, ip.daddr, udp.dest), IpProto.UDP, cpu).refused:
@@ -232,6 +235,8 @@ def __udp6_lib_rcv(cpu: Cpu, skb: SkBuff, _table: Any, _proto: int) -> int:
         net.functions.icmp6_send(cpu, skb, DEST_UNREACH, PORT_UNREACH, 0, 0, None)
         skb.drop(SkbDropReason.NO_SOCKET, "", cpu, "__udp6_lib_rcv")
         return 0
+    if net.functions.watched:
+        touch(cpu, "udp6_unicast_rcv_skb", sk_buff=skb)
     result: int = net.functions.udpv6_queue_rcv_skb(cpu, found[0], skb)
     return result
 
@@ -250,14 +255,14 @@ def udpv6_queue_rcv_one_skb(cpu: Cpu, sock: UdpSocket6, skb: SkBuff) -> int:
     ip, udp = Ip6Hdr.unpack(skb.data, skb.network_header), UdpHdr.unpack(skb.data, off)
     skb.pulled = off + UDP_HLEN
     if isinstance(sock, UdpSocket):
-        return _to_task(cpu, sock, skb, (ip.saddr, udp.source), skb.data[off + UDP_HLEN : off + udp.len])
+        return _to_task(cpu, sock, skb)
     net.snmp.inc("Udp6InDatagrams")
     sock.deliver(cpu.now_ns, (ip.saddr, udp.source), skb.data[off + UDP_HLEN : off + udp.len])
     skb.release()
     return 0
 
 
-def _to_task(cpu: Cpu, sock: Any, skb: SkBuff, source: tuple[int, int], data: bytes) -> int:
+def _to_task(cpu: Cpu, sock: Any, skb: SkBuff) -> int:
     # udpv6_queue_rcv_one_skb(), __udp_enqueue_schedule_skb(): for a socket of a task
     net = skb.dev.net
     if net.functions.watched or sock.cgroup.effective or sock.filter is not None:
@@ -267,19 +272,13 @@ def _to_task(cpu: Cpu, sock: Any, skb: SkBuff, source: tuple[int, int], data: by
             sock.drops += 1
             skb.drop(SkbDropReason(reason.value), "", cpu, "udpv6_queue_rcv_one_skb")
             return -1
-        data = skb.data[skb.pulled :]
-    if sock.rmem and sock.rmem + skb.truesize > sock.rcvbuf:
-        sock.drops += 1
+    if net.functions.watched:
+        touch(cpu, "skb_pull_rcsum", sk_buff=skb)
+    if net.functions.__dict__["__udp_enqueue_schedule_skb"](cpu, sock, skb):
         net.snmp.inc("Udp6RcvbufErrors")
         net.snmp.inc("Udp6InErrors")
         skb.drop(SkbDropReason.SOCKET_RCVBUFF, "", cpu, "udpv6_queue_rcv_one_skb")
         return -1
-    net.snmp.inc("Udp6InDatagrams")
-    sock.rmem += skb.truesize
-    sock.queue.append(skb)
-    sock.deliver6(cpu.now_ns, source, data)
-    if sock.data_ready is not None:
-        sock.data_ready(cpu)
     return 0
 
 

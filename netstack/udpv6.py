@@ -12,6 +12,7 @@ from hooks.cgroup import Cgroup
 from netstack.headers import format_ip, format_ip6
 from netstack.headers6 import is_link_local, udp6_bytes
 from netstack.ip6_output import ip6_send
+from netstack.marks import touch
 from netstack.sock import FATAL, Datagram, Endpoint, SockError, UdpSocket
 from netstack.sock_struct import SockStruct
 
@@ -150,6 +151,16 @@ class Udp6Sock(UdpSocket):
         address = address or LOOPBACK6
         route, found = self._route(address, scope, "sendto")
         saddr = saddr or self.address or found
+        if net.functions.watched:
+            touch(
+                cpu,
+                "fl6_update_dst",
+                "security_sk_classify_flow",
+                "ip6_sk_dst_lookup_flow",
+                "ip6_dst_hoplimit",
+                sock=self,
+            )
+            touch(cpu, "ip6_make_skb", "udp_v6_send_skb", sock=self)
         datagram = udp6_bytes(saddr, address, self.port, port, data)
         hops = self.hops if self.hops > 0 else 0
         err = ip6_send(net, route, saddr, address, IpProto.UDP, datagram, cpu, hop_limit=hops, sk=self)  # type: ignore[arg-type]

@@ -51,7 +51,7 @@ __all__ = ["free_skb", "purge"]
 SOL_SOCKET, SCM_RIGHTS, SCM_CREDENTIALS, SCM_MAX_FD = 1, 1, 2, 253
 RCV_SHUTDOWN, SEND_SHUTDOWN = 1, 2
 CAP_SYS_ADMIN = 21
-SIGPIPE = 13
+SIGPIPE, NR_OPEN = 13, 1024
 SKB_MAX_HEAD = 4096 - 320  # SKB_MAX_HEAD(0)
 SKB_MAX_ALLOC = 16384 - 320  # SKB_MAX_ORDER(0, 2)
 UNIX_SKB_FRAGS_SZ = 32768
@@ -153,6 +153,7 @@ def _scm_send(k: SocketKernel, cpu: Cpu, msg: Message) -> Scm | int:
     # scm_send()
     task = task_of(k, cpu)
     scm = Scm(PeerCred(task.tgid, task.cred.uid, task.cred.gid))
+    k.functions.security_socket_getpeersec_dgram(cpu, 0, 0, 0)
     if not msg.control:
         return scm
     msg.scm = scm
@@ -232,6 +233,8 @@ def _scm_recv(k: SocketKernel, cpu: Cpu, sk: UnixSock, msg: Message, cred: PeerC
         k.functions.scm_detach_fds(cpu, msg.address, 0)
     for file in scm.files:
         _close(k, cpu, file)
+    if scm.files:
+        k.functions.free_uid(cpu, 0)
 
 
 @kernel_function
@@ -246,7 +249,7 @@ def scm_detach_fds(k: SocketKernel, cpu: Cpu, msg: int, _scm: int) -> None:
     for file in scm.files[:room]:
         if isinstance(file, File) and k.functions.security_file_receive(cpu, file.address):
             break
-        fd = int_of(k.functions.get_unused_fd_flags(cpu, flags))
+        fd = int_of(k.functions.alloc_fd(cpu, 0, NR_OPEN, flags))
         if fd < 0:
             break
         file.get()
@@ -278,7 +281,6 @@ def unix_stream_sendmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, length: 
     scm = _scm_send(k, cpu, sent_msg)
     if isinstance(scm, int):
         return scm
-    functions.security_socket_getpeersec_dgram(cpu, sock, 0, 0)
     functions.wait_for_unix_gc(cpu, 0)
     other = sk.peer
     if sent_msg.msg_flags & MSG_OOB:
@@ -456,9 +458,9 @@ def _seen(k: SocketKernel, skb: UnixSkb) -> int:
 
 def copy_name(k: SocketKernel, cpu: Cpu, sk: UnixSock, msg: Message, sender: UnixSock) -> None:
     """Tell the name of who sent a packet, which programs may change (``unix_copy_addr``)."""
+    k.functions.unix_copy_addr(cpu, msg.address, sender.struct_address)
     if not sender.name:
         return
-    k.functions.unix_copy_addr(cpu, msg.address, sender.struct_address)
     name = k.net.cgroup_bpf.run_filter_unix(sk, AttachType.CGROUP_UNIX_RECVMSG, sender.name, cpu)
     name = sender.name if isinstance(name, int) else name
     k.mem.write(msg.msg_name, name)
@@ -489,7 +491,6 @@ def unix_dgram_sendmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, length: i
     scm = _scm_send(k, cpu, sent)
     if isinstance(scm, int):
         return scm
-    functions.security_socket_getpeersec_dgram(cpu, sock, 0, 0)
     functions.wait_for_unix_gc(cpu, 0)
     name: bytes | int | None = None
     if sent.msg_flags & MSG_OOB:
@@ -619,7 +620,7 @@ def unix_seqpacket_recvmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, size:
     """Receive a packet: ENOTCONN without another end."""
     if k.sockfs.at(sock).sk.state != TCP_ESTABLISHED:
         return -Errno.ENOTCONN
-    return int_of(k.functions.unix_dgram_recvmsg(cpu, sock, msg, size, flags))
+    return int_of(k.functions.__unix_dgram_recvmsg(cpu, k.sockfs.at(sock).struct.sk, msg, size, flags))
 
 
 @kernel_function

@@ -5,6 +5,7 @@ from typing import Any
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.isa.alu import u64
+from netstack.marks import touch
 from netstack.sockfs import SocketKernel
 from netstack.unix_sock import AF_UNIX, UnixNames, UnixSock
 from tracing.fs import FsKernel, dentry_at, is_err, task_of
@@ -54,6 +55,12 @@ def checked_name(k: SocketKernel, uaddr: int, size: int) -> bytes | int:
         # unix_mkname_bsd(): with its NUL
         name = name[:2] + name[2:].partition(b"\0")[0] + b"\0"
     return name
+
+
+def hash_name(k: SocketKernel, cpu: Cpu) -> None:
+    """Tell that an abstract name is looked up by its hash (``unix_abstract_hash``)."""
+    if k.net.functions.watched:
+        touch(cpu, "csum_partial")
 
 
 def new_name(k: SocketKernel, cpu: Cpu, sk: UnixSock, name: bytes) -> None:
@@ -132,6 +139,7 @@ def unix_find_other(k: SocketKernel, cpu: Cpu, _net: int, sunaddr: int, addr_len
     name = bytes(k.mem.read(sunaddr, addr_len))
     if name[2:3] != b"\0":
         return _find_file(k, cpu, sunaddr, addr_len, kind)
+    hash_name(k, cpu)
     found = names_of(k).abstract.get((kind, name))
     if found is None:
         return u64(-Errno.ECONNREFUSED)

@@ -3,6 +3,7 @@
 import difflib
 from functools import cache
 
+import more_socket_walks
 import pytest
 from net_paths import NetPaths, events, functions
 from recordings import known, trees
@@ -83,3 +84,15 @@ def test_how_much_of_the_recordings_is_there() -> None:
     )
     print("events that are missing:", *sorted(fired - set(kernel.tracepoints.fired)))
     assert (there >= FUNCTIONS, asked >= HOOKS, seen >= TRACEPOINTS) == (True, True, True)
+
+
+@pytest.mark.parametrize("family", more_socket_walks.FAMILIES)
+def test_walks_that_were_recorded_later_are_those_of_linux(family: str) -> None:
+    paths, walks = more_socket_walks.walked(family)
+    wrong = {}
+    for name in walks.keys() & more_socket_walks.recorded().keys():
+        ours, recorded = more_socket_walks.common(paths, name, walks[name])
+        if ours != recorded:
+            wrong[name] = [line for line in difflib.ndiff(recorded, ours) if line[0] in "+-"]
+    assert not wrong
+    assert len(walks) >= 13
