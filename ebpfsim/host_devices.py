@@ -11,11 +11,13 @@ A device of a namespace is named NAMESPACE/DEVICE wherever a device's name goes.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
+from ebpfsim.clock import parse_duration
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.suggest import did_you_mean
 from ebpfsim.uapi.net import EtherType
 from netstack import rtnl
+from netstack.addrconf6 import RouterDaemon
 from netstack.bridge import Bridge
 from netstack.headers import parse_ip
 from netstack.headers6 import parse_ip6
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HostDevices"]
 
+SECOND_NS = 1_000_000_000
 VLAN_PROTOCOLS = {"802.1Q": EtherType.VLAN, "802.1ad": EtherType.VLAN_AD}
 _Device = TypeVar("_Device", bound="NetDevice")
 
@@ -361,6 +364,24 @@ class HostDevices:
     ) -> Tunnel:
         net, name = self.place(name)
         return _with_addresses(rtnl.add_tunnel(net, kind, name, config, mac=mac, mtu=mtu), address)
+
+    def router_advertise(
+        self,
+        device: str,
+        prefixes: Iterable[str] = (),
+        *,
+        lifetime: str | int = "1800s",
+        valid: str | int = "86400s",
+        every: str | int = "600s",
+        mtu: int = 0,
+        hop_limit: int = 64,
+    ) -> RouterDaemon:
+        """Advertise this router on a link, as radvd does, with prefixes that hosts make addresses of."""
+        dev = self.device(device)
+        return RouterDaemon(
+            dev.net, dev, prefixes, lifetime_s=parse_duration(lifetime) // SECOND_NS,
+            valid_s=parse_duration(valid) // SECOND_NS, every_ns=parse_duration(every), mtu=mtu, hop_limit=hop_limit,
+        )  # fmt: skip
 
     def link_del(self, device: str) -> None:
         """Remove a device (``ip link del``): programs, routes and neighbours go with it, and the peer of a pair."""

@@ -1,7 +1,7 @@
 """ICMPv6: echo replies, and errors about packets that cannot go on (net/ipv6/icmp.c, v6.18; RFC 4443).
 
 Errors other than "packet too big" are limited for each destination (net.ipv6.icmp.ratelimit). Left out: redirects, node
-information, multicast listener messages (taken without a word).
+information, reports of multicast listeners (taken without a word).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ __all__ = ["Icmp6Limits", "icmp6_errno"]
 ECHO_REQUEST, ECHO_REPLY = 128, 129
 DEST_UNREACH, PKT_TOOBIG, TIME_EXCEED, PARAMPROB = 1, 2, 3, 4
 UNK_OPTION = 2
+MLD_QUERY = 130
 MLD = (130, 131, 132, 143)
 ND = (133, 134, 135, 136, 137)
 _COUNTERS = {
@@ -126,6 +127,8 @@ def _message(cpu: Cpu, skb: SkBuff, message: bytes, ip: Ip6Hdr) -> int:
         return int(functions.icmpv6_notify(cpu, skb, kind, message[1], int.from_bytes(message[4:8], "big")))
     if kind in ND:
         return int(functions.ndisc_rcv(cpu, skb))
+    if kind == MLD_QUERY:
+        return net.mld.query(cpu, skb)
     if kind in MLD or kind >= 128:
         # RFC 4443, 2.4 (b): informational messages of an unknown type are silently discarded
         return 0
@@ -162,11 +165,11 @@ def icmpv6_notify(cpu: Cpu, skb: SkBuff, kind: int, code: int, info: int) -> int
     if kind == PKT_TOOBIG and inner.nexthdr == IpProto.ICMPV6:
         # icmpv6_err()
         net.path_mtu6.learn(inner.daddr, info)
+    if inner.nexthdr == IpProto.TCP and net.functions.tcp_v6_err(cpu, skb, None, kind, code, 0, info):
+        net.snmp.inc("Icmp6InErrors")
     if inner.nexthdr == IpProto.UDP:
         udp = UdpHdr.unpack(quote, IP6_HLEN)
         offender = Ip6Hdr.unpack(skb.data, skb.network_header).saddr
-    if inner.nexthdr == IpProto.TCP and net.functions.tcp_v6_err(cpu, skb, None, kind, code, 0, info):
-        net.snmp.inc("Icmp6InErrors")
         errno = icmp6_errno(kind, code)
         found = net.sockets6.receivers(inner.saddr, udp.source, (inner.daddr, udp.dest))
         if not found:

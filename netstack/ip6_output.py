@@ -90,11 +90,17 @@ def ip6_send(
     sk: Any = None,
 ) -> int:
     """Build an IPv6 packet around ``payload`` and send it: 0, NET_XMIT_DROP or -errno."""
-    hops = hop_limit or net.sysctls["net.ipv6.conf.all.hop_limit"]
+    hops = hop_limit or _hop_limit(net, route)
     skb = SkBuff(ip6_bytes(saddr, daddr, nexthdr, hops, payload, tclass), route.dev, EtherType.IPV6)
     skb.route, skb.sk, skb.transport_header = route, sk, IP6_HLEN
     result: int = net.functions.ip6_send_skb(cpu, skb)
     return result
+
+
+def _hop_limit(net: "Net", route: Route) -> int:
+    # ip6_dst_hoplimit(): what a router on the link has said comes first
+    state = net.ipv6.devices.get(route.dev.ifindex)
+    return (state.hop_limit if state is not None else 0) or net.sysctls["net.ipv6.conf.all.hop_limit"]
 
 
 @packet_function

@@ -107,14 +107,41 @@ class Ipv6:
             raise KernelError("addr add", Errno.EEXIST, f"{format_ip6(address)} on {dev.full_name}")
         state.addresses.append((address, prefixlen))
         state.groups.add(solicited_node(address))
-        if not any(other.prefix == address for other in self.fib.local.routes()):
-            self.fib.add(Route(address, 128, RouteType.LOCAL, dev, prefsrc=address))
+        if not self.net.addrconf.begin(dev, address):
+            self.make_good(dev, address)
         if not dev.loopback and prefixlen < 128:
             prefix = address & mask6(prefixlen)
             connected = Route(prefix, prefixlen, RouteType.UNICAST, dev, metric=256)
             # a second address of a network brings no second route; fe80::/64 is on every device
             if connected not in self.fib.main.routes():
                 self.fib.add(connected, append=True)
+
+    def make_good(self, dev: "NetDevice", address: int) -> None:
+        """Let packets for an address come here."""
+        if not any(other.prefix == address for other in self.fib.local.routes()):
+            self.fib.add(Route(address, 128, RouteType.LOCAL, dev, prefsrc=address))
+
+    def autoconfigure(self, dev: "NetDevice", address: int) -> None:
+        """Give a device an address that a router's prefix made."""
+        state = self.state(dev)
+        state.addresses.append((address, 64))
+        state.groups.add(solicited_node(address))
+        if not self.net.addrconf.begin(dev, address):
+            self.make_good(dev, address)
+
+    def remove_address(self, dev: "NetDevice", address: int) -> None:
+        """Take an address from a device: EADDRNOTAVAIL."""
+        state = self.state(dev)
+        found = next((row for row in state.addresses if row[0] == address), None)
+        if found is None:
+            raise KernelError("addr del", Errno.EADDRNOTAVAIL, f"{format_ip6(address)} on {dev.full_name}")
+        state.addresses.remove(found)
+        state.tentative.discard(address)
+        state.dad_failed.discard(address)
+        if not any(solicited_node(other) == solicited_node(address) for other, _ in state.addresses):
+            state.groups.discard(solicited_node(address))
+        if self.fib.is_local(address):
+            self.fib.local.remove(address, 128)
 
     def add_route(
         self,

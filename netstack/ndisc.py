@@ -1,7 +1,7 @@
 """Neighbour discovery: MAC addresses of IPv6 neighbours (net/ipv6/ndisc.c, v6.18; RFC 4861).
 
-Solicitations teach us the asker's address, advertisements change entries that exist. Left out: routers (solicitations
-and advertisements of them, redirects), duplicate address detection, nonces.
+Solicitations teach us the asker's address, advertisements change entries that exist. What routers say and whether an
+address is somebody else's is the matter of ``netstack.addrconf6``. Left out: redirects that come in, proxies.
 """
 
 from typing import TYPE_CHECKING
@@ -29,9 +29,10 @@ from tracing.functions import packet_function
 if TYPE_CHECKING:
     from netstack.device import NetDevice
 
-__all__ = ["nd_error", "nd_request"]
+__all__ = ["nd_error", "nd_request", "send_message"]
 
-SOLICITATION, ADVERTISEMENT, REDIRECT = 135, 136, 137
+ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT = 133, 134, 135, 136, 137
+NONCE = 14  # RFC 3971
 SOURCE_LLADDR, TARGET_LLADDR, REDIRECTED = 1, 2, 4
 HOP_LIMIT = 255
 ROUTER, SOLICITED, OVERRIDE = 0x8000_0000, 0x4000_0000, 0x2000_0000
@@ -59,7 +60,7 @@ def ndisc_send_ns(cpu: Cpu, dev: "NetDevice", target: Word, daddr: Word, saddr: 
     """Send a solicitation."""
     option = bytes([SOURCE_LLADDR, 1]) + dev.mac if saddr.address else b""
     body = target.address.to_bytes(16, "big") + option
-    _send(cpu, dev, saddr.address, daddr.address, SOLICITATION, 0, body)
+    send_message(cpu, dev, saddr.address, daddr.address, SOLICITATION, 0, body)
 
 
 @packet_function
@@ -69,10 +70,11 @@ def ndisc_send_na(
     """Send an advertisement."""
     flags = (ROUTER if router else 0) | (SOLICITED if solicited else 0) | (OVERRIDE if override else 0)
     body = target.address.to_bytes(16, "big") + (bytes([TARGET_LLADDR, 1]) + dev.mac if with_lladdr else b"")
-    _send(cpu, dev, target.address, daddr.address, ADVERTISEMENT, flags, body)
+    send_message(cpu, dev, target.address, daddr.address, ADVERTISEMENT, flags, body)
 
 
-def _send(cpu: Cpu, dev: "NetDevice", saddr: int, daddr: int, kind: int, word: int, body: bytes) -> None:
+def send_message(cpu: Cpu, dev: "NetDevice", saddr: int, daddr: int, kind: int, word: int, body: bytes) -> None:
+    """Send a message of neighbour discovery."""
     net = dev.net
     count_out(net, kind)
     message = icmp6_bytes(saddr, daddr, kind, 0, word, body)
@@ -101,7 +103,7 @@ def ndisc_send_redirect(cpu: Cpu, skb: SkBuff, target: Word) -> None:
     packet = skb.data[off:]
     size = min(MIN_MTU - IP6_HLEN - 8 - len(body), len(packet) + 8) & ~7
     body += bytes([REDIRECTED, size >> 3]) + bytes(6) + packet[: size - 8]
-    _send(cpu, dev, own, ip.saddr, REDIRECT, 0, body)
+    send_message(cpu, dev, own, ip.saddr, REDIRECT, 0, body)
 
 
 def nd_error(neigh: Neighbour, skb: SkBuff, cpu: Cpu) -> None:
@@ -139,19 +141,31 @@ def ndisc_rcv(cpu: Cpu, skb: SkBuff) -> int:
         return int(functions.ndisc_recv_ns(cpu, skb))
     if skb.data[off] == ADVERTISEMENT:
         return int(functions.ndisc_recv_na(cpu, skb))
+    addrconf = skb.dev.net.addrconf
+    if skb.data[off] == ROUTER_ADVERTISEMENT:
+        return addrconf.receive(cpu, skb, _all_options(skb.data[off + 16 :]))
+    if skb.data[off] == ROUTER_SOLICITATION and skb.dev.ifindex in addrconf.daemons:
+        # what advertises this router is a program, which has a socket for it
+        addrconf.daemons[skb.dev.ifindex].answer()
     return 0
 
 
-def _options(body: bytes) -> dict[int, bytes] | None:
+def _all_options(body: bytes) -> list[tuple[int, bytes]] | None:
     # RFC 4861, 4.6: lengths are in units of 8 bytes; 0 makes the packet wrong
-    found: dict[int, bytes] = {}
+    found: list[tuple[int, bytes]] = []
     while body:
         size = body[1] * 8 if len(body) > 1 else 0
         if not size or size > len(body):
             return None
-        found.setdefault(body[0], body[2:size])
+        found.append((body[0], body[2:size]))
         body = body[size:]
     return found
+
+
+def _options(body: bytes) -> dict[int, bytes] | None:
+    # of several of one kind the first
+    found = _all_options(body)
+    return None if found is None else dict(reversed(found))
 
 
 @packet_function
@@ -174,6 +188,14 @@ def ndisc_recv_ns(cpu: Cpu, skb: SkBuff) -> int:
         return SkbDropReason.IPV6_NDISC_BAD_OPTIONS
     if all(address != target for address, _ in net.ipv6.state(dev).addresses):
         return SkbDropReason.IPV6_NDISC_NS_OTHERHOST
+    state = net.ipv6.state(dev)
+    if target in state.tentative:
+        # somebody else wants the same address, or asks for one that is not good yet
+        if is_probe and not net.addrconf.is_own_probe(dev, target, options.get(NONCE)):
+            net.addrconf.fail(dev, target)
+        return 0
+    if target in state.dad_failed:
+        return 0
     forwarding = int(net.ipv6.forwarding)
     if is_probe:
         net.functions.ndisc_send_na(cpu, dev, Word(ALL_NODES), Word(target), forwarding, 0, 1, 1)
@@ -200,6 +222,12 @@ def ndisc_recv_na(cpu: Cpu, skb: SkBuff) -> int:
     options = _options(skb.data[off + 24 :])
     if options is None:
         return SkbDropReason.IPV6_NDISC_BAD_OPTIONS
+    own = net.ipv6.state(dev)
+    if any(address == target for address, _ in own.addresses):
+        # of an address of ours: it is somebody else's, if it is not good yet
+        if target in own.tentative:
+            net.addrconf.fail(dev, target)
+        return 0
     neigh = net.neigh6.lookup(dev, target)
     if neigh is not None and not neigh.state & Nud.FAILED:
         update = NeighFlag.WEAK_OVERRIDE | NeighFlag.OVERRIDE_ISROUTER

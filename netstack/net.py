@@ -33,6 +33,7 @@ from hooks.cgroup import Cgroup, CgroupTree
 from hooks.dispatcher import Dispatcher
 from hooks.netfilter import Netfilter
 from hooks.netns import NetNs
+from netstack.addrconf6 import Addrconf
 from netstack.arp import arp_error, arp_request
 from netstack.cgroup_bpf import CgroupBpf
 from netstack.cpumap import CpuMapThread
@@ -52,6 +53,7 @@ from netstack.ip_fragment import FragQueues
 from netstack.ipv6 import Ipv6
 from netstack.loopback import Loopback
 from netstack.marks import bind_functions
+from netstack.mld import Mld
 from netstack.napi import Backlog, SoftnetData
 from netstack.ndisc import nd_error, nd_request
 from netstack.neigh import AF_INET6, NeighTable
@@ -191,7 +193,7 @@ class Net:
         self.fib.hash_policy = self.sysctls["net.ipv4.fib_multipath_hash_policy"]
         self.fib.hash_key = self.rng.stream(f"{self.name} multipath").randbytes(16)
         self.neigh = NeighTable(self, arp_request, arp_error)
-        self.ipv6 = Ipv6(self)
+        self.ipv6, self.addrconf, self.mld = Ipv6(self), Addrconf(self), Mld(self)
         self.neigh6 = NeighTable(self, nd_request, nd_error, AF_INET6)
         self.sockets6 = SocketTable6(self)
         self.icmp_sk, self.icmp6_limits = IcmpSock(self), Icmp6Limits(self)

@@ -25,14 +25,19 @@ class PathMtu:
 
     def of(self, route: "Route", daddr: int) -> int:
         """Return the longest packet to an address by a route (``dst_mtu``)."""
+        longest = route.dev.mtu
+        if self.version == 6:
+            # what a router has said of the link
+            state = self.net.ipv6.devices.get(route.dev.ifindex)
+            longest = min(longest, (state.mtu if state is not None else 0) or longest)
         known = self.learned.get(daddr) if self.learned else None
         if known is None or route.dev.loopback:
-            return route.dev.mtu
+            return longest
         mtu, until_ns, _ = known
         if self.net.clock.now_ns >= until_ns:
             del self.learned[daddr]
-            return route.dev.mtu
-        return min(mtu, route.dev.mtu)
+            return longest
+        return min(mtu, longest)
 
     def is_locked(self, daddr: int) -> bool:
         """Whether a router asked for less than anybody should: packets are sent without Don't Fragment then."""

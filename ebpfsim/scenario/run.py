@@ -342,6 +342,8 @@ def _build_host(running: Running, name: str, host: HostBlock, defaults: KernelBl
         with running.at("hosts", name, "interfaces", device):
             built.nic(device, [str(address) for address in nic.address], mac=nic.mac, mtu=nic.mtu, queues=nic.queues)
             built.device(device).rps_cpus = tuple(nic.rps)
+            if nic.advertise is not None:
+                built.router_advertise(device, nic.advertise)
             if nic.qdisc is not None:
                 options = dict(nic.qdisc)
                 add_qdisc(built.device(device), str(options.pop("kind", "")), **options)

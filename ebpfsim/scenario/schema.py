@@ -151,7 +151,8 @@ class InterfaceBlock(Block):
     """A network interface. ``address`` is one address with its prefix length, or a list of them.
 
     ``rps`` are the CPUs among which received packets are spread by their flow (rps_cpus of all queues). ``qdisc`` is
-    the root discipline: its ``kind`` (netem, tbf, prio, fq, htb, pfifo, pfifo_fast) and options.
+    the root discipline: its ``kind`` (netem, tbf, prio, fq, htb, pfifo, pfifo_fast) and options. With ``advertise`` a
+    router sends advertisements there, with these prefixes, of which hosts make addresses.
     """
 
     address: Annotated[list[Address], BeforeValidator(_as_list, json_schema_input_type=Address | list[Address])] = []
@@ -159,6 +160,7 @@ class InterfaceBlock(Block):
     mtu: Annotated[int, Field(ge=68, le=65535)] = 1500
     queues: Annotated[int, Field(ge=1, le=MAX_QUEUES)] = 1
     rps: list[Annotated[int, Field(ge=0, lt=MAX_CPUS)]] = []
+    advertise: list[Subnet] | None = None
     qdisc: dict[str, Any] | None = None
 
 
