@@ -12,19 +12,38 @@ that fails leaves for the program's *careful* code (an ``ExactAccount``), at the
 the very same instruction in every engine, it must hold whatever a way to the next check can take.
 
 Leads are negative numbers from ``-reserve`` on, so a check is the sign of r9.
+
+In loops that run a known number of times (``ebpfsim.jit.counted``) not even a round has an operation: the lead grows by
+the same number with each, which the loop's counter tells where the loop is left. That there is enough left for all of
+them is checked in front of the loop. What look-ups inside cost is counted in the same way, as the upper part of leads.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from ebpfsim.jit.counted import Counted
 from ebpfsim.jit.encoder import Code, insn
 from ebpfsim.jit.layout import LEFT, W_SLOT, word
 from ebpfsim.jit.outline import CodeBlock
 
-__all__ = ["CARRY_ON", "EdgeAccount", "ExactAccount"]
+__all__ = ["CARRY_ON", "EdgeAccount", "ExactAccount", "cost_of", "insns_of"]
 
 CARRY_ON = "carry on carefully"
 # forward jumps over more slots are rarely taken, and those where nothing was found: what follows in the code goes first
 NEAR = 16
+
+
+COST_SHIFT = 32
+_HALF = 1 << (COST_SHIFT - 1)
+
+
+def cost_of(lead: int) -> int:
+    """Return the picoseconds that are part of a lead."""
+    return (lead + _HALF) >> COST_SHIFT
+
+
+def insns_of(lead: int) -> int:
+    """Return the instructions that are part of a lead."""
+    return ((lead + _HALF) & ((1 << COST_SHIFT) - 1)) - _HALF
 
 
 def _add(number: int) -> bytes:
@@ -64,6 +83,16 @@ class ExactAccount:
     def unsettle(self, slot: int) -> None:
         """Append what follows a call; the next block is at ``slot``."""
 
+    def loop_left(self, slot: int) -> None:
+        """Return the loop that the way to another block leaves, and what it does in a round."""
+
+    def enter_loop(self, slot: int) -> None:
+        """Append what is in front of a loop that nothing is counted in."""
+
+    def charges(self, block: CodeBlock) -> bool:
+        """Tell whether the look-up at the end of a block is to be charged there."""
+        return True
+
     def endings(self) -> None:
         """Append what lies behind all blocks."""
 
@@ -73,12 +102,27 @@ class EdgeAccount:
 
     exact = False
 
-    def __init__(self, code: Code, blocks: Iterable[CodeBlock], starts: Iterable[int]) -> None:
+    def __init__(
+        self,
+        code: Code,
+        blocks: Iterable[CodeBlock],
+        starts: Iterable[int],
+        counted: Iterable[Counted] = (),
+        charges: Mapping[int, int] | None = None,
+    ) -> None:
+        """``charges`` are picoseconds of blocks in counted loops."""
         self.code = code
         self.end = 0
+        self._first = 0
+        self._loops = {first: loop for loop in counted for first in loop.members}
+        self._charges = charges or {}
+        # what a round of a counted loop comes to, by the loop's head
+        self._rounds: dict[int, int] = {}
         blocks = list(blocks)
         self._reserve = 2 * sum(len(block.ops) * block.times for block in blocks)
         self._heads = {block.target for block in blocks if 0 <= block.target <= block.slots[-1]}
+        self._heads -= {loop.head for loop in self._loops.values()}
+        self._insns = {block.first: len(block.ops) for block in blocks if block.first in self._loops}
         # leads in front of blocks, for loop heads in front of what they take off
         self._before: dict[int, int] = {}
         self._leaving: list[tuple[str, int, int]] = []
@@ -91,7 +135,18 @@ class EdgeAccount:
             first = block.first
             if first in starts and first not in heads:
                 before.setdefault(first, fresh)
-            end = (fresh if first in heads else before[first]) + len(block.ops) * block.times
+            end = (fresh if first in heads else before[first]) + self._weight(block) * block.times
+            loop = self._loops.get(first)
+            if loop is not None and first == loop.latch:
+                each = self._rounds[loop.head] = end - before[loop.head]
+                if block.following not in heads:
+                    before.setdefault(block.following, insns_of(end + each * (loop.trips - 1)))
+                continue
+            if loop is not None and not {block.following, block.target} <= {*loop.members, -1}:
+                for slot in (block.target, block.following):
+                    if slot >= 0 and slot not in heads:
+                        before.setdefault(slot, end if slot in loop.members else insns_of(end))
+                continue
             if block.target in heads:
                 if block.target <= first:
                     before.setdefault(block.target, end)
@@ -109,21 +164,57 @@ class EdgeAccount:
 
     def begin(self, block: CodeBlock) -> None:
         """Append what a block begins with."""
-        first = block.first
+        first = self._first = block.first
         lead = self._before[first]
         if first in self._heads:
             self.code.add(_add(-self._reserve - lead) or insn("test", LEFT, LEFT))
             lead = -self._reserve
             self._check("head", first, lead)
-        self.end = lead + len(block.ops)
+        self.end = lead + self._weight(block)
+
+    def _weight(self, block: CodeBlock) -> int:
+        return len(block.ops) + (self._charges.get(block.first, 0) << COST_SHIFT)
 
     def again(self, block: CodeBlock) -> None:
-        """Begin another round of a loop that is one block."""
-        self.end += len(block.ops)
+        """Begin another round of a loop that is one block, or the block that follows without code of its own."""
+        self.end += self._weight(block)
 
     def to(self, slot: int) -> int:
-        """Return what has to be added to r9 on the way to another block."""
-        return self._before[slot] - self.end
+        """Return the lead that the way to another block has to add; of a loop that it leaves, at its beginning."""
+        loop = self._loops.get(self._first)
+        if loop is None:
+            return self._before[slot] - self.end
+        each = self._rounds[loop.head]
+        if self._first == loop.latch:
+            return 0 if slot == loop.head else self._before[slot] - self.end - each * (loop.trips - 1)
+        difference = self._before[slot] - self.end
+        return difference if slot in loop.members else difference + each * loop.step * loop.start
+
+    def loop_left(self, slot: int) -> tuple[Counted, int] | None:
+        """Return the loop that the way to another block leaves before its end, and what it does in a round."""
+        loop = self._loops.get(self._first)
+        if loop is None or self._first == loop.latch or slot in loop.members:
+            return None
+        return loop, self._rounds[loop.head]
+
+    def enter_loop(self, slot: int) -> None:
+        """Append the check in front of a loop that nothing is counted in."""
+        loop = self._loops.get(slot)
+        if loop is None or slot != loop.head or self._first in loop.members:
+            return
+        lead = self._before[slot]
+        needed = loop.trips * sum(self._insns[first] for first in loop.members) + self._reserve
+        self.code.add(insn("cmp_imm", LEFT, imm=needed + lead))
+        self._check("loop", slot, lead)
+
+    def charges(self, block: CodeBlock) -> bool:
+        """Tell whether the look-up at the end of a block is to be charged there."""
+        return block.first not in self._charges
+
+    def plain(self, check: CodeBlock) -> bool:
+        """Tell whether a block that only asks for 0 has nothing to do with counted loops but being inside of one."""
+        loop = self._loops.get(check.first)
+        return loop is None or (check.first not in (loop.head, loop.latch) and check.target in loop.members)
 
     def leads_on(self, slot: int) -> bool:
         """Tell whether the way to another block costs nothing, and there is nothing to do at its beginning."""

@@ -22,8 +22,9 @@ from ebpfsim.collector import without_collector
 from ebpfsim.helpers.protos import SYNC_CALLBACK_HELPERS
 from ebpfsim.isa.table import TABLE, Form
 from ebpfsim.jit import layout
-from ebpfsim.jit.account import CARRY_ON, EdgeAccount, ExactAccount
+from ebpfsim.jit.account import CARRY_ON, EdgeAccount, ExactAccount, cost_of, insns_of
 from ebpfsim.jit.call_out import CallOut, carry_on, closure_call, helper_call, register_call
+from ebpfsim.jit.counted import MOST_PS, Counted, find_counted
 from ebpfsim.jit.emit import AUX, emit
 from ebpfsim.jit.encoder import NEGATED, NOP5, RAX, RET, Code, Label, insn, mov_imm, short_jcc, short_jmp
 from ebpfsim.jit.frame import find_frames
@@ -34,13 +35,13 @@ from ebpfsim.jit.inline import (
     RoutineCall,
     charge,
     inline_call,
-    inlines_look_up,
+    inline_look_up_ps,
     routine_call,
 )
 from ebpfsim.jit.layout import AX, CREDIT_SLOT, REGS, TMP, routine, word
 from ebpfsim.jit.native import object_address
 from ebpfsim.jit.objects import ObjectRoutines, object_routines
-from ebpfsim.jit.outline import CALL, FUNCTION_ADDRESS, CodeBlock, Op, Outline
+from ebpfsim.jit.outline import FUNCTION_ADDRESS, CodeBlock, Op, Outline
 from ebpfsim.jit.pairs import sets_flags
 from ebpfsim.jit.program import Image
 from ebpfsim.jit.recurrence import Folded, find_recurrences
@@ -50,6 +51,7 @@ from ebpfsim.jit.unread import Unread
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import BPF_MAX_LOOPS
+from ebpfsim.uapi.helper_ids import HELPER_IDS
 from ebpfsim.vm.compile import Site
 from ebpfsim.vm.objects import frame_depth, is_checked
 from ebpfsim.vm.registers import writes
@@ -58,6 +60,7 @@ __all__ = ["EMIT_ENDS", "Image", "Listed", "compile_image", "compile_listed"]
 
 # registers that a function in C leaves alone, so that nobody reads them again behind it
 _PRESERVED = range(6, 10)
+LOOK_UP = HELPER_IDS["bpf_map_lookup_elem"]
 # calls of what may run functions of the program, whatever it is
 _CALLS_ANYTHING = (Form.CALL_KFUNC, Form.CALL_REG)
 
@@ -110,7 +113,8 @@ class Compiler:
         if checked or self.careful:
             self.account = ExactAccount(self.code)
         else:
-            self.account = EdgeAccount(self.code, self.blocks, image.frames)
+            counted, charges = self.counted_loops()
+            self.account = EdgeAccount(self.code, self.blocks, image.frames, counted, charges)
         self.block = self.blocks[0]
         self.uses_aux = outline.uses_aux
         self.tail_calls = any(block.ops[-1].tail for block in self.blocks)
@@ -235,11 +239,8 @@ class Compiler:
     def leave_out(self, unread: Unread, block: CodeBlock) -> None:
         # values that nobody reads
         unread.constants(block)
-        call = block.ops[-1]
-        if call.flow == CALL and not call.tail and call.row.form is Form.CALL_HELPER:
-            address = self.outline.constant_behind(block, 1)
-            if inlines_look_up(call.insn.imm, self.kernel, address):
-                self.key_at = unread.look_up(block)
+        if self.look_up_ps(block) is not None:
+            self.key_at = unread.look_up(block)
 
     def straight(self, block: CodeBlock, end: int) -> None:
         # the operations of a block up to one
@@ -276,19 +277,62 @@ class Compiler:
         if site.row.form is Form.EXIT:
             objects.leave_frame(self.code)
 
+    def look_up_ps(self, block: CodeBlock) -> int | None:
+        # the cost of the look-up that ends a block, when it is inline
+        call = block.ops[-1]
+        if call.row.form is not Form.CALL_HELPER or call.insn.imm != LOOK_UP or self.checked:
+            return None
+        return inline_look_up_ps(call.insn.imm, self.kernel, self.outline.constant_behind(block, 1))
+
+    def counted_loops(self) -> tuple[list[Counted], dict[int, int]]:
+        # and what the look-ups in them cost, by block
+        counted: list[Counted] = []
+        charges: dict[int, int] = {}
+        for loop in find_counted(self.blocks, self.image.frames, self.is_quiet, self.outline.constant_at_end):
+            costs = {first: self.look_up_ps(self.outline.by_first[first]) or 0 for first in loop.members}
+            if loop.trips * sum(costs.values()) <= MOST_PS:
+                counted.append(loop)
+                charges |= costs
+        return counted, charges
+
+    def is_quiet(self, block: CodeBlock) -> bool:
+        return self.look_up_ps(block) is not None
+
     def add_left(self, number: int) -> None:
-        if number:
-            self.code.add(insn("add_imm", layout.LEFT, imm=number))
+        # a lead (``ebpfsim.jit.account``)
+        insns, cost = insns_of(number), cost_of(number)
+        if cost:
+            self.code.add(charge(-cost))
+        if insns:
+            self.code.add(insn("add_imm", layout.LEFT, imm=insns))
+
+    def count_rounds(self, left: tuple[Counted, int] | None) -> None:
+        # of a loop that is left, what the counter tells of its rounds
+        if left is None:
+            return
+        loop, each = left
+        for number, change in (
+            (-insns_of(each), insn("add", layout.LEFT, TMP)),
+            (cost_of(each), insn("add", word(layout.W_COST), TMP)),
+        ):
+            if number:
+                self.code.add(insn("imul3", REGS[loop.reg], TMP, number * loop.step), change)
 
     def go_on(self, slot: int, after: int) -> None:
         # from the end of a block to the one at ``slot``; ``after`` is what comes next in the code
+        self.count_rounds(self.account.loop_left(slot))
         self.add_left(self.account.to(slot))
+        self.account.enter_loop(slot)
         if slot != after or slot in self.frames:
             self.code.jump(slot)
 
     def branch(self, condition: str, slot: int) -> None:
         # a jump that pays on its way goes by a place behind all blocks
-        difference = self.account.to(slot)
+        difference, left = self.account.to(slot), self.account.loop_left(slot)
+        if left is not None:
+            self.code.jump_if(condition, ("left", self.block.first))
+            self.rare.append(partial(self.leave_early, ("left", self.block.first), slot, left, difference))
+            return
         if not difference:
             self.code.jump_if(condition, slot)
             return
@@ -297,6 +341,12 @@ class Compiler:
         if label not in self.paid:
             self.paid.add(label)
             self.rare.append(partial(self.pay, label))
+
+    def leave_early(self, label: Label, slot: int, left: tuple[Counted, int], difference: int) -> None:
+        self.code.label(label)
+        self.count_rounds(left)
+        self.add_left(difference)
+        self.code.jump(slot)
 
     def pay(self, label: tuple[str, int, int]) -> None:
         _, slot, difference = label
@@ -417,7 +467,8 @@ class Compiler:
         op = check.ops[0]
         if op.name != "jeq64.imm" or op.insn.dst or op.insn.imm or check.first in self.frames:
             return None
-        return check if account.leads_on(check.first) and check.target > check.first else None
+        leads_on = account.leads_on(check.first) and account.plain(check)
+        return check if leads_on and check.target > check.first else None
 
     def null_check(self, check: CodeBlock) -> None:
         # for those who come another way
@@ -457,8 +508,10 @@ def _jump_if(compiler: Compiler, _op: Op, _idx: int) -> None:
 
 
 def _jump(compiler: Compiler, _op: Op, _idx: int) -> None:
-    compiler.add_left(compiler.account.to(compiler.block.target))
-    compiler.code.jump(compiler.block.target)
+    slot = compiler.block.target
+    compiler.count_rounds(compiler.account.loop_left(slot))
+    compiler.add_left(compiler.account.to(slot))
+    compiler.code.jump(slot)
 
 
 def _may_goto(compiler: Compiler, _op: Op, _idx: int) -> None:
@@ -499,7 +552,8 @@ def _call_helper(compiler: Compiler, op: Op, idx: int) -> None:
         # neither inline nor a routine, as before
         compiler.call_out(op, idx, address)
         return
-    inline = inline_call(helper_id, kernel, address, compiler.account.end, compiler.key_at)
+    charged = compiler.account.charges(compiler.block)
+    inline = inline_call(helper_id, kernel, address, compiler.account.end, compiler.key_at, charged=charged)
     compiler.key_at = None
     call = None if inline else routine_call(helper_id, kernel, address, compiler.unit.prog, checked=compiler.checked)
     if inline:

@@ -57,12 +57,19 @@ class InlineCall(NamedTuple):
 
 
 def inline_call(
-    helper_id: int, kernel: Runtime, map_address: int | None, lead: int = 0, key_at: int | None = None
+    helper_id: int,
+    kernel: Runtime,
+    map_address: int | None,
+    lead: int = 0,
+    key_at: int | None = None,
+    *,
+    charged: bool = True,
 ) -> InlineCall | None:
     """Return the code of a helper call, or None.
 
     ``map_address`` is what R1 is known to be, where it may be used; ``lead`` is that of r9 (``ebpfsim.jit.account``).
-    ``key_at`` is where the key of a look-up is from R10 on, where R2 need not tell.
+    ``key_at`` is where the key of a look-up is from R10 on, where R2 need not tell; one that is not ``charged`` is
+    counted elsewhere.
     """
     helper = kernel.helpers.get(helper_id)
     clock = _CLOCKS.get(helper) if helper is not None else None
@@ -72,12 +79,13 @@ def inline_call(
     if helper_id == _CPU and helper is misc.get_smp_processor_id:
         return InlineCall(charge(helper_ps(kernel.costs, helper_id)) + insn("mov_load", word(layout.W_CPU), RAX))
     map_ = _array(helper_id, kernel, map_address)
-    return _lookup(kernel, map_, key_at) if map_ is not None else None
+    return _lookup(kernel, map_, key_at, charged=charged) if map_ is not None else None
 
 
-def inlines_look_up(helper_id: int, kernel: Runtime, map_address: int | None) -> bool:
-    """Tell whether a helper call is a look-up in an array that is inline; it needs to know nothing but the key."""
-    return _array(helper_id, kernel, map_address) is not None
+def inline_look_up_ps(helper_id: int, kernel: Runtime, map_address: int | None) -> int | None:
+    """Return what a look-up in an array that is inline costs, None for other calls; it looks at nothing but the key."""
+    map_ = _array(helper_id, kernel, map_address)
+    return map_operation_ps(kernel.costs, _LOOKUP)(map_) if map_ is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +234,14 @@ def _array(helper_id: int, kernel: Runtime, map_address: int | None) -> ArrayMap
     return map_ if max(map_.elem_size, map_.max_entries, stride) <= IMM_MAX else None
 
 
-def _lookup(kernel: Runtime, map_: ArrayMap, key_at: int | None) -> InlineCall:
+def _lookup(kernel: Runtime, map_: ArrayMap, key_at: int | None, *, charged: bool) -> InlineCall:
     address = _element(map_.values, map_.elem_size)
     if isinstance(map_, PercpuArrayMap):
         address += insn("mov_load", word(layout.W_CPU), TMP) + insn("imul3", TMP, TMP, map_.cpu_stride)
         address += insn("add", RAX, TMP)
     before, key = ram(RSI) if key_at is None else ram(REGS[10], key_at)
-    load = charge(map_operation_ps(kernel.costs, _LOOKUP)(map_)) + before + insn("mov_load", key, RAX, wide=False)
+    cost = charge(map_operation_ps(kernel.costs, _LOOKUP)(map_)) if charged else b""
+    load = cost + before + insn("mov_load", key, RAX, wide=False)
     bound = insn("cmp_imm", RAX, imm=map_.max_entries, wide=False)
     return InlineCall(load + bound, "ae", address, insn("xor", RAX, RAX, wide=False))
 

@@ -268,17 +268,23 @@ class Outline:
 
         A way from the block's own end does not count: it leaves the register alone.
         """
+        first = block.first
+        before = [found for found in self.blocks if first in (found.following, found.target) and found is not block]
+        return self.constant_at_end(before[0], reg) if len(before) == 1 and first not in self.functions else None
+
+    def constant_at_end(self, block: CodeBlock, reg: int) -> int | None:
+        """Return what a register is at the end of a block, where the one way there has loaded a constant."""
         for _ in range(MOST_BEFORE):
-            first = block.first
-            before = [found for found in self.blocks if first in (found.following, found.target) and found is not block]
-            if len(before) != 1 or first in self.functions:
-                return None
-            block = before[0]
             for op, idx in zip(reversed(block.ops), reversed(block.slots), strict=True):
                 if op.flow in (CALL, LOCAL, LEAVE) and reg < _CALLEE_SAVED:
                     return None
                 if op.written == reg:
                     return self._loaded(op, idx)
+            first = block.first
+            before = [found for found in self.blocks if first in (found.following, found.target)]
+            if len(before) != 1 or first in self.functions:
+                return None
+            block = before[0]
         return None
 
     def _loaded(self, op: Op, idx: int) -> int | None:
