@@ -446,6 +446,7 @@ class SocketTable:
             err = self._net.cgroup_bpf.run_filter_sk(sock, AttachType.CGROUP_INET4_POST_BIND, cpu)
             if err:
                 self.remove_udp(sock)
+                sock.address = sock.port = 0
                 _refused("bind", err)
 
     def remove_udp(self, sock: UdpSocket) -> None:
