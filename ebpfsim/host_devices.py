@@ -19,6 +19,7 @@ from ebpfsim.uapi.net import EtherType
 from netstack import rtnl
 from netstack.addrconf6 import RouterDaemon
 from netstack.bridge import Bridge
+from netstack.features import active_features
 from netstack.headers import parse_ip
 from netstack.headers6 import parse_ip6
 from netstack.l3_tunnel import L3Tunnel
@@ -54,6 +55,10 @@ class HostDevices:
             hint = did_you_mean(name, net.devices)
             raise KernelError("device", Errno.ENODEV, f"host '{net.name}' has no device '{name}'{hint}")
         return found
+
+    def features(self, device: str) -> tuple[str, ...]:
+        """Return the features of a device that are on, by the names of ``ethtool -k``."""
+        return active_features(self.device(device))
 
     def xsk_socket(self, device: str, queue: int = 0, **options: int) -> XskSocket:
         """Return an AF_XDP socket bound to a queue of a device, with memory and rings of its own.
