@@ -7,8 +7,8 @@
     a.syn_flood("b:80", every={"exponential": "10us"}, sources="10.9.0.0/16", count=10_000)
     copy = a.bulk_flow("b:5001", size=1_000_000)
 
-The other end is ADDRESS:PORT or HOST:PORT, which is that host's first address. Sizes and times are numbers, durations
-or distributions by name (``netstack.distribution``), drawn from the simulation's seed.
+The other end is ADDRESS:PORT, [ADDRESS]:PORT or HOST:PORT, which is that host's first address. Sizes and times are
+numbers, durations or distributions by name (``netstack.distribution``), drawn from the simulation's seed.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +20,7 @@ from ebpfsim.errors import InputError, NotModelled
 from ebpfsim.suggest import did_you_mean
 from netstack.distribution import Distribution
 from netstack.headers import format_ip
+from netstack.headers6 import is_link_local
 from netstack.net import Net
 from netstack.request_flow import RequestFlow
 from netstack.tcp_flow import BulkFlow
@@ -48,20 +49,33 @@ def find_end(sim: "Simulation", name: str, port: int, *, like: "Host | None" = N
     """Return whom an address or a host's name stands for; ``like`` is asked first. InputError when nobody has it."""
     nets = [net for host in sim.hosts.values() for net in (host.net, *host.net.namespaces.values())]
     if name in sim.hosts:
-        for dev in sim.hosts[name].net.devices.values():
-            if dev.addresses and not dev.loopback:
-                return Resolved(dev.net, dev.addresses[0].address, port)
-        raise InputError("", f"host '{name}' has no address of IPv4")
+        return Resolved(sim.hosts[name].net, _first_address(sim.hosts[name].net, name), port)
     try:
         address = ip_address(name)
     except ValueError:
         raise InputError("", f"there is no host '{name}'{did_you_mean(name, sim.hosts)}") from None
-    if address.version != 4:
-        raise NotModelled("flows over IPv6", "net/ipv6")
-    owners = [net for net in ([like.net] if like is not None else []) + nets if net.fib.is_local(int(address))]
+    owners = [
+        net
+        for net in ([like.net] if like is not None else []) + nets
+        if (net.fib.is_local(int(address)) if address.version == 4 else net.ipv6.is_local(int(address)))
+    ]
     if not owners and needed:
         raise InputError("", f"no host has the address {name}")
     return Resolved(owners[0] if owners else None, int(address), port)
+
+
+def _first_address(net: Net, name: str) -> int:
+    # of IPv4; of IPv6, where a host has no other
+    devices = [dev for dev in net.devices.values() if not dev.loopback]
+    for dev in devices:
+        if dev.addresses:
+            return dev.addresses[0].address
+    for dev in devices:
+        known = net.ipv6.devices.get(dev.ifindex)
+        for address, _ in known.addresses if known is not None else ():
+            if not is_link_local(address):
+                return address
+    raise InputError("", f"host '{name}' has no address")
 
 
 class HostTraffic:
@@ -143,6 +157,8 @@ class HostTraffic:
         The device is by default that of the route to the address.
         """
         address, port = to if isinstance(to, tuple) else self._end(to, needed=False)[1:]
+        if address >> 32:
+            raise NotModelled("floods of IPv6", "host.send() with a packet of scapy's")
         route = self.net.fib.lookup(address)
         if device is None and route is None:
             raise InputError("", f"no route to {format_ip(address)}", "device: eth0")
@@ -160,7 +176,7 @@ class HostTraffic:
         name, _, port = to.rpartition(":")
         if not name or not port.isdigit() or not 0 < int(port) < 0x10000:
             raise InputError("", f"'{to}' is not ADDRESS:PORT or HOST:PORT", "10.0.0.2:80")
-        return find_end(self.sim, name, int(port), needed=needed)
+        return find_end(self.sim, name.removeprefix("[").removesuffix("]"), int(port), needed=needed)
 
     def _at(self, at: str | int | None) -> int:
         return self.sim.clock.now_ns if at is None else parse_duration(at)

@@ -11,13 +11,14 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errors import InputError, KernelError
 from ebpfsim.rng import Stream
 from netstack.distribution import Distribution
-from netstack.headers import format_ip
+from netstack.neigh import AF_INET, AF_INET6
 from netstack.sockopt import IPPROTO_TCP, TCP_CONGESTION, set_tcp_option
 from netstack.tcp import TcpMsg, tcp_socket
 from netstack.tcp_flow import TcpServer
 from netstack.tcp_ipv4 import connect_to
 from netstack.tcp_sock import TcpSock
 from netstack.tcp_states import TcpState
+from netstack.udp_flow import shown
 
 if TYPE_CHECKING:
     from netstack.net import Net
@@ -94,18 +95,20 @@ class RequestFlow:
         self.source, self.target, self.address, self.port = source, target, address, port
         self.request, self.response, self.think = request, response, think
         self.count, self.per_connection, self.congestion = count, per_connection, congestion
-        self.random: Stream = source.rng.stream(f"flow {name or format_ip(address)}:{port}")
+        self.random: Stream = source.rng.stream(f"flow {name or shown(address)}:{port}")
         self.sent = self.responses = self.received = self.failed = self.connections = self.retransmits = 0
         self.latencies_ns: list[int] = []
         self.started_ns = self.done_ns = -1
-        self.server = TcpServer(target, port, self._serve)
+        # an address of more than 32 bits is one of IPv6
+        self.family = AF_INET6 if address >> 32 else AF_INET
+        self.server = TcpServer(target, port, self._serve, family=self.family)
         at_ns = max(start_ns, source.clock.now_ns)
         for _ in range(min(clients, count)):
             client = _Client(self)
             source.clock.call_at(at_ns, client.begin)
 
     def __repr__(self) -> str:
-        return f"<RequestFlow {self.source.name} > {format_ip(self.address)}:{self.port} {self.responses}/{self.count}>"
+        return f"<RequestFlow {self.source.name} > {shown(self.address)}:{self.port} {self.responses}/{self.count}>"
 
     @property
     def ended(self) -> bool:
@@ -177,7 +180,7 @@ class _Client:
 
     def _connect(self, cpu: Cpu) -> None:
         flow, net = self.flow, self.flow.source
-        tp = tcp_socket(net, cpu)
+        tp = tcp_socket(net, cpu, flow.family)
         if flow.congestion:
             err = set_tcp_option(cpu, tp, IPPROTO_TCP, TCP_CONGESTION, flow.congestion.encode())
             if err:

@@ -15,7 +15,7 @@ from ebpfsim.rng import Stream
 from ebpfsim.uapi.net import IpProto
 from netstack.checksum import csum_fold, csum_partial, csum_tcpudp_nofold
 from netstack.distribution import Distribution
-from netstack.headers import BROADCAST_MAC, IP_HLEN, IpHdr, format_ip, ip_bytes
+from netstack.headers import BROADCAST_MAC, IP_HLEN, IpHdr, format_ip, format_ip6, ip_bytes
 from netstack.sock import Datagram
 from netstack.template import Template
 from netstack.traffic import Generator
@@ -23,13 +23,17 @@ from netstack.traffic import Generator
 if TYPE_CHECKING:
     from netstack.device import NetDevice
     from netstack.net import Net
-    from netstack.sock import UdpSocket
 
-__all__ = ["Flood", "UdpFlow", "syn_template"]
+__all__ = ["Flood", "UdpFlow", "shown", "syn_template"]
 
 MAX_PAYLOAD = 65507
 _STAMP = Struct("!QQ")
 _NS_PER_S = 1_000_000_000
+
+
+def shown(address: int) -> str:
+    """Return the text of an address; one of more than 32 bits is of IPv6."""
+    return f"[{format_ip6(address)}]" if address >> 32 else format_ip(address)
 
 
 class _Sink(list[Datagram]):
@@ -85,15 +89,18 @@ class UdpFlow:
         self._stamped = 0
         # of a rate: what a bit was shorter than a nanosecond is not lost
         self._debt = 0
-        self._random: Stream = source.rng.stream(f"flow {name or format_ip(address)}:{port}")
-        self._socket: UdpSocket | None = None
+        self._random: Stream = source.rng.stream(f"flow {name or shown(address)}:{port}")
+        self._send: Callable[[bytes], object] | None = None
         if target is not None:
             # an application that reads at once; EADDRINUSE when somebody else has the port
-            target.udp_socket("0.0.0.0", port).received = _Sink(self._take)
+            if address >> 32:
+                target.udp_socket6("::", port).received = _Sink(self._take)
+            else:
+                target.udp_socket("0.0.0.0", port).received = _Sink(self._take)
         source.clock.call_at(self.start_ns, self._step)
 
     def __repr__(self) -> str:
-        return f"<UdpFlow {self.source.name} > {format_ip(self.address)}:{self.port} {self.datagrams}/{self.sent}>"
+        return f"<UdpFlow {self.source.name} > {shown(self.address)}:{self.port} {self.datagrams}/{self.sent}>"
 
     @property
     def lost(self) -> int:
@@ -128,17 +135,25 @@ class UdpFlow:
         if (self.count is not None and self.sent >= self.count) or (self.end_ns is not None and now_ns >= self.end_ns):
             self.done_ns = now_ns
             return
-        if self._socket is None:
-            self._socket = net.udp_socket()
+        if self._send is None:
+            self._send = self._sender()
         size = min(self.size.draw(self._random), MAX_PAYLOAD)
         stamp = _STAMP.pack(self.sent, now_ns) if size >= _STAMP.size else b""
         try:
-            self._socket.send_to(stamp + bytes(size - len(stamp)), self.address, self.port, net.cpus[0])
+            self._send(stamp + bytes(size - len(stamp)))
         except KernelError:
             self.refused += 1
         self.sent += 1
         self.sent_bytes += size
         net.clock.call_at(now_ns + self._distance(size), self._step)
+
+    def _sender(self) -> Callable[[bytes], object]:
+        address, port, cpu = self.address, self.port, self.source.cpus[0]
+        if address >> 32:
+            sock6, text = self.source.udp_socket6(), format_ip6(address)
+            return lambda data: sock6.sendto(data, text, port, cpu)
+        sock = self.source.udp_socket()
+        return lambda data: sock.send_to(data, address, port, cpu)
 
     def _distance(self, size: int) -> int:
         if self.every is not None:

@@ -14,8 +14,8 @@ from ebpfsim.scenario.run import Attachment, LoadOutcome, Running
 from ebpfsim.scenario.schema import EventBlock
 from ebpfsim.task_steps import Step
 from ebpfsim.uapi.bpf import MapType
-from netstack.headers import format_ip
 from netstack.tcp_flow import BulkFlow
+from netstack.udp_flow import shown
 
 __all__ = ["summarize"]
 
@@ -231,7 +231,7 @@ def _flow(running: Running, name: str) -> dict[str, Any]:
         ends = {"host": event.host, "to": to, "received": getattr(flow, "received", 0), "bytes": event.bytes}
         times = {"started_ns": event.at, "done_ns": getattr(flow, "done_ns", -1) if flow.ended else None}
         return ends | {"retransmits": getattr(flow, "retransmits", 0)} | times | more
-    end = {"host": flow.source.name, "to": f"{format_ip(flow.address)}:{flow.port}"}
+    end = {"host": flow.source.name, "to": f"{shown(flow.address)}:{flow.port}"}
     counts = {"received": flow.received, "bytes": flow.size, "retransmits": flow.retransmits}
     return end | counts | {"started_ns": flow.started_ns, "done_ns": flow.done_ns if flow.ended else None} | more
 

@@ -133,8 +133,8 @@ def check_flow(check: Check, path: Path, event: "EventBlock") -> None:
     check.device_name((*path, "device"), event.host, event.device)
     if not _is_address(address) and address not in check.model.hosts:
         check.unknown((*path, "to"), "host", address, check.model.hosts)
-    if ":" in address:
-        check.not_modelled((*path, "to"), "flows over IPv6")
+    if ":" in address and event.flow_type == "syn_flood":
+        check.not_modelled((*path, "to"), "floods of IPv6")
     if sum(other.flow == event.flow for other in flows) > 1:
         check.wrong((*path, "flow"), f"there are several flows '{event.flow}'")
     listeners = [other for other in flows if other.to == event.to and other.flow_type != "syn_flood"]

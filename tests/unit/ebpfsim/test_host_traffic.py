@@ -48,6 +48,6 @@ def test_who_is_meant() -> None:
         with pytest.raises(InputError, match=message):
             find_end(sim, name, 80)
     with pytest.raises(NotModelled):
-        find_end(sim, "fd00::1", 80)
+        a.syn_flood("[fd00::1]:80", every="1ms", count=1)
     with pytest.raises(InputError, match="is not ADDRESS:PORT"):
         a.bulk_flow("b")

@@ -111,8 +111,24 @@ def test_two_flows_of_one_kind_have_a_port_each() -> None:
             check_scenario(scenario)
 
 
-def test_flows_over_ipv6_are_not_modelled() -> None:
-    text = HOSTS + "events: [{at: 1ms, flow: f, host: a, to: '[fd00::1]:53'}]\n"
+def test_flows_over_ipv6(play) -> None:
+    hosts = HOSTS.replace("10.0.0.1/24", "'fd00::1/64'").replace("10.0.0.2/24", "'fd00::2/64'")
+    _, results = play(
+        hosts
+        + """
+events:
+  - {at: 0us, flow: call, type: udp, host: a, to: "b:53", every: 1ms, count: 5}
+  - {at: 0us, flow: web, type: requests, host: a, to: "[fd00::2]:80", count: 4, response: 3000}
+  - {at: 0us, flow: copy, host: a, to: "[fd00::2]:81", bytes: 100000}
+until: 5s
+expect:
+  - {flow: call, datagrams: 5}
+  - {flow: web, responses: 4, ended: true}
+  - {flow: copy, received: 100000, ended: true}
+"""
+    )
+    assert [result for result in results if not result.met] == []
+    text = HOSTS + "events: [{at: 1ms, flow: f, type: syn_flood, host: a, to: '[fd00::1]:53', every: 1us, count: 1}]\n"
     with pytest.raises(NotModelled, match="IPv6"):
         check_scenario(parse_scenario(text.encode(), "x.yaml", Path.cwd()))
 
