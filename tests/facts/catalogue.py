@@ -154,7 +154,7 @@ CGROUP: list[tuple[str, Tests]] = [
             H + "netns.py::test_facts",
         ),
     ),
-    ("sk_msg DROP: send() EACCES", "not modelled: programs of type sk_msg"),
+    ("sk_msg DROP: send() EACCES", N + "skmsg.py::test_bytes_go_where_linux_lets_them"),
     ("AF_XDP copy mode: chunk 1024 EINVAL; ring not a power of two EINVAL; ZEROCOPY EOPNOTSUPP on veth", AF_XDP),
 ]
 
@@ -311,7 +311,7 @@ PROBES: list[tuple[str, Tests]] = [
     ("kprobe.session runs at entry and exit", KPROBE + "the_whole_order"),
     ("kprobe return values have no effect", KPROBE + "results_of_kprobes_mean_nothing"),
     ("regs, bpf_get_func_ip, cookie", KPROBE + "registers_addresses_and_cookies"),
-    ("func_ip of a kprobe at an offset = 0", "not modelled: probes at an offset"),
+    ("func_ip of a kprobe at an offset = 0", "unit/tracing/test_kprobe.py::test_registers_and_info_of_a_probe_inside"),
     ("unknown symbol: perf -ENOENT, multi -ESRCH", KPROBE + "unknown_symbols"),
     ("no ftrace site: perf -EINVAL, multi -ESRCH", KPROBE + "no_ftrace_site"),
     (
