@@ -335,11 +335,11 @@ def udp_sendmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int) -> in
         target = address, port
     elif sock.peer is None:
         return -Errno.EDESTADDRREQ
-    if sock.sk_shutdown & SEND_SHUTDOWN:
-        return -Errno.EPIPE
     error = sock.take_error()
     if error:
         return -error
+    if sock.sk_shutdown & SEND_SHUTDOWN:
+        return -Errno.EPIPE
     if size > MAX_DATAGRAM:
         return -Errno.EMSGSIZE
     data = header.take(size)

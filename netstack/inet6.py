@@ -184,16 +184,20 @@ def __inet6_bind(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, _addr_len: int,
     err = _check_address(k, sock, address, scope)
     if err:
         return err
-    sock.is_v4 = is_mapped(address)
+    was_v6only, sock.is_v4 = sock.v6only, is_mapped(address)
+    # who has an address of IPv6 does not speak IPv4
+    sock.v6only = sock.v6only or bool(address and not sock.is_v4)
     sock.address = address & 0xFFFF_FFFF if sock.is_v4 else address
     if k.functions.udp_v6_get_port(cpu, sk, port):
-        sock.address, sock.is_v4 = 0, False
+        sock.address, sock.is_v4, sock.v6only = 0, False, was_v6only
         return -Errno.EADDRINUSE
     if sock.bound_struct():
         err = k.net.cgroup_bpf.run_filter_sk(sock, AttachType.CGROUP_INET6_POST_BIND, cpu)
         if err:
             k.functions.udp_lib_unhash(cpu, sk)
             sock.address = sock.port = 0
+            sock.v6only = was_v6only
+    k.sockfs.at(sk).values[SOL_IPV6, IPV6_V6ONLY] = int(sock.v6only)
     return err
 
 
@@ -306,17 +310,20 @@ def udpv6_sendmsg(k: SocketKernel, cpu: Cpu, sk: int, msg: int, length: int) -> 
         return -Errno.EMSGSIZE
     if sent.msg_flags & MSG_OOB:
         return -Errno.EOPNOTSUPP
-    if sock.sk_shutdown & SEND_SHUTDOWN:
-        return -Errno.EPIPE
+    err = 0 if is_mapped(address) else errno_of(sock.route_to, address or 1, scope, "sendto")
+    if err:
+        return err
     error = sock.take_error()
     if error:
         return -error
+    if sock.sk_shutdown & SEND_SHUTDOWN:
+        return -Errno.EPIPE
     data = sent.take(size)
     if data is None:
         return -Errno.EFAULT
     if not is_mapped(address):
         return errno_of(lambda: sock.send6(data, address, port, scope, cpu, connected=connected)) or size
-    if sock.v6only or (sock.address and not sock.is_v4):
+    if sock.v6only:
         return -Errno.ENETUNREACH
     v4 = address & 0xFFFF_FFFF or LOOPBACK
     return errno_of(sock.send, data, cpu) or size if connected else errno_of(sock.send_to, data, v4, port, cpu) or size

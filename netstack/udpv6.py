@@ -9,11 +9,12 @@ from ebpfsim.errors import KernelError
 from ebpfsim.uapi.bpf import AttachType
 from ebpfsim.uapi.net import IpProto
 from hooks.cgroup import Cgroup
+from netstack.fib import Route
 from netstack.headers import format_ip, format_ip6
 from netstack.headers6 import is_link_local, udp6_bytes
 from netstack.ip6_output import ip6_send
 from netstack.marks import touch
-from netstack.sock import FATAL, Datagram, Endpoint, SockError, UdpSocket
+from netstack.sock import FATAL, LOOPBACK, Datagram, Endpoint, SockError, UdpSocket
 from netstack.sock_struct import SockStruct
 
 if TYPE_CHECKING:
@@ -97,33 +98,37 @@ class Udp6Sock(UdpSocket):
 
     def report_error(self, time_ns: int, errno: Errno, destination: tuple[int, int], offender: int) -> None:
         """Take an error from ICMP or ICMPv6; a connected socket keeps one that is final."""
-        if self.peer6 is None:
-            super().report_error(time_ns, errno, destination, offender)
-            return
-        target = Endpoint(format_ip6(destination[0]), destination[1])
-        self.errors.append(SockError(time_ns, errno, target, format_ip6(offender)))
-        if errno in FATAL:
+        address, port = destination
+        is_v4 = address <= 0xFFFF_FFFF and self.peer6 is None
+        target = Endpoint(format_ip(address) if is_v4 else format_ip6(address), port)
+        self.errors.append(SockError(time_ns, errno, target, format_ip(offender) if is_v4 else format_ip6(offender)))
+        if destination in (self.peer, self.peer6) and errno in FATAL:
             self.put_error(errno)
 
     # ---- out -------------------------------------------------------------------------------------------------------
 
     def connect6(self, address: int, port: int, scope: int) -> None:
         """Choose whom to talk to (``__ip6_datagram_connect``): ENETUNREACH, EINVAL, EACCES."""
-        address = address or LOOPBACK6
+        address = address or (mapped(LOOPBACK) if self.is_v4 else LOOPBACK6)
         if is_mapped(address):
             if self.v6only:
                 raise KernelError("connect", Errno.ENETUNREACH)
             self.is_v4 = self.is_v4 or not self.address
             self.connect_to(address & 0xFFFF_FFFF, port)
+            self.peer6 = None
             self.show_peer(address, port)
             return
-        _, saddr = self._route(address, scope, "connect")
+        _, saddr = self.route_to(address, scope, "connect")
         self.address = self.address or saddr
-        self.peer6 = (address, port)
+        self.peer, self.peer6 = None, (address, port)
         self.show_peer(address, port)
 
-    def _route(self, address: int, scope: int, op: str) -> tuple[object, int]:
+    def route_to(self, address: int, scope: int, op: str) -> tuple[Route, int]:
+        """Return the way to an address: EAFNOSUPPORT, EINVAL, ENODEV, ENETUNREACH."""
         net = self.net
+        if self.is_v4:
+            # ip6_dst_lookup_tail()
+            raise KernelError(op, Errno.EAFNOSUPPORT, "the socket has an address of IPv4")
         index = scope or self.bound_dev_if
         if is_link_local(address) and not index:
             errno = Errno.EINVAL if op == "connect" else Errno.ENETUNREACH
@@ -149,7 +154,7 @@ class Udp6Sock(UdpSocket):
         if not port:
             raise KernelError("sendto", Errno.EINVAL)
         address = address or LOOPBACK6
-        route, found = self._route(address, scope, "sendto")
+        route, found = self.route_to(address, scope, "sendto")
         saddr = saddr or self.address or found
         if net.functions.watched:
             touch(
@@ -163,7 +168,7 @@ class Udp6Sock(UdpSocket):
             touch(cpu, "ip6_make_skb", "udp_v6_send_skb", sock=self)
         datagram = udp6_bytes(saddr, address, self.port, port, data)
         hops = self.hops if self.hops > 0 else 0
-        err = ip6_send(net, route, saddr, address, IpProto.UDP, datagram, cpu, hop_limit=hops, sk=self)  # type: ignore[arg-type]
+        err = ip6_send(net, route, saddr, address, IpProto.UDP, datagram, cpu, hop_limit=hops, sk=self)
         net.softnet[cpu.number].settle()
         if err < 0:
             raise KernelError("sendto", -err)
