@@ -3,21 +3,9 @@
 from ebpfsim.progs.runtime import Helper
 from hooks import cgroup_run
 from netstack import (
-    fib_helpers,
-    lwt_bpf,
-    owner_helpers,
-    redirect_helpers,
-    reuseport,
-    sk_lookup,
-    skb_helpers,
-    skb_room,
-    skb_verdict,
-    skmsg,
-    sock_helpers,
-    tcp_sock_ops,
-    tunnel_key,
-    xdp_helpers,
-)
+    fib_helpers, lwt_bpf, owner_helpers, redirect_helpers, reuseport, sk_lookup, skb_helpers, skb_room,
+    skb_verdict, skmsg, sock_helpers, tcp_sock_ops, tcp_syncookies, tunnel_key, xdp_helpers,
+)  # fmt: skip
 
 __all__ = ["HELPERS"]
 
@@ -37,4 +25,5 @@ HELPERS: dict[int, Helper] = {
     **reuseport.HELPERS,
     **sk_lookup.HELPERS,
     **tcp_sock_ops.HELPERS,
+    **tcp_syncookies.HELPERS,
 }

@@ -53,7 +53,7 @@ class InetHashinfo:
         self._listeners: dict[int, list[TcpSock]] = {}
         # users of a port (struct inet_bind_bucket): sockets, also those that connected from it
         self._bound: dict[int, list[Any]] = {}
-        self._secret = net.rng.stream(f"{net.name} tcp").getrandbits(128).to_bytes(16, "little")
+        self.secret = net.rng.stream(f"{net.name} tcp").getrandbits(128).to_bytes(16, "little")
         self._next_free = [FIRST_FREE_PORT, FIRST_FREE_PORT + 1]
 
     def secure_seq_and_ts_off(self, ends: FourTuple, now_ns: int) -> tuple[int, int]:
@@ -61,8 +61,8 @@ class InetHashinfo:
         size = 16 if (ends[0] | ends[2]) >> 32 else 4
         widths = (size, 4, size, 4)
         remote, rport, local, lport = (end.to_bytes(width, "big") for end, width in zip(ends, widths, strict=True))
-        number = int.from_bytes(sha256(self._secret + remote + rport + local + lport).digest()[:4], "little")
-        offset = int.from_bytes(sha256(self._secret + remote + local).digest()[:4], "little")
+        number = int.from_bytes(sha256(self.secret + remote + rport + local + lport).digest()[:4], "little")
+        offset = int.from_bytes(sha256(self.secret + remote + local).digest()[:4], "little")
         return (number + (now_ns >> 6)) & M32, offset
 
     def pmtu(self, route: "Route", daddr: int, family: int = 2) -> int:

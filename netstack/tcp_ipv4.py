@@ -26,6 +26,7 @@ from netstack.tcp_segment import Segment
 from netstack.tcp_send import initialize_rcv_mss
 from netstack.tcp_sock import AF_INET, TcpSock
 from netstack.tcp_states import TcpState
+from netstack.tcp_syncookies import SYSCTL, answer_with_cookie, cookie_check, wants_cookie
 from tracing.functions import packet_function
 
 if TYPE_CHECKING:
@@ -178,6 +179,13 @@ def do_rcv(cpu: Cpu, tp: TcpSock, skb: Segment) -> int:
     if tp.state == S.ESTABLISHED:
         functions.tcp_rcv_established(cpu, tp, skb)
         return 0
+    if tp.state == S.LISTEN and not skb.th.flags & SYN:
+        # tcp_v4_cookie_check()
+        child = cookie_check(cpu, tp, skb)
+        if child is not tp:
+            if child is not None:
+                functions.tcp_child_process(cpu, tp, child, skb)
+            return 0
     reason = int(functions.tcp_rcv_state_process(cpu, tp, skb))
     if reason:
         by_family(net, skb.family, "send_reset")(cpu, tp, skb, reason)
@@ -323,9 +331,8 @@ def tcp_v4_conn_request(cpu: Cpu, tp: TcpSock, skb: Segment) -> int:
 def tcp_conn_request(cpu: Cpu, _rsk_ops: Any, _af_ops: Any, tp: TcpSock, skb: Segment) -> int:
     """Answer a SYN, unless queues are full, and remember it."""
     net = tp.net
-    if tp.syn_qlen >= tp.max_ack_backlog:
-        # Differs: a SYN that finds the queue full is dropped, there are no cookies.
-        net.snmp.inc("TcpExtTCPReqQFullDrop")
+    with_cookie = wants_cookie(tp) if tp.syn_qlen >= tp.max_ack_backlog or net.sysctls[SYSCTL] == 2 else False
+    if with_cookie is None:
         net.snmp.inc("TcpExtListenDrops")
         return 0
     if len(tp.accept_queue) > tp.max_ack_backlog:
@@ -346,8 +353,14 @@ def tcp_conn_request(cpu: Cpu, _rsk_ops: Any, _af_ops: Any, tp: TcpSock, skb: Se
         return 0
     isn, req.ts_off = net.tcp.secure_seq_and_ts_off((daddr, th.dest, saddr, th.source), cpu.now_ns)
     req.snt_isn = isn
-    req.openreq_init_rwin(cpu, route.dev.mtu)
     req.ecn_from_syn(th, skb.ecn)
+    if with_cookie:
+        answer_with_cookie(cpu, tp, req, th)
+    req.openreq_init_rwin(cpu, route.dev.mtu)
+    if with_cookie:
+        by_family(net, skb.family, "send_synack")(cpu, tp, None, None, req, None, 2, None)
+        req.free()
+        return 0
     net.tcp.established[req.ends] = req
     tp.syn_qlen += 1
     tp.syn_young += 1

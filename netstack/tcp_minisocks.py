@@ -43,6 +43,18 @@ TIMEWAIT_LEN_US = 60_000_000
 TCP_RTO_MAX_US = 120_000_000
 
 
+# what the lowest bits of a time stamp say (net/ipv4/syncookies.c)
+TSBITS, WSCALE_MASK, TS_SACK, TS_ECN = 6, 0xF, 1 << 4, 1 << 5
+
+
+def cookie_timestamp(req: "RequestSock", now_ms: int) -> int:
+    """Return a time in the lowest bits of which options are (``cookie_init_timestamp``)."""
+    options = req.snd_wscale if req.wscale_ok else WSCALE_MASK
+    options |= (TS_SACK if req.sack_ok else 0) | (TS_ECN if req.ecn_ok else 0)
+    stamp = now_ms >> TSBITS << TSBITS | options
+    return stamp - (1 << TSBITS) if stamp > now_ms else stamp
+
+
 class RequestSock:
     """A SYN that was answered and waits for its ACK (``struct tcp_request_sock``)."""
 
@@ -70,6 +82,8 @@ class RequestSock:
         self.struct = 0
         self.last_oow_ack_time: int | None = None
         self.ecn_tos = 0
+        # its answer carries what there is to know, and nobody remembers it
+        self.is_cookie = False
         self.advmss = 536
 
     @property
@@ -124,7 +138,8 @@ class RequestSock:
         now_us = cpu.now_ns // 1000
         if self.snt_synack_us < 0:
             self.snt_synack_us = now_us
-        tstamp = (now_us // 1000 + self.ts_off & M32, self.ts_recent) if self.tstamp_ok else None
+        now_ms = cookie_timestamp(self, now_us // 1000) if self.is_cookie else now_us // 1000
+        tstamp = (now_ms + self.ts_off & M32, self.ts_recent) if self.tstamp_ok else None
         wscale = self.rcv_wscale if self.wscale_ok else None
         options = syn_options(SynOptions(self.advmss, wscale=wscale, tstamp=tstamp, sack=self.sack_ok))
         flags = SYN | ACK | (ECE if self.ecn_ok else 0)

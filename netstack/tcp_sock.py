@@ -182,6 +182,9 @@ class TcpSock:
         self.max_ack_backlog = 0
         self.syn_qlen = 0
         self.syn_young = 0
+        # when a SYN was last answered with a cookie, and whether a flood of them was told
+        self.synq_overflow_ns: int | None = None
+        self.syn_flood_told = False
         self.retransmit_timer: SockTimer | None = None
         self.delack_timer: SockTimer | None = None
         self.keepalive_timer: SockTimer | None = None

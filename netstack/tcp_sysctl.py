@@ -41,6 +41,7 @@ TCP_SYSCTLS: dict[str, int] = {
     "net.ipv4.tcp_slow_start_after_idle":       1,
     "net.ipv4.tcp_syn_linear_timeouts":         4,
     "net.ipv4.tcp_syn_retries":                 6,
+    "net.ipv4.tcp_syncookies":                  1,
     "net.ipv4.tcp_synack_retries":              5,
     "net.ipv4.tcp_timestamps":                  1,
     "net.ipv4.tcp_tso_rtt_log":                 9,

@@ -9,6 +9,7 @@ A line is a time and what happens then. Times are seconds: ``0.1`` since the beg
     write 1 oob / read 1 oob / read 10 peek          with MSG_OOB, MSG_PEEK
     icmp 3 1                      an ICMP error about the last segment: type, code, MTU
     set TCP_NODELAY 1             an option of the socket (before or after it is connected)
+    fill 2                        so many connections wait to be accepted
     state ESTABLISHED             the state of the socket
     error ECONNRESET              what its error is
     tcp snd_cwnd == 10            a member of the socket
@@ -277,6 +278,10 @@ class Script:
         self.net.tcp.get_port(self.listener, 0, HOST_PORT)
         self.listener.max_ack_backlog = int(backlog)
         self.net.functions.inet_csk_listen_start(self.cpu, self.listener)
+
+    def do_fill(self, number: str) -> None:
+        # others have connected, whom nobody accepts
+        self.listener.accept_queue.extend([self.listener] * int(number))
 
     def do_accept(self) -> None:
         found = self.net.functions.inet_csk_accept(self.cpu, self.listener, TcpMsg())

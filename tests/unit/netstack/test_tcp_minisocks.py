@@ -212,10 +212,14 @@ SCRIPTS = {
 +59  silence
 +2   gone
 """,
-    "the accept queue is full: the last ACK counts as lost": """
-0    listen 0
+    "the accept queue is full: the last ACK counts as lost, and the answer comes again": """
+0    listen 1
 +0   < S 0:0(0) win 65535 <mss 1460>
-+1   silence
++0   > S. 0:0(0) ack 1 win 64240 <mss 1460>
++.1  fill 2
++0   < . 1:1(0) ack 1 win 65535
++0   count TcpExtListenOverflows 1
++.9  > S. 0:0(0) ack 1 win 64240 <mss 1460>
 """,
     "a scale of more than 14 counts as 14 (RFC 7323, 2.3)": """
 0    listen
