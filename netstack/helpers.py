@@ -3,9 +3,22 @@
 from ebpfsim.progs.runtime import Helper
 from hooks import cgroup_run
 from netstack import (
-    fib_helpers, lwt_bpf, owner_helpers, redirect_helpers, reuseport, sk_lookup, skb_helpers, skb_room,
-    skb_verdict, skmsg, sock_helpers, tcp_sock_ops, tcp_syncookies, tunnel_key, xdp_helpers,
-)  # fmt: skip
+    fib_helpers,
+    lwt_bpf,
+    owner_helpers,
+    redirect_helpers,
+    reuseport,
+    sk_lookup,
+    skb_helpers,
+    skb_room,
+    skb_verdict,
+    skmsg,
+    sock_helpers,
+    tcp_sock_ops,
+    tcp_syncookies,
+    tunnel_key,
+    xdp_helpers,
+)
 
 __all__ = ["HELPERS"]
 
