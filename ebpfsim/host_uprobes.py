@@ -13,7 +13,7 @@ from ebpfsim.progs.prog import Prog
 from ebpfsim.suggest import did_you_mean
 from hooks.link import Link
 from tracing.uprobe import BPF_F_UPROBE_MULTI_RETURN, MULTI
-from tracing.user_binary import UsdtNote, UserBinary, parse_usdt_arg
+from tracing.user_binary import UsdtArg, UsdtNote, UserBinary, parse_usdt_arg
 
 if TYPE_CHECKING:
     from ebpfsim.host_net import HostNet
@@ -29,6 +29,11 @@ _ARG, _SPEC_TAIL = Struct("<QIhBb"), Struct("<Qh6x")
 SEARCH_PATHS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 LIBRARY_PATHS = ("/usr/lib64", "/usr/lib", "/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu")
 _FUNCTION = re.compile(r"^(?P<path>.*):(?P<function>[^:+]+)(\+(?P<off>0x[0-9a-fA-F]+|\d+))?$")
+
+
+def _kind_of(arg: UsdtArg) -> int:
+    # arg_type:8, idx_reg_off:12, scale_bitshift:4, reserved:8
+    return arg.arg_type | arg.idx_reg_off << 8 | arg.scale_bitshift << 20
 
 
 class HostUprobes:
@@ -146,7 +151,7 @@ class HostUprobes:
         found = obj.maps[USDT_SPECS]
         args = [parse_usdt_arg(text) for text in note.args]
         rows = [
-            _ARG.pack(arg.val_off & (1 << 64) - 1, arg.arg_type, arg.reg_off, arg.size < 0, arg.bitshift)
+            _ARG.pack(arg.val_off & (1 << 64) - 1, _kind_of(arg), arg.reg_off, arg.size < 0, arg.bitshift)
             for arg in args
         ]
         value = b"".join(rows).ljust(_ARG.size * USDT_MAX_ARGS, b"\0") + _SPEC_TAIL.pack(cookie, len(args))

@@ -33,6 +33,7 @@ from tracing.user_binary import (
     CONST,
     REG,
     REGISTER_OFFSETS,
+    SIB,
     UsdtNote,
     UserBinary,
     UserFunction,
@@ -360,8 +361,10 @@ class Uprobes:
                 if not regs[register]:
                     areas.append(user.alloc(1 << 12))
                     regs[register] = areas[-1] + (1 << 11)
-                size = abs(arg.size)
-                user.write(regs[register] + arg.val_off & M64, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))
+                size, place_at = abs(arg.size), regs[register] + arg.val_off
+                if arg.arg_type == SIB:
+                    place_at += regs[arg.idx_reg_off // 8] << arg.scale_bitshift
+                user.write(place_at & M64, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))
         return regs, areas
 
     def _run(self, each: _Consumer, task: Task, binary: UserBinary, regs: Sequence[int]) -> int:

@@ -45,8 +45,10 @@ def _register_offsets() -> dict[str, int]:
 REGISTER_OFFSETS: Mapping[str, int] = _register_offsets()
 _REGISTER = r"%([a-z0-9]+)"
 _DEREF = re.compile(rf"^(-?\d+)@(-?\d+)?\({_REGISTER}\)$")
+_SIB = re.compile(rf"^(-?\d+)@(-?\d+)?\({_REGISTER},{_REGISTER}(?:,(\d+))?\)$")
 _REG, _CONST = re.compile(rf"^(-?\d+)@{_REGISTER}$"), re.compile(r"^(-?\d+)@\$(-?\d+)$")
-CONST, REG, REG_DEREF = range(3)  # enum __bpf_usdt_arg_type
+CONST, REG, REG_DEREF, SIB = range(4)  # enum __bpf_usdt_arg_type
+SCALES = (1, 2, 4, 8)
 
 
 class UsdtArg(NamedTuple):
@@ -56,6 +58,9 @@ class UsdtArg(NamedTuple):
     arg_type: int
     reg_off: int
     size: int
+    # of an address with an index: its register, and how far it is shifted
+    idx_reg_off: int = 0
+    scale_bitshift: int = 0
 
     @property
     def bitshift(self) -> int:
@@ -64,10 +69,16 @@ class UsdtArg(NamedTuple):
 
 
 def parse_usdt_arg(text: str) -> UsdtArg:
-    """Return what ``-4@-20(%rbp)``, ``8@%rdi`` or ``4@$5`` says (parse_usdt_arg); InputError otherwise."""
+    """Return what ``-4@-20(%rbp)``, ``8@(%rdi,%rax,8)``, ``8@%rdi`` or ``4@$5`` says (parse_usdt_arg); InputError."""
     if found := _DEREF.match(text):
         size, off, register = int(found[1]), int(found[2] or 0), found[3]
         arg = UsdtArg(off, REG_DEREF, _register(text, register), size)
+    elif found := _SIB.match(text):
+        size, off, scale = int(found[1]), int(found[2] or 0), int(found[5] or 1)
+        if scale not in SCALES:
+            raise InputError("", f"argument '{text}' of a static tracepoint: scale {scale}", "1, 2, 4 or 8")
+        index = _register(text, found[4])
+        arg = UsdtArg(off, SIB, _register(text, found[3]), size, index, SCALES.index(scale))
     elif found := _REG.match(text):
         arg = UsdtArg(0, REG, _register(text, found[2]), int(found[1]))
     elif found := _CONST.match(text):

@@ -13,6 +13,7 @@ from ebpfsim.uapi.bpf import ProgType
 
 REQUESTS = Path(__file__).resolve().parents[3] / "scenarios" / "bpf" / "requests.bpf.o"
 SHOP = "/usr/bin/shop"
+NO_INDEX = {"idx_reg_off": 0, "scale_bitshift": 0, "reserved": 0}
 STEPS = [
     {"call": [f"{SHOP}:handle", 7, "apples"], "returns": 3, "takes": "5us"},
     {"usdt": [f"{SHOP}:shop:refused", 8, -2]},
@@ -38,10 +39,23 @@ def test_sections_say_where_programs_go(host: Host) -> None:
     # as libbpf 1.8 fills it in: places, cookie, number of arguments
     spec = obj.maps["__bpf_usdt_specs"][0]
     assert spec["args"][:2] == [
-        {"val_off": 0, "arg_type": 1, "reg_off": 112, "arg_signed": False, "arg_bitshift": 0},
-        {"val_off": (1 << 64) - 20, "arg_type": 2, "reg_off": 32, "arg_signed": True, "arg_bitshift": 32},
+        {"val_off": 0, "arg_type": 1, "reg_off": 112, "arg_signed": False, "arg_bitshift": 0, **NO_INDEX},
+        {"val_off": (1 << 64) - 20, "arg_type": 2, "reg_off": 32, "arg_signed": True, "arg_bitshift": 32, **NO_INDEX},
     ]
     assert (spec["usdt_cookie"], spec["arg_cnt"]) == (0, 2)
+
+
+def test_arguments_behind_an_index() -> None:
+    host = Simulation(seed=1).host("h")
+    # the index comes first, so that it is known where the other argument lies
+    host.user_binary(SHOP, ["main", "handle"], usdt={"shop:refused": ["8@%rax", "-4@-96(%rbp,%rax,8)"]})
+    obj = host.load(REQUESTS)
+    obj.attach()
+    host.spawn("shop", steps=[{"usdt": [f"{SHOP}:shop:refused", 5, -7]}])
+    host.sim.run()
+    assert dict(obj.maps["refused"].items()) == {-7: 1}
+    spec = obj.maps["__bpf_usdt_specs"][0]["args"][1]
+    assert (spec["arg_type"], spec["reg_off"], spec["idx_reg_off"], spec["scale_bitshift"]) == (3, 32, 80, 3)
 
 
 def program(host: Host, expected: int = 0) -> int:

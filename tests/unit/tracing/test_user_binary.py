@@ -84,6 +84,10 @@ ARGUMENTS = [
     ("2@%r10w", UsdtArg(0, 1, 56, 2), 48),
     ("1@%sil", UsdtArg(0, 1, 104, 1), 56),
     ("-8@$-5", UsdtArg(-5, 0, 0, -8), 0),
+    # as libbpf 1.8 reads "1@-96(%rbp,%rax,8)" and the forms without an offset or a scale
+    ("1@-96(%rbp,%rax,8)", UsdtArg(-96, 3, 32, 1, 80, 3), 56),
+    ("-4@(%rdi,%rcx,4)", UsdtArg(0, 3, 112, -4, 88, 2), 32),
+    ("8@16(%r10,%r9)", UsdtArg(16, 3, 56, 8, 64, 0), 0),
 ]
 
 
@@ -93,7 +97,7 @@ def test_places_of_arguments(text: str, arg: UsdtArg, bitshift: int) -> None:
     assert parse_usdt_arg(text).bitshift == bitshift
 
 
-@pytest.mark.parametrize("text", ["", "8", "8@", "3@%rdi", "8@%xmm0", "8@nokia", "8@8(%rax,%rbx,4)"])
+@pytest.mark.parametrize("text", ["", "8", "8@", "3@%rdi", "8@%xmm0", "8@nokia", "8@8(%rax,%rbx,3)"])
 def test_places_that_are_not_understood(text: str) -> None:
     with pytest.raises(InputError):
         parse_usdt_arg(text)

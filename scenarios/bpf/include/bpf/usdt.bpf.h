@@ -9,11 +9,14 @@
 
 #define BPF_USDT_MAX_ARG_CNT 12
 
-enum { BPF_USDT_ARG_CONST, BPF_USDT_ARG_REG, BPF_USDT_ARG_REG_DEREF };
+enum { BPF_USDT_ARG_CONST, BPF_USDT_ARG_REG, BPF_USDT_ARG_REG_DEREF, BPF_USDT_ARG_SIB };
 
 struct __bpf_usdt_arg_spec {
 	__u64 val_off;
-	__u32 arg_type;
+	__u32 arg_type : 8;
+	__u32 idx_reg_off : 12;
+	__u32 scale_bitshift : 4;
+	__u32 reserved : 8;
 	short reg_off;
 	_Bool arg_signed;
 	char arg_bitshift;
@@ -38,7 +41,7 @@ static __noinline int bpf_usdt_arg(struct pt_regs *ctx, __u64 arg_num, long *res
 	int spec_id = bpf_get_attach_cookie(ctx);
 	struct __bpf_usdt_spec *spec = bpf_map_lookup_elem(&__bpf_usdt_specs, &spec_id);
 	struct __bpf_usdt_arg_spec *arg;
-	unsigned long val = 0;
+	unsigned long val = 0, idx = 0;
 
 	*res = 0;
 	if (!spec || arg_num >= BPF_USDT_MAX_ARG_CNT)
@@ -53,6 +56,13 @@ static __noinline int bpf_usdt_arg(struct pt_regs *ctx, __u64 arg_num, long *res
 		return -14;
 	if (arg->arg_type == BPF_USDT_ARG_REG_DEREF && bpf_probe_read_user(&val, sizeof(val), (void *)val + arg->val_off))
 		return -14;
+	if (arg->arg_type == BPF_USDT_ARG_SIB) {
+		if (bpf_probe_read_kernel(&idx, sizeof(idx), (void *)ctx + arg->idx_reg_off))
+			return -14;
+		idx <<= arg->scale_bitshift;
+		if (bpf_probe_read_user(&val, sizeof(val), (void *)(val + idx + arg->val_off)))
+			return -14;
+	}
 	val <<= arg->arg_bitshift;
 	if (arg->arg_signed)
 		*res = (long)val >> arg->arg_bitshift;
