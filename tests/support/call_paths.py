@@ -27,6 +27,8 @@ class Watched:
         self.calls: list[str] = []
         self.fired: list[str] = []
         self.watching = False
+        # the functions that are written down, None for all
+        self.only: frozenset[str] | None = None
 
     def spawn(self, what: What, *, comm: str = "test", uid: int = 0) -> Task:
         """Let a task begin, whose texts and bytes are put in its memory."""
@@ -55,7 +57,7 @@ class Watched:
         """Write down every call of a kernel function and every tracepoint from now on."""
         functions = self.kernel.functions
         if not self.watching:
-            for name in list(functions.names()):
+            for name in list(functions.names()) if self.only is None else sorted(self.only & set(functions.names())):
                 functions.__dict__[name] = self._watched(name, getattr(functions, name))
             for prefix, make in list(functions._makers.items()):
                 functions.make(prefix, lambda name, make=make: self._watched(name, make(name)))

@@ -177,6 +177,7 @@ FAMILIES: dict[str, Callable[[Walker], None]] = {"AF_UNIX": _unix, "UDP": _udp, 
 def walked(family: str) -> tuple[NetPaths, dict[str, list[str]]]:
     """Return what the calls of a family go through."""
     paths = NetPaths()
+    paths.only = known().union(*recorded().values())
     paths.kernel.vfs.add("/tmp/d/f", b"")
     warm(paths.a)
     walks: dict[str, list[str]] = {}

@@ -10,6 +10,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -151,23 +154,28 @@ class Model(_World):
         return result
 
 
-def simulated(script: Script, **options: Any) -> list[list[Any]]:
-    """Return what a task of a new host is answered."""
+@cache
+def _host() -> tuple[Any, Any, Iterator[int]]:
+    # one host for all scripts: each has a task and a folder of its own, and leaves nothing behind
     import ebpfsim
 
     sim = ebpfsim.Simulation(seed=1)
-    kernel: Any = sim.host("h").kernel
-    kernel.vfs.add("/tmp/s/empty")
+    return sim, sim.host("h").kernel, count()
+
+
+def simulated(script: Script) -> list[list[Any]]:
+    """Return what a task of a host is answered."""
+    sim, kernel, numbers = _host()
+    folder = f"/tmp/{next(numbers)}"
+    kernel.vfs.add(f"{folder}/empty")
     answers: list[list[Any]] = []
 
     def main(task: Any) -> int:
-        task.chdir("/tmp/s") if hasattr(task, "chdir") else kernel.syscalls.call(
-            task, "chdir", task.user.alloc(16, b"/tmp/s\0")
-        )
+        kernel.syscalls.call(task, "chdir", task.user.alloc(32, folder.encode() + b"\0"))
         answers.extend(Model(kernel, task).run(script))
         return 0
 
-    kernel.sched.spawn("test", main, **options)
+    kernel.sched.spawn("test", main)
     sim.run()
     return answers
 
