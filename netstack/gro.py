@@ -45,7 +45,7 @@ BULK_BYTES = 1000
 class _Held:
     # one packet that may grow
     __slots__ = (
-        "count", "fixed_id", "flags", "frame", "ident", "like", "may_repeat", "metadata", "mss", "parts", "record",
+        "count", "fixed_id", "flags", "frame", "ident", "like", "metadata", "mss", "parts", "record",
         "seq", "size", "start", "transport",
     )  # fmt: skip
 
@@ -54,7 +54,7 @@ class _Held:
     ) -> None:
         self.frame, self.record, self.transport, self.start, self.like = frame, record, transport, start, like
         self.parts: list[bytes] = []
-        self.count, self.fixed_id, self.may_repeat = 1, False, False
+        self.count, self.fixed_id = 1, False
         # the number that follows
         self.flags = self.ident = self.mss = self.seq = self.size = 0
         self.metadata = b""
@@ -116,8 +116,7 @@ class Gro:
             return self._refused(key, cpu)
         like = (ethernet, tos, ttl, frag_off & IP_DF, ack, flags & ~(FIN | PSH), off, window, frame[54:start], metadata)
         offer = _Held(frame, record, 34, start, like)
-        offer.seq, offer.flags, offer.ident, offer.may_repeat = seq, flags, ident, bool(frag_off & IP_DF)
-        offer.metadata = metadata
+        offer.seq, offer.flags, offer.ident, offer.metadata = seq, flags, ident, metadata
         return self._offer(key, offer, cpu)
 
     def _tcp6(self, frame: bytes, size: int, record: PacketRecord, metadata: bytes, cpu: Cpu) -> int:
@@ -173,9 +172,9 @@ class Gro:
         return GRO_HELD
 
     def _same_ids(self, held: _Held, new: _Held) -> bool:
-        # inet_gro_flush(): one that may not be fragmented may have the same number each time
+        # inet_gro_flush(): numbers count on, or are the same each time
         offset = new.ident - held.ident & 0xFFFF
-        if held.count == 1 and new.may_repeat and not offset:
+        if held.count == 1 and not offset:
             held.fixed_id = True
         return offset == (0 if held.fixed_id else held.count)
 
