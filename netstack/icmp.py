@@ -382,8 +382,15 @@ def icmp_discard(_cpu: Cpu, _skb: SkBuff) -> int:
 
 @packet_function
 def icmp_redirect(_cpu: Cpu, skb: SkBuff) -> int:
-    """Take a redirect, which changes nothing: routes have no exceptions here."""
-    return 0 if len(skb.data) - skb.transport_header >= ICMP_HLEN + IP_HLEN else SkbDropReason.PKT_TOO_SMALL
+    """Take a redirect, which changes nothing: routes have no next hops by exception here."""
+    net, quote = skb.dev.net, skb.data[skb.transport_header + ICMP_HLEN :]
+    if len(quote) < IP_HLEN:
+        return SkbDropReason.PKT_TOO_SMALL
+    if quote[9] == IpProto.UDP and len(quote) >= (quote[0] & 15) * 4 + UDP_HLEN:
+        ip, udp = quoted_udp(skb)
+        if not net.sockets.udp_receivers(ip.saddr, udp.source, broadcast=False, source=(ip.daddr, udp.dest)):
+            net.snmp.inc("IcmpInErrors")
+    return 0
 
 
 class _Reply:
@@ -415,7 +422,8 @@ def icmp_reply(cpu: Cpu, reply: _Reply, skb: SkBuff) -> None:
         route, saddr = route_output(net, cpu, flow)
     except KernelError:
         return
-    _count_out(net, reply.type)
+    # __ip_make_skb() goes by the type of the flow, which nobody has set: 0, whatever the answer is
+    _count_out(net, IcmpType.ECHOREPLY)
     hlen = (skb.data[skb.network_header] & 15) * 4
     options = echoed_options(skb.data[skb.network_header : skb.network_header + hlen], net, saddr)
     _push(cpu, net, route, (saddr, ip.saddr), reply.message, ip.tos, options)

@@ -57,8 +57,10 @@ class PathMtu:
                 mtu, locked = min(before, least), True
             expires = "net.ipv4.route.mtu_expires"
         else:
-            # RFC 8201: what is less than the least link is not believed
-            mtu, expires = max(mtu, IPV6_MIN_MTU), "net.ipv6.route.mtu_expires"
+            expires = "net.ipv6.route.mtu_expires"
+            if mtu < IPV6_MIN_MTU:
+                # RFC 8201, 4: what is less than the least link is not believed
+                return False
         if mtu > before or (mtu == before and not locked):
             return False
         until_ns = self.net.clock.now_ns + self.net.sysctls[expires] * 1_000_000_000

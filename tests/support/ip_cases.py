@@ -22,7 +22,10 @@ from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
     ICMPv6ND_NA,
     ICMPv6ND_NS,
+    ICMPv6ND_RA,
     ICMPv6NDOptDstLLAddr,
+    ICMPv6NDOptMTU,
+    ICMPv6NDOptPrefixInfo,
     ICMPv6NDOptSrcLLAddr,
     ICMPv6PacketTooBig,
     ICMPv6Unknown,
@@ -585,7 +588,127 @@ def _udp() -> Iterator[tuple[str, Case]]:
     yield "6 a length too long", case(E / ip6() / UDP(sport=1, dport=53, len=99) / b"abc")
 
 
+def _path_mtu() -> Iterator[tuple[str, Case]]:
+    reply = IP(src=R4, dst=A4, id=1) / ICMP(type=0, id=3, seq=4)
+    echo = E / ip() / ICMP(id=3, seq=4) / PAYLOAD[:1300]
+    for mtu in (1000, 552, 300, 68, 0):
+        told = E / ip() / ICMP(type=3, code=4, nexthopmtu=mtu) / bytes(reply / PAYLOAD[:1300])[:28]
+        yield f"{mtu}, then a long echo", case(told, echo)
+    told_udp = E / ip() / ICMP(type=3, code=4, nexthopmtu=1000) / bytes(IP(src=R4, dst=A4) / UDP(sport=9, dport=9))
+    yield "about a datagram that nobody has sent", case(told_udp, echo)
+    other = E / ip() / ICMP(type=3, code=4, nexthopmtu=1000) / bytes(IP(src=R4, dst="10.0.1.7") / ICMP(type=0))
+    yield "about somebody else", case(other, echo)
+    reply6 = ip6(src=R6, dst=A6) / ICMPv6EchoReply(id=3, seq=4, data=PAYLOAD[:1400])
+    echo6 = E / ip6() / ICMPv6EchoRequest(id=3, seq=4, data=PAYLOAD[:1400])
+    for mtu in (1400, 1280, 1000):
+        told6 = E / ip6() / ICMPv6PacketTooBig(mtu=mtu) / Raw(bytes(reply6)[:200])
+        yield f"6 {mtu}, then a long echo", case(told6, echo6)
+    yield "forwarded packets go by the link", routed(
+        E1 / IP(src=FAR4, dst="10.0.2.2") / ICMP(type=3, code=4, nexthopmtu=600)
+        / bytes(IP(src="10.0.2.2", dst=FAR4) / ICMP(type=0)), E / ip(dst=FAR4) / udp(PAYLOAD[:1000])
+    )  # fmt: skip
+
+
+def _routers6() -> Iterator[tuple[str, Case]]:
+    def ra(*options: Packet, source: str = "fe80::1", hlim: int = 255, **fields: object) -> Packet:
+        made = Ether(src=MAC_A, dst="33:33:00:00:00:01") / IPv6(src=source, dst="ff02::1", hlim=hlim)
+        made /= ICMPv6ND_RA(**{"routerlifetime": 1800, "chlim": 33, **fields})
+        for option in options:
+            made /= option
+        return made
+
+    link = ICMPv6NDOptSrcLLAddr(lladdr=MAC_A)
+    prefix = ICMPv6NDOptPrefixInfo(prefix="2001:db8:7::", prefixlen=64)
+    far = E / ip6(src="2001:db8:99::1") / ICMPv6EchoRequest(id=1, data=b"abc")
+    own = "2001:db8:7::ff:fe00:b"
+    asked = (
+        Ether(src=MAC_A, dst="33:33:ff:00:00:0b") / ip6(dst="ff02::1:ff00:b", hlim=255) / ICMPv6ND_NS(tgt=own) / link
+    )
+    yield "a default route and a hop limit", case(ra(link), far)
+    yield "no default route", case(ra(link, routerlifetime=0), far)
+    yield "an address of a prefix", case(ra(link, prefix), asked, E / ip6(dst=own) / ICMPv6EchoRequest(id=1))
+    yield (
+        "a prefix that is on the link alone",
+        case(ra(link, ICMPv6NDOptPrefixInfo(prefix="2001:db8:7::", prefixlen=64, A=0)), asked),
+    )
+    yield (
+        "a prefix of another length",
+        case(ra(link, ICMPv6NDOptPrefixInfo(prefix="2001:db8:7::", prefixlen=48)), asked),
+    )
+    yield (
+        "a prefix that is not valid",
+        case(
+            ra(link, ICMPv6NDOptPrefixInfo(prefix="2001:db8:7::", prefixlen=64, validlifetime=0, preferredlifetime=0)),
+            asked,
+        ),
+    )
+    yield (
+        "preferred for longer than valid",
+        case(
+            ra(link, ICMPv6NDOptPrefixInfo(prefix="2001:db8:7::", prefixlen=64, validlifetime=9, preferredlifetime=10)),
+            asked,
+        ),
+    )
+    yield "from another network", case(ra(link, source="2001:db8:1::1"), far)
+    yield "from far", case(ra(link, hlim=64), far)
+    yield "with an option of length 0", case(ra(Raw(bytes(8))), far)
+    yield (
+        "a link of a smaller MTU",
+        case(ra(link, ICMPv6NDOptMTU(mtu=1300)), E / ip6() / ICMPv6EchoRequest(id=1, data=PAYLOAD[:1400])),
+    )
+    yield (
+        "a link of an MTU that is too small",
+        case(ra(link, ICMPv6NDOptMTU(mtu=1000)), E / ip6() / ICMPv6EchoRequest(id=1, data=PAYLOAD[:1400])),
+    )
+    yield "a router does not listen", routed(ra(link, prefix), asked)
+    yield "a router that takes itself back", case(ra(link), ra(link, routerlifetime=0), far)
+
+
+def _more() -> Iterator[tuple[str, Case]]:
+    for protocol in (0, 41, 50, 132):
+        yield f"protocol {protocol}", case(E / ip(proto=protocol) / Raw(b"abcdefgh"))
+    yield "a header of 4 words", case(E / ip(ihl=4) / udp())
+    yield "a header longer than the packet", case(E / ip(ihl=15, len=40) / Raw(bytes(20)))
+    yield "version 6 as IPv4", case(E / ip(version=6) / udp())
+    yield "a wrong sum of IPv4", case(E / ip(chksum=1) / udp())
+    yield "shorter than it says", case(E / ip(len=200) / udp())
+    yield "longer than it says", case(E / ip() / udp() / Raw(bytes(20)))
+    yield "for another station", case(Ether(src=MAC_A, dst="02:00:00:00:00:77") / ip() / udp())
+    yield "for another station, IPv6", case(Ether(src=MAC_A, dst="02:00:00:00:00:77") / ip6() / udp())
+    yield "by a group of the link for one address", case(Ether(src=MAC_A, dst="01:00:5e:00:00:01") / ip() / udp())
+    yield "reserved flag", case(E / ip(flags="evil") / udp())
+    yield "a timestamp request", case(E / ip() / ICMP(type=13, id=1, code=5))
+    yield "a redirect", case(E / ip() / ICMP(type=5, code=1, gw="10.0.1.9") / bytes(ip(src=R4, dst="10.9.9.9") / udp()))
+    yield "to the address of the other link", case(E / ip(dst="10.0.2.2") / udp())
+    yield "to the IPv6 address of the other link", case(E / ip6(dst="2001:db8:2::2") / udp())
+    yield (
+        "to a link-local address",
+        case(E / ip6(src="fe80::ff:fe00:a", dst="fe80::ff:fe00:b") / ICMPv6EchoRequest(id=1)),
+    )
+    yield (
+        "to the solicited-node group",
+        case(Ether(src=MAC_A, dst="33:33:ff:00:00:02") / ip6(dst="ff02::1:ff00:2") / ICMPv6EchoRequest(id=1)),
+    )
+    yield (
+        "to all routers, of a host",
+        case(Ether(src=MAC_A, dst="33:33:00:00:00:02") / ip6(dst="ff02::2") / ICMPv6EchoRequest(id=1)),
+    )
+    yield (
+        "to all routers",
+        routed(Ether(src=MAC_A, dst="33:33:00:00:00:02") / ip6(dst="ff02::2") / ICMPv6EchoRequest(id=1)),
+    )
+    yield (
+        "an interface-local group",
+        case(Ether(src=MAC_A, dst="33:33:00:00:00:01") / ip6(dst="ff01::1") / ICMPv6EchoRequest(id=1)),
+    )
+    yield (
+        "a group of scope 0",
+        case(Ether(src=MAC_A, dst="33:33:00:00:00:01") / ip6(dst="ff00::1") / ICMPv6EchoRequest(id=1)),
+    )
+
+
 _GROUPS = {
+    "path MTU": _path_mtu, "routers of IPv6": _routers6, "odd packets": _more,
     "fragments of IPv4": _fragments4, "fragments of IPv6": _fragments6, "options of IPv4": _options4,
     "forwarding of IPv4": _forwarding4, "martians": _martians4, "headers of IPv6": _headers6,
     "forwarding of IPv6": _forwarding6, "ICMPv6": _icmp6, "neighbours": _nd, "ARP": _arp, "ICMP": _icmp4, "UDP": _udp,

@@ -56,10 +56,13 @@ def masked(frame: bytes) -> str:
     data = bytearray(frame)
     if data[12:14] == b"\x08\x00" and len(data) >= 34 and data[26:28] == b"\x0a\x00" and data[29] == 2:
         data[18:20] = data[24:26] = b"\0\0"
-    if data[12:14] == b"\x86\xdd" and (data[22 + 15] == 2 or data[22] == 0xFE):
+        if data[23] == 1 and data[34] == 14:
+            # the time of day
+            data[36:38], data[42:] = b"\0\0", bytes(len(data) - 42)
+    if data[12:14] == b"\x86\xdd":
         # the flow label is a hash with a secret
         data[15:18] = bytes([data[15] & 0xF0, 0, 0])
-        if data[20] == 44:
+        if data[20] == 44 and data[22 + 15] == 2:
             data[58:62] = bytes(4)
     return data.hex()
 

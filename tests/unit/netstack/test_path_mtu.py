@@ -34,7 +34,8 @@ def test_what_is_too_small(net) -> None:
     # 552 at least, and no Don't Fragment any more
     assert path.update(way, 9, 100)
     assert (path.of(way, 9), path.is_locked(9)) == (552, True)
-    assert path6.update(way, 9, 100)
+    assert not path6.update(way, 9, 1279)
+    assert path6.update(way, 9, 1280)
     assert path6.of(way, 9) == 1280
     assert not path6.update(way, 9, 2000)
 
