@@ -72,6 +72,7 @@ from netstack.bpf_net_context import bpf_net_context
 from netstack.device import NetDevice
 from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
+from netstack.sock_iter import TARGETS as SOCKET_ITERATORS
 from netstack.socket_rooms import SOCKET_ROOMS, SOCKET_SYSCALL_ROOMS
 from netstack.sockfs import Sockfs
 from netstack.tcp_cong import BpfTcpCa
@@ -219,7 +220,7 @@ class Kernel:
         # walks of paths under way, by the address of their ``struct nameidata``
         self.walks: dict[int, Any] = {}
         self.trampolines = Trampolines(self, execute)
-        iterators = iter_points(self, [TASK_ITERATORS])
+        iterators = iter_points(self, [TASK_ITERATORS, SOCKET_ITERATORS])
         self.attach_table = attach_table(
             self,
             [
