@@ -36,6 +36,7 @@ _SHMEM_OPS = {
     "link": "shmem_link", "unlink": "shmem_unlink", "rmdir": "shmem_rmdir", "rename": "shmem_rename2",
     "lookup": "simple_lookup", "permission": "generic_permission", "getattr": "shmem_getattr",
     "setattr": "shmem_setattr", "open": "shmem_file_open", "llseek": "shmem_file_llseek",
+    "splice_read": "shmem_file_splice_read", "fallocate": "shmem_fallocate",
     "read_iter": "shmem_file_read_iter", "write_iter": "shmem_file_write_iter", "fsync": "noop_fsync",
     "iterate_shared": "offset_readdir", "mmap": "shmem_mmap", "get_unmapped_area": "shmem_get_unmapped_area",
     "statfs": "shmem_statfs", "alloc_inode": "shmem_alloc_inode", "evict_inode": "shmem_evict_inode",

@@ -348,7 +348,8 @@ def generic_perform_write(k: FsKernel, cpu: Cpu, iocb: int, i: int) -> int:
         at = asked.ki_pos
         size = min(wanted - done, PAGE - at % PAGE)
         address = source.pieces[0][0] if source.pieces else 0
-        functions.fault_in_readable(cpu, address, size)
+        if source.pieces:
+            functions.fault_in_readable(cpu, address, size)
         data = source.get(size)
         if not data:
             return done or -Errno.EFAULT

@@ -26,10 +26,12 @@ from tracing import (
     pipe,
     poll,
     process,
+    ranges,
     read_write,
     shmem,
     signal_syscalls,
     signals,
+    splice,
     waiting,
     xattr,
 )
@@ -39,7 +41,7 @@ __all__ = ["FUNCTION_ROOMS", "SYSCALL_ROOMS"]
 
 SYSCALL_ROOMS: tuple[ModuleType, ...] = (
     attr, cred, exec, exit, fork, fs_syscalls, futex, limits, mm, mount, mremap, name_syscalls, perf_open, pipe,
-    poll, process, signal_syscalls, xattr,
+    poll, process, ranges, signal_syscalls, splice, xattr,
 )  # fmt: skip
 FUNCTION_ROOMS: tuple[ModuleType, ...] = (
     *(*SYSCALL_ROOMS, bpf_files, dcache, devcgroup, faults, namei, names, open_, permission, read_write, shmem),

@@ -340,8 +340,15 @@ def shmem_setattr(k: FsKernel, cpu: Cpu, idmap: int, dentry: int, attr: int) -> 
     if ret:
         return ret
     if change.ia_valid & ATTR_SIZE and change.ia_size <= inode_at(k, inode).i_size:
+        # who has mapped pages that go loses them, those too that came meanwhile
+        hole = -(-change.ia_size // PAGE) * PAGE
+        unmaps = inode_at(k, inode).i_size > hole
+        if unmaps:
+            functions.unmap_mapping_range(cpu, inode + _I_DATA, hole, 0, 1)
         functions.shmem_undo_range(cpu, inode, change.ia_size, -1, 0)
         functions.inode_maybe_inc_iversion(cpu, inode, 0)
+        if unmaps:
+            functions.unmap_mapping_range(cpu, inode + _I_DATA, hole, 0, 1)
     if change.ia_valid & (ATTR_UID | ATTR_GID | ATTR_SIZE):
         functions.dquot_initialize(cpu, inode)
     if change.ia_valid & (ATTR_UID | ATTR_GID):

@@ -229,6 +229,8 @@ class Vfs:
         self.pseudo: dict[int, Any] = {}
         # what is in pipes with a name, by the addresses of their inodes
         self.fifos: dict[int, Any] = {}
+        # who has locked a file as a whole (flock(2)), by the addresses of inodes
+        self.flocks: dict[int, dict[File, int]] = {}
         self._next_dev = 1
         self._next_mnt_id = 1
         self.root_mount = self.new_mount(self.new_super(ROOT, 0o755), None)
@@ -454,6 +456,8 @@ class Vfs:
     def forget(self, file: File) -> None:
         """Free the structure of a file that is closed."""
         del self.by_address[file.address]
+        for held in self.flocks.values():
+            held.pop(file, None)
         file.struct.free()
 
     def _dput(self, dentry: Dentry) -> None:
@@ -481,6 +485,7 @@ class Vfs:
     def free_inode(self, inode: Inode) -> None:
         """Give the memory of an inode back (evict)."""
         del self.by_address[inode.address]
+        self.flocks.pop(inode.address, None)
         self.on_evict(inode)
         if inode.is_link and inode.i_link:
             self.mem.free(inode.i_link)
