@@ -4,7 +4,7 @@ Only this module knows all of them. Rooms see each other through the Protocols t
 (``progs.runtime.Runtime``, ``syscall.kernel.BpfKernel``, ``hooks.link.LinkKernel``, ``netstack.net.NetKernel``).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from functools import cache, cached_property, partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -78,7 +78,7 @@ from netstack.sockfs import Sockfs
 from netstack.tcp_cong import BpfTcpCa
 from netstack.tcp_cong_kfuncs import KFUNCS as CONG_KFUNCS
 from netstack.unix_kfuncs import KFUNCS as UNIX_KFUNCS
-from tracing import hrtimer, perf_event, pidfd, sched_functions, uprobe
+from tracing import cgroup_sysctl, hrtimer, perf_event, pidfd, sched_functions, uprobe
 from tracing import irq as interrupts
 from tracing import more_kfuncs as more
 from tracing import stack as stacks
@@ -330,6 +330,11 @@ class Kernel:
         return self.current_net.hooks[0]
 
     @property
+    def sysctl_values(self) -> MutableMapping[str, int]:
+        """The switches below /proc/sys: those of the first network namespace."""
+        return self.net.sysctls
+
+    @property
     def nr_cpus(self) -> int:
         """The number of possible CPUs."""
         return len(self.cpus)
@@ -379,7 +384,7 @@ def _all_helpers() -> Mapping[int, Helper]:
         ),
         *(trampoline, user),
     )
-    tasks = (TRACING_HELPERS, TASK_HELPERS, more.HELPERS, object_storage.HELPERS, stacks.HELPERS)
+    tasks = (TRACING_HELPERS, TASK_HELPERS, cgroup_sysctl.HELPERS, more.HELPERS, object_storage.HELPERS, stacks.HELPERS)
     rooms = (*tasks, perf_event.HELPERS, NET_HELPERS)
     for table in (*(family.HELPERS for family in families), *rooms):
         for number, helper in table.items():

@@ -56,6 +56,15 @@ FILE_SYSTEMS = {
         FsType("cgroup2", 0x6367_7270, mountable=True),
     )
 }
+# what is below /proc/sys has operations of its own
+FILE_SYSTEMS["proc/sys"] = FsType(
+    "proc",
+    FILE_SYSTEMS["proc"].magic,
+    {
+        "lookup": "proc_sys_lookup", "permission": "proc_sys_permission", "iterate_shared": "proc_sys_readdir",
+        "open": "proc_sys_open", "read_iter": "proc_sys_read", "write_iter": "proc_sys_write",
+    },
+)  # fmt: skip
 
 
 def kmalloc_text(mem: Memory, text: bytes) -> int:

@@ -25,6 +25,7 @@ from tracing import (
     permission,
     pipe,
     poll,
+    proc_sysctl,
     process,
     ranges,
     read_write,
@@ -44,6 +45,6 @@ SYSCALL_ROOMS: tuple[ModuleType, ...] = (
     poll, process, ranges, signal_syscalls, splice, xattr,
 )  # fmt: skip
 FUNCTION_ROOMS: tuple[ModuleType, ...] = (
-    *(*SYSCALL_ROOMS, bpf_files, dcache, devcgroup, faults, namei, names, open_, permission, read_write, shmem),
-    *(signals, waiting),
+    *(*SYSCALL_ROOMS, bpf_files, dcache, devcgroup, faults, namei, names, open_, permission, proc_sysctl, read_write),
+    *(shmem, signals, waiting),
 )  # fmt: skip

@@ -39,7 +39,7 @@ MODES = {"bin/sh": 0o755, "bin/true": 0o755, "bin/false": 0o755, "sbin/init": 0o
 # what is mounted where from the beginning, and with which permissions
 MOUNTS = {
     "/dev": ("devtmpfs", 0o755), "/proc": ("proc", 0o555), "/run": ("tmpfs", 0o755), "/sys/fs/bpf": ("bpf", 0o1777),
-    "/sys/fs/cgroup": ("cgroup2", 0o755), "/tmp": ("tmpfs", 0o1777),
+    "/sys/fs/cgroup": ("cgroup2", 0o755), "/tmp": ("tmpfs", 0o1777), "/proc/sys": ("proc/sys", 0o555),
 }  # fmt: skip
 # character devices, with their numbers (major << 20 | minor)
 DEVICES = {"/dev/full": 0x0010_0007, "/dev/null": 0x0010_0003, "/dev/zero": 0x0010_0005}
@@ -238,7 +238,7 @@ class Vfs:
         for path, data in INITIAL_TREE.items():
             self.add(path, data, mode=MODES.get(path))
         for path, (name, mode) in MOUNTS.items():
-            self.new_mount(self.new_super(FILE_SYSTEMS[name], mode), self.lookup(path))
+            self.new_mount(self.new_super(FILE_SYSTEMS[name], mode), self.add(f"{path}/"))
         for path, number in DEVICES.items():
             device = self.create(self.lookup("/dev"), path.rpartition("/")[2], S_IFCHR | 0o666, 0, 0)
             assert device.inode is not None

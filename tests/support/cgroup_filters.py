@@ -123,6 +123,10 @@ DEVICES: list[tuple[Any, ...]] = [
     *(("access", "/dev/null", 4), ("access", "/dev/null", 2), ("access", "/dev/null", 0)),
 ]
 AT_FDCWD, STAT_BYTES = -100, 144
+PROG_TYPES = {
+    AttachType.CGROUP_DEVICE: ProgType.CGROUP_DEVICE,
+    AttachType.CGROUP_SYSCTL: ProgType.CGROUP_SYSCTL,
+}
 
 
 class Tasks:
@@ -137,6 +141,13 @@ class Tasks:
 
     def run(self, kind: AttachType, code: str, steps: Callable[["Tasks"], Iterator[Any]]) -> list[Any]:
         """Let a task do what ``steps`` yields while a program is attached, and return that."""
+        prog_type = PROG_TYPES.get(kind, ProgType.CGROUP_SOCKOPT)
+        prog = self.host.bpf.prog_load(prog_type, encode(assemble(code)), expected_attach_type=kind).fd
+        with self.host.attach_cgroup(prog, "/t", kind.name.removeprefix("CGROUP_").lower()):
+            return self.plain(steps)
+
+    def plain(self, steps: Callable[["Tasks"], Iterator[Any]], uid: int = 0) -> list[Any]:
+        """Let a task do what ``steps`` yields, and return that."""
         found: list[Any] = []
 
         def main(task: Task) -> int:
@@ -144,12 +155,23 @@ class Tasks:
             found.extend(steps(self))
             return 0
 
-        prog_type = ProgType.CGROUP_DEVICE if kind == AttachType.CGROUP_DEVICE else ProgType.CGROUP_SOCKOPT
-        prog = self.host.bpf.prog_load(prog_type, encode(assemble(code)), expected_attach_type=kind).fd
-        with self.host.attach_cgroup(prog, "/t", kind.name.removeprefix("CGROUP_").lower()):
-            self.kernel.sched.spawn("test", main, uid=0, cgroup=self.kernel.cgroups.mkdir("/t"))
-            self.sim.run()
+        self.kernel.sched.spawn("test", main, uid=uid, cgroup=self.kernel.cgroups.mkdir("/t"))
+        self.sim.run()
         return found
+
+    def read(self, fd: int, size: int) -> str | int:
+        """Read text from a file, or return -errno."""
+        buffer = self.room.put(bytes(size))
+        ret = self.call("read", fd, buffer, size)
+        return bytes(self.task.user.read(buffer, ret)).decode() if ret >= 0 else ret
+
+    def open(self, path: str, flags: int = 0) -> int:
+        """Open a file."""
+        return self.call("openat", AT_FDCWD, path.encode() + b"\0", flags, 0)
+
+    def write(self, fd: int, text: str) -> int:
+        """Write text to a file."""
+        return self.call("write", fd, text.encode() or b"\0", len(text))
 
     def call(self, name: str, *args: int | bytes) -> int:
         """Make a call whose bytes are put into the task's memory."""
