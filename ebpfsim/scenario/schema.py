@@ -436,12 +436,13 @@ class AttachBlock(Block):
     ``fentry``, ``fexit``, ``fmod_ret``, ``lsm``, ``kprobe``, ``kretprobe``, ``kprobe_multi``, ``raw_tp`` and ``tp_btf``
     with ``target``, the name of a function, security hook or tracepoint, and ``cookie``; ``freplace`` with ``target``
     OBJECT/PROGRAM/FUNCTION (or OBJECT/PROGRAM), a function of another object's program, which ``fentry`` and ``fexit``
-    may have too; ``flow_dissector`` and ``sk_lookup``, of the host's network namespace; ``netfilter`` with ``target``
-    (PRE_ROUTING, LOCAL_IN, FORWARD, LOCAL_OUT, POST_ROUTING) and ``priority``; ``sk_reuseport`` with ``socket``, one of
-    the group, and ``socket_filter``; ``uprobe``, ``uretprobe`` and ``uprobe_multi`` with ``target`` PATH:FUNCTION
-    (+OFFSET), ``usdt`` with PATH:PROVIDER:NAME; ``perf_event`` with ``event`` (``cpu-clock`` or ``task-clock``),
-    ``period`` or ``frequency``, and ``cpu`` or ``task``; ``iter`` with ``map`` where it shows the elements of one;
-    ``struct_ops``, where ``program`` is OBJECT/TABLE.
+    may have too; ``flow_dissector`` and ``sk_lookup``, of the host's network namespace; ``lwt_in``, ``lwt_out`` and
+    ``lwt_xmit`` with ``target``, the prefix of a route; ``netfilter`` with ``target`` (PRE_ROUTING, LOCAL_IN, FORWARD,
+    LOCAL_OUT, POST_ROUTING) and ``priority``; ``sk_reuseport`` with ``socket``, one of the group, and
+    ``socket_filter``; ``uprobe``, ``uretprobe`` and ``uprobe_multi`` with ``target`` PATH:FUNCTION (+OFFSET), ``usdt``
+    with PATH:PROVIDER:NAME; ``perf_event`` with ``event`` (``cpu-clock`` or ``task-clock``), ``period`` or
+    ``frequency``, and ``cpu`` or ``task``; ``iter`` with ``map`` where it shows the elements of one; ``struct_ops``,
+    where ``program`` is OBJECT/TABLE.
 
     ``id`` names the link. In an event, ``replace`` updates that link to the new program without a gap; it then goes by
     the new ``id``, and each id counts its own runs. ``old`` names the program that has to be there (BPF_F_REPLACE).

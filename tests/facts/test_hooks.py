@@ -53,6 +53,8 @@ def seen(host: Any, load: Any) -> Any:
 
     def seen(function: str, kind: A, args: list[int], count: int, result: int, hidden: Any = ()) -> list[int]:
         table = host.bpf.map_create(MapType.ARRAY, 4, 8 * (count + 1), 1)
+        # all rooms are there, so that none comes later with a function of that name
+        host.functions.names()
         host.functions._originals[function] = host.functions.__dict__[function] = lambda _cpu, *_args: result
         kept = [8 * n for n in range(count) if n not in hidden]
         stores = "".join(f"r1 = *(u64 *)(r6 + {off}); *(u64 *)(r7 + {off}) = r1; " for off in kept)

@@ -293,7 +293,11 @@ def test_keys_that_begin_with_x_are_free(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "feature"),
     [
-        ("hook: xdp, device: eth0, mode: native", "hook: ¦sk_msg, target: tcp_v4_connect", "hook 'sk_msg'"),
+        (
+            "hook: xdp, device: eth0, mode: native",
+            "hook: ¦lwt_seg6local, target: tcp_v4_connect",
+            "hook 'lwt_seg6local'",
+        ),
         ("mode: native", "mode: ¦offload", "XDP offload to hardware"),
         ("net.ipv4.ip_forward: 1", "¦net.unix.max_dgram_qlen: 1", "sysctl net.unix.max_dgram_qlen"),
         (
