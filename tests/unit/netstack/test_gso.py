@@ -5,6 +5,9 @@ from typing import Any
 import pytest
 
 import ebpfsim
+from ebpfsim.isa.asm import assemble
+from ebpfsim.isa.insn import encode
+from ebpfsim.uapi.bpf import ProgType
 from netstack.checksum import csum_fold, csum_partial, csum_tcpudp_nofold, ip_compute_csum
 from netstack.gso import gso_frames, gso_network_seglen, gso_segment, pkt_len
 from netstack.headers import IpHdr, parse_ip
@@ -142,3 +145,69 @@ def test_a_flow_leaves_as_segments_that_the_path_takes() -> None:
     first = found[0][0].id
     assert [ip.id - first & 0xFFFF for ip, _ in found] == list(range(len(found)))
     assert len({record.packet for record in sent}) < len(sent) / 2
+
+
+# what goes to 10.0.0.9 goes to 10.0.0.2, and its mark is how many segments it is
+TO_ANOTHER = """
+    r6 = r1
+    r2 = *(u32 *)(r6 + 16)
+    if r2 != 8 goto out
+    r2 = *(u32 *)(r6 + 164)
+    *(u32 *)(r6 + 8) = r2
+    r1 = r6
+    r2 = 24
+    r3 = 0x900000a
+    r4 = 0x200000a
+    r5 = 4
+    call bpf_l3_csum_replace
+    r1 = r6
+    r2 = 50
+    r3 = 0x900000a
+    r4 = 0x200000a
+    r5 = 0x14
+    call bpf_l4_csum_replace
+    r7 = 0x200000a
+    *(u32 *)(r10 - 4) = r7
+    r1 = r6
+    r2 = 30
+    r3 = r10
+    r3 += -4
+    r4 = 4
+    r5 = 0
+    call bpf_skb_store_bytes
+out:
+    r0 = -1
+    exit
+"""
+BACK = TO_ANOTHER.replace("0x900000a", "X").replace("0x200000a", "0x900000a").replace("X", "0x200000a")
+
+
+def test_programs_of_tc_see_one_packet_of_several_segments_and_may_change_it() -> None:
+    sim = ebpfsim.Simulation(seed=1)
+    a, b = sim.host("a"), sim.host("b")
+    nic, other = a.nic("eth0", "10.0.0.1/24"), b.nic("eth0", "10.0.0.2/24")
+    sim.link(nic, other, rate="1Gbit", delay="1ms")
+    a.net.neigh.add(nic, parse_ip("10.0.0.9"), other.mac)
+    there = a.prog(a.bpf.prog_load(ProgType.SCHED_CLS, encode(assemble(TO_ANOTHER))).fd)
+    # the way back: the source address, four bytes before
+    text = BACK.replace("r2 = 30", "r2 = 26")
+    back = a.prog(a.bpf.prog_load(ProgType.SCHED_CLS, encode(assemble(text))).fd)
+    a.attach_tcx(there, "eth0", "egress")
+    a.attach_tcx(back, "eth0")
+    marks: list[tuple[int, int]] = []
+    cut = nic._transmit_segments
+
+    def seen(skb: SkBuff) -> None:
+        marks.append((skb.mark, skb.gso_segs))
+        cut(skb)
+
+    nic._transmit_segments = seen  # type: ignore[method-assign]
+    flow = BulkFlow(a.net, b.net, parse_ip("10.0.0.9"), 5001, 300_000)
+    sim.run("2s")
+    assert flow.ended
+    assert flow.good
+    assert max(segs for _, segs in marks) >= 10
+    assert all(mark == segs for mark, segs in marks)
+    sent = [record.data for record in sim.recorder.packets if (record.host, record.direction) == ("a", "out")]
+    found = parts([frame for frame in sent if frame[12:14] == b"\x08\x00"])
+    assert {ip.daddr for ip, _ in found} == {TARGET}

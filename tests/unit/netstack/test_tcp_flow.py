@@ -91,3 +91,16 @@ def test_two_reno_flows_share_a_wire() -> None:
     got = [flow.received - first for flow, first in zip(flows, before, strict=True)]
     assert sum(got) ** 2 / (2 * sum(each * each for each in got)) > 0.95
     assert sum(got) * 8 / 30 > 0.9 * 4e6 * 1448 / (1448 + HEADERS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("delay", "rtt_s", "loss", "seconds"), [("10ms", 0.02, 0.01, 60), ("50ms", 0.1, 0.005, 120)])
+def test_losses_limit_reno_as_mathis_says(delay: str, rtt_s: float, loss: float, seconds: int) -> None:
+    # Mathis et al. 1997: MSS / RTT * sqrt(3 / 2p), with an ACK that counts every segment
+    sim, a, b = hosts(rate="1Gbit", delay=delay, loss=loss)
+    flow = BulkFlow(a.net, b.net, TARGET, 5001, congestion="reno")
+    sim.run(f"{seconds // 4}s")
+    first = flow.received
+    sim.run(f"{seconds}s")
+    rate = (flow.received - first) / (seconds - seconds // 4)
+    assert rate == pytest.approx(1448 / rtt_s * (1.5 / loss) ** 0.5, rel=0.1)
