@@ -193,6 +193,7 @@ def _bind_datagrams(k: SocketKernel, cpu: Cpu, socket: TaskSocket, address: int,
     if k.functions.udp_v4_get_port(cpu, socket.struct.sk, port):
         sock.address = 0
         return -Errno.EADDRINUSE
+    sock.address_locked, sock.port_locked = bool(address), bool(port)
     return errno_of(k.net.sockets.post_bind, sock, cpu)
 
 
@@ -229,7 +230,7 @@ def inet_dgram_connect(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, addr_le
         return -Errno.EINVAL
     sk = socket.struct.sk
     if read_address(k, uaddr)[0] == AF_UNSPEC:
-        raise NotModelled("connect() to AF_UNSPEC", "net/ipv4/udp.c, __udp_disconnect")
+        return s32(u32(functions.udp_disconnect(cpu, sk, 0)))
     is_v6 = socket.prot == "UDPv6"
     kind = AttachType.CGROUP_INET6_CONNECT if is_v6 else AttachType.CGROUP_INET4_CONNECT
     if kind in socket.udp.cgroup.effective:
@@ -240,6 +241,29 @@ def inet_dgram_connect(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, addr_le
     err = autobind(k, cpu, socket)
     connect = functions.ip6_datagram_connect if is_v6 else functions.ip4_datagram_connect
     return err or s32(u32(connect(cpu, sk, uaddr, addr_len)))
+
+
+@kernel_function
+def udp_disconnect(k: SocketKernel, cpu: Cpu, sk: int, flags: int) -> int:
+    """Have no other end any more, with the socket locked."""
+    sock = k.sockfs.at(sk).udp
+    k.functions.lock_sock_nested(cpu, sock, 0)
+    k.functions.__udp_disconnect(cpu, sk, flags)
+    k.functions.release_sock(cpu, sock)
+    return 0
+
+
+@kernel_function
+def __udp_disconnect(k: SocketKernel, cpu: Cpu, sk: int, _flags: int) -> int:
+    """Have no other end any more; what nobody has asked for, address and port, goes as well."""
+    socket = k.sockfs.at(sk)
+    sock = socket.udp
+    sock.disconnected()
+    if not sock.port_locked and socket.prot != "RAW":
+        k.functions.udp_lib_unhash(cpu, sk)
+        sock.port = 0
+    sock.bound_struct()
+    return 0
 
 
 @kernel_function

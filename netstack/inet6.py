@@ -197,6 +197,7 @@ def __inet6_bind(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, _addr_len: int,
             k.functions.udp_lib_unhash(cpu, sk)
             sock.address = sock.port = 0
             sock.v6only = was_v6only
+    sock.address_locked, sock.port_locked = bool(address), bool(port)
     k.sockfs.at(sk).values[SOL_IPV6, IPV6_V6ONLY] = int(sock.v6only)
     return err
 

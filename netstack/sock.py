@@ -132,6 +132,8 @@ class UdpSocket(_Socket, Filtered):
         self.queue: deque[SkBuff] = deque()
         # how many of those that wait were seen by a reader before (udp_sk(sk)->reader_queue)
         self.in_reader = 0
+        # whether somebody asked for address and port (SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK)
+        self.address_locked = self.port_locked = False
         self.rmem, self.rcvbuf, self.drops = 0, RMEM_DEFAULT, 0
         self.sndbuf, self.reuse = RMEM_DEFAULT, False
         # IP_MTU_DISCOVER: IP_PMTUDISC_WANT
@@ -225,6 +227,13 @@ class UdpSocket(_Socket, Filtered):
         self.peer = (daddr, port)
         self.struct.set_bound(self.address, self.port)
         self.struct.set_peer(*self.peer)
+
+    def disconnected(self) -> None:
+        """Have no other end any more, nor an address that came with it (``__udp_disconnect``)."""
+        self.peer = None
+        if not self.address_locked:
+            self.address = 0
+        self.struct.set_peer(0, 0)
 
     def send(self, data: bytes, cpu: Cpu | None = None) -> None:
         """Send a datagram to the other end that ``connect`` chose; EDESTADDRREQ without one."""

@@ -86,6 +86,14 @@ class Udp6Sock(UdpSocket):
         struct.mem.write(struct.address + _DADDR, address.to_bytes(16, "big"))
         self.bound_struct()
 
+    def disconnected(self) -> None:
+        """Have no other end any more, nor an address that came with it."""
+        self.peer6 = None
+        if not self.address_locked:
+            self.is_v4 = False
+        super().disconnected()
+        self.show_peer(0, 0)
+
     # ---- in --------------------------------------------------------------------------------------------------------
 
     def deliver(self, time_ns: int, source: tuple[int, int], data: bytes) -> None:

@@ -62,7 +62,8 @@ def to(fd: int, what: bytes, *where: Any) -> list[Any]:
 
 
 def masked(hexadecimal: str) -> str:
-    """Return bytes without ids and checksums of IP, and checksums of UDP, which depend on time and on the device."""
+    """Return bytes without ids and checksums of IP, checksums of UDP, and ports that the kernel has chosen."""
+    hexadecimal = re.sub(r"^(02|0a)00[89a-f]...", r"\g<1>00port", hexadecimal)
     hexadecimal = re.sub(r"^((?:0{24}0800)?45.{6}).{4}", r"\1~~~~", hexadecimal)
     hexadecimal = re.sub(r"^((?:0{24}0800)?45.{6}~~~~.{8}).{4}", r"\1~~~~", hexadecimal)
     return re.sub(r"(~~~~7f00000.7f00000117701388.{4}).{4}", r"\1~~~~", hexadecimal)

@@ -162,7 +162,21 @@ def _options() -> None:
     ])  # fmt: skip
 
 
-for _make in (_messages, _files, _options):
+def _disconnecting() -> None:
+    nobody = data(bytes(16))
+    for name, address, family in (("IPv4", inet("127.0.0.1", 5000), 2), ("IPv6", data(
+            b"\x0a\0" + (5000).to_bytes(2, "big") + bytes(19) + b"\1" + bytes(4)), 10)):  # fmt: skip
+        size = len(address["bytes"]) // 2
+        asked: Script = [["getsockname", 3, room(28), word(28)], ["getpeername", 3, room(28), word(28)]]
+        case("inet", f"disconnecting, {name}", [
+            ["socket", family, 2, 0], ["connect", 3, nobody, 16], ["connect", 3, address, size],
+            ["connect", 3, nobody, 16], *asked, ["write", 3, data(b"x"), 1], ["bind", 3, address, size],
+            ["connect", 3, address, size], *asked, ["connect", 3, nobody, 2], *asked, ["bind", 3, address, size],
+            ["connect", 3, nobody, 1],
+        ])  # fmt: skip
+
+
+for _make in (_disconnecting, _messages, _files, _options):
     _make()
 for _module, _name, _script in (*unix_cases(), *raw_cases(), *packet_cases(), *inet6_cases()):
     case(_module, _name, _script)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+import socket_cases
 from socket_machine import AF_INET, MSG_DONTWAIT, SOCK_DGRAM, Call, SocketMachine, sockaddr
 
 from ebpfsim.btf.types import Kind
@@ -216,3 +218,8 @@ def test_programs_see_calls_and_refuse_them() -> None:
     assert got == [-Errno.EACCES, 5]
     hooks = [run.hook for run in machine.kernel.recorder.runs]
     assert hooks == ["lsm", "lsm", "fentry", "fexit"]
+
+
+@pytest.mark.parametrize("name", socket_cases.CASES["inet"])
+def test_answers_are_those_of_linux(name: str) -> None:
+    assert not socket_cases.differences("inet", name)
