@@ -39,6 +39,9 @@ class Cpu:
         self.stack_top = self.stack_base + STACK_BYTES
         self.mem = mem
         self.redirect_info = mem.alloc(REDIRECT_INFO_BYTES, what="struct bpf_redirect_info")
+        if mem.objects is not None:
+            # the kernel's, no program's
+            mem.objects.hide(self.redirect_info, "struct bpf_redirect_info")
         # per-CPU variables of subsystems, by name
         self.scratch: dict[str, object] = {}
 

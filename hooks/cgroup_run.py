@@ -6,7 +6,7 @@ another errno (``bpf_set_retval``).
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
-from ebpfsim.errors import NotModelled
+from ebpfsim.errors import KernelOops, NotModelled
 from ebpfsim.isa.alu import s32, u32, u64
 from ebpfsim.maps.cgroup_storage import CgroupStorageMap
 from ebpfsim.progs.runtime import Helper, Run, Runtime
@@ -118,7 +118,8 @@ def bpf_set_retval(run: Run, retval: int, _r2: int, _r3: int, _r4: int, _r5: int
 def bpf_get_local_storage(run: Run, map_address: int, _flags: int, _r3: int, _r4: int, _r5: int) -> int:
     """Return the address of the value of the attachment by which the program runs, and of the CPU."""
     key, map_ = run.cpu.scratch.get(STORAGE), run.kernel.map_at(map_address)
-    assert isinstance(map_, CgroupStorageMap)
+    if not isinstance(map_, CgroupStorageMap):
+        raise KernelOops(f"bpf_get_local_storage() on a {map_.type.lower}", run.prog.name)
     if not isinstance(key, tuple):
         raise NotModelled("storage of control groups in test runs", "net/bpf/test_run.c")
     return map_.attach(*key) + (run.cpu.number * map_.cpu_stride if map_.percpu else 0)
