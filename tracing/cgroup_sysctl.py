@@ -63,11 +63,9 @@ def _asked(run: Run) -> _Sysctl:
 
 
 def bpf_sysctl_get_name(run: Run, _ctx: int, buf: int, buf_len: int, flags: int, _r5: int) -> int:
-    """Copy the path below /proc/sys, or its last name: its length, E2BIG where it was cut."""
-    if flags & ~BPF_F_SYSCTL_BASE_NAME:
-        return u64(-Errno.EINVAL)
+    """Copy the path below /proc/sys, or its last name: its length, E2BIG where it was cut. Other flags do nothing."""
     path = _asked(run).name.replace(".", "/")
-    text = (path.rpartition("/")[2] if flags else path).encode()
+    text = (path.rpartition("/")[2] if flags & BPF_F_SYSCTL_BASE_NAME else path).encode()
     return _strscpy(run, buf, buf_len, text)
 
 
