@@ -478,7 +478,8 @@ def _release(k: SocketKernel, cpu: Cpu, sk: UnixSock, *, embryo: bool) -> None:
     if other is not None:
         if sk.type in (SOCK_STREAM, SOCK_SEQPACKET):
             other.sk_shutdown = SHUTDOWN_MASK
-            if sk.queue or embryo:
+            # one without bytes in front does not count
+            if len(sk.queue) > (bool(sk.queue) and not len(sk.queue[0])) or embryo:
                 other.put_error(Errno.ECONNRESET)
             functions.sock_def_wakeup(cpu, other.struct_address)
         put_sock(k, cpu, other)

@@ -100,6 +100,9 @@ def of_type(kind: int) -> Iterator[tuple[str, str, Script]]:
         pair, send(3, b"hello"), ["close", 4], recv(3), recv(3), send(3), send(3), *names(3), poll(3),
         ["getsockopt", 3, 1, 4, room(4), word(4)],
     ]  # fmt: skip
+    yield "af_unix", "a peer that closes with an empty packet", [
+        pair, send(3, b""), ["close", 4], send(3), ["getsockopt", 3, 1, 4, room(4), word(4)],
+    ]  # fmt: skip
     yield "af_unix", "abstract names", [
         new, poll(3), ["bind", 3, *name("@srv")], ["bind", 3, *name("@srv2")], new, ["bind", 4, *name("@srv")],
         *names(3), *names(4), ["connect", 4, *name("@none")], ["connect", 4, *name("@srv")], ["listen", 3, 1],
