@@ -230,7 +230,6 @@ def sk_filter_trim_cap(cpu: Cpu, sock: "UdpSocket", skb: SkBuff, _cap: int, reas
 def __udp_enqueue_schedule_skb(cpu: Cpu, sock: "UdpSocket", skb: SkBuff) -> int:
     """Queue a datagram at a socket and wake who waits: 0, or ENOMEM when the socket's buffer is full."""
     net = skb.dev.net
-    is_v6 = skb.data[skb.network_header] >> 4 == 6
     if sock.data_ready is None:
         # an application that reads at once
         net.snmp.inc("UdpInDatagrams")
@@ -243,6 +242,7 @@ def __udp_enqueue_schedule_skb(cpu: Cpu, sock: "UdpSocket", skb: SkBuff) -> int:
     if sock.rmem and sock.rmem + size > sock.rcvbuf:
         sock.drops += 1
         return -Errno.ENOMEM
+    is_v6 = skb.data[skb.network_header] >> 4 == 6
     net.snmp.inc("Udp6InDatagrams" if is_v6 else "UdpInDatagrams")
     sock.rmem += size
     sock.queue.append(skb)
