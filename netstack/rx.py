@@ -1,6 +1,6 @@
 """Receiving: from the driver's skb to the protocol that takes it (net/core/dev.c, net/ethernet/eth.c, v6.18).
 
-Left out: taps (AF_PACKET), bridges and other rx_handlers, GRO. A VLAN tag is taken off as Linux does;
+Left out: lists of packets. A VLAN tag is taken off as Linux does;
 there are no VLAN devices yet, so a tagged packet with an id is one for another host.
 """
 
