@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType, SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from ebpfsim.btf.view import KernelStruct
 from ebpfsim.cpu import Cpu
 from ebpfsim.memory import Memory
 from hooks.cgroup_run import CgroupRunner
@@ -12,7 +13,9 @@ from tracing.sched import Scheduler
 from tracing.task import Task
 from tracing.vfs import Dentry, File, Inode, Vfs
 
-__all__ = ["FsKernel", "bound", "fs_call", "is_err", "task_of"]
+__all__ = ["FsKernel", "borrow", "bound", "fs_call", "give_back", "is_err", "task_of"]
+
+StructT = TypeVar("StructT", bound=KernelStruct)
 
 MAX_ERRNO = 4095
 _FIRST_ERR = (1 << 64) - MAX_ERRNO
@@ -55,6 +58,17 @@ def is_err(value: int) -> int:
     if value >= _FIRST_ERR:
         return value - (1 << 64)
     return value if -MAX_ERRNO <= value < 0 else 0
+
+
+def borrow(k: FsKernel, kind: type[StructT]) -> StructT:
+    """Return a structure that lives as long as a call, as on the stack: what was there before is still in it."""
+    spare = k.vfs.spare.get(kind)
+    return spare.pop() if spare else kind.alloc(k.mem)
+
+
+def give_back(k: FsKernel, struct: KernelStruct) -> None:
+    """Let others have a structure that was borrowed."""
+    k.vfs.spare.setdefault(type(struct), []).append(struct)
 
 
 def task_of(k: FsKernel, cpu: Cpu) -> Task:

@@ -7,7 +7,7 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.isa.alu import s32, s64, u32
 from ebpfsim.memory.user import UserFault
-from tracing.fs import FsKernel, file_at, task_of
+from tracing.fs import FsKernel, borrow, file_at, give_back, task_of
 from tracing.functions import kernel_function
 from tracing.namei import AT_FDCWD
 from tracing.open import (
@@ -123,11 +123,11 @@ def sys_openat2(k: FsKernel, cpu: Cpu, dfd: int, filename: int, how: int, usize:
 
 
 def _open(k: FsKernel, cpu: Cpu, dfd: int, filename: int, flags: int, mode: int) -> int:
-    how = OpenHow.alloc(k.mem)
+    how = borrow(k, OpenHow)
     # what open() and openat() do not know is not there (build_open_how)
-    how.flags, how.mode = u32(flags) & 0o37777777, u32(mode) & 0o7777
+    how.flags, how.mode, how.resolve = u32(flags) & 0o37777777, u32(mode) & 0o7777, 0
     fd: int = k.functions.do_sys_openat2(cpu, dfd, filename, how.address)
-    how.free()
+    give_back(k, how)
     return fd
 
 

@@ -7,6 +7,7 @@ Left out: roots of processes, name spaces of mounts, leases, automounts.
 
 import re
 from functools import lru_cache
+from struct import Struct
 from typing import cast
 
 from ebpfsim.btf.view import Field, KernelStruct, place, size_of
@@ -14,7 +15,7 @@ from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.isa.alu import u32
 from ebpfsim.memory.user import UserFault
-from tracing.fs import FsKernel, dentry_at, file_at, is_err, task_of
+from tracing.fs import FsKernel, borrow, dentry_at, file_at, give_back, is_err, task_of
 from tracing.functions import kernel_function
 from tracing.permission import MAY_EXEC, MAY_NOT_BLOCK, MAY_READ, MAY_WRITE
 from tracing.shmem import inode_op
@@ -31,6 +32,7 @@ FMODE_OPENED, FMODE_CREATED = 0x8_0000, 0x10_0000
 LOOKUP_FOLLOW, LOOKUP_DIRECTORY, LOOKUP_EMPTY, LOOKUP_MOUNTPOINT = 0x1, 0x2, 0x8, 0x10
 WALK_TRAILING, WALK_MORE, WALK_NOFOLLOW = 1, 2, 4
 _DOTS = (".", "..")
+_WHERE = Struct("<QQ")  # struct path (the first member of struct nameidata), struct qstr
 _FILENAME_BYTES = size_of("filename")
 _LAST, _ROOT, _PATH = (place("nameidata", member)[0] for member in ("last", "root", "path"))
 
@@ -360,7 +362,7 @@ def link_path_walk(k: FsKernel, cpu: Cpu, _name: int, nd: int) -> int:
             return ret
         name, at = names[-1]
         length = len(name) if name.isascii() else len(name.encode(errors="surrogateescape"))
-        walk.last_name, walk.last_hash_len = at, length << 32
+        walk.mem.write(nd + _LAST, _WHERE.pack(length << 32, at))
         if length > NAME_MAX:
             return -Errno.ENAMETOOLONG
         if len(names) == 1:
@@ -400,7 +402,7 @@ def path_init(k: FsKernel, cpu: Cpu, nd: int, flags: int) -> int:
 def begin_walk(k: FsKernel, dfd: int, name: int) -> Walk:
     """Return a walk along a ``struct filename``, which has not begun (set_nameidata)."""
     text = _text(k, name)
-    walk = Walk.alloc(k.mem)
+    walk = borrow(k, Walk)
     walk.text, walk.dfd = text, dfd
     walk.name = name + _FILENAME_BYTES
     base = name + _FILENAME_BYTES
@@ -414,7 +416,7 @@ def begin_walk(k: FsKernel, dfd: int, name: int) -> Walk:
 def end_walk(k: FsKernel, walk: Walk) -> None:
     """Forget a walk (restore_nameidata)."""
     del k.walks[walk.address]
-    walk.free()
+    give_back(k, walk)
 
 
 @kernel_function
@@ -685,7 +687,6 @@ def _is_dir(dentry: Dentry) -> bool:
 
 def _enter(walk: Walk, dentry: Dentry) -> None:
     mount = dentry.sb.mount
-    walk.dentry = dentry
-    walk.path_dentry = dentry.address
-    walk.path_mnt = mount.vfsmount if mount is not None else 0
-    walk.nd_inode = dentry.d_inode
+    walk.dentry, inode = dentry, dentry.inode
+    walk.mem.write(walk.address, _WHERE.pack(mount.vfsmount if mount is not None else 0, dentry.address))
+    walk.nd_inode = inode.address if inode is not None else 0

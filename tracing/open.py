@@ -7,7 +7,7 @@ from ebpfsim.btf.view import Field, KernelStruct, place
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
 from ebpfsim.objects import FdKind, KernelObject
-from tracing.fs import FsKernel, dentry_at, file_at, inode_at, is_err, task_of
+from tracing.fs import FsKernel, borrow, dentry_at, file_at, give_back, inode_at, is_err, task_of
 from tracing.functions import kernel_function
 from tracing.namei import LOOKUP_DIRECTORY, LOOKUP_FOLLOW, OpenFlags
 from tracing.permission import MAY_READ, MAY_WRITE
@@ -44,7 +44,7 @@ class OpenHow(KernelStruct):
 def do_sys_openat2(k: FsKernel, cpu: Cpu, dfd: int, filename: int, how: int) -> int:
     """Open a path; a descriptor or an errno."""
     functions, asked = k.functions, OpenHow(k.mem, how)
-    op = OpenFlags.alloc(k.mem)
+    op = borrow(k, OpenFlags)
     fd = _build_open_flags(asked.flags, asked.mode, asked.resolve, op)
     name = fd or functions.getname_flags(cpu, filename, 0)
     fd = is_err(name)
@@ -58,7 +58,7 @@ def do_sys_openat2(k: FsKernel, cpu: Cpu, dfd: int, filename: int, how: int) -> 
             else:
                 functions.fd_install(cpu, fd, file)
         functions.putname(cpu, name)
-    op.free()
+    give_back(k, op)
     return fd
 
 

@@ -84,7 +84,10 @@ def inode_permission(k: FsKernel, cpu: Cpu, idmap: int, inode: int, mask: int) -
     if own is not None:
         ret: int = getattr(functions, own)(cpu, idmap, inode, mask)
     else:
-        ret = _permission(k, cpu, node.i_mode, node.i_uid, node.i_gid, mask & 7)
+        mode = node.i_mode
+        # what everybody may needs no look at who asks
+        everybody = not mask & ~(mode & mode >> 3 & mode >> 6) & 7
+        ret = 0 if everybody else _permission(k, cpu, mode, node.i_uid, node.i_gid, mask & 7)
     ret = ret or devcgroup_inode_permission(k, cpu, inode, mask)
     return ret or functions.security_inode_permission(cpu, inode, mask)
 

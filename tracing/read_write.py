@@ -1,7 +1,5 @@
 """Reading and writing (fs/read_write.c, mm/shmem.c and mm/filemap.c, v6.18)."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from struct import Struct
 
 from ebpfsim.btf.view import Field, KernelStruct, place
@@ -10,7 +8,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.errors import NotModelled
 from ebpfsim.isa.alu import s64
 from ebpfsim.memory.user import UserFault, UserMemory
-from tracing.fs import FsKernel, file_at, task_of
+from tracing.fs import FsKernel, borrow, file_at, give_back, task_of
 from tracing.functions import kernel_function
 from tracing.open import FMODE_READ, FMODE_WRITE, NULL_DEVICES, O_APPEND, file_of
 from tracing.permission import MAY_READ, MAY_WRITE
@@ -105,25 +103,24 @@ def _no_file(file: object) -> int:
     return -Errno.EBADF if file is None else -Errno.EINVAL
 
 
-@contextmanager
-def _transfer(k: FsKernel, cpu: Cpu, file: File, pieces: list[tuple[int, int]], pos: int) -> Iterator[tuple[int, int]]:
-    # struct kiocb and struct iov_iter of one call; the position moves on with what was done
+def _begin(k: FsKernel, cpu: Cpu, file: File, pieces: list[tuple[int, int]], pos: int) -> tuple[Kiocb, IovIter]:
+    # struct kiocb and struct iov_iter of one call
     user = task_of(k, cpu).user
     assert user is not None
-    iocb, iter_ = Kiocb.alloc(k.mem), IovIter.alloc(k.mem)
+    iocb, iter_ = borrow(k, Kiocb), borrow(k, IovIter)
     iter_.user, iter_.pieces = user, pieces
     iter_.iter_type = ITER_UBUF if len(pieces) == 1 else ITER_IOVEC
     iter_.data_source, iter_.count = 1, sum(length for _, length in pieces)
     iocb.ki_filp = file.address
     iocb.ki_pos = k.mem.load(pos, 8)
     k.walks[iter_.address] = iter_
-    try:
-        yield iocb.address, iter_.address
-        k.mem.store(pos, 8, iocb.ki_pos)
-    finally:
-        del k.walks[iter_.address]
-        iter_.free()
-        iocb.free()
+    return iocb, iter_
+
+
+def _end(k: FsKernel, iocb: Kiocb, iter_: IovIter) -> None:
+    del k.walks[iter_.address]
+    give_back(k, iter_)
+    give_back(k, iocb)
 
 
 @kernel_function
@@ -183,11 +180,16 @@ def _read(k: FsKernel, cpu: Cpu, file: int, pieces: list[tuple[int, int]], pos: 
         address, size = pieces[0] if pieces else (0, 0)
         return s64(getattr(functions, direct)(cpu, file, address, size, pos))
     own = _own(opened, inode, "read_iter")
-    with _transfer(k, cpu, opened, pieces, pos) as (iocb, iter_):
+    iocb, iter_ = _begin(k, cpu, opened, pieces, pos)
+    try:
         if own is not None:
-            ret = getattr(functions, own)(cpu, iocb, iter_)
+            ret = getattr(functions, own)(cpu, iocb.address, iter_.address)
         else:
-            ret = _cannot(inode, "read") or _read_plain(k, iocb, iter_, inode, count)
+            ret = _cannot(inode, "read") or _read_plain(k, iocb.address, iter_.address, inode, count)
+        # the position moves on with what was done
+        k.mem.store(pos, 8, iocb.ki_pos)
+    finally:
+        _end(k, iocb, iter_)
     return s64(ret)
 
 
@@ -207,11 +209,15 @@ def _write(k: FsKernel, cpu: Cpu, file: int, pieces: list[tuple[int, int]], pos:
         address, size = pieces[0] if pieces else (0, 0)
         return s64(getattr(functions, direct)(cpu, file, address, size, pos))
     own = _own(opened, inode, "write_iter")
-    with _transfer(k, cpu, opened, pieces, pos) as (iocb, iter_):
+    iocb, iter_ = _begin(k, cpu, opened, pieces, pos)
+    try:
         if own is not None:
-            ret = getattr(functions, own)(cpu, iocb, iter_)
+            ret = getattr(functions, own)(cpu, iocb.address, iter_.address)
         else:
-            ret = _cannot(inode, "write") or _write_plain(k, iocb, iter_, inode, count)
+            ret = _cannot(inode, "write") or _write_plain(k, iocb.address, iter_.address, inode, count)
+        k.mem.store(pos, 8, iocb.ki_pos)
+    finally:
+        _end(k, iocb, iter_)
     return s64(ret)
 
 

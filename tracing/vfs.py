@@ -229,6 +229,8 @@ class Vfs:
         self.pseudo: dict[int, Any] = {}
         # what is in pipes with a name, by the addresses of their inodes
         self.fifos: dict[int, Any] = {}
+        # structures that calls have while they last, by their kinds
+        self.spare: dict[type, list[Any]] = {}
         # who has locked a file as a whole (flock(2)), by the addresses of inodes
         self.flocks: dict[int, dict[File, int]] = {}
         self._next_dev = 1

@@ -58,7 +58,10 @@ SCENARIOS: dict[str, tuple[Steps, Steps]] = {
         [("eventfd2", 0, 0), ("write", 3, word(5), 8), ("read", 3, ROOM, 8), ("close", 3)],
     ),
     "mm_mmap_anon": ([], [("mmap", 0, 8192, 3, PRIVATE_ANON, -1, 0)]),
-    "mm_mprotect": ([("mmap", AREA, 8192, 3, FIXED | PRIVATE_ANON, -1, 0), ("getrandom", AREA, 8, 0)], [("mprotect", AREA, 4096, 1)]),
+    "mm_mprotect": (
+        [("mmap", AREA, 8192, 3, FIXED | PRIVATE_ANON, -1, 0), ("getrandom", AREA, 8, 0)],
+        [("mprotect", AREA, 4096, 1)],
+    ),
     "pipe_close": (PIPE, [("close", 3), ("close", 4)]),
     "pipe_create": (PIPE, [("pipe2", ROOM, 0)]),
     "pipe_read": ([*PIPE, ("write", 4, b"hello", 5)], [("read", 3, ROOM, 5)]),
