@@ -6,10 +6,11 @@ Everything that happens is a callback at an instant; two at one instant run in t
 
 import re
 from collections.abc import Callable
-from heapq import heappop
+from heapq import heappop, heappush
+from typing import cast
 
 import simpy
-import simpy.events
+from simpy.events import NORMAL
 
 from ebpfsim.errors import InputError, InternalError
 
@@ -53,11 +54,12 @@ class Timer:
         self._action = action
         return True
 
-    def _fire(self, _event: simpy.events.Event) -> None:
-        self._clock.now_ns = self.when_ns
+    def fire(self) -> None:
+        """Run the callback, unless it was cancelled."""
         action = self._action
         if action is not None:
-            self.cancel()
+            self._action = None
+            self._clock.waiting -= self.weight
             action()
 
 
@@ -69,10 +71,12 @@ class Clock:
     """
 
     # machine code reads ``now_ns`` where it lies
-    __slots__ = ("__weakref__", "_until_ns", "env", "now_ns", "waiting")
+    __slots__ = ("__weakref__", "_queue", "_until_ns", "env", "now_ns", "waiting")
 
     def __init__(self) -> None:
         self.env = simpy.Environment(initial_time=0)
+        # simpy's queue, in which timers stand where events would
+        self._queue = cast("list[tuple[int, int, int, Timer]]", self.env._queue)
         self.now_ns = 0
         self.waiting = 0
         self._until_ns: int | None = None
@@ -88,13 +92,9 @@ class Clock:
         return min(bounds, default=None)
 
     def _forget_cancelled(self) -> None:
-        # timers that were cancelled happen nowhere; what waits are timeouts with the one callback of call_at()
-        queue = self.env._queue
-        while queue:
-            callbacks = queue[0][3].callbacks
-            timer = getattr(callbacks[0], "__self__", None) if callbacks else None
-            if not isinstance(timer, Timer) or timer.pending:
-                return
+        # timers that were cancelled happen nowhere
+        queue = self._queue
+        while queue and not queue[0][3].pending:
             heappop(queue)
 
     def call_at(self, when_ns: int, action: Callable[[], object], *, background: bool = False) -> Timer:
@@ -106,9 +106,8 @@ class Clock:
         if delay < 0:
             raise InternalError(f"event scheduled {-delay} ns in the past")
         timer = Timer(self, when_ns, action, 0 if background else 1)
-        timeout = self.env.timeout(delay)
-        assert timeout.callbacks is not None
-        timeout.callbacks.append(timer._fire)
+        # as Environment.schedule() does, without the objects that an Event has
+        heappush(self._queue, (when_ns, NORMAL, next(self.env._eid), timer))
         return timer
 
     def call_in(self, delay_ns: int, action: Callable[[], object]) -> Timer:
@@ -119,25 +118,30 @@ class Clock:
         """Let the next event happen; False when there is none."""
         if not self.waiting:
             return False
-        self.env.step()
+        self._step()
         return True
+
+    def _step(self) -> None:
+        # as Environment.step() does
+        when_ns, _, _, timer = heappop(self._queue)
+        self.env._now = self.now_ns = when_ns
+        timer.fire()
 
     def run(self, until_ns: int | None = None) -> None:
         """Let events happen until nothing is left or the clock reads ``until_ns`` (events at that instant happen)."""
         if until_ns is None:
             # time does not go on for timers that were cancelled
             while self.waiting:
-                self.env.step()
+                self._step()
             return
         self._until_ns = until_ns
         try:
-            while self.env.peek() <= until_ns:
-                self.env.step()
+            while self._queue and self._queue[0][0] <= until_ns:
+                self._step()
         finally:
             self._until_ns = None
         if until_ns > self.now_ns:
-            self.env.run(until=until_ns)
-            self.now_ns = until_ns
+            self.env._now = self.now_ns = until_ns
 
 
 def parse_duration(text: str | int, *, where: str = "") -> int:
