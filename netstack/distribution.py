@@ -19,6 +19,10 @@ from ebpfsim.rng import Stream
 __all__ = ["KINDS", "Distribution", "constant"]
 
 
+# 146 years in nanoseconds
+HIGHEST = 1 << 62
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What the numbers of a distribution are, which of them have the unit of what is drawn, and how one is drawn."""
@@ -79,7 +83,12 @@ class Distribution:
 
     def draw(self, random: Stream) -> int:
         """Return the next number."""
-        return max(0, round(KINDS[self.kind].draw(random, *self.numbers)))
+        try:
+            drawn = KINDS[self.kind].draw(random, *self.numbers)
+        except OverflowError:
+            # the far end of a tail that is heavier than numbers go
+            drawn = HIGHEST
+        return round(min(max(0, drawn), HIGHEST))
 
     @classmethod
     def parse(cls, value: object, unit: Callable[[object], float]) -> "Distribution":

@@ -15,7 +15,7 @@ such addresses.
 from collections import Counter
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Interface, IPv4Network, IPv6Network, ip_interface, ip_network
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
@@ -77,6 +77,7 @@ __all__ = ["Net", "NetKernel"]
 
 PROC_DYNAMIC_FIRST = 0xF000_0000  # of inode numbers of namespaces (fs/proc/generic.c)
 
+_AnyNetwork = TypeVar("_AnyNetwork", IPv4Network, IPv6Network)
 ErrorHandler = Callable[[SkBuff, int, Cpu], object]
 
 DEFAULT_MTU = 1500  # ETH_DATA_LEN
@@ -132,6 +133,14 @@ class NetKernel(Runtime, Protocol):
     def forget_owner(self, kind: MapType, address: int) -> None:
         """Remove what maps of a type have of a socket that goes."""
         ...
+
+
+def _network(kind: Callable[[str], _AnyNetwork], text: str, everything: str) -> _AnyNetwork:
+    # of one version of IP; 'default' is everything of it
+    try:
+        return kind(everything if text in ("", "default", "0.0.0.0/0", "::/0") else text)
+    except ValueError as error:
+        raise InputError("", f"network {text!r}: {error}", "networks and gateways of one version of IP") from None
 
 
 class Net:
@@ -408,7 +417,7 @@ class Net:
         if any(":" in via for via, _ in hops):
             self._add_multipath6("::/0" if to == "default" else to, hops, metric or 1024, table)
             return
-        network = IPv4Network("0.0.0.0/0" if to == "default" else to)
+        network = _network(IPv4Network, to, "0.0.0.0/0")
         prefix, prefixlen = int(network.network_address), network.prefixlen
         paths = []
         for via, weight in hops:
@@ -439,11 +448,11 @@ class Net:
         It is one of IPv6 when a network says so, or ``family`` is 6.
         """
         if family == 6 or ":" in source + to:
-            of6, towards6 = IPv6Network(source or "::/0"), IPv6Network(to or "::/0")
+            of6, towards6 = (_network(IPv6Network, each, "::/0") for each in (source, to))
             nets = int(of6.network_address), of6.prefixlen, int(towards6.network_address), towards6.prefixlen
             self.ipv6.fib.add_rule(Rule6(priority, table, *nets, mark, 0xFFFF_FFFF if mark else 0, iif))
             return
-        of, towards = IPv4Network(source or "0.0.0.0/0"), IPv4Network(to or "0.0.0.0/0")
+        of, towards = (_network(IPv4Network, each, "0.0.0.0/0") for each in (source, to))
         ends = int(of.network_address), of.prefixlen, int(towards.network_address), towards.prefixlen
         self.fib.add_rule(Rule(priority, table, *ends, mark, 0xFFFF_FFFF if mark else 0, iif))
 
@@ -459,7 +468,7 @@ class Net:
         self.ipv6.add_route(prefix, prefixlen, out, gateway, metric or 1024, type_=kind, table=table)
 
     def _add_multipath6(self, to: str, hops: list[tuple[str, int]], metric: int, table: int) -> None:
-        network = IPv6Network(to)
+        network = _network(IPv6Network, to, "::/0")
         prefix, prefixlen = int(network.network_address), network.prefixlen
         paths = tuple(
             Route(prefix, prefixlen, RouteType.UNICAST, dev, gateway, metric=metric, weight=weight)

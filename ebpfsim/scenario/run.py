@@ -347,7 +347,8 @@ def _build_host(running: Running, name: str, host: HostBlock, defaults: KernelBl
             if nic.qdisc is not None:
                 options = dict(nic.qdisc)
                 add_qdisc(built.device(device), str(options.pop("kind", "")), **options)
-    finish_role(built, host)
+    with running.at("hosts", name):
+        finish_role(built, host)
     for namespace in host.namespaces:
         built.netns(namespace)
     for device, software in host.devices.items():

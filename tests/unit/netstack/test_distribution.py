@@ -42,6 +42,10 @@ def test_limits() -> None:
     assert (constant(4).highest, Distribution("pareto", (1, 2)).highest) == (4, None)
 
 
+def test_tails_that_are_too_heavy_end_somewhere() -> None:
+    assert max(drawn("pareto", 1000, 0.0001)) == max(drawn("lognormal", 1000, 1e9, count=50)) == 1 << 62
+
+
 def test_the_same_seed_gives_the_same_numbers() -> None:
     assert drawn("lognormal", 1000, 1) == drawn("lognormal", 1000, 1)
 

@@ -120,3 +120,17 @@ def test_what_is_wrong_with_routes(old: str, new: str, message: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         check_scenario(parse_scenario(ROUTER.replace(old, new, 1).encode(), "x.yaml", Path.cwd()))
     assert message in "\n".join(str(each) for each in (caught.value, *caught.value.others))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("table: 100, priority: 1000", "to: 'fd00::/64', table: 100, priority: 1000", "networks and gateways of one"),
+        ("{via: 10.0.1.9}, {via", "{via: 'fd01::9'}, {via", "x.yaml:12:9: error: network '10.5.0.0/16'"),
+    ],
+)
+def test_versions_of_ip_are_not_mixed(play, old: str, new: str, message: str) -> None:
+    assert old in ROUTER
+    with pytest.raises(ScenarioError, match="one version of IP") as caught:
+        play(ROUTER.replace(old, new, 1))
+    assert message in str(caught.value)
