@@ -129,14 +129,15 @@ class EdgeAccount:
         self._solve(blocks, set(starts))
 
     def _solve(self, blocks: list[CodeBlock], starts: set[int]) -> None:
-        before, heads, fresh = self._before, self._heads, -self._reserve
+        before, heads, fresh, loops = self._before, self._heads, -self._reserve, self._loops
         reached = {block.following for block in blocks}
         for block in blocks:
             first = block.first
             if first in starts and first not in heads:
                 before.setdefault(first, fresh)
-            end = (fresh if first in heads else before[first]) + self._weight(block) * block.times
-            loop = self._loops.get(first)
+            loop = loops.get(first)
+            weight = len(block.ops) if loop is None else self._weight(block)
+            end = (fresh if first in heads else before[first]) + weight * block.times
             if loop is not None and first == loop.latch:
                 each = self._rounds[loop.head] = end - before[loop.head]
                 if block.following not in heads:
@@ -170,7 +171,7 @@ class EdgeAccount:
             self.code.add(_add(-self._reserve - lead) or insn("test", LEFT, LEFT))
             lead = -self._reserve
             self._check("head", first, lead)
-        self.end = lead + self._weight(block)
+        self.end = lead + (self._weight(block) if self._charges else len(block.ops))
 
     def _weight(self, block: CodeBlock) -> int:
         return len(block.ops) + (self._charges.get(block.first, 0) << COST_SHIFT)
@@ -181,7 +182,7 @@ class EdgeAccount:
 
     def to(self, slot: int) -> int:
         """Return the lead that the way to another block has to add; of a loop that it leaves, at its beginning."""
-        loop = self._loops.get(self._first)
+        loop = self._loops.get(self._first) if self._loops else None
         if loop is None:
             return self._before[slot] - self.end
         each = self._rounds[loop.head]

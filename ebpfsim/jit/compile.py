@@ -41,13 +41,13 @@ from ebpfsim.jit.inline import (
 from ebpfsim.jit.layout import AX, CREDIT_SLOT, REGS, TMP, routine, word
 from ebpfsim.jit.native import object_address
 from ebpfsim.jit.objects import ObjectRoutines, object_routines
-from ebpfsim.jit.outline import FUNCTION_ADDRESS, CodeBlock, Op, Outline
+from ebpfsim.jit.outline import CALL, FUNCTION_ADDRESS, CodeBlock, Op, Outline
 from ebpfsim.jit.pairs import sets_flags
 from ebpfsim.jit.program import Image
 from ebpfsim.jit.recurrence import Folded, find_recurrences
 from ebpfsim.jit.routine import OTHER_COST
 from ebpfsim.jit.tail_call import DirectCall, arrived, emit_tail_call
-from ebpfsim.jit.unread import Unread
+from ebpfsim.jit.unread import FOLDS, Unread
 from ebpfsim.progs.prog import Prog
 from ebpfsim.progs.runtime import Runtime
 from ebpfsim.uapi.flags import BPF_MAX_LOOPS
@@ -110,11 +110,14 @@ class Compiler:
         image.without_pointer = frozenset(slot for slot, frame in self.frames.items() if not frame.pointer)
         self.frame = self.frames[0]
         self.account: ExactAccount | EdgeAccount
+        # whether there are loops that nothing is counted in
+        self.counts_rounds = False
         if checked or self.careful:
             self.account = ExactAccount(self.code)
         else:
             counted, charges = self.counted_loops()
             self.account = EdgeAccount(self.code, self.blocks, image.frames, counted, charges)
+            self.counts_rounds = bool(counted)
         self.block = self.blocks[0]
         self.uses_aux = outline.uses_aux
         self.tail_calls = any(block.ops[-1].tail for block in self.blocks)
@@ -238,8 +241,10 @@ class Compiler:
 
     def leave_out(self, unread: Unread, block: CodeBlock) -> None:
         # values that nobody reads
-        unread.constants(block)
-        if self.look_up_ps(block) is not None:
+        if block.mask & FOLDS == FOLDS:
+            unread.constants(block)
+        call = block.ops[-1]
+        if call.flow == CALL and call.insn.imm == LOOK_UP and self.look_up_ps(block) is not None:
             self.key_at = unread.look_up(block)
 
     def straight(self, block: CodeBlock, end: int) -> None:
@@ -300,6 +305,8 @@ class Compiler:
 
     def add_left(self, number: int) -> None:
         # a lead (``ebpfsim.jit.account``)
+        if not number:
+            return
         insns, cost = insns_of(number), cost_of(number)
         if cost:
             self.code.add(charge(-cost))
@@ -320,15 +327,18 @@ class Compiler:
 
     def go_on(self, slot: int, after: int) -> None:
         # from the end of a block to the one at ``slot``; ``after`` is what comes next in the code
-        self.count_rounds(self.account.loop_left(slot))
+        if self.counts_rounds:
+            self.count_rounds(self.account.loop_left(slot))
         self.add_left(self.account.to(slot))
-        self.account.enter_loop(slot)
+        if self.counts_rounds:
+            self.account.enter_loop(slot)
         if slot != after or slot in self.frames:
             self.code.jump(slot)
 
     def branch(self, condition: str, slot: int) -> None:
         # a jump that pays on its way goes by a place behind all blocks
-        difference, left = self.account.to(slot), self.account.loop_left(slot)
+        difference = self.account.to(slot)
+        left = self.account.loop_left(slot) if self.counts_rounds else None
         if left is not None:
             self.code.jump_if(condition, ("left", self.block.first))
             self.rare.append(partial(self.leave_early, ("left", self.block.first), slot, left, difference))

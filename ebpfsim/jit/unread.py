@@ -14,9 +14,10 @@ from ebpfsim.jit.encoder import insn
 from ebpfsim.jit.layout import REGS, ram
 from ebpfsim.jit.outline import CONSTANT_ARGUMENT, LEAVE, LOAD, STORES_ARGUMENT, CodeBlock, Op
 
-__all__ = ["Unread", "fold"]
+__all__ = ["FOLDS", "Unread", "fold"]
 
-_BOTH = CONSTANT_ARGUMENT | STORES_ARGUMENT
+# what a block needs to have for ``Unread.constants`` to find something
+FOLDS = CONSTANT_ARGUMENT | STORES_ARGUMENT
 # the row that stores a constant in place of a register
 _STORES = {row.name: row.name.replace("stx", "st") for row in TABLE if row.form is Form.STX}
 _FRAME_POINTER = 10
@@ -46,8 +47,6 @@ class Unread:
 
     def constants(self, block: CodeBlock) -> None:
         """Let constants go to the instructions that store them."""
-        if block.mask & _BOTH != _BOTH:
-            return
         ops, codes = block.ops, block.codes
         for number, op in enumerate(ops):
             if not op.mask & CONSTANT_ARGUMENT:
