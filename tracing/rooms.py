@@ -33,6 +33,7 @@ from tracing import (
     signal_syscalls,
     signals,
     splice,
+    stat,
     waiting,
     xattr,
 )
@@ -42,7 +43,7 @@ __all__ = ["FUNCTION_ROOMS", "SYSCALL_ROOMS"]
 
 SYSCALL_ROOMS: tuple[ModuleType, ...] = (
     attr, cred, exec, exit, fork, fs_syscalls, futex, limits, mm, mount, mremap, name_syscalls, perf_open, pipe,
-    poll, process, ranges, signal_syscalls, splice, xattr,
+    poll, process, ranges, signal_syscalls, splice, stat, xattr,
 )  # fmt: skip
 FUNCTION_ROOMS: tuple[ModuleType, ...] = (
     *(*SYSCALL_ROOMS, bpf_files, dcache, devcgroup, faults, namei, names, open_, permission, proc_sysctl, read_write),
