@@ -57,9 +57,25 @@ def test_flood_to_xdp_drop(capsys: pytest.CaptureFixture[str]) -> None:
     assert rate > 250_000
 
 
+def test_flood_that_is_sent_back(capsys: pytest.CaptureFixture[str]) -> None:
+    """The goal is 500,000 packets/s: there by XDP_TX and back, where a program drops them."""
+    packets = 500_000
+
+    def build():  # type: ignore[no-untyped-def]
+        sim = ebpfsim.Simulation(seed=1, record=False)
+        a, b = sim.host("a"), sim.host("b")
+        sim.link(a.nic("eth0"), b.nic("eth0"), rate="10Gbit", delay="5us")
+        xdp(a, "r0 = 1; exit")
+        xdp(b, "r0 = 3; exit")
+        a.send("eth0", FRAME, count=packets, every="100ns")
+        return sim
+
+    say(capsys, "a flood to XDP_TX and back", packets / best(build) / 1e3, "thousand packets/s")
+
+
 def test_redirect_between_two_cards(capsys: pytest.CaptureFixture[str]) -> None:
     """The goal is 200,000 packets/s."""
-    packets = 20_000
+    packets = 500_000
 
     def build():  # type: ignore[no-untyped-def]
         sim = ebpfsim.Simulation(seed=1, record=False)
