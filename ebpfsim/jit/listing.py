@@ -22,6 +22,7 @@ from ebpfsim.jit.compile import Listed, compile_listed
 from ebpfsim.jit.engine import unavailable
 from ebpfsim.jit.objects import object_routines
 from ebpfsim.jit.program import Image
+from ebpfsim.maps.array import ArrayMap
 from ebpfsim.memory import KERNEL_BASE
 from ebpfsim.progs.prog import Prog
 from ebpfsim.uapi.helper_ids import HELPER_NAMES
@@ -100,6 +101,9 @@ class _Listing:
         self.symbols = self._symbols(again)
         self.words = _words()
         self.maps = {map_.address: map_.title for map_ in prog.maps}
+        # where elements are counted from
+        values = {map_.values: f"values of {map_.title}" for map_ in prog.maps if isinstance(map_, ArrayMap)}
+        self.maps = {**values, **self.maps}
 
     def _symbols(self, image: Image) -> dict[int, str]:
         found: dict[int, str] = {}
@@ -126,6 +130,8 @@ class _Listing:
         for operand in insn.operands:
             if operand.type == capstone.x86.X86_OP_MEM and insn.reg_name(operand.mem.base) == "r10":
                 notes.append("" if operand.mem.index else self.words.get(operand.mem.disp, ""))
+            elif operand.type == capstone.x86.X86_OP_MEM and insn.reg_name(operand.mem.base) == "r12":
+                notes.append(self.maps.get(KERNEL_BASE + operand.mem.disp, ""))
             elif operand.type == capstone.x86.X86_OP_IMM and any(insn.group(group) for group in jumps):
                 operands = [self._target(operand.imm, number, insn.address)]
             elif operand.type == capstone.x86.X86_OP_IMM:

@@ -38,9 +38,10 @@ def test_every_implemented_helper_has_a_row_in_the_table() -> None:
 def test_a_helper_that_is_not_modelled_stops_the_program_that_calls_it() -> None:
     bpf = Simulation().host("a").bpf
     program = (
-        "r6 = r1; call bpf_get_smp_processor_id; if r0 != 0 goto out; r1 = r6; call bpf_get_route_realm; "
+        "r6 = r1; call bpf_get_smp_processor_id; if r0 != 0 goto out; r1 = r6; "
+        "r2 = 0; r3 = r10; r3 += -24; r4 = 24; r5 = 0; call bpf_skb_get_xfrm_state; "
         "out: r0 = 1; exit"
     )
     fd = bpf.prog_load(ProgType.SCHED_CLS, encode(assemble(program)), license="GPL", name="probe").fd
-    with pytest.raises(NotModelled, match="helper bpf_get_route_realm, which program 'probe' calls"):
+    with pytest.raises(NotModelled, match="helper bpf_skb_get_xfrm_state, which program 'probe' calls"):
         bpf.prog_test_run(fd, bytes(64))

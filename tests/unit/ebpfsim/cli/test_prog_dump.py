@@ -51,7 +51,8 @@ def test_dump_of_machine_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"   0:\t\S+ .*", lines[1])
     assert re.fullmatch(r"\t([0-9a-f]{2} ?)+", lines[2])
     assert any(line.endswith("return verdict; [file:./firewall.bpf.c line_num:38 line_col:9]") for line in lines)
-    assert any(line.endswith("# map 'stats'") for line in lines)
+    assert any(line.endswith("# values of map 'stats'") for line in lines)
+    assert any(line.endswith("# map 'blocked'") for line in lines)
     assert run(["prog", "dump", FIREWALL, "--jited", "--json"]) == 0
     main, rare = json.loads(capsys.readouterr().out)
     assert main["name"] == lines[0].removesuffix(":")

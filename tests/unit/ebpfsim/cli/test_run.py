@@ -140,9 +140,9 @@ def test_refusal_of_the_kernel_exits_with_3(folder: Path, capsys: pytest.Capture
 
 
 def test_missing_capability_exits_with_4(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "pair.yaml").write_text(TEXT.replace("hook: xdp, device: eth0", "hook: sk_msg, target: main"))
+    (folder / "pair.yaml").write_text(TEXT.replace("hook: xdp, device: eth0", "hook: lwt_seg6local, target: main"))
     assert run(["run", "pair.yaml"]) == 4
-    assert capsys.readouterr().err.startswith("pair.yaml:8:43: error: not modelled: hook 'sk_msg'\n")
+    assert capsys.readouterr().err.startswith("pair.yaml:8:43: error: not modelled: hook 'lwt_seg6local'\n")
 
 
 def test_a_terminal_changes_colours_only(

@@ -69,6 +69,9 @@ def test_linux_answers_the_same(caps: tuple[str, ...]) -> None:
     if theirs["map HASH"] == "ok" and not {"CAP_BPF", "CAP_SYS_ADMIN"} & set(caps):
         host = Simulation().host("a", sysctl={"kernel.unprivileged_bpf_disabled": 0})
     ours = _answers(host.bpf_as(caps), host.bpf.prog_load(ProgType.XDP, CODE).fd)
+    if theirs["link_get_next_id"] == "ok":
+        # somebody else has links there
+        theirs["link_get_next_id"] = "ENOENT"
     assert ours == theirs
 
 
