@@ -212,15 +212,16 @@ def _seek(file: File, offset: int, whence: int) -> int:
 
 @syscall(17)
 def sys_pread64(k: FsKernel, cpu: Cpu, fd: int, buf: int, count: int, pos: int) -> int:
-    return _at(k, cpu, "vfs_read", fd, buf, count, pos)
+    return call_at(k, cpu, "vfs_read", fd, buf, count, pos)
 
 
 @syscall(18)
 def sys_pwrite64(k: FsKernel, cpu: Cpu, fd: int, buf: int, count: int, pos: int) -> int:
-    return _at(k, cpu, "vfs_write", fd, buf, count, pos)
+    return call_at(k, cpu, "vfs_write", fd, buf, count, pos)
 
 
-def _at(k: FsKernel, cpu: Cpu, name: str, fd: int, buf: int, count: int, pos: int) -> int:
+def call_at(k: FsKernel, cpu: Cpu, name: str, fd: int, buf: int, count: int, pos: int, *more: int) -> int:
+    """Let a kernel function read or write at a place that is not the file's own: EINVAL, EBADF, ESPIPE."""
     if s64(pos) < 0:
         return -Errno.EINVAL
     k.functions.fdget(cpu, u32(fd))
@@ -231,7 +232,7 @@ def _at(k: FsKernel, cpu: Cpu, name: str, fd: int, buf: int, count: int, pos: in
         return -Errno.ESPIPE
     room = k.mem.alloc(8)
     k.mem.store(room, 8, pos)
-    ret: int = getattr(k.functions, name)(cpu, file.address, buf, count, room)
+    ret: int = getattr(k.functions, name)(cpu, file.address, buf, count, room, *more)
     k.mem.free(room)
     return ret
 

@@ -11,7 +11,7 @@ from ebpfsim.errnos import Errno
 from ebpfsim.isa.alu import s64, u32
 from ebpfsim.memory.user import UserFault
 from tracing.fs import file_at, inode_at
-from tracing.fs_syscalls import opened
+from tracing.fs_syscalls import call_at, opened
 from tracing.functions import kernel_function
 from tracing.open import FMODE_WRITE
 from tracing.read_write import MAX_FILE_BYTES, PAGE
@@ -26,30 +26,14 @@ ADVICE_MOST = 5  # POSIX_FADV_NOREUSE
 LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
 
 
-def _positioned(k: Any, cpu: Cpu, what: str, fd: int, vec: int, vlen: int, pos: int) -> int:
-    if s64(pos) < 0:
-        return -Errno.EINVAL
-    k.functions.fdget(cpu, u32(fd))
-    file = opened(k, cpu, fd)
-    if file is None or file.inode is None:
-        return -Errno.EBADF
-    if file.inode.is_socket or file.private is not None:
-        return -Errno.ESPIPE
-    room = k.mem.alloc(8)
-    k.mem.store(room, 8, pos)
-    ret: int = getattr(k.functions, what)(cpu, file.address, vec, vlen, room, 0)
-    k.mem.free(room)
-    return ret
-
-
 @syscall(295)
 def sys_preadv(k: Any, cpu: Cpu, fd: int, vec: int, vlen: int, pos_l: int, pos_h: int) -> int:
-    return _positioned(k, cpu, "vfs_readv", fd, vec, vlen, pos_l)
+    return call_at(k, cpu, "vfs_readv", fd, vec, vlen, pos_l, 0)
 
 
 @syscall(296)
 def sys_pwritev(k: Any, cpu: Cpu, fd: int, vec: int, vlen: int, pos_l: int, pos_h: int) -> int:
-    return _positioned(k, cpu, "vfs_writev", fd, vec, vlen, pos_l)
+    return call_at(k, cpu, "vfs_writev", fd, vec, vlen, pos_l, 0)
 
 
 # ---- space and advice ------------------------------------------------------------------------------------------------
