@@ -108,3 +108,74 @@ def test_who_listens_is_found() -> None:
     assert host.bpf.prog_test_run(fd, FRAME).retval == 0
     assert host.syscall(task, "listen", sock, 5) == 0
     assert host.bpf.prog_test_run(fd, FRAME).retval == 53
+
+
+# the tuple is fd00::1 port 7 > ::1 port 53
+FIND6 = """
+    r6 = r1
+    r1 = 0x35000700; *(u32 *)(r10 - 8) = r1
+    r1 = 0x0100000000000000 ll; *(u64 *)(r10 - 16) = r1; *(u64 *)(r10 - 32) = r1
+    r1 = 0; *(u64 *)(r10 - 24) = r1
+    r1 = 0xfd; *(u64 *)(r10 - 40) = r1
+    r1 = r6; r2 = r10; r2 += -40; r3 = 36; r4 = -1; r5 = 0
+    call {helper}
+    r7 = 0
+    if r0 == 0 goto out
+    r7 = *(u32 *)(r0 + 44)
+    r1 = r0
+    call bpf_sk_release
+out:
+    r0 = r7
+    exit
+"""
+
+
+def test_sockets_of_ipv6_are_found() -> None:
+    host = ebpfsim.Simulation(seed=1).host("h")
+    task = host.spawn("server")
+
+    def found(helper: str) -> int:
+        text = FIND6.format(helper=helper)
+        fd = host.bpf.prog_load(ProgType.SCHED_CLS, encode(assemble(text)), license="GPL").fd
+        retval: int = host.bpf.prog_test_run(fd, FRAME).retval
+        return retval
+
+    assert found("bpf_sk_lookup_udp") == 0
+    sock = host.syscall(task, "socket", "AF_INET6", "SOCK_DGRAM", 0)
+    assert host.syscall(task, "bind", sock, "[::1]:53") == 0
+    assert (found("bpf_sk_lookup_udp"), found("bpf_sk_lookup_tcp")) == (53, 0)
+
+
+CAST = """
+    r6 = r1; r1 = *(u64 *)(r1 + 168); if r1 == 0 goto none
+    call {helper}; if r0 == 0 goto none; r0 = 1; exit
+none: r0 = 0; exit
+"""
+
+
+@pytest.mark.parametrize(
+    ("helper", "found"), [("tcp_sock", 0), ("tcp6_sock", 0), ("udp6_sock", 0), ("unix_sock", 0), ("mptcp_sock", 0)]
+)
+def test_sockets_of_other_kinds_are_none(bpf: Any, helper: str, found: int) -> None:
+    # the socket of a test run has no protocol (bpf_prog_test_run_skb)
+    fd = bpf.prog_load(
+        ProgType.SCHED_CLS, encode(assemble(CAST.format(helper=f"bpf_skc_to_{helper}"))), license="GPL"
+    ).fd
+    assert bpf.prog_test_run(fd, FRAME).retval == found
+
+
+@pytest.mark.parametrize(
+    ("cast", "found"), [("tcp_sock", 1), ("tcp6_sock", 0), ("tcp_request_sock", 0), ("udp6_sock", 0), ("unix_sock", 0)]
+)
+def test_a_socket_that_listens_is_one_of_tcp(cast: str, found: int) -> None:
+    host = ebpfsim.Simulation(seed=1).host("h")
+    task = host.spawn("server")
+    sock = host.syscall(task, "socket", "AF_INET", "SOCK_STREAM", 0)
+    assert host.syscall(task, "bind", sock, "127.0.0.1:53") == 0
+    assert host.syscall(task, "listen", sock, 5) == 0
+    text = FIND.format(helper="bpf_skc_lookup_tcp", port=53, size=12, netns=-1, flags=0).replace(
+        "r7 = *(u32 *)(r0 + 44)\n    r1 = r0",
+        f"r8 = r0\n    r1 = r0\n    call bpf_skc_to_{cast}\n    if r0 == 0 goto free\n    r7 = 1\nfree:\n    r1 = r8",
+    )
+    fd = host.bpf.prog_load(ProgType.SCHED_CLS, encode(assemble(text)), license="GPL").fd
+    assert host.bpf.prog_test_run(fd, FRAME).retval == found
