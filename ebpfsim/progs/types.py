@@ -70,13 +70,13 @@ _ROWS = (
     _row(ProgType.XDP, _XDP, "write"),
     _row(ProgType.PERF_EVENT, _TRACING | ids("56 119")),
     _row(ProgType.CGROUP_SKB, _NET | _CGROUP | ids("26 46-47 68 79 83-86 95-99 107-108 122 128-129"), "read"),
-    _row(ProgType.CGROUP_SOCK, _BASE | _CGROUP | ids("46 107 122 160 186-187")),
+    _row(ProgType.CGROUP_SOCK, _BASE | _CGROUP | ids("46 107 122 160")),
     _row(ProgType.LWT_IN, _LWT | ids("73"), "read"),
     _row(ProgType.LWT_OUT, _LWT, "read"),
     _row(ProgType.LWT_XMIT, _LWT | ids("9-11 13 20-21 23 29-30 38 40-41 43 73 135"), "write"),
     _row(ProgType.SOCK_OPS, _NET | _CGROUP | ids("46 49 53 57 59 70 96 107-108 122 142-144")),
     _row(ProgType.SK_SKB, _NET | ids("9 26 38-39 43 46-47 50 52 72 84-86 99"), "write"),
-    _row(ProgType.CGROUP_DEVICE, _BASE | _CGROUP | ids("186-187") - ids("186-187")),
+    _row(ProgType.CGROUP_DEVICE, _BASE | _CGROUP),
     _row(ProgType.SK_MSG, _NET | ids("60-63 71 90-91 107-108 122"), "write"),
     _row(ProgType.RAW_TRACEPOINT, _TRACING),
     _row(ProgType.CGROUP_SOCK_ADDR, _SOCK_ADDR),
@@ -85,7 +85,7 @@ _ROWS = (
     _row(ProgType.FLOW_DISSECTOR, _NET - ids("25") | ids("26"), "read"),
     _row(ProgType.CGROUP_SYSCTL, _BASE | _CGROUP | ids("101-104 160")),
     _row(ProgType.RAW_TRACEPOINT_WRITABLE, _TRACING),
-    _row(ProgType.CGROUP_SOCKOPT, _BASE | _CGROUP | ids("96 107-108 122 186-187"), "sockopt"),
+    _row(ProgType.CGROUP_SOCKOPT, _BASE | _CGROUP | ids("96 107-108 122"), "sockopt"),
     _row(ProgType.SK_LOOKUP, _NET | ids("86 124")),
     _row(ProgType.NETFILTER, _BASE),
     _row(ProgType.TRACING, _KERNEL),
@@ -97,19 +97,29 @@ PROG_TYPES: dict[ProgType, ProgTypeInfo] = {row.type: row for row in _ROWS}
 
 # helpers that only some attach types of a program type may call
 _BY_ATTACH: dict[tuple[ProgType, AttachType], frozenset[int]] = {
-    (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_BIND): ids("186-187"),
-    (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_BIND): ids("186-187"),
-    (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT): ids("64 186-187"),
-    (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT): ids("64 186-187"),
-    (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_UDP4_SENDMSG): ids("186-187"),
-    (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_UDP6_SENDMSG): ids("186-187"),
+    (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT): ids("64"),
+    (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT): ids("64"),
     (ProgType.CGROUP_SOCKOPT, AttachType.CGROUP_SETSOCKOPT): ids("49 57"),
-    (ProgType.CGROUP_DEVICE, AttachType.CGROUP_DEVICE): ids("186-187"),
-    (ProgType.CGROUP_SYSCTL, AttachType.CGROUP_SYSCTL): ids("186-187"),
     (ProgType.TRACING, AttachType.TRACE_FENTRY): ids("183-185"),
     (ProgType.TRACING, AttachType.TRACE_FEXIT): ids("183-185"),
     (ProgType.TRACING, AttachType.MODIFY_RETURN): ids("183-185"),
 }
+# bpf_get_retval() and bpf_set_retval() belong to control groups, but for these attach types, whatever a program is
+_RETVAL = ids("186-187")
+_WITHOUT_RETVAL = frozenset(
+    {
+        *(AttachType.CGROUP_INET_INGRESS, AttachType.CGROUP_INET_EGRESS, AttachType.CGROUP_SOCK_OPS),
+        *(AttachType.CGROUP_UDP4_RECVMSG, AttachType.CGROUP_UDP6_RECVMSG, AttachType.CGROUP_UNIX_RECVMSG),
+        *(AttachType.CGROUP_INET4_GETPEERNAME, AttachType.CGROUP_INET6_GETPEERNAME, AttachType.CGROUP_UNIX_GETPEERNAME),
+        *(AttachType.CGROUP_INET4_GETSOCKNAME, AttachType.CGROUP_INET6_GETSOCKNAME, AttachType.CGROUP_UNIX_GETSOCKNAME),
+    }
+)
+_OF_CGROUPS = frozenset(
+    {
+        *(ProgType.CGROUP_SKB, ProgType.CGROUP_SOCK, ProgType.CGROUP_SOCK_ADDR, ProgType.CGROUP_SOCKOPT),
+        *(ProgType.CGROUP_DEVICE, ProgType.CGROUP_SYSCTL, ProgType.SOCK_OPS),
+    }
+)
 # helpers that depend on what a program is for: members of structures of functions, targets of iterators
 _TCP_CA = _BASE | ids("107-108 116 160")
 _SOCKOPT = ids("49 57")
@@ -139,10 +149,12 @@ def helpers_for(prog_type: ProgType, attach_type: int, target: str = "") -> froz
     if prog_type == ProgType.STRUCT_OPS:
         return _BY_TARGET.get(target, row.helpers)
     extra = _BY_ATTACH.get((prog_type, AttachType(attach_type))) if attach_type in set(AttachType) else None
+    if prog_type in _OF_CGROUPS and attach_type not in _WITHOUT_RETVAL:
+        return row.helpers | _RETVAL | (extra or frozenset())
     if attach_type == AttachType.LSM_CGROUP:
         sockets = _SOCKOPT if target in _SOCKET_HOOKS else frozenset()
         return (row.helpers | ids("81 186-187") | sockets) - ids("174 183-185")
-    if attach_type == AttachType.TRACE_ITER:
+    if prog_type == ProgType.TRACING and attach_type == AttachType.TRACE_ITER:
         return (row.helpers | ids("126-127 150") | _BY_TARGET.get(target, frozenset())) - ids("174")
     return row.helpers | extra if extra else row.helpers
 

@@ -55,3 +55,22 @@ def test_contexts_belong_to_types_that_exist() -> None:
 
 def test_lists_of_numbers() -> None:
     assert ids("1-3 5 9-9") == {1, 2, 3, 5, 9}
+
+
+@pytest.mark.parametrize(
+    ("prog_type", "attach_type", "allowed"),
+    [
+        # measured on Linux 6.18, with all types and attach types
+        (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_UNIX_CONNECT, True),
+        (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_UNIX_RECVMSG, False),
+        (ProgType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_GETSOCKNAME, False),
+        (ProgType.CGROUP_SKB, AttachType.CGROUP_INET_EGRESS, False),
+        (ProgType.CGROUP_DEVICE, AttachType.CGROUP_INET_INGRESS, False),
+        (ProgType.CGROUP_DEVICE, AttachType.TRACE_ITER, True),
+        (ProgType.SOCK_OPS, AttachType.CGROUP_SOCK_OPS, False),
+        (ProgType.SOCK_OPS, AttachType.LSM_MAC, True),
+    ],
+)
+def test_who_may_set_what_a_call_returns(prog_type: ProgType, attach_type: AttachType, allowed: bool) -> None:
+    assert (HELPER_IDS["bpf_set_retval"] in helpers_for(prog_type, attach_type)) == allowed
+    assert HELPER_IDS["bpf_seq_write"] not in helpers_for(prog_type, attach_type)
