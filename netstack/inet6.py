@@ -3,7 +3,6 @@
 Left out: raw sockets, flow labels, scopes of site-local addresses, disconnecting.
 """
 
-from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
@@ -26,6 +25,8 @@ from netstack.inet import (
     read_address,
     wait_for_datagram,
 )  # fmt: skip
+from netstack.inet6_stream import bind_stream6, create_stream6, name_of_stream6
+from netstack.inet_stream import stream_recvmsg, stream_sendmsg
 from netstack.ip_cmsg import recv_cmsgs, recv_timestamp
 from netstack.marks import touch
 from netstack.msg import MSG_DONTWAIT, MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC, Message, message_at, put_cmsg_to
@@ -46,13 +47,14 @@ from netstack.sock_options import (
 )
 from netstack.socket_api import FAMILIES, int_of
 from netstack.sockfs import GFP_KERNEL, PROTO_OPS, SOCK_DGRAM, SOCK_STREAM, SocketKernel, TaskSocket
-from netstack.tcp_states import SEND_SHUTDOWN
+from netstack.tcp_sock import TcpSock
+from netstack.tcp_states import SEND_SHUTDOWN, TcpState
 from netstack.udp import consume_datagram
 from netstack.udpv6 import MAPPED, Udp6Sock, is_mapped
 from tracing.fs import task_of
 from tracing.functions import kernel_function
 
-__all__ = ["STREAMS6", "read_address6", "write_address6"]
+__all__ = ["read_address6", "write_address6"]
 
 AF_INET, AF_INET6, AF_UNSPEC, SOCK_RAW = 2, 10, 0, 3
 SOCKADDR6_BYTES, LEAST_SOCKADDR6 = 28, 24  # sizeof(struct sockaddr_in6), SIN6_LEN_RFC2133
@@ -62,8 +64,6 @@ _INT, _PKTINFO = Struct("<i"), Struct("<16si")
 # include/uapi/linux/in6.h
 IPV6_UNICAST_HOPS, IPV6_MULTICAST_HOPS, IPV6_MTU_DISCOVER, IPV6_RECVERR, IPV6_V6ONLY = 16, 18, 23, 25, 26
 IPV6_RECVPKTINFO, IPV6_PKTINFO, IPV6_RECVHOPLIMIT, IPV6_HOPLIMIT, IPV6_RECVTCLASS, IPV6_TCLASS = 49, 50, 51, 52, 66, 67
-# what makes the streams of AF_INET6: (kernel, cpu, net, sock, protocol, kern) -> 0 or -errno
-STREAMS6: list[Callable[[SocketKernel, Cpu, int, int, int, int], int]] = []
 PROTO_OPS["inet6_dgram_ops"] = {
     **PROTO_OPS["inet_dgram_ops"], "release": "inet6_release", "bind": "inet6_bind", "getname": "inet6_getname",
     "sendmsg": "inet6_sendmsg", "recvmsg": "inet6_recvmsg",
@@ -114,9 +114,7 @@ def inet6_create(k: SocketKernel, cpu: Cpu, net: int, sock: int, protocol: int, 
     if not 0 <= protocol < IPPROTO_MAX:
         return -Errno.EINVAL
     if kind == SOCK_STREAM and protocol in (0, IpProto.TCP):
-        if not STREAMS6:
-            raise NotModelled("TCP over IPv6", "net/ipv6/tcp_ipv6.c")
-        return STREAMS6[0](k, cpu, net, sock, protocol, kern)
+        return create_stream6(k, cpu, net, socket, kern)
     if kind == SOCK_RAW and protocol:
         raise NotModelled("raw sockets over IPv6", "net/ipv6/raw.c")
     if kind != SOCK_DGRAM or protocol not in (0, IpProto.UDP):
@@ -171,7 +169,7 @@ def inet6_bind_sk(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, addr_len: int)
 @kernel_function
 def __inet6_bind(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, _addr_len: int, flags: int) -> int:
     """Give a socket an address and a port: EAFNOSUPPORT, EADDRNOTAVAIL, EACCES, EINVAL, EADDRINUSE."""
-    sock, (family, address, port, scope) = _sock(k, sk), read_address6(k, uaddr)
+    socket, (family, address, port, scope) = k.sockfs.at(sk), read_address6(k, uaddr)
     if family != AF_INET6:
         return -Errno.EAFNOSUPPORT
     _look_at(k, cpu)
@@ -179,6 +177,19 @@ def __inet6_bind(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, _addr_len: int,
         cred = task_of(k, cpu).cred
         if k.functions.security_capable(cpu, cred.address, cred.user_ns, CAP_NET_BIND_SERVICE, 0):
             return -Errno.EACCES
+    if socket.is_stream:
+        tp = socket.tcp
+        if tp.state != TcpState.CLOSE or tp.port:
+            return -Errno.EINVAL
+        err = _check_address(k, tp, address, scope) or bind_stream6(k, cpu, tp, address, port)
+    else:
+        err = _bind_datagrams(k, cpu, _sock(k, sk), address, port, scope)
+    socket.values[SOL_IPV6, IPV6_V6ONLY] = int(socket.sk.v6only)
+    return err
+
+
+def _bind_datagrams(k: SocketKernel, cpu: Cpu, sock: Udp6Sock, address: int, port: int, scope: int) -> int:
+    sk = sock.struct_address
     if sock.peer is not None or sock.peer6 is not None or sock.port:
         return -Errno.EINVAL
     err = _check_address(k, sock, address, scope)
@@ -198,11 +209,10 @@ def __inet6_bind(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, _addr_len: int,
             sock.address = sock.port = 0
             sock.v6only = was_v6only
     sock.address_locked, sock.port_locked = bool(address), bool(port)
-    k.sockfs.at(sk).values[SOL_IPV6, IPV6_V6ONLY] = int(sock.v6only)
     return err
 
 
-def _check_address(k: SocketKernel, sock: Udp6Sock, address: int, scope: int) -> int:
+def _check_address(k: SocketKernel, sock: Udp6Sock | TcpSock, address: int, scope: int) -> int:
     if is_mapped(address):
         if sock.v6only:
             return -Errno.EINVAL
@@ -210,6 +220,8 @@ def _check_address(k: SocketKernel, sock: Udp6Sock, address: int, scope: int) ->
     if not address:
         return 0
     if is_link_local(address):
+        if isinstance(sock, TcpSock):
+            raise NotModelled("TCP between link-local addresses", "net/ipv6/tcp_ipv6.c")
         sock.bound_dev_if = sock.bound_dev_if or scope
         if not sock.bound_dev_if:
             return -Errno.EINVAL
@@ -225,20 +237,25 @@ def udp_v6_get_port(k: SocketKernel, cpu: Cpu, sk: int, snum: int) -> int:
 @kernel_function
 def inet6_getname(k: SocketKernel, cpu: Cpu, sock: int, uaddr: int, peer: int) -> int:
     """Write down the address of a socket or of its other end; the size of the address, or ENOTCONN."""
-    sk: Udp6Sock = k.sockfs.at(sock).sk
-    kind, address, port = AttachType.CGROUP_INET6_GETSOCKNAME, sk.own, sk.port
-    if s32(u32(peer)):
-        if sk.peer is None and sk.peer6 is None:
-            return -Errno.ENOTCONN
-        kind = AttachType.CGROUP_INET6_GETPEERNAME
-        address, port = sk.peer6 or (MAPPED | sk.peer[0], sk.peer[1])  # type: ignore[index]
-    done = k.net.cgroup_bpf.run_filter_sock_addr6(sk, kind, address, port, cpu)
+    sk: Udp6Sock | TcpSock = k.sockfs.at(sock).sk
+    of_peer = bool(s32(u32(peer)))
+    name = name_of_stream6(sk, peer=of_peer) if isinstance(sk, TcpSock) else _name_of(sk, peer=of_peer)
+    if name is None:
+        return -Errno.ENOTCONN
+    kind = AttachType.CGROUP_INET6_GETPEERNAME if of_peer else AttachType.CGROUP_INET6_GETSOCKNAME
+    done = k.net.cgroup_bpf.run_filter_sock_addr6(sk, kind, *name, cpu)
     if done.err:
         return done.err
     _look_at(k, cpu)
-    scope = sk.bound_dev_if if is_link_local(done.address) else 0
+    scope = sk.bound_dev_if if isinstance(sk, Udp6Sock) and is_link_local(done.address) else 0
     write_address6(k, uaddr, done.address, done.port, scope)
     return SOCKADDR6_BYTES
+
+
+def _name_of(sock: Udp6Sock, *, peer: bool) -> tuple[int, int] | None:
+    if not peer:
+        return sock.own, sock.port
+    return sock.peer6 or ((MAPPED | sock.peer[0], sock.peer[1]) if sock.peer is not None else None)
 
 
 # ---- connecting ------------------------------------------------------------------------------------------------------
@@ -294,6 +311,8 @@ def __ip6_datagram_connect(k: SocketKernel, cpu: Cpu, sk: int, uaddr: int, addr_
 def inet6_sendmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, size: int) -> int:
     """Send from a socket, which gets a port if it has none."""
     functions, socket = k.functions, k.sockfs.at(sock)
+    if socket.is_stream:
+        return stream_sendmsg(k, cpu, socket, message_at(k, msg), s64(size))
     if s32(u32(functions.inet_send_prepare(cpu, socket.struct.sk))):
         return -Errno.EAGAIN
     return int_of(getattr(functions, SENDMSG[socket.prot])(cpu, socket.struct.sk, msg, size))
@@ -359,6 +378,8 @@ def _target(k: SocketKernel, sock: Udp6Sock, msg: Message) -> tuple[int, int, in
 def inet6_recvmsg(k: SocketKernel, cpu: Cpu, sock: int, msg: int, size: int, flags: int) -> int:
     """Receive from a socket."""
     socket = k.sockfs.at(sock)
+    if socket.is_stream:
+        return stream_recvmsg(k, cpu, socket, message_at(k, msg), s64(size), flags)
     return int_of(getattr(k.functions, RECVMSG[socket.prot])(cpu, socket.struct.sk, msg, size, flags))
 
 
@@ -450,7 +471,7 @@ def do_ipv6_setsockopt(
     else:
         err = set_option(k, cpu, sk, level, optname, optval, optlen)
         hops = socket.values.get((SOL_IPV6, IPV6_UNICAST_HOPS), -1)
-        if isinstance(socket.sk, Udp6Sock):
+        if isinstance(socket.sk, (Udp6Sock, TcpSock)):
             socket.sk.hops = hops
     functions.sockopt_release_sock(cpu, sk)
     return err

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import KernelError
-from netstack.headers import format_ip
+from netstack.headers import format_ip, format_ip6
 from netstack.reuseport import ReuseportGroup
 from netstack.sock import FIRST_FREE_PORT, LAST_FREE_PORT
 from netstack.tcp_hdr import M32
@@ -32,6 +32,19 @@ TRACEPOINTS = (
 )  # fmt: skip
 # remote address and port, local address and port
 FourTuple = tuple[int, int, int, int]
+
+
+def _hears_both(sock: Any) -> bool:
+    # a socket of IPv6 that takes what comes over IPv4 as well
+    return bool(sock.family != AF_INET and not sock.address and not sock.v6only)
+
+
+def _overlap(sock: Any, address: int, other: Any) -> bool:
+    # inet_rcv_saddr_equal(): whether both could hear the same packet
+    if sock.family == other.family:
+        return not address or not other.address or address == other.address
+    both = other if sock.family == AF_INET else sock
+    return bool(not (address if both is sock else other.address) and not both.v6only)
 
 
 class InetHashinfo:
@@ -84,10 +97,13 @@ class InetHashinfo:
         found = None
         for sock in self._listeners.get(port, ()):
             if sock.family != family:
+                # one of IPv6 that is bound to any address hears IPv4 when there is none of IPv4 alone
+                if found is None and family == AF_INET and _hears_both(sock):
+                    found = sock
                 continue
             if sock.address == daddr:
                 return sock
-            if not sock.address and found is None:
+            if not sock.address and (found is None or found.sk_family != sock.sk_family == family):
                 found = sock
         return found
 
@@ -136,16 +152,14 @@ class InetHashinfo:
     def listen_conflict(self, sock: "TcpSock") -> bool:
         """Whether a socket that was bound may not listen, because somebody else does."""
         return any(
-            other is not sock and other.family == sock.family and not (sock.reuseport and other.reuseport)
-            and (not other.address or not sock.address or other.address == sock.address)
+            other is not sock and not (sock.reuseport and other.reuseport) and _overlap(sock, sock.address, other)
             for other in self._listeners.get(sock.port, ())
         )  # fmt: skip
 
     def _conflict(self, sock: "TcpSock", address: int, port: int) -> bool:
         # inet_bind_conflict(): SO_REUSEADDR among those that do not listen
         return any(
-            other.family == sock.family
-            and (not other.address or not address or other.address == address)
+            _overlap(sock, address, other)
             and not (sock.reuse and other.reuse and other.state != TcpState.LISTEN)
             and not (sock.reuseport and other.reuseport)
             for other in self._bound.get(port, ())
@@ -163,7 +177,8 @@ class InetHashinfo:
         if sock.port:
             ends = (*peer, sock.address, sock.port)
             if self._in_use(ends):
-                raise KernelError("connect", Errno.EADDRNOTAVAIL, f"{format_ip(peer[0])}:{peer[1]} is connected to")
+                shown = format_ip(peer[0]) if sock.family == AF_INET else f"[{format_ip6(peer[0])}]"
+                raise KernelError("connect", Errno.EADDRNOTAVAIL, f"{shown}:{peer[1]} is connected to")
             self.established[ends] = sock
             return
         for parity in (0, 1):

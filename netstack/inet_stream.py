@@ -1,4 +1,4 @@
-"""IPv4 stream sockets of tasks (net/ipv4/af_inet.c and inet_connection_sock.c, v6.18): what is behind the system calls.
+"""Stream sockets of tasks (net/ipv4/af_inet.c and inet_connection_sock.c, v6.18): what is behind the system calls.
 
 A ``struct socket`` of a task has a ``TcpSock`` behind it. Functions take the addresses of both structures; those of
 TCP itself take the objects. A call that waits lets its task sleep until the socket wakes it.
@@ -28,7 +28,7 @@ from netstack.skmsg import tcp_bpf_recvmsg, tcp_bpf_sendmsg
 from netstack.sock_wait import Patience
 from netstack.sockfs import SocketKernel, TaskSocket
 from netstack.tcp import CLOSE, CONNECT, READ, TcpMsg
-from netstack.tcp_sock import TcpSock
+from netstack.tcp_sock import AF_INET, TcpSock
 from netstack.tcp_states import RCV_SHUTDOWN, SEND_SHUTDOWN, TcpState
 from tracing.fs import task_of
 from tracing.functions import kernel_function
@@ -37,7 +37,7 @@ __all__ = [
     "create_stream", "stream_bind", "stream_getname", "stream_recvmsg", "stream_release", "stream_sendmsg",
 ]  # fmt: skip
 
-AF_UNSPEC = 0
+AF_UNSPEC, SOL_IPV6 = 0, 41
 O_NONBLOCK = 0o4000
 STREAM_FLAGS = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC | MSG_PEEK | MSG_OOB | MSG_TRUNC
 SS_UNCONNECTED, SS_CONNECTING, SS_CONNECTED = 1, 2, 3
@@ -115,7 +115,8 @@ def settle(k: SocketKernel, cpu: Cpu) -> None:
 def create_stream(k: SocketKernel, cpu: Cpu, socket: TaskSocket) -> None:
     """Prepare the ``struct sock`` of a new stream socket."""
     bind_callbacks(k, socket)
-    k.functions.tcp_v4_init_sock(cpu, socket.tcp)
+    functions, is_v4 = k.functions, socket.tcp.sk_family == AF_INET
+    (functions.tcp_v4_init_sock if is_v4 else functions.tcp_v6_init_sock)(cpu, socket.tcp)
 
 
 @kernel_function
@@ -140,6 +141,8 @@ def __inet_stream_connect(
     if int.from_bytes(k.mem.read(uaddr, 2), "little") == AF_UNSPEC:
         functions.tcp_disconnect(cpu, tp, flags)
         tp.peer, tp.sk_err = None, 0
+        if not tp.address_locked:
+            tp.address, tp.family = 0, tp.sk_family
         socket.struct.state = SS_UNCONNECTED
         settle(k, cpu)
         return 0
@@ -172,7 +175,7 @@ def __inet_stream_connect(
         if not tp.port_locked:
             tp.port = 0
         if not tp.address_locked:
-            tp.address = 0
+            tp.address, tp.family = 0, tp.sk_family
         return -error if error else -Errno.ECONNABORTED
     socket.struct.state = SS_CONNECTED
     return 0
@@ -180,11 +183,15 @@ def __inet_stream_connect(
 
 def _begin_connect(k: SocketKernel, cpu: Cpu, socket: TaskSocket, uaddr: int, size: int) -> int:
     functions, tp = k.functions, socket.tcp
-    if AttachType.CGROUP_INET4_CONNECT in tp.cgroup.effective:
-        err = s32(u32(functions.tcp_v4_pre_connect(cpu, tp, uaddr, size)))
+    is_v4 = tp.sk_family == AF_INET
+    kind = AttachType.CGROUP_INET4_CONNECT if is_v4 else AttachType.CGROUP_INET6_CONNECT
+    if kind in tp.cgroup.effective:
+        ask = functions.tcp_v4_pre_connect if is_v4 else functions.tcp_v6_pre_connect
+        err = s32(u32(ask(cpu, tp, uaddr, size)))
         if err:
             return err
-    err = s32(u32(functions.tcp_v4_connect(cpu, tp, uaddr, size)))
+    connect = functions.tcp_v4_connect if is_v4 else functions.tcp_v6_connect
+    err = s32(u32(connect(cpu, tp, uaddr, size)))
     settle(k, cpu)
     return err
 
@@ -222,13 +229,14 @@ def inet_accept(k: SocketKernel, cpu: Cpu, sock: int, newsock: int, arg: int) ->
 
 
 @kernel_function
-def __inet_accept(k: SocketKernel, cpu: Cpu, _sock: int, newsock: int, newsk: int) -> None:
+def __inet_accept(k: SocketKernel, cpu: Cpu, sock: int, newsock: int, newsk: int) -> None:
     """Graft a connection onto a socket."""
     new = k.sockfs.at(newsock)
     if k.functions.observed("security_sock_graft", "bpf_lsm_sock_graft"):
         k.functions.security_sock_graft(cpu, newsk, newsock)
     new.struct.state = SS_CONNECTED
-    k.sockfs.set_ops(new, "inet_stream_ops")
+    k.sockfs.set_ops(new, "inet_stream_ops" if new.tcp.sk_family == AF_INET else "inet6_stream_ops")
+    new.values.update({at: value for at, value in k.sockfs.at(sock).values.items() if at[0] == SOL_IPV6})
 
 
 @kernel_function
@@ -348,8 +356,11 @@ def stream_bind(k: SocketKernel, cpu: Cpu, tp: TcpSock, address: int, port: int)
         if k.functions.inet_csk_get_port(cpu, tp, port):
             tp.address = 0
             return -Errno.EADDRINUSE
-        if AttachType.CGROUP_INET4_POST_BIND in tp.cgroup.effective:
-            err = k.net.cgroup_bpf.run_filter_sk(tp, AttachType.CGROUP_INET4_POST_BIND, cpu)
+        is_v4 = tp.sk_family == AF_INET
+        kind = AttachType.CGROUP_INET4_POST_BIND if is_v4 else AttachType.CGROUP_INET6_POST_BIND
+        if kind in tp.cgroup.effective:
+            tp.refresh()
+            err = k.net.cgroup_bpf.run_filter_sk(tp, kind, cpu)
             if err:
                 k.functions.inet_put_port(cpu, tp)
                 tp.address = tp.port = 0

@@ -204,7 +204,9 @@ def tcp_setsockopt(
     k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, is_kernel: int, optlen: int
 ) -> int:
     """Set an option of a TCP socket."""
-    setter = k.functions.do_tcp_setsockopt if level == SOL_TCP else k.functions.ip_setsockopt
+    functions, family = k.functions, k.sockfs.at(sk).family
+    others = functions.ip_setsockopt if family == AF_INET else functions.ipv6_setsockopt
+    setter = functions.do_tcp_setsockopt if level == SOL_TCP else others
     return int_of(setter(cpu, sk, level, optname, optval, is_kernel, optlen))
 
 
@@ -281,7 +283,7 @@ def set_option(
         return -Errno.EINVAL
     if own is not None:
         return own[0](k, cpu, socket, value) if own[0] is not None else -Errno.ENOPROTOOPT
-    if socket.is_stream:
+    if socket.is_stream and level != SOL_IPV6:
         return set_tcp_option(cpu, socket.tcp, level, optname, value)
     return _set_int(k, cpu, socket, level, optname, value)
 
@@ -398,7 +400,9 @@ def udp_getsockopt(k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int,
 def tcp_getsockopt(k: SocketKernel, cpu: Cpu, sk: int, level: int, optname: int, optval: int, optlen: int) -> int:
     """Tell an option of a TCP socket."""
     if level != SOL_TCP:
-        return int_of(k.functions.ip_getsockopt(cpu, sk, level, optname, optval, optlen))
+        functions, family = k.functions, k.sockfs.at(sk).family
+        getter = functions.ip_getsockopt if family == AF_INET else functions.ipv6_getsockopt
+        return int_of(getter(cpu, sk, level, optname, optval, optlen))
     return int_of(k.functions.do_tcp_getsockopt(cpu, sk, level, optname, optval, 0, optlen, 0))
 
 
@@ -467,7 +471,7 @@ def _get(k: SocketKernel, cpu: Cpu, socket: TaskSocket, level: int, optname: int
     own = own or _COMMON.get((level, optname))
     if own is not None and own[1] is not None:
         return own[1](k, cpu, socket)
-    if socket.is_stream:
+    if socket.is_stream and level != SOL_IPV6:
         return get_tcp_option(socket.tcp, level, optname, cpu)
     if (level, optname) == (SOL_IP, IP_TTL):
         return _INT.pack(socket.sk.ttl or k.net.sysctls["net.ipv4.ip_default_ttl"])

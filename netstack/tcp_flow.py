@@ -53,6 +53,7 @@ class TcpServer:
         self.net, self.serve = net, serve
         cpu = net.cpus[0]
         self.sock = tcp_socket(net, cpu, family)
+        self.sock.v6only = family == AF_INET6
         net.tcp.get_port(self.sock, 0, port)
         err = _listen(cpu, self.sock, backlog)
         if err:

@@ -159,7 +159,7 @@ def _rcv_listen(cpu: Cpu, tp: TcpSock, skb: Segment) -> int:
             skb.drop(SkbDropReason.TCP_FLAGS, cpu)
             return 0
         functions = tp.net.functions
-        (functions.tcp_v4_conn_request if skb.family == 2 else functions.tcp_v6_conn_request)(cpu, tp, skb)
+        (functions.tcp_v4_conn_request if tp.sk_family == 2 else functions.tcp_v6_conn_request)(cpu, tp, skb)
         skb.consume(cpu)
         return 0
     skb.drop(SkbDropReason.TCP_FLAGS, cpu)

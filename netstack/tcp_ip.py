@@ -69,8 +69,8 @@ def send_segment(
         skb = SkBuff(header + segment, route.dev, EtherType.IP)
         skb.transport_header = IP_HLEN
     else:
-        hops = tp.ttl if tp.ttl >= 0 else net.sysctls["net.ipv6.conf.all.hop_limit"]
-        packet = ip6_bytes(tp.address, daddr, IpProto.TCP, hops, segment, tp.tos | ecn)
+        hops = tp.hops if tp.hops >= 0 else net.sysctls["net.ipv6.conf.all.hop_limit"]
+        packet = ip6_bytes(tp.address, daddr, IpProto.TCP, hops, segment, tp.tclass | ecn)
         skb = SkBuff(packet, route.dev, EtherType.IPV6)
         skb.transport_header = IP6_HLEN
     if gso_size:
@@ -131,7 +131,7 @@ def inet6_csk_xmit(cpu: Cpu, tp: "TcpSock", skb: SkBuff, _fl: Any) -> int:
         return -error.errno
     tp.route = skb.route = route
     skb.dev = route.dev
-    return int(net.functions.ip6_xmit(cpu, tp, skb, None, 0, None, tp.tos, tp.priority))
+    return int(net.functions.ip6_xmit(cpu, tp, skb, None, 0, None, tp.tclass, tp.priority))
 
 
 @packet_function

@@ -341,7 +341,7 @@ def tcp_conn_request(cpu: Cpu, _rsk_ops: Any, _af_ops: Any, tp: TcpSock, skb: Se
         return 0
     saddr, daddr = skb.saddr, skb.daddr
     th = skb.th
-    req = RequestSock(tp, th, (daddr, th.dest), (saddr, th.source))
+    req = RequestSock(tp, th, (daddr, th.dest), (saddr, th.source), skb.family)
     req.take_options(th)
     if security(cpu, net, "inet_conn_request", tp, skb, req):
         net.snmp.inc("TcpExtListenDrops")
@@ -383,7 +383,8 @@ def send_synack(cpu: Cpu, tp: TcpSock, req: RequestSock) -> int:
     net = tp.net
     data = req.make_synack(cpu)
     net.snmp.inc("TcpOutSegs")
-    err = reply(cpu, net, data, req.local[0], req.remote[0], tp.tos | req.ecn_tos, sk=tp, family=req.family)
+    tos = tp.tos if req.family == AF_INET else tp.tclass
+    err = reply(cpu, net, data, req.local[0], req.remote[0], tos | req.ecn_tos, sk=tp, family=req.family)
     return min(err, 0)
 
 
@@ -451,7 +452,7 @@ def tcp_check_req(
     if not flags & ACK:
         skb.drop(SkbDropReason.TCP_FLAGS, cpu)
         return None
-    syn_recv_sock = by_family(net, skb.family, "syn_recv_sock")
+    syn_recv_sock = by_family(net, tp.sk_family, "syn_recv_sock")
     child: TcpSock | None = syn_recv_sock(cpu, tp, skb, req, None, None, 0, 0)
     if child is None:
         # the queue is full: the ACK counts as not there

@@ -1,19 +1,23 @@
 """TCP over IPv6 (net/ipv6/tcp_ipv6.c, v6.18): what differs from IPv4 are addresses, routes, headers and ICMPv6.
 
-Left out: addresses of IPv4 in IPv6 (a socket of AF_INET6 hears IPv6 only), flow labels, extension headers in front of
-segments that are sent.
+A socket of AF_INET6 may have addresses of IPv4: ``TcpSock.family`` says what its packets are.
+
+Left out: flow labels, extension headers in front of segments that are sent, link-local addresses.
 """
 
 from typing import Any
 
 from ebpfsim.cpu import Cpu
 from ebpfsim.errnos import Errno
-from netstack.headers6 import IP6_HLEN, Ip6Hdr
+from ebpfsim.errors import NotModelled
+from ebpfsim.uapi.bpf import AttachType
+from netstack.headers6 import IP6_HLEN, Ip6Hdr, is_link_local, is_multicast6
 from netstack.icmpv6 import icmp6_errno
 from netstack.skb import SkBuff
 from netstack.tcp_base import mstamp_refresh
 from netstack.tcp_hdr import M32
 from netstack.tcp_ipv4 import (
+    LOOPBACK,
     connect_to,
     connection_error,
     do_rcv,
@@ -24,13 +28,15 @@ from netstack.tcp_ipv4 import (
 )
 from netstack.tcp_minisocks import RequestSock
 from netstack.tcp_segment import Segment
-from netstack.tcp_sock import AF_INET6, TcpSock
+from netstack.tcp_sock import AF_INET, AF_INET6, TcpSock
 from netstack.tcp_states import TcpState
+from netstack.udpv6 import MAPPED, is_mapped
 from tracing.functions import packet_function
 
 __all__: list[str] = []
 
 LEAST_SOCKADDR6 = 24  # SIN6_LEN_RFC2133
+SOCKADDR_BYTES, SOCKADDR6_BYTES = 16, 28  # sizeof(struct sockaddr_in), sizeof(struct sockaddr_in6)
 ICMPV6_PKT_TOOBIG = 2
 
 
@@ -64,15 +70,68 @@ def tcp_v6_connect(cpu: Cpu, tp: TcpSock, uaddr: int, addr_len: int) -> int:
     """Begin a connection to an address in RAM: EINVAL, EAFNOSUPPORT, ENETUNREACH, EADDRNOTAVAIL, ..."""
     if addr_len < LEAST_SOCKADDR6:
         return -Errno.EINVAL
-    data = tp.net.kernel.mem.read(uaddr, LEAST_SOCKADDR6)
+    mem = tp.net.kernel.mem
+    data = mem.read(uaddr, LEAST_SOCKADDR6)
     if int.from_bytes(data[:2], "little") != AF_INET6:
         return -Errno.EAFNOSUPPORT
-    return connect_to(cpu, tp, int.from_bytes(data[8:24], "big"), int.from_bytes(data[2:4], "big"))
+    address, port = int.from_bytes(data[8:24], "big"), int.from_bytes(data[2:4], "big")
+    if not address:
+        address = MAPPED | LOOPBACK if tp.family == AF_INET else 1
+    if is_multicast6(address):
+        return -Errno.ENETUNREACH
+    if is_link_local(address):
+        if addr_len < SOCKADDR6_BYTES or not mem.load(uaddr + LEAST_SOCKADDR6, 4):
+            return -Errno.EINVAL
+        raise NotModelled("TCP between link-local addresses", "net/ipv6/tcp_ipv6.c")
+    if is_mapped(address):
+        return _connect_mapped(cpu, tp, address & 0xFFFF_FFFF, port)
+    if tp.family == AF_INET and tp.address:
+        # ip6_dst_lookup_tail(): from an address of IPv4
+        return -Errno.EAFNOSUPPORT
+    tp.family = AF_INET6
+    return connect_to(cpu, tp, address, port)
+
+
+def _connect_mapped(cpu: Cpu, tp: TcpSock, address: int, port: int) -> int:
+    # "TCP over IPv4"
+    net, before = tp.net, tp.family
+    if tp.v6only:
+        return -Errno.ENETUNREACH
+    uaddr = net.kernel.mem.alloc(SOCKADDR_BYTES)
+    net.kernel.mem.write(uaddr, b"\2\0" + port.to_bytes(2, "big") + address.to_bytes(4, "big") + bytes(8))
+    tp.family = AF_INET
+    try:
+        err = int(net.functions.tcp_v4_connect(cpu, tp, uaddr, SOCKADDR_BYTES))
+    finally:
+        net.kernel.mem.free(uaddr)
+    if err:
+        tp.family = before
+        if not tp.address_locked:
+            tp.address = 0
+    return err
+
+
+@packet_function
+def tcp_v6_pre_connect(cpu: Cpu, tp: TcpSock, uaddr: int, addr_len: int) -> int:
+    """Let programs of the cgroup choose another address: EINVAL, or what they say."""
+    if addr_len < LEAST_SOCKADDR6:
+        return -Errno.EINVAL
+    mem = tp.net.kernel.mem
+    data = mem.read(uaddr, LEAST_SOCKADDR6)
+    port, address = int.from_bytes(data[2:4], "big"), int.from_bytes(data[8:24], "big")
+    done = tp.net.cgroup_bpf.run_filter_sock_addr6(tp, AttachType.CGROUP_INET6_CONNECT, address, port, cpu)
+    if done.err:
+        return done.err
+    mem.write(uaddr + 2, done.port.to_bytes(2, "big"))
+    mem.write(uaddr + 8, done.address.to_bytes(16, "big"))
+    return 0
 
 
 @packet_function
 def tcp_v6_conn_request(cpu: Cpu, tp: TcpSock, skb: Segment) -> int:
-    """Take a SYN."""
+    """Take a SYN, which may have come over IPv4."""
+    if skb.family == AF_INET:
+        return int(tp.net.functions.tcp_v4_conn_request(cpu, tp, skb))
     return int(tp.net.functions.tcp_conn_request(cpu, None, None, tp, skb))
 
 
@@ -86,9 +145,12 @@ def tcp_v6_send_synack(
 
 @packet_function
 def tcp_v6_syn_recv_sock(
-    cpu: Cpu, tp: TcpSock, skb: Segment, req: RequestSock, _dst: Any, _unhash: Any, _own_req: int, _opt_init: int
+    cpu: Cpu, tp: TcpSock, skb: Segment, req: RequestSock, dst: Any, unhash: Any, own_req: int, opt_init: int
 ) -> TcpSock | None:
     """Return a socket for a connection whose ACK has come; None when there is no room for it."""
+    if skb.family == AF_INET:
+        child: TcpSock | None = tp.net.functions.tcp_v4_syn_recv_sock(cpu, tp, skb, req, dst, unhash, own_req, opt_init)
+        return child
     return new_child(cpu, tp, skb, req)
 
 

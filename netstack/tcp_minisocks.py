@@ -61,8 +61,12 @@ class RequestSock:
     state = S.NEW_SYN_RECV
     ephemeral = False
 
-    def __init__(self, listener: TcpSock, th: Tcphdr, local: tuple[int, int], remote: tuple[int, int]) -> None:
+    def __init__(
+        self, listener: TcpSock, th: Tcphdr, local: tuple[int, int], remote: tuple[int, int], family: int = AF_INET
+    ) -> None:
         self.listener = listener
+        # whose addresses it has; its listener may be one of both
+        self.family = family
         self.local, self.remote = local, remote
         self.rcv_isn = th.seq
         self.rcv_nxt = th.seq + 1 & M32
@@ -92,11 +96,6 @@ class RequestSock:
         return self.listener.net
 
     @property
-    def family(self) -> int:
-        """Whose addresses it has."""
-        return self.listener.family
-
-    @property
     def ends(self) -> "FourTuple":
         """Both ends, the other one first."""
         return (*self.remote, *self.local)
@@ -121,7 +120,8 @@ class RequestSock:
     def openreq_init_rwin(self, cpu: Cpu, mtu: int) -> None:
         """Choose the window to begin with (``tcp_openreq_init_rwin``)."""
         listener = self.listener
-        self.advmss = min(mtu - listener.headers, listener.user_mss or 65535)
+        headers = 40 if self.family == AF_INET else 60
+        self.advmss = min(mtu - headers, listener.user_mss or 65535)
         rwnd = self.net.tcp_sock_ops.rwnd_init(listener, cpu, self)
         mss = self.advmss - (TSTAMP_ALIGNED if self.tstamp_ok else 0)
         self.rcv_wnd, self.window_clamp, self.rcv_wscale = select_initial_window(listener, mss, self.wscale_ok, rwnd)
@@ -235,7 +235,9 @@ class TimewaitSock:
         self.rcv_wscale = tp.rcv_wscale
         self.tstamp_ok, self.ts_recent, self.tsoffset = tp.tstamp_ok, tp.ts_recent, tp.tsoffset
         self.ts_recent_stamp = tp.ts_recent_stamp
-        self.tos = tp.tos
+        self.family, self.sk_family, self.v6only = tp.family, tp.sk_family, tp.v6only
+        self.reuse, self.reuseport = tp.reuse, tp.reuseport
+        self.tos = tp.tos if tp.family == AF_INET else tp.tclass
         self.cgroup = tp.cgroup
         self.last_oow_ack_time: int | None = None
         self.timer: Timer | None = None
@@ -361,19 +363,19 @@ def inet_csk_clone_lock(cpu: Cpu, tp: TcpSock, req: RequestSock, _priority: int)
     """Return a socket like its listener, for a connection."""
     listener = tp
     child = TcpSock(listener.net, listener.cgroup, listener.family)
-    child.listener = listener
+    child.sk_family, child.listener = listener.sk_family, listener
     child.address, child.port = listener.address, req.local[1]
     child.state = S.LISTEN
     for name in (
         "sk_rcvbuf", "sk_sndbuf", "rcvbuf_locked", "sndbuf_locked", "sk_rcvlowat", "keepopen", "linger_ns", "reuse",
         "reuseport", "nonagle", "user_mss", "keepalive_time_us", "keepalive_intvl_us", "keepalive_probes",
         "linger2_us", "user_timeout_us", "tos", "ttl", "notsent_lowat", "sock_ops_cb_flags", "sk_max_pacing_rate",
-        "snd_cwnd_clamp", "ca_setsockopt", "defer_accept",
+        "snd_cwnd_clamp", "ca_setsockopt", "defer_accept", "tclass", "hops", "v6only",
     ):  # fmt: skip
         setattr(child, name, getattr(listener, name))
     # whoever watches sees the listener's address, and no other end yet
     listener.net.functions.inet_sk_set_state(cpu, child, S.SYN_RECV)
-    child.address, child.peer = req.local[0], req.remote
+    child.family, child.address, child.peer = req.family, req.local[0], req.remote
     return child
 
 

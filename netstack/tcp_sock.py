@@ -107,8 +107,10 @@ class TcpSock:
 
     def __init__(self, net: "Net", cgroup: Cgroup, family: int = AF_INET) -> None:
         self.net = net
-        # whose addresses it has: AF_INET, AF_INET6
-        self.family = family
+        # what it was made for, and what its packets are: one of AF_INET6 may speak IPv4
+        self.sk_family = self.family = family
+        # one of AF_INET6 that does not
+        self.v6only = False
         self.cgroup = cgroup
         self.state = TcpState.CLOSE
         self.address = self.port = 0
@@ -172,6 +174,8 @@ class TcpSock:
         self.inet_id = 0
         self.tos = 0
         self.ttl = -1
+        # struct ipv6_pinfo
+        self.tclass, self.hops = 0, -1
         self.bind_address_no_port = False
         self.recverr = False
 

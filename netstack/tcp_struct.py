@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["TcpStructs"]
 
 SOCK_STREAM, AF_INET = 1, 2
+_MAPPED = 0xFFFF << 32  # ::ffff:0.0.0.0
 HEADROOM = 128  # MAX_TCP_HEADER, less what VLANs and tunnels would take
 CB = 40  # skb->cb, where struct tcp_skb_cb is
 _TICK_US = TICK_NS // 1000
@@ -68,7 +69,8 @@ _SAME = (
 
 # by path: what the member has
 _MEMBERS: dict[str, Callable[["TcpSock"], int]] = {
-    _SKC + "skc_family": lambda tp: tp.family,
+    _SKC + "skc_family": lambda tp: tp.sk_family,
+    _SKC + "skc_ipv6only": lambda tp: int(tp.v6only),
     _SKC + "skc_daddr": lambda tp: _be32(tp.peer[0]) if tp.peer and tp.family == AF_INET else 0,
     _SKC + "skc_rcv_saddr": lambda tp: _be32(tp.address) if tp.family == AF_INET else 0,
     _SKC + "skc_dport": lambda tp: _be16(tp.peer[1]) if tp.peer else 0,
@@ -171,24 +173,30 @@ class TcpStructs:
         """Return the structure of a socket, up to date."""
         struct = tp._struct
         if struct is None:
-            struct = tp._struct = SockStruct(self.mem, IpProto.TCP, SOCK_STREAM, size_of("tcp_sock"))
+            kind = "tcp_sock" if tp.sk_family == AF_INET else "tcp6_sock"
+            struct = tp._struct = SockStruct(self.mem, IpProto.TCP, SOCK_STREAM, size_of(kind))
             self._by_address[struct.address] = tp
+            if kind == "tcp6_sock":
+                pinet6 = struct.address + place("tcp6_sock", "inet6")[0]
+                self.mem.store(struct.address + place("tcp_sock", _INET + "pinet6")[0], 8, pinet6)
             self.mem.store(struct.address + place("sock", "__sk_common.skc_net")[0], 8, tp.net.struct_address)
         # the structure is always mapped: no look into the page table
         buf, base = self.mem.buf, struct.address ^ KERNEL_BASE
         rows, bits = _rows()
         for offset, pack, mask, value in rows:
             pack(buf, base + offset, value(tp) & mask)
-        if tp.family != AF_INET:
+        if tp.sk_family != AF_INET:
             self._addresses6(tp, struct.address)
         for offset, shift, mask, value in bits:
             buf[base + offset] = buf[base + offset] & ~mask | int(value(tp)) << shift & mask
         return struct
 
     def _addresses6(self, tp: "TcpSock", address: int) -> None:
-        ends = {"skc_v6_rcv_saddr": tp.address, "skc_v6_daddr": tp.peer[0] if tp.peer else 0}
-        for name, value in ends.items():
+        prefix = _MAPPED if tp.family == AF_INET else 0
+        own, other = prefix | tp.address, prefix | tp.peer[0] if tp.peer else 0
+        for name, value in (("skc_v6_rcv_saddr", own), ("skc_v6_daddr", other)):
             self.mem.write(address + place("sock_common", name)[0], value.to_bytes(16, "big"))
+        self.mem.write(address + place("tcp6_sock", "inet6.saddr")[0], own.to_bytes(16, "big"))
 
     def show_writable(self, tp: "TcpSock") -> None:
         """Bring those members up to date that congestion control changes."""
@@ -257,7 +265,7 @@ class TcpStructs:
             "req.req.__req_common.skc_rcv_saddr": _be32(req.local[0]) if req.family == AF_INET else 0,
             "req.req.__req_common.skc_dport": _be16(req.remote[1]),
             "req.req.__req_common.skc_num": req.local[1],
-            "req.req.__req_common.skc_family": req.family,
+            "req.req.__req_common.skc_family": req.listener.sk_family,
             "req.req.__req_common.skc_state": 12,
             "req.req.__req_common.skc_listener": req.listener.struct_address,
             "req.req.mss": req.mss,
@@ -270,9 +278,10 @@ class TcpStructs:
         for path, word in words.items():
             offset, size = place("tcp_request_sock", path)
             mem.store(req.struct + offset, size, word & (1 << 8 * size) - 1)
-        if req.family != AF_INET:
+        if req.listener.sk_family != AF_INET:
+            prefix = _MAPPED if req.family == AF_INET else 0
             for name, value in (("skc_v6_rcv_saddr", req.local[0]), ("skc_v6_daddr", req.remote[0])):
-                mem.write(req.struct + place("sock_common", name)[0], value.to_bytes(16, "big"))
+                mem.write(req.struct + place("sock_common", name)[0], (prefix | value).to_bytes(16, "big"))
         return int(req.struct)
 
     def forget_request(self, req: "RequestSock") -> None:

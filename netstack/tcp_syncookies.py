@@ -97,7 +97,7 @@ def answer_with_cookie(cpu: Cpu, tp: TcpSock, req: RequestSock, th: Tcphdr) -> N
     tp.net.snmp.inc("TcpExtSyncookiesSent")
     ends = (*req.remote, *req.local)
     ends = (ends[0], ends[2], ends[1], ends[3])
-    req.snt_isn, req.mss = init_sequence(tp.net, tp.family, ends, th.seq, req.mss, cpu.now_ns)
+    req.snt_isn, req.mss = init_sequence(tp.net, req.family, ends, th.seq, req.mss, cpu.now_ns)
     req.is_cookie = True
 
 
@@ -106,22 +106,22 @@ def cookie_check(cpu: Cpu, tp: TcpSock, skb: Segment) -> TcpSock | None:
     net, th, now_ns = tp.net, skb.th, cpu.now_ns
     if not net.sysctls[SYSCTL] or not th.flags & ACK or th.flags & (RST | SYN) or _no_recent_overflow(tp, now_ns):
         return tp
-    mss = _mss_of(net, tp.family, (skb.saddr, skb.daddr, th.source, th.dest), th, now_ns)
+    mss = _mss_of(net, skb.family, (skb.saddr, skb.daddr, th.source, th.dest), th, now_ns)
     if not mss:
         net.snmp.inc("TcpExtSyncookiesFailed")
         return tp
     net.snmp.inc("TcpExtSyncookiesRecv")
-    req = RequestSock(tp, th, (skb.daddr, th.dest), (skb.saddr, th.source))
+    req = RequestSock(tp, th, (skb.daddr, th.dest), (skb.saddr, th.source), skb.family)
     req.rcv_isn, req.rcv_nxt, req.snt_isn, req.mss = th.seq - 1 & M32, th.seq, th.ack_seq - 1 & M32, mss
     try:
-        route, _ = route_to(net, tp.family, skb.saddr, skb.daddr)
+        route, _ = route_to(net, skb.family, skb.saddr, skb.daddr)
     except KernelError:
         skb.drop(SkbDropReason.NOT_SPECIFIED, cpu)
         return None
     if not _decode(net, req, th, now_ns):
         return tp
     req.openreq_init_rwin(cpu, route.dev.mtu)
-    function = net.functions.tcp_v4_syn_recv_sock if tp.family == AF_INET else net.functions.tcp_v6_syn_recv_sock
+    function = net.functions.tcp_v4_syn_recv_sock if tp.sk_family == AF_INET else net.functions.tcp_v6_syn_recv_sock
     child: TcpSock | None = function(cpu, tp, skb, req, None, None, 0, 0)
     if child is None:
         skb.drop(SkbDropReason.NOT_SPECIFIED, cpu)

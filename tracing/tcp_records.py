@@ -12,7 +12,7 @@ from tracing.trace_events import find_event
 __all__ = ["TCP_BUILDERS"]
 
 Values = Mapping[str, int | bytes]
-AF_INET = 2
+AF_INET, AF_INET6 = 2, 10
 _COMMON = "__sk_common."
 _INET = "inet_conn.icsk_inet."
 SOCKADDR_BYTES = 28  # sizeof(struct sockaddr_in6)
@@ -31,7 +31,6 @@ def _ends(k: Any, sk: int) -> dict[str, int | bytes]:
     mem = k.mem
     saddr = bytes(mem.read(sk + place("sock", _COMMON + "skc_rcv_saddr")[0], 4))
     daddr = bytes(mem.read(sk + place("sock", _COMMON + "skc_daddr")[0], 4))
-    mapped = bytes(10) + b"\xff\xff"
     return {
         "skaddr": sk,
         "sport": _swap16(_load(k, sk, "tcp_sock", _INET + "inet_sport")),
@@ -40,10 +39,18 @@ def _ends(k: Any, sk: int) -> dict[str, int | bytes]:
         "protocol": _load(k, sk, "sock", "sk_protocol"),
         "saddr": saddr,
         "daddr": daddr,
-        "saddr_v6": mapped + saddr,
-        "daddr_v6": mapped + daddr,
+        **_ends6(k, sk, saddr, daddr),
         "sock_cookie": _load(k, sk, "sock", _COMMON + "skc_cookie.counter"),
     }
+
+
+def _ends6(k: Any, common: int, saddr: bytes, daddr: bytes) -> dict[str, int | bytes]:
+    # addresses of IPv6 in a ``struct sock_common``; those of IPv4 are mapped (TP_STORE_V4MAPPED)
+    mapped = bytes(10) + b"\xff\xff"
+    if _load(k, common, "sock_common", "skc_family") != AF_INET6:
+        return {"saddr_v6": mapped + saddr, "daddr_v6": mapped + daddr}
+    names = {"saddr_v6": "skc_v6_rcv_saddr", "daddr_v6": "skc_v6_daddr"}
+    return {key: bytes(k.mem.read(common + place("sock_common", name)[0], 16)) for key, name in names.items()}
 
 
 def _sockaddr(address: bytes, port: int) -> bytes:
@@ -87,7 +94,6 @@ def _tcp_retransmit_synack(k: Any, sk: int, req: int) -> Values:
     path = "__req_common."
     saddr = bytes(k.mem.read(req + place("request_sock", path + "skc_rcv_saddr")[0], 4))
     daddr = bytes(k.mem.read(req + place("request_sock", path + "skc_daddr")[0], 4))
-    mapped = bytes(10) + b"\xff\xff"
     return {
         **_ends(k, sk),
         "req": req,
@@ -95,8 +101,7 @@ def _tcp_retransmit_synack(k: Any, sk: int, req: int) -> Values:
         "dport": _swap16(_load(k, req, "request_sock", path + "skc_dport")),
         "saddr": saddr,
         "daddr": daddr,
-        "saddr_v6": mapped + saddr,
-        "daddr_v6": mapped + daddr,
+        **_ends6(k, req, saddr, daddr),
     }
 
 

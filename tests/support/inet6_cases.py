@@ -9,6 +9,7 @@ from socket_scripts import Script, data
 from unix_cases import message, poll, room, word
 
 UDP: list[Any] = ["socket", 10, 2, 0]
+TCP: list[Any] = ["socket", 10, 1, 0]
 
 
 def at(address: str, port: int, *, scope: int = 0, family: int = 10) -> tuple[dict[str, str], int]:
@@ -37,8 +38,64 @@ def names(fd: int) -> Script:
     return [["getsockname", fd, room(28), word(28)], ["getpeername", fd, room(28), word(28)]]
 
 
+def stream_cases() -> Iterator[tuple[str, str, Script]]:
+    """Return module, name, and script of streams."""
+    local, mapped = 0x7F00_0001, "::ffff:127.0.0.1"
+    accept: list[Any] = ["accept", 3, room(28), word(28)]
+    heard: Script = [TCP, ["bind", 3, *at("::", 8080)], ["listen", 3, 5], *names(3)]
+    talk: Script = [
+        accept, *names(5), *names(4), ["getsockopt", 5, 1, 39, room(4), word(4)],
+        ["getsockopt", 5, 41, 26, room(4), word(4)], ["getsockopt", 4, 41, 26, room(4), word(4)],
+        ["write", 4, data(b"question"), 8], ["read", 5, room(20), 20], ["write", 5, data(b"answer"), 6],
+        ["read", 4, room(20), 20], poll(3, 4, 5), ["shutdown", 4, 1], ["read", 5, room(4), 4], ["close", 5],
+        ["read", 4, room(4), 4],
+    ]  # fmt: skip
+    yield "inet6_stream", "one that hears both is called over IPv6", [
+        *heard, TCP, ["bind", 4, *at("::1", 6000)], ["connect", 4, *at("::1", 8080)], *talk,
+    ]  # fmt: skip
+    yield "inet6_stream", "one that hears both is called by an address that is mapped", [
+        *heard, TCP, ["bind", 4, *at(mapped, 6000)], ["connect", 4, *at(mapped, 8080)], *talk,
+    ]  # fmt: skip
+    yield "inet6_stream", "one that hears both is called over IPv4", [
+        *heard, ["socket", 2, 1, 0], ["bind", 4, *v4(local, 6000)], ["connect", 4, *v4(local, 8080)], *talk,
+    ]  # fmt: skip
+    yield "inet6_stream", "one that hears IPv6 only", [
+        TCP, ["setsockopt", 3, 41, 26, word(1), 4], ["bind", 3, *at(mapped, 8080)], ["bind", 3, *at("::", 8080)],
+        ["listen", 3, 1], ["socket", 2, 1, 0], ["connect", 4, *v4(local, 8080)], ["bind", 4, *v4(0, 8080)],
+        ["listen", 4, 1], TCP, ["setsockopt", 5, 41, 26, word(1), 4], ["connect", 5, *at(mapped, 8080)],
+        ["connect", 5, *at("::1", 8080)], ["setsockopt", 5, 41, 26, word(0), 4],
+    ]  # fmt: skip
+    yield "inet6_stream", "ports that are taken", [
+        TCP, ["bind", 3, *at("::", 8080)], ["socket", 2, 1, 0], ["bind", 4, *v4(local, 8080)],
+        TCP, ["bind", 5, *at("::1", 8080)], ["bind", 5, *at(mapped, 8080)], ["bind", 5, *at("::1", 8081)], *names(5),
+        ["getsockopt", 5, 41, 26, room(4), word(4)], ["bind", 4, *v4(local, 8081)], TCP,
+        ["bind", 6, *at(mapped, 8081)], ["bind", 6, *at(mapped, 8082)], *names(6),
+        ["getsockopt", 6, 41, 26, room(4), word(4)], ["listen", 6, 1], TCP, ["connect", 7, *at("::1", 8082)], TCP,
+        ["bind", 8, *at("::", 8082)], ["setsockopt", 8, 41, 26, word(1), 4], ["bind", 8, *at("::", 8082)],
+    ]  # fmt: skip
+    yield "inet6_stream", "what bind and connect refuse", [
+        TCP, ["bind", 3, at("::1", 0)[0], 16], ["bind", 3, *at("::1", 5000, family=2)],
+        ["bind", 3, *at("2001:db8::1", 5000)], ["bind", 3, *at("::ffff:9.9.9.9", 5000)],
+        ["connect", 3, *at("ff02::1", 80)], ["connect", 3, *at("2001:db8::1", 80)], ["connect", 3, *at("fe80::1", 80)],
+        ["connect", 3, *v4(local, 80)], ["connect", 3, at("::1", 80, family=2)[0], 28],
+        ["connect", 3, *at("::1", 9)], ["bind", 3, *at(mapped, 5000)], ["connect", 3, *at("::1", 80)], *names(3),
+        ["bind", 3, *at("::1", 5000)], ["socket", 2, 1, 0], ["bind", 4, *v4(local, 80)], ["listen", 4, 1],
+        ["connect", 3, *at("::", 80)], *names(3), ["connect", 3, *at("::", 80)],
+    ]  # fmt: skip
+    yield "inet6_stream", "options", [
+        TCP, *(["getsockopt", 3, 41, number, room(4), word(4)] for number in (16, 26, 67)),
+        ["setsockopt", 3, 41, 67, word(0x20), 4], ["setsockopt", 3, 41, 16, word(7), 4],
+        *(["getsockopt", 3, 41, number, room(4), word(4)] for number in (16, 26, 67)),
+        ["getsockopt", 3, 0, 1, room(4), word(4)], ["setsockopt", 3, 0, 1, word(8), 4],
+        ["getsockopt", 3, 0, 1, room(4), word(4)], ["setsockopt", 3, 6, 1, word(1), 4],
+        ["getsockopt", 3, 6, 1, room(4), word(4)], *(["getsockopt", 3, 1, number, room(4), word(4)] for number in
+        (3, 38, 39)), ["bind", 3, *at("::", 0)], ["setsockopt", 3, 41, 26, word(1), 4],
+    ]  # fmt: skip
+
+
 def inet6_cases() -> Iterator[tuple[str, str, Script]]:
     """Return module, name, and script."""
+    yield from stream_cases()
     local, mapped = 0x7F00_0001, "::ffff:127.0.0.1"
     yield "inet6", "making and binding", [
         *(["socket", 10, kind, protocol] for kind, protocol in ((2, 6), (5, 0), (2, -1), (2, 300), (1, 17))), UDP,
