@@ -21,7 +21,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     **{
         f"ebpfsim/verifier/{name}.py": _WHOLE_PROGRAMS
         for name in (
-            *("args", "call", "cfg", "compat", "ctx", "depth", "env", "fixup", "globals", "liveness"),
+            *("args", "call", "cfg", "compat", "depth", "env", "fixup", "globals", "liveness"),
             *("log", "mem", "opcodes", "precision", "refs", "resolve", "stack", "state", "verify"),
         )
     },

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ebpfsim.errnos import Errno
 from ebpfsim.errors import NotModelled
+from ebpfsim.isa.alu import u32
 from ebpfsim.progs.ctx import CtxField, ctx_fields, sock_fields
 from ebpfsim.progs.regtypes import PTR_MAYBE_NULL, SCALAR_VALUE
 from ebpfsim.uapi.bpf import ProgType
@@ -76,6 +77,10 @@ def check_ctx_access(env: Env, idx: int, off: int, size: int, write: bool, is_ld
     if fields is None:
         raise NotModelled(f"context of {env.prog_type.kernel_name} programs", "kernel/bpf/verifier.c")
     field = _find(fields, off, size, write, is_ldsx)
+    if field is None and env.prog_type == ProgType.TRACEPOINT and off < 0 and not write and not off % size:
+        # tp_prog_is_valid_access() compares an int with a size_t: what lies in front of the record passes
+        env.max_ctx_offset = max(env.max_ctx_offset, u32(off + size))
+        return UNKNOWN
     if field is None:
         raise _invalid(env, idx, off, size)
     env.ctx_field_size[idx] = field.unit
