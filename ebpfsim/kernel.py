@@ -72,6 +72,7 @@ from netstack.bpf_net_context import bpf_net_context
 from netstack.device import NetDevice
 from netstack.helpers import HELPERS as NET_HELPERS
 from netstack.net import Net
+from netstack.proc_net import proc_net_files
 from netstack.sock_iter import TARGETS as SOCKET_ITERATORS
 from netstack.socket_rooms import SOCKET_ROOMS, SOCKET_SYSCALL_ROOMS
 from netstack.sockfs import Sockfs
@@ -333,6 +334,11 @@ class Kernel:
     def sysctl_values(self) -> MutableMapping[str, int]:
         """The switches below /proc/sys: those of the first network namespace."""
         return self.net.sysctls
+
+    @property
+    def proc_net(self) -> Mapping[str, Callable[[], list[str]]]:
+        """The files of /proc/net: those of the first network namespace."""
+        return proc_net_files(self.net)
 
     @property
     def nr_cpus(self) -> int:

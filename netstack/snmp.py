@@ -111,6 +111,10 @@ class Snmp:
         """Return every counter, in the table's order."""
         return dict(self._values)
 
+    def group(self, group: str) -> dict[str, int]:
+        """Return the counters of one group by their names in it."""
+        return {name: self._values[group + name] for name in _GROUPS[group].split()}
+
     def proc_text(self, *groups: str) -> str:
         """Return lines of names and values, as /proc/net/snmp has them."""
         lines = []

@@ -466,6 +466,10 @@ class SocketTable:
             sock.reuseport_group.remove(sock)
         sock.left_tables()
 
+    def udp_sockets(self) -> list[UdpSocket]:
+        """Return all UDP sockets that have a port."""
+        return [sock for users in self._udp.values() for sock in users]
+
     def udp_at(self, address: int) -> UdpSocket | None:
         """Return the socket whose ``struct sock`` lies at an address, or None."""
         bound = (sock for users in self._udp.values() for sock in users)

@@ -65,6 +65,21 @@ def dentry_unlink_inode(k: FsKernel, cpu: Cpu, dentry: int) -> None:
 
 
 @kernel_function
+def d_invalidate(k: FsKernel, cpu: Cpu, dentry: int) -> None:
+    """Let no lookup find a name any more, nor what is under it; what somebody has stays until it is let go."""
+    entry = dentry_at(k, dentry)
+    for child in list(entry.children.values()):
+        k.functions.d_invalidate(cpu, child.address)
+    for child in entry.children.values():
+        # somebody has it, and what is above it
+        child.hashed = False
+        entry.opens += 1
+    entry.opens += 1
+    k.vfs.unhash(entry)
+    k.vfs.unhold(entry)
+
+
+@kernel_function
 def d_delete(k: FsKernel, cpu: Cpu, dentry: int) -> None:
     """Take a removed name away: it stands for nothing, or is dropped when others have it."""
     entry = dentry_at(k, dentry)

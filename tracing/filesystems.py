@@ -42,6 +42,10 @@ _SHMEM_OPS = {
     "statfs": "shmem_statfs", "alloc_inode": "shmem_alloc_inode", "evict_inode": "shmem_evict_inode",
     "destroy_inode": "shmem_destroy_inode",
 }  # fmt: skip
+# of the root of /proc; what is below has operations of its own
+_PROC_OPS = {
+    "permission": "generic_permission", "lookup": "proc_root_lookup", "iterate_shared": "proc_root_readdir",
+}  # fmt: skip
 # the root is one that a host shares with its virtual machine, whose functions are the host's own
 ROOT = FsType("virtiofs", 0x6573_5546)
 # magic numbers: include/uapi/linux/magic.h
@@ -51,7 +55,7 @@ FILE_SYSTEMS = {
         FsType("tmpfs", 0x0102_1994, _SHMEM_OPS, mountable=True),
         FsType("devtmpfs", 0x0102_1994, _SHMEM_OPS),
         FsType("ramfs", 0x8584_58F6, {"permission": "generic_permission"}, mountable=True),
-        FsType("proc", 0x9FA0, {"permission": "generic_permission"}, mountable=True),
+        FsType("proc", 0x9FA0, _PROC_OPS, mountable=True),
         FsType("bpf", 0xCAFE_4A11, {"permission": "generic_permission", "lookup": "bpf_lookup"}, mountable=True),
         FsType("cgroup2", 0x6367_7270, mountable=True),
     )

@@ -167,9 +167,9 @@ def ksys_lseek(k: FsKernel, cpu: Cpu, fd: int, offset: int, whence: int) -> int:
     if file is None or file.inode is None:
         return -Errno.EBADF
     inode = file.inode
-    if inode.is_socket or inode.i_mode & S_IFMT == S_IFIFO or file.private is not None:
-        return -Errno.ESPIPE
     own = file.ops.get("llseek")
+    if inode.is_socket or inode.i_mode & S_IFMT == S_IFIFO or (file.private is not None and own is None):
+        return -Errno.ESPIPE
     if own is not None and inode.is_plain:
         return cast(int, getattr(k.functions, own)(cpu, file.address, offset, whence))
     return _seek(file, s64(offset), whence)

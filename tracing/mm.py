@@ -31,7 +31,7 @@ TASK_SIZE = 0x7FFF_FFFF_F000
 MMAP_MIN_ADDR = 65536
 # more than a simulated process may map
 MAX_BYTES = 256 << 20
-HEAP, STACK_TOP, TEXT = 0x4D_0000, 0x7FFF_FFFF_F000, 0x40_0000
+HEAP, STACK_TOP, TEXT, VVAR = 0x4D_0000, 0x7FFF_FFFF_F000, 0x40_0000, 0x7FFF_F7FF_0000
 CAP_SYS_RAWIO = 17
 
 
@@ -90,8 +90,10 @@ def new_layout(task: Task, file: File | None) -> None:
     for pages, flags, of_file, anon in _PROGRAM:
         layout.append(Vma.make(task, at, at + pages * PAGE, flags, anon=anon, file=file if of_file else None))
         at += pages * PAGE
-    for size, flags, anon in ((0x4000, VM_READ | VM_PFNMAP, False), (0x2000, VM_READ | VM_EXEC, False)):
-        layout.append(Vma.make(task, 0x7FFF_F7FF_0000, 0x7FFF_F7FF_0000 + size, flags, anon=anon))
+    at = VVAR
+    for size, flags in ((0x4000, VM_READ | VM_PFNMAP), (0x2000, VM_READ | VM_EXEC)):
+        layout.append(Vma.make(task, at, at + size, flags, anon=False))
+        at += size
     stack = VM_READ | VM_WRITE | VM_ACCOUNT
     layout.append(Vma.make(task, STACK_TOP - 0x2_1000, STACK_TOP, stack, anon=True))
     task.layout = layout

@@ -53,7 +53,7 @@ class Walk(KernelStruct):
     ``stack`` has the links that it is in, with how many names there are left behind theirs, and references of them.
     """
 
-    __slots__ = ("dentry", "dfd", "grabbed", "links", "must_be_dir", "names", "rcu", "rooted", "stack", "text")
+    __slots__ = ("dentry", "dfd", "grabbed", "links", "must_be_dir", "names", "rcu", "rooted", "stack", "text", "texts")
     struct_name = "nameidata"
     path_dentry = Field("path.dentry")
     path_mnt = Field("path.mnt")
@@ -74,6 +74,8 @@ class Walk(KernelStruct):
     rooted: bool
     grabbed: bool
     must_be_dir: bool
+    # paths of links that were made for this walk
+    texts: list[int]
 
 
 class OpenFlags(KernelStruct):
@@ -125,6 +127,8 @@ def lookup_fast(k: FsKernel, cpu: Cpu, nd: int) -> int:
     else:
         functions.__d_lookup(cpu, walk.dentry.address, nd + _LAST)
     found = walk.dentry.children.get(name)
+    if found is not None and not _revalidate(k, cpu, walk, found):
+        found = None
     if found is None:
         if walk.rcu:
             functions.try_to_unlazy(cpu, nd)
@@ -133,6 +137,19 @@ def lookup_fast(k: FsKernel, cpu: Cpu, nd: int) -> int:
         found.opens += 1
     address: int = found.address
     return address
+
+
+def _revalidate(k: FsKernel, cpu: Cpu, walk: Walk, found: Dentry) -> bool:
+    # d_revalidate(): what stands for something that is gone is forgotten
+    inode, functions = found.inode, k.functions
+    if inode is None or inode.ops is None:
+        return True
+    own = inode.ops.get("d_revalidate")
+    above = walk.dentry.d_inode
+    if own is None or getattr(functions, own)(cpu, above, walk.address + _LAST, found.address, walk.flags):
+        return True
+    functions.d_invalidate(cpu, found.address)
+    return False
 
 
 @kernel_function
@@ -184,7 +201,8 @@ def __lookup_slow(k: FsKernel, cpu: Cpu, name: int, dir_: int, flags: int) -> in
 def ask_for(k: FsKernel, cpu: Cpu, dentry: int, flags: int = 0) -> None:
     """Let the file system look for a name; it is there now, and stands for nothing."""
     entry = dentry_at(k, dentry)
-    own = entry.sb.fs.ops.get("lookup")
+    above = entry.parent.inode
+    own = (above.ops if above is not None and above.ops is not None else entry.sb.fs.ops).get("lookup")
     if own is not None:
         getattr(k.functions, own)(cpu, entry.parent.d_inode, dentry, flags)
     else:
@@ -289,8 +307,18 @@ def _follow(k: FsKernel, cpu: Cpu, walk: Walk, link: Dentry) -> int:
     if ret:
         return ret
     assert link.inode is not None
-    base = k.vfs.link_text(link.inode)
-    text = link.inode.data.decode(errors="surrogateescape")
+    if link.inode.ops is not None and "get_link" in link.inode.ops:
+        if walk.rcu:
+            functions.try_to_unlazy(cpu, walk.address)
+        base = getattr(functions, link.inode.ops["get_link"])(cpu, link.address, link.d_inode, 0)
+        if not base or is_err(base):
+            # it has gone where the link leads, or must not
+            return is_err(base)
+        walk.texts.append(base)
+        text = k.mem.read_string(base, PATH_MAX).decode(errors="surrogateescape")
+    else:
+        base = k.vfs.link_text(link.inode)
+        text = link.inode.data.decode(errors="surrogateescape")
     if text.startswith("/"):
         functions.nd_jump_root(cpu, walk.address)
     walk.names += [(name, base + at) for name, at in reversed(_names(text))]
@@ -331,6 +359,16 @@ def nd_jump_root(k: FsKernel, cpu: Cpu, nd: int) -> int:
         functions.mntput(cpu, before[1])
         walk.dentry.opens += 1
         functions.mntget(cpu, walk.path_mnt)
+    return 0
+
+
+@kernel_function
+def nd_jump_link(k: FsKernel, cpu: Cpu, path: int) -> int:
+    """Let the walk that a task is at go on at a ``struct path``, whose references it takes."""
+    walk = next(each for each in reversed(k.walks.values()) if isinstance(each, Walk))
+    k.functions.path_put(cpu, walk.address + _PATH)
+    _enter(walk, dentry_at(k, k.mem.load(path + 8, 8)))
+    k.mem.store(walk.address + _PATH, 8, k.mem.load(path, 8))
     return 0
 
 
@@ -408,7 +446,7 @@ def begin_walk(k: FsKernel, dfd: int, name: int) -> Walk:
     base = name + _FILENAME_BYTES
     walk.names = [(part, base + at) for part, at in reversed(_names(text))]
     walk.links, walk.stack, walk.rcu, walk.rooted, walk.grabbed = 0, [], True, False, False
-    walk.must_be_dir = text.endswith(("/", "/."))
+    walk.must_be_dir, walk.texts = text.endswith(("/", "/.")), []
     k.walks[walk.address] = walk
     return walk
 
@@ -416,6 +454,8 @@ def begin_walk(k: FsKernel, dfd: int, name: int) -> Walk:
 def end_walk(k: FsKernel, walk: Walk) -> None:
     """Forget a walk (restore_nameidata)."""
     del k.walks[walk.address]
+    for text in walk.texts:
+        k.mem.free(text)
     give_back(k, walk)
 
 

@@ -30,7 +30,7 @@ RLIM_NLIMITS, RLIM_INFINITY, CAP_SYS_RESOURCE, CAP_SYS_ADMIN, CAP_SYS_PTRACE = 1
 LIMITS = {3: (8 << 20, RLIM_INFINITY), 4: (0, RLIM_INFINITY), 6: (1024, 1024), 7: (1024, 1 << 19)}
 NAMESPACES = 0x7E02_0080
 UTSNAME = ("Linux", "host", "6.18.0", "#1 SMP PREEMPT_DYNAMIC", "x86_64", "(none)")
-PTRACE_TRACEME, PTRACE_ATTACH, PTRACE_SEIZE, PTRACE_MODE_ATTACH = 0, 16, 0x4206, 2
+PTRACE_TRACEME, PTRACE_ATTACH, PTRACE_SEIZE, PTRACE_MODE_ATTACH, PTRACE_MODE_FSCREDS = 0, 16, 0x4206, 2, 8
 RSEQ_FLAG_UNREGISTER, RSEQ_SIZE = 1, 32
 # Differs: of a call for more than this much the rest is not given; Linux has 2 GiB here
 MAX_RANDOM, PAGE = 1 << 16, 4096
@@ -468,11 +468,23 @@ def ptrace_attach(k: Any, cpu: Cpu, task: int, _request: int, _addr: int, _flags
 
 
 @kernel_function
+def ptrace_may_access(k: Any, cpu: Cpu, task: int, mode: int) -> int:
+    """Whether the task may look into another one."""
+    return int(not k.functions.__ptrace_may_access(cpu, task, mode))
+
+
+@kernel_function
 def __ptrace_may_access(k: Any, cpu: Cpu, task: int, mode: int) -> int:
     """Whether the task may look into another one; EPERM, what the security modules say."""
-    functions, ours, found = k.functions, k.sched.current(cpu).cred, k.sched.by_address[task]
-    theirs = found.cred
-    same = all(ours.uid == getattr(theirs, name) for name in ("uid", "euid", "suid"))
+    functions, own, found = k.functions, k.sched.current(cpu), k.sched.by_address[task]
+    if own.leader is found.leader:
+        return 0
+    ours, theirs = own.cred, found.cred
+    uid, gid = (ours.fsuid, ours.fsgid) if mode & PTRACE_MODE_FSCREDS else (ours.uid, ours.gid)
+    same = all(uid == getattr(theirs, name) for name in ("uid", "euid", "suid"))
+    same = same and all(gid == getattr(theirs, name) for name in ("gid", "egid", "sgid"))
+    # cap_ptrace_access_check()
+    same = same and not theirs.cap_permitted & ~(ours.cap_effective | ours.cap_permitted)
     if not same and not functions.ns_capable(cpu, theirs.user_ns, CAP_SYS_PTRACE):
         return -Errno.EPERM
     ret: int = functions.security_ptrace_access_check(cpu, task, mode)

@@ -245,7 +245,9 @@ def _cannot(inode: Inode, what: str) -> int:
     kind = inode.i_mode & S_IFMT
     if kind == S_IFIFO:
         raise NotModelled(f"{what}() on pipes with a name", "fs/pipe.c")
-    return -Errno.EINVAL if kind == S_IFCHR and inode.i_rdev not in NULL_DEVICES else 0
+    # what makes what is read, and takes nothing, has operations of its own
+    told = inode.ops is not None
+    return -Errno.EINVAL if told or (kind == S_IFCHR and inode.i_rdev not in NULL_DEVICES) else 0
 
 
 def _read_plain(k: FsKernel, iocb: int, iter_: int, inode: Inode, count: int) -> int:

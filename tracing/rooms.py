@@ -25,6 +25,7 @@ from tracing import (
     permission,
     pipe,
     poll,
+    proc_base,
     proc_sysctl,
     process,
     ranges,
@@ -46,6 +47,6 @@ SYSCALL_ROOMS: tuple[ModuleType, ...] = (
     poll, process, ranges, signal_syscalls, splice, stat, xattr,
 )  # fmt: skip
 FUNCTION_ROOMS: tuple[ModuleType, ...] = (
-    *(*SYSCALL_ROOMS, bpf_files, dcache, devcgroup, faults, namei, names, open_, permission, proc_sysctl, read_write),
-    *(shmem, signals, waiting),
+    *(*SYSCALL_ROOMS, bpf_files, dcache, devcgroup, faults, namei, names, open_, permission, proc_base),
+    *(proc_sysctl, read_write, shmem, signals, waiting),
 )  # fmt: skip

@@ -11,7 +11,7 @@ from ebpfsim.memory.user import UserFault
 from tracing.fs import FsKernel, dentry_at, is_err, task_of
 from tracing.fs_syscalls import opened
 from tracing.functions import kernel_function
-from tracing.namei import AT_FDCWD, LOOKUP_DIRECTORY, LOOKUP_EMPTY, LOOKUP_FOLLOW
+from tracing.namei import AT_FDCWD, LOOKUP_DIRECTORY, LOOKUP_EMPTY, LOOKUP_FOLLOW, PATH_MAX
 from tracing.permission import MAY_EXEC
 from tracing.syscalls import syscall
 from tracing.vfs import Dentry, Inode
@@ -317,7 +317,16 @@ def vfs_readlink(k: FsKernel, cpu: Cpu, dentry: int, buffer: int, buflen: int) -
     """Copy the path that a link names to the task."""
     inode = dentry_at(k, dentry).inode
     assert inode is not None
-    ret: int = k.functions.readlink_copy(cpu, buffer, buflen, k.vfs.link_text(inode), len(inode.data))
+    functions, ops = k.functions, inode.ops or {}
+    if "readlink" in ops:
+        return cast(int, getattr(functions, ops["readlink"])(cpu, dentry, buffer, buflen))
+    if "get_link" not in ops:
+        return cast(int, functions.readlink_copy(cpu, buffer, buflen, k.vfs.link_text(inode), len(inode.data)))
+    link = getattr(functions, ops["get_link"])(cpu, dentry, inode.address, 0)
+    ret: int = is_err(link)
+    if not ret:
+        ret = functions.readlink_copy(cpu, buffer, buflen, link, len(k.mem.read_string(link, PATH_MAX)))
+        k.mem.free(link)
     return ret
 
 

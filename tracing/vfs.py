@@ -48,7 +48,7 @@ DEVICES = {"/dev/full": 0x0010_0007, "/dev/null": 0x0010_0003, "/dev/zero": 0x00
 class Inode(KernelStruct):
     """``struct inode``, and the bytes of a file. ``data`` is what it holds, for a link the path that it names."""
 
-    __slots__ = ("data", "dirty", "opens", "sb", "xattrs")
+    __slots__ = ("data", "dirty", "opens", "ops", "sb", "xattrs")
     struct_name = "inode"
     i_mode = Field()
     i_uid = Field("i_uid.val")
@@ -75,6 +75,8 @@ class Inode(KernelStruct):
     sb: SuperBlock
     # extended attributes, once there are any
     xattrs: dict[bytes, bytes] | None
+    # its functions by the names of the operations, where they are not those of the file system
+    ops: Mapping[str, str] | None
 
     @property
     def is_dir(self) -> bool:
@@ -197,7 +199,10 @@ class File(KernelObject):
         """The functions that are its operations."""
         if self._ops is not None:
             return self._ops
-        return self.dentry.sb.fs.ops if self.dentry is not None else {}
+        if self.dentry is None:
+            return {}
+        own = self.dentry.inode.ops if self.dentry.inode is not None else None
+        return own if own is not None else self.dentry.sb.fs.ops
 
     @ops.setter
     def ops(self, ops: Mapping[str, str]) -> None:
@@ -367,6 +372,7 @@ class Vfs:
     def init_inode(self, inode: Inode, sb: SuperBlock, mode: int, uid: int, gid: int) -> None:
         """Fill in an inode that its maker has allocated."""
         inode.data, inode.dirty, inode.opens, inode.sb, inode.xattrs = bytearray(), False, 0, sb, None
+        inode.ops = None
         inode.i_mode, inode.i_uid, inode.i_gid, inode.i_nlink = mode, uid, gid, 1
         inode.i_ino, inode.i_sb = sb.next_ino(), sb.address
         self.by_address[inode.address] = inode
