@@ -39,6 +39,12 @@ def _hears_both(sock: Any) -> bool:
     return bool(sock.family != AF_INET and not sock.address and not sock.v6only)
 
 
+def _alike(sock: Any, other: Any) -> bool:
+    # inet_reuseport_add_sock(): whether two that share a port hear exactly the same
+    names = ("sk_family", "family", "address", "v6only")
+    return all(getattr(sock, name) == getattr(other, name) for name in names)
+
+
 def _overlap(sock: Any, address: int, other: Any) -> bool:
     # inet_rcv_saddr_equal(): whether both could hear the same packet
     if sock.family == other.family:
@@ -120,7 +126,7 @@ class InetHashinfo:
         """Let a socket be found by its port; those that share it are a group (``inet_reuseport_add_sock``)."""
         others = self._listeners.setdefault(sock.port, [])
         if sock.reuseport:
-            same = [other.reuseport_group for other in others if other.reuseport and other.address == sock.address]
+            same = [other.reuseport_group for other in others if other.reuseport and _alike(sock, other)]
             group = next((each for each in same if each is not None), None)
             if group is None:
                 self._nr_groups += 1

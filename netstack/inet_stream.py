@@ -143,6 +143,8 @@ def __inet_stream_connect(
         tp.peer, tp.sk_err = None, 0
         if not tp.address_locked:
             tp.address, tp.family = 0, tp.sk_family
+        if not tp.port_locked:
+            tp.port = 0
         socket.struct.state = SS_UNCONNECTED
         settle(k, cpu)
         return 0

@@ -93,9 +93,65 @@ def stream_cases() -> Iterator[tuple[str, str, Script]]:
     ]  # fmt: skip
 
 
+def more_stream_cases() -> Iterator[tuple[str, str, Script]]:
+    """Return module, name, and script of streams, further ones."""
+    local, mapped, nobody = 0x7F00_0001, "::ffff:127.0.0.1", data(bytes(28))
+    stream4: list[Any] = ["socket", 2, 1, 0]
+    heard: Script = [TCP, ["bind", 3, *at("::", 8080)], ["listen", 3, 5]]
+
+    def on(fd: int, number: int) -> list[Any]:
+        return ["setsockopt", fd, 1, number, word(1), 4]
+
+    yield "inet6_stream", "disconnecting", [
+        *heard, TCP, ["connect", 4, *at("::1", 8080)], ["connect", 4, nobody, 28],
+        ["getpeername", 4, room(28), word(28)], ["bind", 4, *at("::1", 6000)], *names(4),
+        ["connect", 4, *at("::1", 8080)], *names(4), ["connect", 4, nobody, 2], ["connect", 4, nobody, 1], *names(4),
+    ]  # fmt: skip
+    yield "inet6_stream", "disconnecting from an address that is mapped", [
+        *heard, TCP, ["connect", 4, *at(mapped, 8080)], ["connect", 4, nobody, 28], ["bind", 4, *at("::1", 6000)],
+        *names(4),
+    ]  # fmt: skip
+    yield "inet6_stream", "without waiting", [
+        ["socket", 10, 0x801, 0], ["bind", 3, *at("::", 8080)], ["accept", 3, 0, 0], ["listen", 3, 5],
+        ["accept", 3, 0, 0], ["accept4", 3, room(28), word(20), 0x800], ["socket", 10, 0x801, 0],
+        ["connect", 4, *at("::1", 8080)], poll(3, 4), ["connect", 4, *at("::1", 8080)],
+        ["connect", 4, *at("::1", 8080)], ["connect", 3, *at("::1", 8080)], ["bind", 4, *at("::1", 1)],
+        ["listen", 4, 1],
+    ]  # fmt: skip
+    yield "inet6_stream", "a port that several have", [
+        TCP, on(3, 2), ["bind", 3, *at("::", 8080)], stream4, on(4, 2), ["bind", 4, *v4(local, 8080)],
+        ["listen", 4, 1], ["listen", 3, 1], TCP, on(5, 2), ["bind", 5, *at("::1", 8080)], ["listen", 5, 1], stream4,
+        ["bind", 6, *v4(local, 6000)], ["connect", 6, *v4(local, 8080)], ["accept", 4, room(28), word(28)],
+    ]  # fmt: skip
+    yield "inet6_stream", "a port that several hear at", [
+        TCP, on(3, 15), ["bind", 3, *at("::", 8080)], ["listen", 3, 1], stream4, on(4, 15), ["bind", 4, *v4(0, 8080)],
+        ["listen", 4, 1], stream4, ["bind", 5, *v4(local, 6000)], ["connect", 5, *v4(local, 8080)],
+        ["accept", 4, room(28), word(28)], TCP, ["bind", 7, *at("::1", 6000)], ["connect", 7, *at("::1", 8080)],
+        ["accept", 3, room(28), word(28)],
+    ]  # fmt: skip
+    yield "inet6_stream", "a port of a connection that was closed", [
+        *heard, TCP, ["bind", 4, *at("::1", 6000)], ["connect", 4, *at("::1", 8080)], ["accept", 3, 0, 0],
+        ["shutdown", 4, 1], ["close", 5], ["close", 4], TCP, ["bind", 4, *at("::1", 6000)], on(4, 2),
+        ["bind", 4, *at("::1", 6000)],
+    ]  # fmt: skip
+    yield "inet6_stream", "one that hears IPv4 only", [
+        TCP, ["bind", 3, *at("::ffff:0.0.0.0", 8080)], *names(3), ["listen", 3, 1], stream4,
+        ["bind", 4, *v4(local, 6000)], ["connect", 4, *v4(local, 8080)], ["accept", 3, room(28), word(28)], TCP,
+        ["connect", 6, *at("::1", 8080)],
+    ]  # fmt: skip
+    yield "inet6_stream", "options of a listener and its connection", [
+        *heard, ["setsockopt", 3, 41, 67, word(0xFFFF_FFFF), 4], ["setsockopt", 3, 41, 67, word(256), 4],
+        ["setsockopt", 3, 41, 16, word(256), 4], ["setsockopt", 3, 41, 67, word(0x28), 4],
+        ["setsockopt", 3, 41, 16, word(9), 4], TCP, ["bind", 4, *at("::1", 6000)], ["connect", 4, *at("::1", 8080)],
+        ["accept", 3, 0, 0], *(["getsockopt", 5, 41, number, room(4), word(4)] for number in (16, 26, 67)),
+        ["setsockopt", 5, 17, 26, word(1), 4], ["getsockopt", 5, 17, 26, room(4), word(4)],
+    ]  # fmt: skip
+
+
 def inet6_cases() -> Iterator[tuple[str, str, Script]]:
     """Return module, name, and script."""
     yield from stream_cases()
+    yield from more_stream_cases()
     local, mapped = 0x7F00_0001, "::ffff:127.0.0.1"
     yield "inet6", "making and binding", [
         *(["socket", 10, kind, protocol] for kind, protocol in ((2, 6), (5, 0), (2, -1), (2, 300), (1, 17))), UDP,
