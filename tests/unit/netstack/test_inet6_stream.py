@@ -7,6 +7,7 @@ import pytest
 import socket_cases
 from socket_machine import SocketMachine, sockaddr
 
+import ebpfsim
 from ebpfsim.btf.view import place
 from ebpfsim.errnos import Errno
 from ebpfsim.isa.asm import assemble
@@ -110,3 +111,42 @@ def test_functions_that_are_called(address: str, of_ipv4: bool) -> None:
     assert all(name in calls for name in expected), machine.calls
     assert of_ipv4 == ("tcp_v4_connect" in machine.calls)
     assert set(shown) == {10, IPv6Address(address).packed, bytes((127, 0, 0, 1)) if of_ipv4 else bytes(4)}
+
+
+# RFC 6691: the MSS is the MTU less headers without options; with cookies for every SYN (tcp_syncookies=2) as without
+@pytest.mark.parametrize("cookies", [1, 2])
+@pytest.mark.parametrize(
+    ("target", "version", "mss"), [("[fd00::2]:80", 6, 1500 - 60), ("[::ffff:10.0.0.2]:80", 4, 1500 - 40)]
+)
+def test_packets(target: str, version: int, mss: int, cookies: int) -> None:
+    sim = ebpfsim.Simulation(seed=1)
+    a, b = sim.host("a"), sim.host("b")
+    b.net.sysctls["net.ipv4.tcp_syncookies"] = cookies
+    nics = (host.nic("eth0", [f"10.0.0.{number}/24", f"fd00::{number}/64"]) for number, host in ((1, a), (2, b)))
+    sim.link(*nics, rate="1Gbit", delay="1ms")
+    server = [
+        {"socket": ["inet6", "stream"], "as": "l"}, {"bind": ["$l", "[::]:80"]}, {"listen": ["$l", 5]},
+        {"accept": ["$l", 0, 0], "as": "c"}, {"recv": ["$c", 100]}, {"send": ["$c", "answer"]},
+    ]  # fmt: skip
+    client = [
+        {"socket": ["inet6", "stream"], "as": "s"}, {"setsockopt": ["$s", 41, 16, "\x07\x00\x00\x00", 4]},
+        {"setsockopt": ["$s", 41, 67, "\x20\x00\x00\x00", 4]}, {"connect": ["$s", target]},
+        {"send": ["$s", "question"]}, {"recv": ["$s", 100]},
+    ]  # fmt: skip
+    srv, cli = b.spawn("srv", steps=server), a.spawn("cli", at="3s", steps=client)
+    sim.run("4s")
+    assert [each.retval for each in srv.results] == [3, 0, 0, 4, 8, 6]
+    assert [each.retval for each in cli.results] == [3, 0, 0, 0, 8, 6]
+    # both SYN: source host, version, MSS; what the client asked for is of IPv6 only (hop limit 7, traffic class 0x20)
+    found, limits = [], set()
+    for record in sim.recorder.packets:
+        ip = record.data[14:]
+        if record.direction != "out" or ip[0] >> 4 not in (4, 6) or ip[9 if ip[0] >> 4 == 4 else 6] != 6:
+            continue
+        tcp = ip[20:] if ip[0] >> 4 == 4 else ip[40:]
+        if record.host == "a":
+            limits.add((ip[8], ip[1]) if ip[0] >> 4 == 4 else (ip[7], (ip[0] << 8 | ip[1]) >> 4 & 0xFF))
+        if tcp[13] & 2:
+            found.append((record.host, ip[0] >> 4, int.from_bytes(tcp[22:24], "big")))
+    assert found == [("a", version, mss), ("b", version, mss)]
+    assert limits == ({(7, 0x20)} if version == 6 else {(64, 0)})
