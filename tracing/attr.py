@@ -48,6 +48,9 @@ def notify_change(k: FsKernel, cpu: Cpu, idmap: int, dentry: int, attr: int, _de
     assert inode is not None
     valid = change.ia_valid
     ret: int = functions.may_setattr(cpu, idmap, inode.address, valid)
+    if not ret and valid & ATTR_MODE and inode.ops is not None and "d_revalidate" in inode.ops:
+        # proc_setattr()
+        ret = -Errno.EPERM
     if ret:
         return ret
     change.ia_ctime_sec, change.ia_ctime_nsec = now_at(cpu)

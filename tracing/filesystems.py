@@ -29,6 +29,8 @@ class FsType:
     ops: Mapping[str, str] = field(default_factory=dict)
     # whether mount(2) makes instances of it
     mountable: bool = False
+    # whether the kernel alone makes names and removes them
+    is_fixed: bool = False
 
 
 _SHMEM_OPS = {
@@ -55,7 +57,7 @@ FILE_SYSTEMS = {
         FsType("tmpfs", 0x0102_1994, _SHMEM_OPS, mountable=True),
         FsType("devtmpfs", 0x0102_1994, _SHMEM_OPS),
         FsType("ramfs", 0x8584_58F6, {"permission": "generic_permission"}, mountable=True),
-        FsType("proc", 0x9FA0, _PROC_OPS, mountable=True),
+        FsType("proc", 0x9FA0, _PROC_OPS, mountable=True, is_fixed=True),
         FsType("bpf", 0xCAFE_4A11, {"permission": "generic_permission", "lookup": "bpf_lookup"}, mountable=True),
         FsType("cgroup2", 0x6367_7270, mountable=True),
     )
@@ -68,6 +70,7 @@ FILE_SYSTEMS["proc/sys"] = FsType(
         "lookup": "proc_sys_lookup", "permission": "proc_sys_permission", "iterate_shared": "proc_sys_readdir",
         "open": "proc_sys_open", "read_iter": "proc_sys_read", "write_iter": "proc_sys_write",
     },
+    is_fixed=True,
 )  # fmt: skip
 
 

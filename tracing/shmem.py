@@ -139,8 +139,17 @@ PLAIN: Mapping[str, Callable[..., int]] = {
 }  # fmt: skip
 
 
+# where the kernel alone makes names: of one that is not there the file system says so before anything is made
+FIXED = {
+    **dict.fromkeys(("create", "mkdir", "mknod", "symlink"), Errno.ENOENT),
+    **dict.fromkeys(("link", "unlink", "rmdir", "rename"), Errno.EPERM),
+}
+
+
 def inode_op(k: FsKernel, cpu: Cpu, inode: Inode, op: str, *args: int) -> int:
     """Let the file system of an inode do something, through its function if it has one of a name."""
+    if inode.sb.fs.is_fixed and op in FIXED:
+        return -FIXED[op]
     own = inode.sb.fs.ops.get(op)
     ret: int = getattr(k.functions, own)(cpu, *args) if own is not None else PLAIN[op](k, cpu, *args)
     return ret

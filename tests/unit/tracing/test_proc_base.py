@@ -101,11 +101,30 @@ def test_places(tasks: ProcTasks) -> None:
     assert tasks.see(look) == ([2, 3, -Errno.EINVAL, -Errno.EINVAL], "t\n", "")
 
 
+def test_names_are_the_kernels(tasks: ProcTasks) -> None:
+    def look(tasks: ProcTasks) -> Any:
+        comm = b"/proc/self/comm\0"
+        return [
+            *(tasks.call("unlink", comm), tasks.call("rmdir", b"/proc/self/fd\0"), tasks.call("chmod", comm, 0o600)),
+            *(tasks.call("mkdir", b"/proc/x\0", 0o755), tasks.open("/proc/new", os.O_CREAT | os.O_WRONLY)),
+            *(tasks.call("symlink", b"a\0", b"/proc/self/x\0"), tasks.call("rename", comm, b"/tmp/c\0")),
+            *(tasks.open("/proc/self", os.O_NOFOLLOW), tasks.open("/proc/self/comm/"), tasks.text("self/comm")),
+        ]
+
+    refused = [-Errno.EPERM] * 3 + [-Errno.ENOENT] * 3
+    # as a program saw it on Linux 6.18
+    assert tasks.see(look) == [*refused, -Errno.EXDEV, -Errno.ELOOP, -Errno.ENOTDIR, "test\n"]
+
+
 def test_writing(tasks: ProcTasks) -> None:
     def look(tasks: ProcTasks) -> Any:
         paths = ("uptime", "self/stat", "1/comm")
         results = [tasks.write(tasks.open(f"/proc/{path}", os.O_RDWR), "x") for path in paths]
-        return results, tasks.write(tasks.open("/proc/self/comm", os.O_WRONLY), "a name that is long"), tasks.task.comm
+        return (
+            results,
+            tasks.write(tasks.open("/proc/self/comm", os.O_WRONLY | os.O_TRUNC), "a name that is long"),
+            tasks.task.comm,
+        )
 
     errors = [-Errno.EIO, -Errno.EINVAL, -Errno.EINVAL]
     assert tasks.see(look) == (errors, 19, "a name that is ")
