@@ -3,6 +3,9 @@
 A socket that nobody has bound speaks IPv6, and IPv4 once it is bound or connected to an address that is mapped; one
 that listens at ``::`` hears both unless IPV6_V6ONLY is on. ``TcpSock.family`` is what it speaks.
 
+Differs: after an address of IPv4 has refused, a socket may connect to one of IPv6. Linux keeps the functions of IPv4
+then (``ipv6_mapped``), so that nobody answers: ETIMEDOUT.
+
 Left out: link-local addresses.
 """
 
