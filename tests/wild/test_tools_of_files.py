@@ -318,3 +318,23 @@ def test_mountsnoop() -> None:
         (-1, "tmpfs", "x", "/tmp/wl", "", 0),
     ]  # fmt: skip
     assert {row[4] for row in rows} == {0xEFFF_FFF8}
+
+
+# what the tool would be told for tmpfs: functions by the name of the operation in its programs
+TMPFS = {
+    "file_read": "shmem_file_read_iter", "file_write": "shmem_file_write_iter", "file_open": "shmem_file_open",
+    "file_sync": "noop_fsync", "getattr": "shmem_getattr",
+}  # fmt: skip
+
+
+def test_fsdist_of_files_in_memory() -> None:
+    machine = Watched()
+    tool: Object = machine.host.open(str(FOLDER / "libbpf-tools_fsdist.o"))
+    tool.load(only=[name for name in tool.programs if name.endswith(("_entry", "_exit"))])
+    for operation, function in TMPFS.items():
+        machine.host.attach_kprobe(tool.programs[f"{operation}_entry"], function)
+        machine.host.attach_kretprobe(tool.programs[f"{operation}_exit"], function)
+    machine.run(lambda task, call: files(Workload(machine, task, call)))
+    # enum fs_file_op: READ, WRITE, OPEN, FSYNC, GETATTR; two files are opened, one is looked at
+    assert [sum(hist["slots"]) for hist in tool.bss["hists"]] == [10, 10, 2, 1, 1]
+    assert len(tool.maps["starts"]) == 0
