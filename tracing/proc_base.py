@@ -4,7 +4,7 @@ A name is there once somebody asked for it, and goes with what it stands for. Te
 its beginning, and read in pieces of whole records, as the buffer of ``seq_file`` has room for.
 
 Differs: processes hide from nobody; what PR_SET_DUMPABLE changes does not matter; an instance mounted elsewhere has no
-``sys``.
+``sys``; an open folder of a task that is gone is empty (a name in it is ENOENT, not ESRCH).
 """
 
 from bisect import bisect_right
