@@ -67,8 +67,14 @@ def _end(address: int, port: int) -> str:
 def _tcp(net: "Net") -> list[str]:
     # tcp4_seq_show(): those that listen, then the others
     socks = [*net.tcp.listeners(), *net.tcp.established.values()]
-    lines = [_tcp_line(row, sock) for row, sock in enumerate(sock for sock in socks if sock.family == AF_INET)]
+    lines = [_tcp_line(row, sock) for row, sock in enumerate(sock for sock in socks if _family(sock) == AF_INET)]
     return [TCP_HEADER, *lines]
+
+
+def _family(sock: Any) -> int:
+    # of a request that of who listens: what an address of IPv4 is mapped to is among those of IPv6
+    owner = sock if hasattr(sock, "sk_family") else sock.listener
+    return int(owner.sk_family)
 
 
 def _tcp_line(row: int, sock: Any) -> str:

@@ -1,6 +1,6 @@
 """UDP over IPv6: datagrams to and from sockets of applications that read at once (net/ipv6/udp.c, v6.18).
 
-Left out: sockets of tasks, addresses of IPv4 in IPv6, connected sockets, programs of cgroups for IPv6.
+Sockets of tasks are in inet6.py and udpv6.py.
 """
 
 from typing import TYPE_CHECKING, Any
