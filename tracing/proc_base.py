@@ -144,7 +144,13 @@ def tid_fd_revalidate(k: ProcKernel, cpu: Cpu, _dir: int, _name: int, dentry: in
 
 @kernel_function
 def proc_flush_pid(k: ProcKernel, cpu: Cpu, pid: int) -> None:
-    """Forget the folder of a task that is gone."""
+    """Forget what is known of a task that is gone."""
+    k.functions.proc_invalidate_siblings_dcache(cpu, pid, 0)
+
+
+@kernel_function
+def proc_invalidate_siblings_dcache(k: ProcKernel, cpu: Cpu, pid: int, _lock: int) -> None:
+    """Forget its folders."""
     task = next((each for each in k.sched.tasks.values() if each.struct.thread_pid == pid), None)
     for sb in k.vfs.supers.values():
         if task is not None and sb.fs.ops.get("lookup") == "proc_root_lookup":
