@@ -205,7 +205,7 @@ def exit_mmap(k: Any, cpu: Cpu, mm: int) -> None:
     for vma in areas:
         _unmap(k, cpu, vma)
     functions.free_pgtables(cpu, 0, 0, areas[0].address if areas else 0, 0, 0, 0)
-    for vma in areas:
+    for vma in list(areas):  # which loses them one by one
         functions.remove_vma(cpu, vma.address)
     leader.layout = []
 

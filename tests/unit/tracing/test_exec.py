@@ -3,6 +3,7 @@
 from call_paths import Watched
 
 from ebpfsim.errnos import Errno
+from tracing.vfs import File
 
 AT_FDCWD, O_CLOEXEC = -100, 0o2000000
 
@@ -62,3 +63,9 @@ def test_refusals() -> None:
     machine.run(main)
     wanted = (Errno.ENOEXEC, Errno.ENOENT, Errno.EACCES, Errno.EACCES, Errno.ENOENT, Errno.EFAULT)
     assert seen == [-errno for errno in wanted]
+
+
+def test_the_file_of_a_program_goes_with_its_areas() -> None:
+    machine = Watched()
+    machine.run(lambda task, call: call("execve", "/bin/true", words(task, "true"), words(task)))
+    assert not [found for found in machine.kernel.vfs.by_address.values() if isinstance(found, File)]
